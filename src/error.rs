@@ -1,0 +1,95 @@
+//! The one error type of the library.
+//!
+//! Every message is one line that says what went wrong, where, and what to do about it; the binary prints it
+//! behind `error: ` and leaves with [`Error::exit_code`].
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in the engine, grouped by who has to act.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An op was called with buffers or shapes that do not fit together: a bug in the caller, not a user's mistake.
+    #[error("{op}: expected {expected}, got {got}")]
+    Shape {
+        /// The op or function, by its public name.
+        op: &'static str,
+        /// What it needs, shapes in brackets.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+    /// A wrong command line or setting: unknown name, value out of range.
+    #[error("{0}")]
+    Usage(String),
+    /// An input file or directory that is missing, cut short, corrupt or of another kind than expected.
+    #[error("{}: {problem}; {hint}", path.display())]
+    Input {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What the user can do.
+        hint: String,
+    },
+    /// The operating system refused a read or a write while the engine was running.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done: "write", "create directory", …
+        action: &'static str,
+        /// The system's own error.
+        source: std::io::Error,
+    },
+    /// The loss became NaN or infinite; the last good state is kept on disk.
+    #[error("{0}")]
+    Diverged(String),
+    /// Another process works on the same stage.
+    #[error("{0}")]
+    Locked(String),
+    /// The user asked to stop; the state is saved.
+    #[error("interrupted")]
+    Interrupted,
+    /// Any other failure at run time.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The library's result type.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// The process exit code of the command-line contract: 2 wrong usage or input, 1 failed, 130 interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) | Error::Input { .. } => 2,
+            Error::Interrupted => 130,
+            Error::Shape { .. } | Error::Io { .. } | Error::Diverged(_) | Error::Locked(_) | Error::Failed(_) => 1,
+        }
+    }
+
+    /// An [`Error::Input`] about `path`.
+    pub fn input(path: impl AsRef<Path>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Error::Input { path: path.as_ref().to_path_buf(), problem: problem.into(), hint: hint.into() }
+    }
+
+    /// An [`Error::Io`] about `path`; for use with `map_err`.
+    pub fn io(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, action, source }
+    }
+
+    /// An [`Error::Usage`] for a name that is none of `known`, with the nearest known name as a suggestion.
+    pub fn unknown<'a>(what: &str, given: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        let nearest = known
+            .iter()
+            .map(|k| (strsim::jaro_winkler(given, k), *k))
+            .filter(|(score, _)| *score > 0.7)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        Error::Usage(match nearest {
+            Some((_, name)) => format!("unknown {what} '{given}'; did you mean '{name}'?"),
+            None => format!("unknown {what} '{given}'; known: {}", known.join(", ")),
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! `engine` trains, attacks and prunes small convolutional networks.
+//!
+//! The modules are floors; each imports only what is below it (`tests/all/floors.rs` enforces that):
+//!
+//! | floor | modules | owns |
+//! |---|---|---|
+//! | 0 | [`error`], [`choice`], [`dims`], [`rng`] | errors, named choices, op shapes, the counter-based random generator |
+//! | 1 | [`backend`] | the contract of a backend and its implementations |
+//! | 2 | [`tensor`] | buffer + shape |
+//! | 3 | [`tape`] | reverse-mode differentiation |
+//! | 4 | [`ops`] | differentiable ops, one file a family |
+//! | 5 | [`params`], [`data`] | named parameters; data sets |
+//! | 6 | [`models`], [`init`], [`optim`] | networks, initialisers, optimisers and schedules |
+//! | 7 | [`attack`] | adversarial attacks |
+//! | 8 | [`checkpoint`], [`eval`], [`train`] | crash-safe state, evaluation, the training loop |
+//! | 9 | [`pipeline`] | stages, the store of their results, the plan that runs them |
+//! | 10 | [`tables`], [`report`] | the paper's tables; CSV, Markdown and SVG |
+//! | 11 | [`cli`] | the command line: the only place that prints or exits |
+
+pub mod attack;
+pub mod choice;
+pub mod data;
+pub mod error;
+pub mod eval;
+pub mod init;
+pub mod models;
+pub mod optim;
+pub mod train;
