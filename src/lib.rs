@@ -25,4 +25,5 @@ pub mod eval;
 pub mod init;
 pub mod models;
 pub mod optim;
+pub mod report;
 pub mod train;
