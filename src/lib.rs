@@ -18,12 +18,19 @@
 //! | 11 | [`cli`] | the command line: the only place that prints or exits |
 
 pub mod attack;
+pub mod backend;
 pub mod choice;
 pub mod data;
+pub mod dims;
 pub mod error;
 pub mod eval;
 pub mod init;
 pub mod models;
+pub mod ops;
 pub mod optim;
+pub mod params;
 pub mod report;
+pub mod rng;
+pub mod tape;
+pub mod tensor;
 pub mod train;

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::{AdamStep, Backend, SgdStep};
 use crate::choice::choice;
+use crate::error::Result;
+use crate::params::ParamSpec;
+use crate::tensor::Tensor;
 
 /// Update rule with its constants, as PyTorch defines them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,4 +42,117 @@ pub struct LrSchedule {
     pub gamma: f32,
     /// Linear warm-up from zero over the first epochs.
     pub warmup_epochs: f64,
+}
+
+impl OptimizerConfig {
+    /// The base learning rate.
+    pub fn lr(&self) -> f32 {
+        match self {
+            OptimizerConfig::Sgd { lr, .. } | OptimizerConfig::Adam { lr, .. } => *lr,
+        }
+    }
+
+    /// Names of the buffers kept per parameter, as PyTorch calls them.
+    fn slots(&self) -> &'static [&'static str] {
+        match self {
+            OptimizerConfig::Sgd { .. } => &["momentum_buffer"],
+            OptimizerConfig::Adam { .. } => &["exp_avg", "exp_avg_sq"],
+        }
+    }
+}
+
+impl LrSchedule {
+    /// What the base rate is multiplied by at `step`, counted from 0 over all epochs.
+    pub fn factor(&self, step: u64, steps_per_epoch: u64, epochs: usize) -> f64 {
+        let epoch = (step / steps_per_epoch) as usize;
+        let shape = match self.shape {
+            LrShape::Constant => 1.0,
+            LrShape::MultiStep => {
+                f64::from(self.gamma).powi(self.milestones.iter().filter(|&&m| epoch >= m).count() as i32)
+            }
+            LrShape::Cosine => {
+                let t = step as f64 / (steps_per_epoch * epochs as u64) as f64;
+                (1.0 + (std::f64::consts::PI * t).cos()) / 2.0
+            }
+        };
+        let warm_up = self.warmup_epochs * steps_per_epoch as f64;
+        if warm_up > 0.0 { shape * ((step + 1) as f64 / warm_up).min(1.0) } else { shape }
+    }
+}
+
+/// An update rule with its state: per parameter, one buffer for each slot.
+pub struct Optimizer<B: Backend> {
+    config: OptimizerConfig,
+    slots: Vec<Vec<B::Buf>>,
+    /// Updates done.
+    updates: u32,
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// Fresh state, all zero, for `params`.
+    pub fn new(backend: &B, config: &OptimizerConfig, params: &[Tensor<B>]) -> Self {
+        let zeros = |p: &Tensor<B>| backend.zeros(p.shape().len());
+        let slots = config.slots().iter().map(|_| params.iter().map(zeros).collect()).collect();
+        Optimizer { config: config.clone(), slots, updates: 0 }
+    }
+
+    /// One update of all parameters with learning rate `lr`.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Shape`] while a tape still shares a parameter.
+    pub fn step(&mut self, backend: &B, lr: f32, grads: &[Tensor<B>], params: &mut [Tensor<B>]) -> Result<()> {
+        self.updates += 1;
+        for (i, (w, g)) in params.iter_mut().zip(grads).enumerate() {
+            let w = w.buf_mut()?;
+            match (&self.config, &mut self.slots[..]) {
+                (&OptimizerConfig::Sgd { momentum, weight_decay, .. }, [velocity]) => {
+                    backend.sgd_step(&SgdStep { lr, momentum, weight_decay }, g.buf(), &mut velocity[i], w);
+                }
+                (&OptimizerConfig::Adam { beta1, beta2, eps, weight_decay, .. }, [m, v]) => {
+                    let step = AdamStep { lr, beta1, beta2, eps, weight_decay, t: self.updates };
+                    backend.adam_step(&step, g.buf(), &mut m[i], &mut v[i], w);
+                }
+                _ => unreachable!("the slots are made from the same configuration"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Updates done so far.
+    pub fn updates(&self) -> u32 {
+        self.updates
+    }
+
+    /// Everything that a file keeps: `<slot>.<parameter>` with its values.
+    pub fn state(&self, backend: &B, params: &[ParamSpec]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let slots = self.config.slots().iter().zip(&self.slots);
+        slots
+            .flat_map(|(slot, bufs)| {
+                params
+                    .iter()
+                    .zip(bufs)
+                    .map(move |(p, buf)| (format!("{slot}.{}", p.name), p.shape.clone(), backend.download(buf)))
+            })
+            .collect()
+    }
+
+    /// Takes over every value of [`Optimizer::state`] from `lookup(name, shape)`.
+    ///
+    /// # Errors
+    /// Whatever `lookup` returns.
+    pub fn load_state(
+        &mut self,
+        backend: &B,
+        params: &[ParamSpec],
+        updates: u32,
+        mut lookup: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        for (slot, bufs) in self.config.slots().iter().zip(&mut self.slots) {
+            for (p, buf) in params.iter().zip(bufs) {
+                *buf = backend.upload(&lookup(&format!("{slot}.{}", p.name), &p.shape)?);
+            }
+        }
+        self.updates = updates;
+        Ok(())
+    }
 }

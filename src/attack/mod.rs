@@ -1,7 +1,10 @@
 //! Adversarial attacks.
 
+pub mod pgd;
+
 use serde::{Deserialize, Serialize};
 
+use crate::backend::LossKind;
 use crate::choice::choice;
 
 choice! {
@@ -11,6 +14,16 @@ choice! {
         CrossEntropy = "cross-entropy",
         /// Carlini & Wagner's margin `-max(z_y - max_{j != y} z_j + 50, 0)`.
         Margin = "margin",
+    }
+}
+
+impl AttackLoss {
+    /// The loss behind the name.
+    pub fn kind(self) -> LossKind {
+        match self {
+            AttackLoss::CrossEntropy => LossKind::CrossEntropy,
+            AttackLoss::Margin => LossKind::Margin,
+        }
     }
 }
 

@@ -1,6 +1,20 @@
 //! The networks of the paper, each with a width multiplier.
 
+mod layers;
+mod lenet;
+mod resnet18;
+mod vgg16_bn;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::backend::{Backend, ChannelStats};
 use crate::choice::choice;
+use crate::error::{Error, Result};
+use crate::params::{NormSpec, ParamSpec};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Shape, Tensor};
+use layers::{BatchStats, Builder, Pass};
 
 choice! {
     /// Network architectures.
@@ -13,5 +27,245 @@ choice! {
         ResNet18 = "resnet18",
         /// VGG-16 with batch normalisation for 32×32×3 images.
         Vgg16Bn = "vgg16-bn",
+    }
+}
+
+impl Network {
+    /// `[c, h, w]` of the images it takes.
+    pub fn input(self) -> [usize; 3] {
+        match self {
+            Network::LeNet => [1, 28, 28],
+            Network::LeNetCifar | Network::ResNet18 | Network::Vgg16Bn => [3, 32, 32],
+        }
+    }
+}
+
+/// How much batch normalisation weighs the newest batch in its running statistics: PyTorch's default.
+const RUNNING_MOMENTUM: f32 = 0.1;
+
+enum Layers {
+    LeNet(lenet::LeNet),
+    ResNet18(resnet18::ResNet18),
+    Vgg16Bn(vgg16_bn::Vgg16Bn),
+}
+
+/// A network's layers and the names and shapes of its parameters, without their values.
+pub struct Architecture {
+    /// Which network.
+    pub network: Network,
+    /// Width multiplier.
+    pub width: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Trainable parameters in PyTorch's order.
+    pub params: Vec<ParamSpec>,
+    /// Batch normalisations in PyTorch's order.
+    pub norms: Vec<NormSpec>,
+    /// Of the forward pass of one image.
+    pub multiply_adds: u64,
+    layers: Layers,
+}
+
+impl Architecture {
+    /// Lays out `network` at width multiplier `width`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if `width` is 0.
+    pub fn new(network: Network, width: usize, classes: usize) -> Result<Self> {
+        if width == 0 {
+            return Err(Error::Usage(format!("width 0: {network} needs a width multiplier of at least 1")));
+        }
+        let mut b = Builder::new(network.input());
+        let layers = match network {
+            Network::LeNet => Layers::LeNet(lenet::LeNet::mnist(&mut b, width, classes)?),
+            Network::LeNetCifar => Layers::LeNet(lenet::LeNet::cifar(&mut b, width, classes)?),
+            Network::ResNet18 => Layers::ResNet18(resnet18::ResNet18::new(&mut b, width, classes)?),
+            Network::Vgg16Bn => Layers::Vgg16Bn(vgg16_bn::Vgg16Bn::new(&mut b, width, classes)?),
+        };
+        let Builder { params, norms, multiply_adds, .. } = b;
+        Ok(Architecture { network, width, classes, params, norms, multiply_adds, layers })
+    }
+
+    /// Number of trainable parameters.
+    pub fn parameters(&self) -> usize {
+        self.params.iter().map(ParamSpec::len).sum()
+    }
+}
+
+/// Where batch normalisation takes its statistics from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The batch: samples depend on each other.
+    Train,
+    /// The running statistics.
+    Eval,
+}
+
+/// Result of a forward pass.
+pub struct Output<B: Backend> {
+    /// `[n, classes]`.
+    pub logits: Var<B>,
+    stats: Vec<BatchStats<B::Buf>>,
+}
+
+/// A network with values: parameters and running statistics on a device.
+pub struct Model<B: Backend> {
+    architecture: Arc<Architecture>,
+    /// In the order of [`Architecture::params`].
+    params: Vec<Tensor<B>>,
+    /// In the order of [`Architecture::norms`].
+    running: Vec<Arc<ChannelStats<B::Buf>>>,
+}
+
+impl<B: Backend> Model<B> {
+    /// A model with these parameters, in the architecture's order, and fresh running statistics (mean 0, variance 1).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the values do not fit the architecture.
+    pub fn new(backend: &B, architecture: Arc<Architecture>, values: &[Vec<f32>]) -> Result<Self> {
+        let fits = values.len() == architecture.params.len()
+            && architecture.params.iter().zip(values).all(|(spec, v)| spec.len() == v.len());
+        if !fits {
+            return Err(Error::Shape {
+                op: "Model::new",
+                expected: format!("{} parameters in {} tensors", architecture.parameters(), architecture.params.len()),
+                got: format!("{} values in {}", values.iter().map(Vec::len).sum::<usize>(), values.len()),
+            });
+        }
+        let params = architecture.params.iter().zip(values).map(|(s, v)| Tensor::plain(backend, &s.shape, v)).collect();
+        let running = architecture
+            .norms
+            .iter()
+            .map(|norm| {
+                let (mean, var) = (vec![0.0; norm.channels], vec![1.0; norm.channels]);
+                Arc::new(ChannelStats { mean: backend.upload(&mean), var: backend.upload(&var) })
+            })
+            .collect();
+        Ok(Model { architecture, params, running })
+    }
+
+    /// The architecture.
+    pub fn architecture(&self) -> &Arc<Architecture> {
+        &self.architecture
+    }
+
+    /// The parameters, in the architecture's order.
+    pub fn params(&self) -> &[Tensor<B>] {
+        &self.params
+    }
+
+    /// The parameters, to update.
+    pub fn params_mut(&mut self) -> &mut [Tensor<B>] {
+        &mut self.params
+    }
+
+    /// Whether the logits of one sample depend on the others of its batch.
+    pub fn couples_samples(&self, mode: Mode) -> bool {
+        mode == Mode::Train && !self.running.is_empty()
+    }
+
+    /// Puts the parameters on a tape.
+    pub fn leaves(&self, tape: &Tape<'_, B>) -> Vec<Var<B>> {
+        self.params.iter().map(|p| tape.leaf(p.clone())).collect()
+    }
+
+    /// Logits of `x`, a batch of images, under `params` (from [`Model::leaves`] of the same tape).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` is not a batch of the network's input shape.
+    pub fn forward<'a>(&self, tape: &Tape<'a, B>, params: &[Var<B>], x: &Var<B>, mode: Mode) -> Result<Output<B>>
+    where
+        B: 'a,
+    {
+        let running = (mode == Mode::Eval).then_some(&self.running[..]);
+        let pass = Pass { tape, params, running, stats: RefCell::default() };
+        let logits = match &self.architecture.layers {
+            Layers::LeNet(net) => net.forward(&pass, x)?,
+            Layers::ResNet18(net) => net.forward(&pass, x)?,
+            Layers::Vgg16Bn(net) => net.forward(&pass, x)?,
+        };
+        Ok(Output { logits, stats: pass.stats.into_inner() })
+    }
+
+    /// Moves the running statistics towards those of a training-mode pass, as PyTorch does: momentum 0.1, unbiased
+    /// variance.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] while a tape still shares the running statistics.
+    pub fn move_running(&mut self, backend: &B, output: Output<B>) -> Result<()> {
+        drop(output.logits);
+        for batch in output.stats {
+            let running = Arc::get_mut(&mut self.running[batch.norm]).ok_or_else(|| Error::Shape {
+                op: "move_running",
+                expected: "running statistics of its own".into(),
+                got: "ones that a tape still shares".into(),
+            })?;
+            let mut var = backend.copy(&batch.stats.var);
+            backend.scale(batch.count as f32 / (batch.count as f32 - 1.0).max(1.0), &mut var);
+            backend.lerp(RUNNING_MOMENTUM, &batch.stats.mean, &mut running.mean);
+            backend.lerp(RUNNING_MOMENTUM, &var, &mut running.var);
+        }
+        Ok(())
+    }
+
+    /// Everything that a file keeps: name, shape and values, parameters first, then running statistics.
+    pub fn state(&self, backend: &B) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let params = self.architecture.params.iter().zip(&self.params);
+        let params = params.map(|(spec, p)| (spec.name.clone(), spec.shape.clone(), p.values(backend)));
+        let running = self.architecture.norms.iter().zip(&self.running).flat_map(|(norm, stats)| {
+            let entry = |name: &str, buf: &B::Buf| {
+                (format!("{}.{name}", norm.name), vec![norm.channels], backend.download(buf))
+            };
+            [entry("running_mean", &stats.mean), entry("running_var", &stats.var)]
+        });
+        params.chain(running).collect()
+    }
+
+    /// Takes over every value of [`Model::state`] from `lookup(name, shape)`.
+    ///
+    /// # Errors
+    /// Whatever `lookup` returns; the model is unchanged then.
+    pub fn load_state(
+        &mut self,
+        backend: &B,
+        mut lookup: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let mut params = Vec::new();
+        for spec in &self.architecture.params {
+            params.push(Tensor::plain(backend, &spec.shape, &lookup(&spec.name, &spec.shape)?));
+        }
+        let mut running = Vec::new();
+        for norm in &self.architecture.norms {
+            let mut get = |name: &str| -> Result<B::Buf> {
+                Ok(backend.upload(&lookup(&format!("{}.{name}", norm.name), &[norm.channels])?))
+            };
+            running.push(Arc::new(ChannelStats { mean: get("running_mean")?, var: get("running_var")? }));
+        }
+        (self.params, self.running) = (params, running);
+        Ok(())
+    }
+}
+
+/// Checks that a batch of `shape` images fits `network`.
+///
+/// # Errors
+/// [`Error::Usage`] naming both.
+pub fn check_input(network: Network, shape: [usize; 3]) -> Result<()> {
+    if network.input() == shape {
+        return Ok(());
+    }
+    let show = |[c, h, w]: [usize; 3]| format!("{h}x{w}x{c}");
+    Err(Error::Usage(format!(
+        "network '{network}' takes {} images, the data set has {}; choose another network or data set",
+        show(network.input()),
+        show(shape)
+    )))
+}
+
+impl<B: Backend> Model<B> {
+    /// Shape of a batch of `n` images.
+    pub fn input(&self, n: usize) -> Shape {
+        let [c, h, w] = self.architecture.network.input();
+        Shape::Batch([n, c, h, w])
     }
 }

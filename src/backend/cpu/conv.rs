@@ -1,0 +1,239 @@
+//! 2-d convolution as a correlation over taps.
+
+use super::correlate::{Correlate, CorrelateWeight, Tap};
+use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
+use crate::backend::{Conv, Memory};
+use crate::dims::{ChannelDims, Conv2dDims};
+
+/// Zero pixels added around an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Border {
+    low: usize,
+    high: usize,
+}
+
+/// The parts of [`Conv2dDims`] as `usize`.
+struct Sizes {
+    n: usize,
+    c_in: usize,
+    h_in: usize,
+    w_in: usize,
+    c_out: usize,
+    h_out: usize,
+    w_out: usize,
+    k: usize,
+    stride: usize,
+    pad: usize,
+}
+
+impl Sizes {
+    fn of(d: &Conv2dDims) -> Self {
+        let ([n, c_in, h_in, w_in], [_, c_out, h_out, w_out]) = (d.x(), d.y());
+        let (k, stride, pad) = (d.k as usize, d.stride as usize, d.pad as usize);
+        Sizes { n, c_in, h_in, w_in, c_out, h_out, w_out, k, stride, pad }
+    }
+
+    /// The taps of the forward pass in weight order, for an input whose rows are `width` pixels and whose channels
+    /// are `plane` pixels.
+    fn forward_taps(&self, plane: usize, width: usize) -> Vec<Tap> {
+        let kk = self.k * self.k;
+        (0..self.c_in * kk)
+            .map(|i| {
+                let (c, kh, kw) = (i / kk, i % kk / self.k, i % self.k);
+                Tap { x: (c * plane + kh * width + kw) as u32, w: i as u32 }
+            })
+            .collect()
+    }
+
+    /// Zeros around `dy` so that every tap of the input gradient falls inside, for an image side of `size` pixels and
+    /// `positions` outputs.
+    fn gradient_border(&self, size: usize, positions: usize) -> Border {
+        let low = (self.k - 1).saturating_sub(self.pad).div_ceil(self.stride);
+        let high = ((size - 1 + self.pad) / self.stride + 1).saturating_sub(positions);
+        Border { low, high }
+    }
+
+    /// The taps that reach the input pixels `(row, col)` with `row % stride == phase.0` and `col % stride == phase.1`.
+    fn gradient_taps(&self, phase: (usize, usize), low: (usize, usize), plane: usize, width: usize) -> Vec<Tap> {
+        let shift = |phase: usize, low: usize, k: usize| {
+            let distance = phase + self.pad + low * self.stride;
+            (distance >= k && (distance - k) % self.stride == 0).then(|| (distance - k) / self.stride)
+        };
+        let mut taps = Vec::new();
+        for c in 0..self.c_out {
+            for kh in 0..self.k {
+                for kw in 0..self.k {
+                    if let (Some(row), Some(col)) = (shift(phase.0, low.0, kh), shift(phase.1, low.1, kw)) {
+                        let w = (c * self.c_in * self.k + kh) * self.k + kw;
+                        taps.push(Tap { x: (c * plane + row * width + col) as u32, w: w as u32 });
+                    }
+                }
+            }
+        }
+        taps
+    }
+}
+
+impl<T: Real> Cpu<T> {
+    /// A copy of a batch of `[c, h, w]` images with zeros around them, or the batch itself if there are none.
+    fn bordered<'a>(&self, x: &'a [T], c: usize, h: usize, w: usize, rows: Border, cols: Border) -> Padded<'a, T> {
+        let none = Border { low: 0, high: 0 };
+        if rows == none && cols == none {
+            return Padded::Same(x);
+        }
+        let (hp, wp) = (h + rows.low + rows.high, w + cols.low + cols.high);
+        let samples = x.len() / (c * h * w * LANES);
+        let mut padded = self.alloc(samples * c * hp * wp * LANES);
+        self.for_chunks(&mut padded, c * hp * wp * LANES, |b, block| {
+            let source = &x[b * c * h * w * LANES..];
+            for (i, row) in block.chunks_exact_mut(wp * LANES).enumerate() {
+                let (channel, y) = (i / hp, i % hp);
+                if y < rows.low || y >= rows.low + h {
+                    row.fill(T::zero());
+                    continue;
+                }
+                let (left, rest) = row.split_at_mut(cols.low * LANES);
+                let (middle, right) = rest.split_at_mut(w * LANES);
+                left.fill(T::zero());
+                middle.copy_from_slice(&source[(channel * h + y - rows.low) * w * LANES..][..w * LANES]);
+                right.fill(T::zero());
+            }
+        });
+        Padded::Copy(padded)
+    }
+
+    fn padded_input<'a>(&self, s: &Sizes, x: &'a [T]) -> Padded<'a, T> {
+        let border = Border { low: s.pad, high: s.pad };
+        self.bordered(x, s.c_in, s.h_in, s.w_in, border, border)
+    }
+}
+
+enum Padded<'a, T: Real> {
+    Same(&'a [T]),
+    Copy(Buf<T>),
+}
+
+impl<T: Real> std::ops::Deref for Padded<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Padded::Same(x) => x,
+            Padded::Copy(x) => x,
+        }
+    }
+}
+
+impl<T: Real> Conv for Cpu<T> {
+    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, relu: bool) -> Buf<T> {
+        self.count(Kernel::Conv2dFwd);
+        let s = Sizes::of(d);
+        let padded = self.padded_input(&s, x);
+        let (width, plane) = (s.w_in + 2 * s.pad, (s.h_in + 2 * s.pad) * (s.w_in + 2 * s.pad));
+        let taps = s.forward_taps(plane, width);
+        let out = s.c_out * s.h_out * s.w_out;
+        let mut y = self.alloc(blocks(s.n) * out * LANES);
+        self.for_chunks(&mut y, out * LANES, |block, y| {
+            self.arch.dispatch(Correlate {
+                taps: &taps,
+                x: &lanes(&padded)[block * s.c_in * plane..],
+                x_row: s.stride * width,
+                x_col: s.stride,
+                w,
+                w_channel: taps.len(),
+                bias: b.map(|b| &**b),
+                relu,
+                channels: s.c_out,
+                rows: s.h_out,
+                cols: s.w_out,
+                y: lanes_mut(y),
+                y_first: 0,
+                y_channel: s.h_out * s.w_out,
+                y_row: s.w_out,
+                y_col: 1,
+            });
+        });
+        y
+    }
+
+    /// Input pixels whose row and column leave the same remainder modulo the stride are reached by the same taps, so
+    /// the gradient is one dense correlation of `dy` per pair of remainders.
+    fn conv2d_bwd_input(&self, d: &Conv2dDims, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
+        self.count(Kernel::Conv2dBwdInput);
+        let s = Sizes::of(d);
+        let (rows, cols) = (s.gradient_border(s.h_in, s.h_out), s.gradient_border(s.w_in, s.w_out));
+        let padded = self.bordered(dy, s.c_out, s.h_out, s.w_out, rows, cols);
+        let width = s.w_out + cols.low + cols.high;
+        let plane = (s.h_out + rows.low + rows.high) * width;
+        let phases: Vec<_> = (0..s.stride.min(s.h_in))
+            .flat_map(|r| (0..s.stride.min(s.w_in)).map(move |c| (r, c)))
+            .map(|phase| (phase, s.gradient_taps(phase, (rows.low, cols.low), plane, width)))
+            .collect();
+        let out = s.c_in * s.h_in * s.w_in;
+        let mut dx = self.alloc(blocks(s.n) * out * LANES);
+        self.for_chunks(&mut dx, out * LANES, |block, dx| {
+            for ((row, col), taps) in &phases {
+                self.arch.dispatch(Correlate {
+                    taps,
+                    x: &lanes(&padded)[block * s.c_out * plane..],
+                    x_row: width,
+                    x_col: 1,
+                    w,
+                    w_channel: s.k * s.k,
+                    bias: None,
+                    relu: false,
+                    channels: s.c_in,
+                    rows: (s.h_in - row).div_ceil(s.stride),
+                    cols: (s.w_in - col).div_ceil(s.stride),
+                    y: lanes_mut(dx),
+                    y_first: row * s.w_in + col,
+                    y_channel: s.h_in * s.w_in,
+                    y_row: s.stride * s.w_in,
+                    y_col: s.stride,
+                });
+            }
+        });
+        dx
+    }
+
+    fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Buf<T>, dy: &Buf<T>) -> Buf<T> {
+        self.count(Kernel::Conv2dBwdWeight);
+        let s = Sizes::of(d);
+        let padded = self.padded_input(&s, x);
+        let (width, plane) = (s.w_in + 2 * s.pad, (s.h_in + 2 * s.pad) * (s.w_in + 2 * s.pad));
+        let taps = s.forward_taps(plane, width);
+        let positions = s.h_out * s.w_out;
+        let mut dw = self.zeros(s.c_out * taps.len());
+        self.for_chunks(&mut dw, 2 * taps.len(), |tile, dw| {
+            let channels = dw.len() / taps.len();
+            for block in 0..blocks(s.n) {
+                let dy = &lanes(dy)[(block * s.c_out + 2 * tile) * positions..][..channels * positions];
+                self.arch.dispatch(CorrelateWeight {
+                    taps: &taps,
+                    x: &lanes(&padded)[block * s.c_in * plane..],
+                    x_row: s.stride * width,
+                    x_col: s.stride,
+                    dy,
+                    rows: s.h_out,
+                    cols: s.w_out,
+                    dw,
+                });
+            }
+        });
+        dw
+    }
+
+    fn bias_bwd(&self, d: &ChannelDims, dy: &Buf<T>) -> Buf<T> {
+        self.count(Kernel::BiasBwd);
+        let (c, hw) = (d.c as usize, d.hw as usize);
+        let mut db = self.alloc(c);
+        for (channel, db) in db.iter_mut().enumerate() {
+            let sums = (0..blocks(d.n as usize)).map(|b| {
+                let pixels = &dy[(b * c + channel) * hw * LANES..][..hw * LANES];
+                pixels.iter().fold(T::zero(), |sum, &v| sum + v).as_f64()
+            });
+            *db = T::of_f64(sums.sum());
+        }
+        db
+    }
+}

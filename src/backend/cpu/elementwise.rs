@@ -1,0 +1,66 @@
+//! Element by element.
+
+use super::real::relu;
+use super::{Buf, Cpu, Real};
+use crate::backend::Elementwise;
+
+/// Elements one thread works on at a time.
+const CHUNK: usize = 1 << 14;
+
+impl<T: Real> Cpu<T> {
+    /// `y[i] = f(a[i], b[i])`.
+    pub(super) fn zip(&self, a: &Buf<T>, b: &Buf<T>, f: impl Fn(T, T) -> T + Sync) -> Buf<T> {
+        assert_eq!(a.len(), b.len());
+        let mut y = self.alloc(a.len());
+        self.for_chunks(&mut y, CHUNK, |i, y| {
+            let (a, b) = (&a[i * CHUNK..][..y.len()], &b[i * CHUNK..][..y.len()]);
+            self.arch.dispatch(|| {
+                for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+                    *y = f(a, b);
+                }
+            });
+        });
+        y
+    }
+}
+
+impl<T: Real> Elementwise for Cpu<T> {
+    fn add(&self, a: &Buf<T>, b: &Buf<T>) -> Buf<T> {
+        self.zip(a, b, |a, b| a + b)
+    }
+
+    fn axpy(&self, a: f32, x: &Buf<T>, y: &mut Buf<T>) {
+        assert_eq!(x.len(), y.len());
+        self.for_chunks(y, CHUNK, |i, y| {
+            let x = &x[i * CHUNK..][..y.len()];
+            self.arch.dispatch(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y += T::of(a) * x));
+        });
+    }
+
+    fn scale(&self, a: f32, x: &mut Buf<T>) {
+        x.iter_mut().for_each(|x| *x *= T::of(a));
+    }
+
+    fn scale_by(&self, s: &Buf<T>, x: &Buf<T>) -> Buf<T> {
+        let mut y = self.buffer(x);
+        y.iter_mut().for_each(|y| *y *= s[0]);
+        y
+    }
+
+    fn lerp(&self, t: f32, x: &Buf<T>, y: &mut Buf<T>) {
+        assert_eq!(x.len(), y.len());
+        y.iter_mut().zip(x.iter()).for_each(|(y, &x)| *y += T::of(t) * (x - *y));
+    }
+
+    fn norm(&self, x: &Buf<T>) -> f32 {
+        x.iter().map(|x| x.as_f64() * x.as_f64()).sum::<f64>().sqrt() as f32
+    }
+
+    fn relu_fwd(&self, x: &Buf<T>) -> Buf<T> {
+        self.zip(x, x, |x, _| relu(x))
+    }
+
+    fn relu_bwd(&self, y: &Buf<T>, dy: &Buf<T>) -> Buf<T> {
+        self.zip(y, dy, |y, dy| if y <= T::zero() { T::zero() } else { dy })
+    }
+}

@@ -1,0 +1,93 @@
+//! Losses, predictions and counters. The work is tiny, so it is plain f64, one sample after the other.
+
+use super::{Buf, Cpu, Real, lane_index};
+use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE, Memory};
+use crate::dims::LogitDims;
+
+/// The logits of one sample.
+fn sample_logits<T: Real>(d: &LogitDims, logits: &[T], sample: usize) -> Vec<f64> {
+    let classes = d.classes as usize;
+    (0..classes).map(|c| logits[lane_index(sample, c, classes)].as_f64()).collect()
+}
+
+/// Index of the largest value, the first one in a tie; a NaN counts as largest.
+fn argmax(values: &[f64]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] || values[i].is_nan() { i } else { best })
+}
+
+/// `-ln softmax(z)[y]` and its gradient, shifted by the maximum so that no exponential overflows.
+fn cross_entropy(z: &[f64], y: usize) -> (f64, Vec<f64>) {
+    let max = z[argmax(z)];
+    let exps: Vec<f64> = z.iter().map(|v| (v - max).exp()).collect();
+    let sum: f64 = exps.iter().sum();
+    let gradient = exps.iter().enumerate().map(|(c, e)| e / sum - if c == y { 1.0 } else { 0.0 }).collect();
+    (sum.ln() + max - z[y], gradient)
+}
+
+/// `-max(z_y - max_{j != y} z_j + confidence, 0)` and its gradient.
+fn margin(z: &[f64], y: usize) -> (f64, Vec<f64>) {
+    let others: Vec<f64> = z.iter().enumerate().map(|(c, &v)| if c == y { f64::NEG_INFINITY } else { v }).collect();
+    let rival = argmax(&others);
+    let value = z[y] - z[rival] + f64::from(MARGIN_CONFIDENCE);
+    let mut gradient = vec![0.0; z.len()];
+    if value > 0.0 {
+        (gradient[y], gradient[rival]) = (-1.0, 1.0);
+    }
+    // A comparison with NaN is false, so a NaN loss comes out as NaN.
+    (if value <= 0.0 { 0.0 } else { -value }, gradient)
+}
+
+impl<T: Real> Loss for Cpu<T> {
+    type Labels = Vec<u8>;
+    type Tally = Counts;
+
+    fn labels(&self, labels: &[u8]) -> Vec<u8> {
+        labels.to_vec()
+    }
+
+    fn loss_fwd(
+        &self,
+        d: &LogitDims,
+        kind: LossKind,
+        weight: f32,
+        logits: &Buf<T>,
+        labels: &Vec<u8>,
+    ) -> LossOut<Buf<T>> {
+        let (classes, weight) = (d.classes as usize, f64::from(weight));
+        let mut dlogits = self.zeros(logits.len());
+        let mut total = 0.0;
+        for (sample, &label) in labels.iter().enumerate() {
+            let z = sample_logits(d, logits, sample);
+            let (loss, gradient) = match kind {
+                LossKind::CrossEntropy => cross_entropy(&z, label as usize),
+                LossKind::Margin => margin(&z, label as usize),
+            };
+            total += loss;
+            for (c, g) in gradient.into_iter().enumerate() {
+                dlogits[lane_index(sample, c, classes)] = T::of_f64(weight * g);
+            }
+        }
+        LossOut { loss: self.buffer(&[T::of_f64(weight * total)]), dlogits }
+    }
+
+    fn predictions(&self, d: &LogitDims, logits: &Buf<T>) -> Vec<u8> {
+        (0..d.n as usize).map(|sample| argmax(&sample_logits(d, logits, sample)) as u8).collect()
+    }
+
+    fn tally(&self) -> Counts {
+        Counts::default()
+    }
+
+    fn tally_add(&self, d: &LogitDims, logits: &Buf<T>, labels: &Vec<u8>, tally: &mut Counts) {
+        for (sample, &label) in labels.iter().enumerate() {
+            let z = sample_logits(d, logits, sample);
+            tally.samples += 1;
+            tally.correct += u64::from(argmax(&z) == label as usize);
+            tally.loss += cross_entropy(&z, label as usize).0;
+        }
+    }
+
+    fn tally_read(&self, tally: &Counts) -> Counts {
+        *tally
+    }
+}

@@ -1,0 +1,257 @@
+//! The CPU backend: reference for every other backend, and the default without a GPU.
+//!
+//! **Layout.** A batch keeps [`LANES`] images side by side in the innermost dimension:
+//! `[n / LANES][c][h][w][LANES]`. Every op then vectorises over images, whatever its kernel size, stride or padding,
+//! and a narrow network loses nothing to channels that do not fill a register. The last block is padded with lanes
+//! whose values are finite but meaningless; their gradients are zero, so no sum over a batch sees them.
+//!
+//! **Precision.** `Cpu<f32>` computes in f32; `Cpu<f64>` is the same code in f64, for gradient checks.
+//!
+//! **Threads.** Work is split over blocks of images or over output channels, never inside a sum, so results do not
+//! depend on the number of threads.
+
+mod arena;
+mod attack;
+mod conv;
+mod correlate;
+mod elementwise;
+mod images;
+mod linear;
+mod loss;
+mod norm;
+mod optim;
+mod pool;
+mod real;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+
+use arena::Arena;
+pub use arena::Buf;
+pub use real::Real;
+
+use super::Memory;
+use crate::choice::choice;
+
+/// Images in the innermost dimension of a batch: one AVX2 register of f32.
+pub const LANES: usize = 8;
+
+choice! {
+    /// The kernels whose calls are counted.
+    pub enum Kernel: "kernel" {
+        Conv2dFwd = "conv2d_fwd",
+        Conv2dBwdInput = "conv2d_bwd_input",
+        Conv2dBwdWeight = "conv2d_bwd_weight",
+        BiasBwd = "bias_bwd",
+        LinearFwd = "linear_fwd",
+        LinearBwdInput = "linear_bwd_input",
+        LinearBwdWeight = "linear_bwd_weight",
+        BatchNormFwd = "batch_norm_fwd",
+        BatchNormBwd = "batch_norm_bwd",
+        PgdStep = "pgd_step",
+    }
+}
+
+/// The CPU as a device, computing in `T`.
+pub struct Cpu<T: Real> {
+    threads: rayon::ThreadPool,
+    arch: pulp::Arch,
+    arena: std::sync::Arc<Arena<T>>,
+    calls: [AtomicU64; Kernel::ALL.len()],
+}
+
+impl<T: Real> Cpu<T> {
+    /// A backend with `threads` threads of its own and the widest vector instructions the processor has.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Failed`] if the system cannot start the threads.
+    pub fn new(threads: usize) -> crate::error::Result<Self> {
+        Self::with_arch(threads, pulp::Arch::new())
+    }
+
+    /// The same without vector instructions beyond the target's baseline: the portable path.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`].
+    pub fn portable(threads: usize) -> crate::error::Result<Self> {
+        Self::with_arch(threads, pulp::Arch::Scalar)
+    }
+
+    fn with_arch(threads: usize, arch: pulp::Arch) -> crate::error::Result<Self> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|i| format!("engine-{i}"))
+            .build()
+            .map_err(|e| crate::error::Error::Failed(format!("cannot start {threads} threads: {e}")))?;
+        Ok(Cpu { threads, arch, arena: Arena::new(), calls: Default::default() })
+    }
+
+    /// Name of the vector instructions in use.
+    pub fn vector_path(&self) -> &'static str {
+        match self.arch {
+            pulp::Arch::Scalar => "portable",
+            _ => "avx2+fma",
+        }
+    }
+
+    /// How often `kernel` was called.
+    pub fn calls(&self, kernel: Kernel) -> u64 {
+        self.calls[kernel as usize].load(Ordering::Relaxed)
+    }
+
+    /// Most bytes that were ever in use by buffers at one time.
+    pub fn peak_bytes(&self) -> usize {
+        self.arena.peak_bytes()
+    }
+
+    /// Plain buffer in the backend's own precision.
+    pub fn buffer(&self, values: &[T]) -> Buf<T> {
+        let mut buf = self.alloc(values.len());
+        buf.copy_from_slice(values);
+        buf
+    }
+
+    /// Batch of `n` from NCHW values in the backend's own precision.
+    pub fn batch(&self, n: usize, values: &[T]) -> Buf<T> {
+        let features = values.len() / n;
+        let mut buf = self.alloc(blocks(n) * features * LANES);
+        for (b, block) in buf.chunks_exact_mut(features * LANES).enumerate() {
+            for (f, lanes) in block.chunks_exact_mut(LANES).enumerate() {
+                for (l, lane) in lanes.iter_mut().enumerate() {
+                    let sample = b * LANES + l;
+                    *lane = if sample < n { values[sample * features + f] } else { T::zero() };
+                }
+            }
+        }
+        buf
+    }
+
+    /// NCHW values of a batch of `n` in the backend's own precision.
+    pub fn batch_values(&self, n: usize, x: &Buf<T>) -> Vec<T> {
+        let features = x.len() / (blocks(n) * LANES);
+        (0..n * features).map(|i| x[lane_index(i / features, i % features, features)]).collect()
+    }
+
+    fn count(&self, kernel: Kernel) {
+        self.calls[kernel as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A buffer whose content is unspecified: the caller writes every element.
+    fn alloc(&self, len: usize) -> Buf<T> {
+        Arena::take(&self.arena, len)
+    }
+
+    /// Calls `f(i, chunk)` for each chunk of `len` elements of `out`, on several threads if there are several chunks.
+    fn for_chunks<U: Send>(&self, out: &mut [U], len: usize, f: impl Fn(usize, &mut [U]) + Sync) {
+        if out.len() <= len || self.threads.current_num_threads() == 1 {
+            out.chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+        } else {
+            self.threads.install(|| out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)));
+        }
+    }
+}
+
+impl<T: Real> Cpu<T> {
+    /// As [`Cpu::for_chunks`] over two outputs at once.
+    fn for_chunks_pair<U: Send, V: Send>(
+        &self,
+        a: &mut [U],
+        a_len: usize,
+        b: &mut [V],
+        b_len: usize,
+        f: impl Fn(usize, &mut [U], &mut [V]) + Sync,
+    ) {
+        if a.len() <= a_len || self.threads.current_num_threads() == 1 {
+            a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
+        } else {
+            let pairs = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).enumerate();
+            self.threads.install(|| pairs.for_each(|(i, (a, b))| f(i, a, b)));
+        }
+    }
+}
+
+/// Blocks of [`LANES`] images that hold `n` images.
+fn blocks(n: usize) -> usize {
+    n.div_ceil(LANES)
+}
+
+/// Index of `feature` of `sample` in a batch with that many features per sample.
+fn lane_index(sample: usize, feature: usize, features: usize) -> usize {
+    (sample / LANES * features + feature) * LANES + sample % LANES
+}
+
+/// The same memory as one array per pixel. A batch's length is a multiple of [`LANES`].
+fn lanes<T>(x: &[T]) -> &[[T; LANES]] {
+    x.as_chunks().0
+}
+
+/// As [`lanes`], to write to.
+fn lanes_mut<T>(x: &mut [T]) -> &mut [[T; LANES]] {
+    x.as_chunks_mut().0
+}
+
+impl<T: Real> Memory for Cpu<T> {
+    type Buf = Buf<T>;
+
+    fn upload(&self, values: &[f32]) -> Buf<T> {
+        let mut buf = self.alloc(values.len());
+        buf.iter_mut().zip(values).for_each(|(b, &v)| *b = T::of(v));
+        buf
+    }
+
+    fn download(&self, x: &Buf<T>) -> Vec<f32> {
+        x.iter().map(|v| v.as_f32()).collect()
+    }
+
+    fn upload_batch(&self, n: usize, values: &[f32]) -> Buf<T> {
+        let values: Vec<T> = values.iter().map(|&v| T::of(v)).collect();
+        self.batch(n, &values)
+    }
+
+    fn download_batch(&self, n: usize, x: &Buf<T>) -> Vec<f32> {
+        self.batch_values(n, x).into_iter().map(|v| v.as_f32()).collect()
+    }
+
+    fn zeros(&self, len: usize) -> Buf<T> {
+        let mut buf = self.alloc(len);
+        buf.fill(T::zero());
+        buf
+    }
+
+    fn copy(&self, x: &Buf<T>) -> Buf<T> {
+        self.buffer(x)
+    }
+
+    fn part(&self, n: usize, range: Range<usize>, x: &Buf<T>) -> Buf<T> {
+        debug_assert!(range.start % LANES == 0 && (range.end % LANES == 0 || range.end == n));
+        let block = x.len() / blocks(n);
+        self.buffer(&x[range.start / LANES * block..blocks(range.end) * block])
+    }
+
+    fn join(&self, parts: &[&Buf<T>]) -> Buf<T> {
+        let mut whole = self.alloc(parts.iter().map(|p| p.len()).sum());
+        let mut rest = &mut whole[..];
+        for part in parts {
+            let (here, after) = rest.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            rest = after;
+        }
+        whole
+    }
+
+    fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.threads.install(f)
+    }
+
+    /// One part a block: all activations of a narrow network for [`LANES`] images fit in a core's own cache.
+    fn map_parts<R: Send>(&self, n: usize, f: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+        let part = |b: usize| f(b * LANES..((b + 1) * LANES).min(n));
+        if self.threads.current_num_threads() == 1 {
+            (0..blocks(n)).map(part).collect()
+        } else {
+            self.threads.install(|| (0..blocks(n)).into_par_iter().with_max_len(1).map(part).collect())
+        }
+    }
+}

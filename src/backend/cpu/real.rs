@@ -1,0 +1,161 @@
+//! The float types the CPU backend computes in, and their vectors of [`LANES`].
+//!
+//! The compiler does not reliably find vector instructions in loops over small arrays, so the multiply-add that the
+//! convolutions live on names them, where the processor's registers divide a vector of [`LANES`] evenly.
+
+use bytemuck::cast;
+use num_traits::{Float, ToPrimitive};
+use pulp::Simd;
+
+use super::LANES;
+
+/// `f32` or `f64`.
+pub trait Real:
+    Float
+    + std::ops::AddAssign
+    + std::ops::SubAssign
+    + std::ops::MulAssign
+    + bytemuck::Pod
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
+    /// From `f32`, exactly.
+    fn of(x: f32) -> Self;
+
+    /// From `f64`, rounded.
+    fn of_f64(x: f64) -> Self;
+
+    /// `a b + c` in every lane. The default rounds twice: on the portable path a fused multiply-add would be a call
+    /// into the C library.
+    #[inline(always)]
+    fn mul_add_lanes<S: Simd>(_: S, a: [Self; LANES], b: [Self; LANES], c: [Self; LANES]) -> [Self; LANES] {
+        std::array::from_fn(|l| a[l] * b[l] + c[l])
+    }
+
+    /// The same value in every lane.
+    #[inline(always)]
+    fn splat<S: Simd>(_: S, x: Self) -> [Self; LANES] {
+        [x; LANES]
+    }
+
+    /// [`relu`] in every lane.
+    #[inline(always)]
+    fn relu_lanes<S: Simd>(_: S, x: [Self; LANES]) -> [Self; LANES] {
+        std::array::from_fn(|l| relu(x[l]))
+    }
+
+    /// One step of a maximum: where `x` is larger than `best`, or NaN, it becomes `best` and `q` its `place`. NaN,
+    /// once best, stays, because no number is larger.
+    #[inline(always)]
+    fn keep_larger<S: Simd>(_: S, x: [Self; LANES], q: u32, best: &mut [Self; LANES], place: &mut [u32; LANES]) {
+        for l in 0..LANES {
+            if x[l] > best[l] || x[l].is_nan() {
+                (best[l], place[l]) = (x[l], q);
+            }
+        }
+    }
+
+    /// `x` where `place` is `q`, else zero.
+    #[inline(always)]
+    fn where_equal<S: Simd>(_: S, place: [u32; LANES], q: u32, x: [Self; LANES]) -> [Self; LANES] {
+        std::array::from_fn(|l| if place[l] == q { x[l] } else { Self::zero() })
+    }
+
+    /// To `f32`, rounded.
+    fn as_f32(self) -> f32 {
+        ToPrimitive::to_f32(&self).unwrap_or(f32::NAN)
+    }
+
+    /// To `f64`, exactly.
+    fn as_f64(self) -> f64 {
+        ToPrimitive::to_f64(&self).unwrap_or(f64::NAN)
+    }
+}
+
+/// Whether `S` has registers of exactly [`LANES`] f32.
+const fn one_register<S: Simd>() -> bool {
+    S::F32_LANES == LANES
+}
+
+impl Real for f32 {
+    #[inline(always)]
+    fn of(x: f32) -> f32 {
+        x
+    }
+
+    #[inline(always)]
+    fn of_f64(x: f64) -> f32 {
+        x as f32
+    }
+
+    #[inline(always)]
+    fn mul_add_lanes<S: Simd>(simd: S, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        if one_register::<S>() {
+            cast::<S::f32s, _>(simd.mul_add_f32s(cast(a), cast(b), cast(c)))
+        } else {
+            std::array::from_fn(|l| a[l] * b[l] + c[l])
+        }
+    }
+
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: f32) -> [f32; LANES] {
+        if one_register::<S>() { cast::<S::f32s, _>(simd.splat_f32s(x)) } else { [x; LANES] }
+    }
+
+    #[inline(always)]
+    fn relu_lanes<S: Simd>(simd: S, x: [f32; LANES]) -> [f32; LANES] {
+        if one_register::<S>() {
+            let (zero, x) = (simd.splat_f32s(0.0), cast(x));
+            cast::<S::f32s, _>(simd.select_f32s(simd.less_than_f32s(x, zero), zero, x))
+        } else {
+            x.map(relu)
+        }
+    }
+
+    #[inline(always)]
+    fn keep_larger<S: Simd>(simd: S, x: [f32; LANES], q: u32, best: &mut [f32; LANES], place: &mut [u32; LANES]) {
+        if one_register::<S>() {
+            let (x, old, at): (S::f32s, S::f32s, S::u32s) = (cast(x), cast(*best), cast(*place));
+            let (larger, number) = (simd.greater_than_f32s(x, old), simd.equal_f32s(x, x));
+            let here = simd.splat_u32s(q);
+            *best = cast(simd.select_f32s(number, simd.select_f32s(larger, x, old), x));
+            *place = cast(simd.select_u32s(number, simd.select_u32s(larger, here, at), here));
+        } else {
+            for l in 0..LANES {
+                if x[l] > best[l] || x[l].is_nan() {
+                    (best[l], place[l]) = (x[l], q);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn where_equal<S: Simd>(simd: S, place: [u32; LANES], q: u32, x: [f32; LANES]) -> [f32; LANES] {
+        if one_register::<S>() {
+            let hit = simd.equal_u32s(cast(place), simd.splat_u32s(q));
+            cast::<S::f32s, _>(simd.select_f32s(hit, cast(x), simd.splat_f32s(0.0)))
+        } else {
+            std::array::from_fn(|l| if place[l] == q { x[l] } else { 0.0 })
+        }
+    }
+}
+
+impl Real for f64 {
+    #[inline(always)]
+    fn of(x: f32) -> f64 {
+        f64::from(x)
+    }
+
+    #[inline(always)]
+    fn of_f64(x: f64) -> f64 {
+        x
+    }
+}
+
+/// `max(x, 0)` that lets NaN through.
+#[inline(always)]
+pub fn relu<T: Real>(x: T) -> T {
+    if x < T::zero() { T::zero() } else { x }
+}

@@ -1,0 +1,328 @@
+//! The contract of a backend: one small trait per kernel family, [`Backend`] is their sum.
+//!
+//! Buffers are opaque, so a backend chooses its own layout and precision. There are two kinds: *plain* ones in
+//! PyTorch's order (parameters, statistics) and *batches* (activations), whose logical order is NCHW and whose layout
+//! is the backend's business. Arguments come in the order dims, inputs, outputs. Shapes are checked by the ops that
+//! call these functions; a backend may assume that they fit.
+//!
+//! Everything is deterministic: the same inputs give the same bits, whatever the number of threads.
+
+pub mod cpu;
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+use crate::rng::Rng;
+
+/// Every kernel family: what the tape, the attacks and the training loop need of a device.
+pub trait Backend: Elementwise + Conv + Linear + Norm + Pool + Loss + Optim + Attack + Images {}
+
+impl<B: Elementwise + Conv + Linear + Norm + Pool + Loss + Optim + Attack + Images> Backend for B {}
+
+/// Buffers, transfers and the split of a batch into parts.
+pub trait Memory: Sync + Sized {
+    /// A tensor's storage on the device.
+    type Buf: Send + Sync;
+
+    /// Plain buffer with these values.
+    fn upload(&self, values: &[f32]) -> Self::Buf;
+    /// Values of a plain buffer.
+    fn download(&self, x: &Self::Buf) -> Vec<f32>;
+    /// Batch of `n` with these values in NCHW order.
+    fn upload_batch(&self, n: usize, values: &[f32]) -> Self::Buf;
+    /// Values of a batch of `n` in NCHW order.
+    fn download_batch(&self, n: usize, x: &Self::Buf) -> Vec<f32>;
+    /// Plain buffer of `len` zeros.
+    fn zeros(&self, len: usize) -> Self::Buf;
+    /// A copy.
+    fn copy(&self, x: &Self::Buf) -> Self::Buf;
+    /// The samples `range` of a batch of `n`; `range` is one that [`Memory::map_parts`] hands out.
+    fn part(&self, n: usize, range: Range<usize>, x: &Self::Buf) -> Self::Buf;
+    /// The batch whose parts, in order, are `parts`.
+    fn join(&self, parts: &[&Self::Buf]) -> Self::Buf;
+
+    /// Runs `f` on the backend's threads; everything that calls kernels in a loop should be inside.
+    fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R;
+    /// Runs `f` on consecutive parts of a batch of `n` whose samples do not depend on each other, side by side where
+    /// that is faster, and returns the results in order. The parts do not depend on the number of threads.
+    fn map_parts<R: Send>(&self, n: usize, f: impl Fn(Range<usize>) -> R + Sync) -> Vec<R>;
+}
+
+/// Element by element.
+pub trait Elementwise: Memory {
+    /// `a + b`.
+    fn add(&self, a: &Self::Buf, b: &Self::Buf) -> Self::Buf;
+    /// `y += a x`.
+    fn axpy(&self, a: f32, x: &Self::Buf, y: &mut Self::Buf);
+    /// `x *= a`.
+    fn scale(&self, a: f32, x: &mut Self::Buf);
+    /// `s x` for a plain scalar `s` that lives on the device.
+    fn scale_by(&self, s: &Self::Buf, x: &Self::Buf) -> Self::Buf;
+    /// `y += t (x - y)`: an exponential moving average.
+    fn lerp(&self, t: f32, x: &Self::Buf, y: &mut Self::Buf);
+    /// Euclidean norm of a plain buffer.
+    fn norm(&self, x: &Self::Buf) -> f32;
+    /// `max(x, 0)`.
+    fn relu_fwd(&self, x: &Self::Buf) -> Self::Buf;
+    /// `dy` where the output `y` of the ReLU is positive, else 0.
+    fn relu_bwd(&self, y: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
+}
+
+/// 2-d convolution, with the bias and the ReLU that follow it.
+pub trait Conv: Memory {
+    /// `y = x * w + b`, then ReLU if `relu`. `b` is `[c_out]`.
+    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Self::Buf, w: &Self::Buf, b: Option<&Self::Buf>, relu: bool) -> Self::Buf;
+    /// Gradient with respect to `x`.
+    fn conv2d_bwd_input(&self, d: &Conv2dDims, dy: &Self::Buf, w: &Self::Buf) -> Self::Buf;
+    /// Gradient with respect to `w`.
+    fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
+    /// Gradient with respect to a per-channel bias: `[c]`. Linear layers use it with `hw = 1`.
+    fn bias_bwd(&self, d: &ChannelDims, dy: &Self::Buf) -> Self::Buf;
+}
+
+/// Fully connected layers, with the bias and the ReLU that follow.
+pub trait Linear: Memory {
+    /// `y = x wᵀ + b`, then ReLU if `relu`. `b` is `[f_out]`.
+    fn linear_fwd(&self, d: &LinearDims, x: &Self::Buf, w: &Self::Buf, b: Option<&Self::Buf>, relu: bool) -> Self::Buf;
+    /// Gradient with respect to `x`.
+    fn linear_bwd_input(&self, d: &LinearDims, dy: &Self::Buf, w: &Self::Buf) -> Self::Buf;
+    /// Gradient with respect to `w`.
+    fn linear_bwd_weight(&self, d: &LinearDims, x: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
+}
+
+/// Mean and biased variance per channel, plain `[c]` each.
+#[derive(Debug)]
+pub struct ChannelStats<Buf> {
+    pub mean: Buf,
+    pub var: Buf,
+}
+
+/// Gradients of a batch normalisation.
+#[derive(Debug)]
+pub struct NormGrads<Buf> {
+    /// With respect to the input: a batch.
+    pub dx: Buf,
+    /// With respect to the scale: `[c]`.
+    pub dgamma: Buf,
+    /// With respect to the shift: `[c]`.
+    pub dbeta: Buf,
+}
+
+/// Batch normalisation (Ioffe & Szegedy, 2015): `y = gamma (x - mean) / sqrt(var + eps) + beta`.
+pub trait Norm: Memory {
+    /// Statistics of the batch itself.
+    fn channel_stats(&self, d: &ChannelDims, x: &Self::Buf) -> ChannelStats<Self::Buf>;
+    /// Normalises with `stats`, adds `residual`, then ReLU if `relu`.
+    #[allow(clippy::too_many_arguments)]
+    fn batch_norm_fwd(
+        &self,
+        d: &ChannelDims,
+        eps: f32,
+        x: &Self::Buf,
+        stats: &ChannelStats<Self::Buf>,
+        gamma: &Self::Buf,
+        beta: &Self::Buf,
+        residual: Option<&Self::Buf>,
+        relu: bool,
+    ) -> Self::Buf;
+    /// Gradients for the `dy` of the normalised value (before residual and ReLU). With `batch_stats` the gradient also
+    /// flows through the statistics, which are those of `x` itself.
+    #[allow(clippy::too_many_arguments)]
+    fn batch_norm_bwd(
+        &self,
+        d: &ChannelDims,
+        eps: f32,
+        x: &Self::Buf,
+        stats: &ChannelStats<Self::Buf>,
+        gamma: &Self::Buf,
+        dy: &Self::Buf,
+        batch_stats: bool,
+    ) -> NormGrads<Self::Buf>;
+}
+
+/// Pooling.
+pub trait Pool: Memory {
+    /// What the backward pass of a max pooling needs: which pixel of each window won.
+    type Winners: Send + Sync;
+
+    /// Maximum of each window; the first one wins a tie, NaN wins over numbers.
+    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Self::Buf) -> (Self::Buf, Self::Winners);
+    /// `dy` at each window's winner, summed where windows overlap.
+    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Self::Winners, dy: &Self::Buf) -> Self::Buf;
+    /// Mean over height and width.
+    fn avg_pool_fwd(&self, d: &ChannelDims, x: &Self::Buf) -> Self::Buf;
+    /// `dy / hw` at every pixel.
+    fn avg_pool_bwd(&self, d: &ChannelDims, dy: &Self::Buf) -> Self::Buf;
+}
+
+/// A loss of the logits of one sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossKind {
+    /// Softmax cross-entropy.
+    CrossEntropy,
+    /// Carlini & Wagner's margin (2017) as attack loss: `-max(z_y - max_{j != y} z_j + confidence, 0)` with
+    /// confidence 50, so that it never saturates in practice.
+    Margin,
+}
+
+/// Confidence of the margin loss.
+pub const MARGIN_CONFIDENCE: f32 = 50.0;
+
+/// A loss and its gradient.
+#[derive(Debug)]
+pub struct LossOut<Buf> {
+    /// `weight × Σ` over the batch: plain, one element.
+    pub loss: Buf,
+    /// Gradient of `loss` with respect to the logits: a batch.
+    pub dlogits: Buf,
+}
+
+/// Sums over many batches, on the device until they are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Samples seen by [`Loss::tally_add`].
+    pub samples: u64,
+    /// Of those, classified correctly.
+    pub correct: u64,
+    /// Sum of their cross-entropies.
+    pub loss: f64,
+    /// Input-gradient elements seen by [`Attack::pgd_step`].
+    pub gradients: u64,
+    /// Of those, exactly zero.
+    pub zero_gradients: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.samples += other.samples;
+        self.correct += other.correct;
+        self.loss += other.loss;
+        self.gradients += other.gradients;
+        self.zero_gradients += other.zero_gradients;
+    }
+}
+
+impl Counts {
+    /// Percent of the samples classified correctly.
+    pub fn accuracy(&self) -> f64 {
+        100.0 * self.correct as f64 / self.samples.max(1) as f64
+    }
+
+    /// Mean cross-entropy.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.samples.max(1) as f64
+    }
+
+    /// Fraction of the gradient's elements that were exactly zero.
+    pub fn zero_gradient(&self) -> f64 {
+        self.zero_gradients as f64 / self.gradients.max(1) as f64
+    }
+}
+
+/// Losses and counters.
+pub trait Loss: Memory {
+    /// Class labels of a batch.
+    type Labels: Send + Sync;
+    /// A [`Counts`] on the device.
+    type Tally: Send + Sync;
+
+    /// Labels of a batch, 0 to classes - 1.
+    fn labels(&self, labels: &[u8]) -> Self::Labels;
+    /// `weight × Σ loss(logits, labels)` and its gradient, in full precision.
+    fn loss_fwd(
+        &self,
+        d: &LogitDims,
+        kind: LossKind,
+        weight: f32,
+        logits: &Self::Buf,
+        labels: &Self::Labels,
+    ) -> LossOut<Self::Buf>;
+    /// The most likely class of each sample; the first one wins a tie.
+    fn predictions(&self, d: &LogitDims, logits: &Self::Buf) -> Vec<u8>;
+    /// Counters at zero.
+    fn tally(&self) -> Self::Tally;
+    /// Adds a batch's samples, correct predictions and cross-entropies.
+    fn tally_add(&self, d: &LogitDims, logits: &Self::Buf, labels: &Self::Labels, tally: &mut Self::Tally);
+    /// Reads the counters.
+    fn tally_read(&self, tally: &Self::Tally) -> Counts;
+}
+
+/// Constants of an SGD update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct SgdStep {
+    pub lr: f32,
+    pub momentum: f32,
+    pub weight_decay: f32,
+}
+
+/// Constants of an Adam update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct AdamStep {
+    pub lr: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    pub weight_decay: f32,
+    /// Number of this update, counted from 1.
+    pub t: u32,
+}
+
+/// Parameter updates, in place, on plain buffers.
+pub trait Optim: Memory {
+    /// `v = momentum v + (g + weight_decay w)`, `w -= lr v`.
+    fn sgd_step(&self, s: &SgdStep, g: &Self::Buf, v: &mut Self::Buf, w: &mut Self::Buf);
+    /// Adam with coupled weight decay and bias correction, in PyTorch's order of operations.
+    fn adam_step(&self, s: &AdamStep, g: &Self::Buf, m: &mut Self::Buf, v: &mut Self::Buf, w: &mut Self::Buf);
+}
+
+/// Steps of the l-infinity attacks. Images are in [0, 1].
+pub trait Attack: Loss {
+    /// `clamp(clean + eps (2u - 1), 0, 1)` with `u` uniform: element `(first + i) * features + j` of `rng` for
+    /// feature `j` of sample `i`, so that a batch and its parts start at the same points.
+    fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Self::Buf) -> Self::Buf;
+    /// One step of projected gradient ascent: `x += step sign(dx)` with sign(0) = 0, projected to the eps-ball around
+    /// `clean`, then clamped to [0, 1]. Counts the gradient's elements and its zeros.
+    #[allow(clippy::too_many_arguments)]
+    fn pgd_step(
+        &self,
+        n: usize,
+        eps: f32,
+        step: f32,
+        clean: &Self::Buf,
+        dx: &Self::Buf,
+        x: &mut Self::Buf,
+        tally: &mut Self::Tally,
+    );
+}
+
+/// Random crop after zero padding, and horizontal flip: which one, for the sample at a position of a training step.
+#[derive(Clone, Copy, Debug)]
+pub struct CropFlip {
+    /// Numbers of the training step.
+    pub rng: Rng,
+    /// Zero pixels on each side.
+    pub pad: u32,
+}
+
+impl CropFlip {
+    /// Row and column offset of the crop in the padded image, and whether to flip it.
+    pub fn of(&self, position: usize) -> (usize, usize, bool) {
+        let at = |k: u64, n: u32| self.rng.below_at(4 * position as u64 + k, n);
+        (at(0, 2 * self.pad + 1) as usize, at(1, 2 * self.pad + 1) as usize, at(2, 2) == 1)
+    }
+}
+
+/// A data set on the device.
+pub trait Images: Memory {
+    /// All images of a split, as bytes.
+    type Resident<'a>: Sync;
+
+    /// Puts `n × c × h × w` bytes on the device.
+    fn resident<'a>(&self, shape: [usize; 3], images: &'a [u8]) -> Self::Resident<'a>;
+    /// The batch of the images at `indices`, pixels divided by 255, cropped and flipped if asked.
+    fn gather(&self, images: &Self::Resident<'_>, indices: &[u32], augment: Option<&CropFlip>) -> Self::Buf;
+}

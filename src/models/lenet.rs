@@ -1,0 +1,51 @@
+//! The two LeNets of the paper, without batch normalisation.
+
+use super::layers::{Builder, Conv2d, Linear, Pass};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops;
+use crate::tape::Var;
+
+/// Two 5×5 convolutions, each with ReLU and 2×2 max pooling, then fully connected layers with ReLU in between.
+pub(super) struct LeNet {
+    convs: [Conv2d; 2],
+    linears: Vec<Linear>,
+}
+
+impl LeNet {
+    /// For 28×28×1 images: 2w and 4w channels with padding 2, then 64w → classes.
+    pub fn mnist(b: &mut Builder, w: usize, classes: usize) -> Result<Self> {
+        LeNet::new(b, [2 * w, 4 * w], 2, &[64 * w, classes])
+    }
+
+    /// For 32×32×3 images: 6w and 16w channels without padding, then 120w → 84w → classes.
+    pub fn cifar(b: &mut Builder, w: usize, classes: usize) -> Result<Self> {
+        LeNet::new(b, [6 * w, 16 * w], 0, &[120 * w, 84 * w, classes])
+    }
+
+    fn new(b: &mut Builder, channels: [usize; 2], pad: usize, features: &[usize]) -> Result<Self> {
+        let mut conv = |name: &str, c_out: usize| {
+            let conv = b.conv2d(name, c_out, 5, (1, pad), true)?;
+            b.max_pool(2);
+            Ok(conv)
+        };
+        let convs = [conv("conv1", channels[0])?, conv("conv2", channels[1])?];
+        let linears = features.iter().enumerate().map(|(i, &f)| b.linear(&format!("fc{}", i + 1), f)).collect();
+        Ok(LeNet { convs, linears })
+    }
+
+    pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>
+    where
+        B::Buf: 'a,
+        B::Winners: 'a,
+    {
+        let mut x = x.clone();
+        for conv in &self.convs {
+            x = ops::max_pool2d(pass.tape, &conv.forward(pass, &x, true)?, 2, 2)?;
+        }
+        for (i, linear) in self.linears.iter().enumerate() {
+            x = linear.forward(pass, &x, i + 1 < self.linears.len())?;
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,84 @@
+//! ResNet-18 for CIFAR (He et al., 2016): a 3×3 stem without pooling and four stages of two basic blocks.
+
+use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Pass};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops;
+use crate::tape::Var;
+
+pub(super) struct ResNet18 {
+    conv1: Conv2d,
+    bn1: BatchNorm2d,
+    blocks: Vec<BasicBlock>,
+    linear: Linear,
+}
+
+struct BasicBlock {
+    conv1: Conv2d,
+    bn1: BatchNorm2d,
+    conv2: Conv2d,
+    bn2: BatchNorm2d,
+    /// 1×1 projection where the shape changes.
+    shortcut: Option<(Conv2d, BatchNorm2d)>,
+}
+
+impl ResNet18 {
+    /// Stages of 4w, 8w, 16w and 32w channels; the first block of each but the first stage halves the image.
+    pub fn new(b: &mut Builder, w: usize, classes: usize) -> Result<Self> {
+        let conv1 = b.conv2d("conv1", 4 * w, 3, (1, 1), false)?;
+        let bn1 = b.batch_norm2d("bn1");
+        let mut blocks = Vec::new();
+        for (stage, channels) in [4 * w, 8 * w, 16 * w, 32 * w].into_iter().enumerate() {
+            for block in 0..2 {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                blocks.push(BasicBlock::new(b, &format!("layer{}.{block}", stage + 1), channels, stride)?);
+            }
+        }
+        b.shape = [b.shape[0], 1, 1];
+        Ok(ResNet18 { conv1, bn1, blocks, linear: b.linear("linear", classes) })
+    }
+
+    pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>
+    where
+        B::Buf: 'a,
+    {
+        let mut x = self.bn1.forward(pass, &self.conv1.forward(pass, x, false)?, None, true)?;
+        for block in &self.blocks {
+            x = block.forward(pass, &x)?;
+        }
+        self.linear.forward(pass, &ops::global_avg_pool(pass.tape, &x)?, false)
+    }
+}
+
+impl BasicBlock {
+    fn new(b: &mut Builder, name: &str, channels: usize, stride: usize) -> Result<Self> {
+        let input = b.shape;
+        let conv1 = b.conv2d(&format!("{name}.conv1"), channels, 3, (stride, 1), false)?;
+        let bn1 = b.batch_norm2d(&format!("{name}.bn1"));
+        let conv2 = b.conv2d(&format!("{name}.conv2"), channels, 3, (1, 1), false)?;
+        let bn2 = b.batch_norm2d(&format!("{name}.bn2"));
+        let shortcut = if stride == 1 && input[0] == channels {
+            None
+        } else {
+            b.shape = input;
+            let conv = b.conv2d(&format!("{name}.shortcut.0"), channels, 1, (stride, 0), false)?;
+            Some((conv, b.batch_norm2d(&format!("{name}.shortcut.1"))))
+        };
+        Ok(BasicBlock { conv1, bn1, conv2, bn2, shortcut })
+    }
+
+    fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>
+    where
+        B::Buf: 'a,
+    {
+        let inner = self.bn1.forward(pass, &self.conv1.forward(pass, x, false)?, None, true)?;
+        let inner = self.conv2.forward(pass, &inner, false)?;
+        match &self.shortcut {
+            None => self.bn2.forward(pass, &inner, Some(x), true),
+            Some((conv, bn)) => {
+                let projected = bn.forward(pass, &conv.forward(pass, x, false)?, None, false)?;
+                self.bn2.forward(pass, &inner, Some(&projected), true)
+            }
+        }
+    }
+}

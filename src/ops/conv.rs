@@ -1,0 +1,45 @@
+//! 2-d convolution.
+
+use super::expect_plain;
+use crate::backend::Backend;
+use crate::dims::{ChannelDims, Conv2dDims};
+use crate::error::Result;
+use crate::tape::{Tape, Var};
+use crate::tensor::{Shape, Tensor};
+
+/// `x * w + b`, then ReLU if `relu`: `[n, c_in, h, w]` with `[c_out, c_in, k, k]` and `[c_out]`.
+///
+/// # Errors
+/// [`crate::error::Error::Shape`] if the shapes do not fit.
+pub fn conv2d<'a, B: Backend>(
+    tape: &Tape<'a, B>,
+    x: &Var<B>,
+    w: &Var<B>,
+    b: Option<&Var<B>>,
+    (stride, pad): (usize, usize),
+    relu: bool,
+) -> Result<Var<B>> {
+    let x_dims = x.batch_dims("conv2d")?;
+    let (c_out, k) = (w.shape().dims()[0], *w.shape().dims().last().unwrap_or(&0));
+    let d = Conv2dDims::new(x_dims, c_out, k, stride, pad)?;
+    expect_plain("conv2d", "weight", w, &d.w())?;
+    if let Some(b) = b {
+        expect_plain("conv2d", "bias", b, &[c_out])?;
+    }
+    let backend = tape.backend();
+    let y = Tensor::new(backend.conv2d_fwd(&d, x.buf(), w.buf(), b.map(Var::buf), relu), Shape::Batch(d.y()));
+    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.tensor().clone(), relu.then(|| y.clone()));
+    let inputs: Vec<&Var<B>> = [Some(x), Some(w), b].into_iter().flatten().collect();
+    Ok(tape.record(y, &inputs, move |dy, needs| {
+        let masked = saved_y.map(|y| backend.relu_bwd(y.buf(), dy));
+        let dy = masked.as_ref().unwrap_or(dy);
+        let mut grads = vec![
+            needs[0].then(|| backend.conv2d_bwd_input(&d, dy, saved_w.buf())),
+            needs[1].then(|| backend.conv2d_bwd_weight(&d, saved_x.buf(), dy)),
+        ];
+        if let Some(&needed) = needs.get(2) {
+            grads.push(needed.then(|| backend.bias_bwd(&ChannelDims::new(d.y()), dy)));
+        }
+        grads
+    }))
+}

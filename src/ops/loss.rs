@@ -1,0 +1,29 @@
+//! Losses of the logits.
+
+use crate::backend::{Backend, LossKind};
+use crate::dims::LogitDims;
+use crate::error::Result;
+use crate::tape::{Tape, Var};
+use crate::tensor::{Shape, Tensor};
+
+/// `weight × Σ loss(logits, labels)`, a scalar: `weight` is 1 / n for the mean.
+///
+/// # Errors
+/// [`crate::error::Error::Shape`] if `logits` is not a batch.
+pub fn loss<'a, B: Backend>(
+    tape: &Tape<'a, B>,
+    kind: LossKind,
+    weight: f32,
+    logits: &Var<B>,
+    labels: &B::Labels,
+) -> Result<Var<B>>
+where
+    B::Buf: 'a,
+{
+    let dims = logits.batch_dims("loss")?;
+    let d = LogitDims { n: dims[0] as u32, classes: dims[1] as u32 };
+    let backend = tape.backend();
+    let out = backend.loss_fwd(&d, kind, weight, logits.buf(), labels);
+    let (value, dlogits) = (Tensor::new(out.loss, Shape::Plain(vec![1])), out.dlogits);
+    Ok(tape.record(value, &[logits], move |dy, _| vec![Some(backend.scale_by(dy, &dlogits))]))
+}

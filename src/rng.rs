@@ -1,0 +1,154 @@
+//! Random numbers without state: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+//!
+//! A number is a pure function of (seed, stream, step, element), so any thread, chunk or GPU block can compute its
+//! own part and the bits do not depend on who computes what, or on where a run was interrupted.
+
+/// What random numbers are used for; each use has numbers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stream {
+    /// Initial parameters; the step is the parameter's index.
+    Init = 1,
+    /// Order of the training images; the step is the epoch.
+    Shuffle = 2,
+    /// Crop and flip; the step is the training step.
+    Augment = 3,
+    /// Random start of the training attack; the step is the training step.
+    TrainAttack = 4,
+    /// Random start of an evaluation attack; the step is the restart.
+    EvalAttack = 5,
+    /// Which training images are put aside for held-out selection.
+    HeldOut = 6,
+}
+
+/// Random access to the numbers of one (seed, stream, step).
+#[derive(Clone, Copy, Debug)]
+pub struct Rng {
+    key: [u32; 2],
+    step: u32,
+    stream: u32,
+}
+
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const ROUNDS: usize = 10;
+
+/// The Philox4x32-10 block function.
+pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for round in 0..ROUNDS {
+        if round > 0 {
+            key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+        }
+        let product0 = u64::from(MULTIPLIERS[0]) * u64::from(counter[0]);
+        let product1 = u64::from(MULTIPLIERS[1]) * u64::from(counter[2]);
+        counter = [
+            (product1 >> 32) as u32 ^ counter[1] ^ key[0],
+            product1 as u32,
+            (product0 >> 32) as u32 ^ counter[3] ^ key[1],
+            product0 as u32,
+        ];
+    }
+    counter
+}
+
+impl Rng {
+    /// The numbers of `step` of `stream` under `seed`.
+    pub fn new(seed: u64, stream: Stream, step: u32) -> Self {
+        Rng { key: [seed as u32, (seed >> 32) as u32], step, stream: stream as u32 }
+    }
+
+    /// Block `index`: the elements `4 * index .. 4 * index + 4`.
+    pub fn block(&self, index: u64) -> [u32; 4] {
+        philox4x32([index as u32, (index >> 32) as u32, self.step, self.stream], self.key)
+    }
+
+    /// 32 random bits.
+    pub fn u32_at(&self, element: u64) -> u32 {
+        self.block(element / 4)[(element % 4) as usize]
+    }
+
+    /// Uniform in [0, 1), a multiple of 2^-24, so exact in `f32`.
+    pub fn uniform_at(&self, element: u64) -> f32 {
+        unit_interval(self.u32_at(element))
+    }
+
+    /// Uniform in `0..n`; the bias of the multiply-shift is below n / 2^32.
+    pub fn below_at(&self, element: u64, n: u32) -> u32 {
+        ((u64::from(self.u32_at(element)) * u64::from(n)) >> 32) as u32
+    }
+
+    /// Standard normal by the Box-Muller transform; each element uses half a block.
+    pub fn normal_at(&self, element: u64) -> f64 {
+        let block = self.block(element / 2);
+        let (a, b) = if element % 2 == 0 { (block[0], block[1]) } else { (block[2], block[3]) };
+        let radius = (-2.0 * ((f64::from(a) + 1.0) / 4294967296.0).ln()).sqrt();
+        radius * (std::f64::consts::TAU * f64::from(b) / 4294967296.0).cos()
+    }
+
+    /// A random order of `0..n` (Fisher-Yates).
+    pub fn permutation(&self, n: usize) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..n as u32).collect();
+        for i in (1..n).rev() {
+            order.swap(i, self.below_at(i as u64, i as u32 + 1) as usize);
+        }
+        order
+    }
+}
+
+/// The upper 24 bits as a number in [0, 1).
+pub fn unit_interval(bits: u32) -> f32 {
+    (bits >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The known answers that ship with Random123 (kat_vectors, philox4x32 10).
+    #[test]
+    fn philox_known_answers() {
+        let cases = [
+            ([0; 4], [0; 2], [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]),
+            ([u32::MAX; 4], [u32::MAX; 2], [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]),
+            (
+                [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344],
+                [0xa4093822, 0x299f31d0],
+                [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1],
+            ),
+        ];
+        for (counter, key, answer) in cases {
+            assert_eq!(philox4x32(counter, key), answer);
+        }
+    }
+
+    #[test]
+    fn streams_steps_seeds_and_elements_differ() {
+        let base = Rng::new(7, Stream::Init, 3).u32_at(5);
+        assert_ne!(base, Rng::new(8, Stream::Init, 3).u32_at(5));
+        assert_ne!(base, Rng::new(7 | 1 << 40, Stream::Init, 3).u32_at(5));
+        assert_ne!(base, Rng::new(7, Stream::Shuffle, 3).u32_at(5));
+        assert_ne!(base, Rng::new(7, Stream::Init, 4).u32_at(5));
+        assert_ne!(base, Rng::new(7, Stream::Init, 3).u32_at(6));
+        assert_ne!(base, Rng::new(7, Stream::Init, 3).u32_at(5 + (1 << 34)));
+    }
+
+    #[test]
+    fn moments() {
+        let rng = Rng::new(1, Stream::Init, 0);
+        let n = 200_000;
+        let mean = |f: &dyn Fn(u64) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
+        assert!((mean(&|e| f64::from(rng.uniform_at(e))) - 0.5).abs() < 0.003);
+        assert!((mean(&|e| f64::from(rng.uniform_at(e)).powi(2)) - 1.0 / 3.0).abs() < 0.003);
+        assert!(mean(&|e| rng.normal_at(e)).abs() < 0.01);
+        assert!((mean(&|e| rng.normal_at(e).powi(2)) - 1.0).abs() < 0.015);
+        assert!((mean(&|e| rng.normal_at(e).powi(4)) - 3.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn permutation_is_one() {
+        let mut order = Rng::new(3, Stream::Shuffle, 9).permutation(1000);
+        assert_ne!(order[..5], [0, 1, 2, 3, 4]);
+        order.sort_unstable();
+        assert!(order.iter().enumerate().all(|(i, &v)| i == v as usize));
+    }
+}

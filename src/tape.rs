@@ -1,0 +1,163 @@
+//! Reverse-mode differentiation.
+//!
+//! A forward pass pushes one node per op: its inputs and a closure that turns the output's gradient into the inputs'
+//! gradients. [`Tape::backward`] walks the nodes from the last to the first, but only those on a path from one of the
+//! requested variables, and tells each closure which of its inputs are. So a step of an attack, which asks for the
+//! gradient of the image alone, computes no weight gradient.
+
+use std::cell::RefCell;
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Tensor};
+
+/// Gradients of an op's inputs: `None` where `needs` was false.
+pub type Grads<B> = Vec<Option<<B as crate::backend::Memory>::Buf>>;
+
+/// `(dy, needs) -> gradients of the inputs`.
+type Backward<'a, B> = Box<dyn FnOnce(&<B as crate::backend::Memory>::Buf, &[bool]) -> Grads<B> + 'a>;
+
+struct Node<'a, B: Backend> {
+    inputs: Vec<usize>,
+    /// `None` for a leaf.
+    backward: Option<Backward<'a, B>>,
+}
+
+/// A value on a tape.
+pub struct Var<B: Backend> {
+    tensor: Tensor<B>,
+    id: usize,
+}
+
+impl<B: Backend> Clone for Var<B> {
+    fn clone(&self) -> Self {
+        Var { tensor: self.tensor.clone(), id: self.id }
+    }
+}
+
+impl<B: Backend> Var<B> {
+    /// The value.
+    pub fn tensor(&self) -> &Tensor<B> {
+        &self.tensor
+    }
+
+    /// The value's buffer.
+    pub fn buf(&self) -> &B::Buf {
+        self.tensor.buf()
+    }
+
+    /// The value's shape.
+    pub fn shape(&self) -> &Shape {
+        self.tensor.shape()
+    }
+
+    /// The value's shape if it is a batch.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], in the name of `op`, if it is not.
+    pub fn batch_dims(&self, op: &'static str) -> Result<[usize; 4]> {
+        match self.shape() {
+            Shape::Batch(dims) => Ok(*dims),
+            plain => Err(Error::Shape { op, expected: "a batch".into(), got: format!("{plain:?}") }),
+        }
+    }
+}
+
+/// The record of one forward pass.
+pub struct Tape<'a, B: Backend> {
+    backend: &'a B,
+    nodes: RefCell<Vec<Node<'a, B>>>,
+}
+
+impl<'a, B: Backend> Tape<'a, B> {
+    /// An empty tape.
+    pub fn new(backend: &'a B) -> Self {
+        Tape { backend, nodes: RefCell::default() }
+    }
+
+    /// The backend that computes.
+    pub fn backend(&self) -> &'a B {
+        self.backend
+    }
+
+    /// Puts a tensor on the tape.
+    pub fn leaf(&self, tensor: Tensor<B>) -> Var<B> {
+        self.push(tensor, Vec::new(), None)
+    }
+
+    /// Records an op that computed `tensor` from `inputs`. `backward` gets the gradient of `tensor` and, per input,
+    /// whether its gradient is needed.
+    pub fn record(
+        &self,
+        tensor: Tensor<B>,
+        inputs: &[&Var<B>],
+        backward: impl FnOnce(&B::Buf, &[bool]) -> Grads<B> + 'a,
+    ) -> Var<B> {
+        self.push(tensor, inputs.iter().map(|v| v.id).collect(), Some(Box::new(backward)))
+    }
+
+    fn push(&self, tensor: Tensor<B>, inputs: Vec<usize>, backward: Option<Backward<'a, B>>) -> Var<B> {
+        let mut nodes = self.nodes.borrow_mut();
+        nodes.push(Node { inputs, backward });
+        Var { tensor, id: nodes.len() - 1 }
+    }
+
+    /// Gradients of the scalar `loss` with respect to each of `wrt`, in that order. The tape is used up, and what it
+    /// saved is freed as the walk passes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `loss` is not a scalar, or does not depend on one of `wrt`.
+    pub fn backward(self, loss: &Var<B>, wrt: &[&Var<B>]) -> Result<Vec<Tensor<B>>> {
+        if loss.shape().len() != 1 {
+            return Err(Error::Shape {
+                op: "backward",
+                expected: "a scalar loss".into(),
+                got: format!("{:?}", loss.shape()),
+            });
+        }
+        let mut nodes = self.nodes.into_inner();
+        let wanted = reaching(&nodes, wrt);
+        let mut grads: Vec<Option<B::Buf>> = nodes.iter().map(|_| None).collect();
+        let mut kept: Vec<Option<B::Buf>> = wrt.iter().map(|_| None).collect();
+        grads[loss.id] = Some(self.backend.upload(&[1.0]));
+        while let Some(node) = nodes.pop() {
+            let id = nodes.len();
+            let Some(dy) = grads[id].take() else { continue };
+            if let Some(backward) = node.backward.filter(|_| node.inputs.iter().any(|&i| wanted[i])) {
+                let needs: Vec<bool> = node.inputs.iter().map(|&i| wanted[i]).collect();
+                for (&input, gradient) in node.inputs.iter().zip(backward(&dy, &needs)) {
+                    let Some(gradient) = gradient else { continue };
+                    match &mut grads[input] {
+                        Some(sum) => self.backend.axpy(1.0, &gradient, sum),
+                        empty => *empty = Some(gradient),
+                    }
+                }
+            }
+            if let Some(slot) = wrt.iter().position(|v| v.id == id) {
+                kept[slot] = Some(dy);
+            }
+        }
+        wrt.iter()
+            .zip(kept)
+            .map(|(v, gradient)| {
+                gradient.map(|buf| Tensor::new(buf, v.shape().clone())).ok_or_else(|| Error::Shape {
+                    op: "backward",
+                    expected: "a loss that depends on every requested variable".into(),
+                    got: format!("no path to variable {} of shape {:?}", v.id, v.shape()),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Per node, whether one of `wrt` is the node or reaches it. Inputs come before the nodes that use them.
+fn reaching<B: Backend>(nodes: &[Node<'_, B>], wrt: &[&Var<B>]) -> Vec<bool> {
+    let mut reaching = vec![false; nodes.len()];
+    for v in wrt {
+        reaching[v.id] = true;
+    }
+    for (id, node) in nodes.iter().enumerate() {
+        reaching[id] |= node.inputs.iter().any(|&i| reaching[i]);
+    }
+    reaching
+}
