@@ -109,3 +109,51 @@ pub fn write_csv(report: &Report, writer: impl Write) -> io::Result<()> {
     }
     csv.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    fn text(report: &Report) -> String {
+        let mut bytes = Vec::new();
+        write_csv(report, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn golden() {
+        assert_eq!(text(&sample::report()), include_str!("sample/table.csv"));
+    }
+
+    #[test]
+    fn columns_are_the_contract() {
+        let contract = "table,dataset,network,method,init,optimizer,original_w,pruned_w,seed,natural,adversarial,\
+            attack,collapsed,paper_natural,paper_adversarial,profile,backend,precision,epochs,seconds,stage,\
+            natural_std,adversarial_std,success_rate";
+        assert_eq!(text(&sample::report()).lines().next().unwrap(), contract);
+    }
+
+    #[test]
+    fn order_of_the_rows_within_a_cell_does_not_matter() {
+        let mut report = sample::report();
+        report.rows[..3].reverse();
+        assert_eq!(text(&report), text(&sample::report()));
+    }
+
+    #[test]
+    fn nan_is_written_as_such_and_a_comma_is_quoted() {
+        let mut report = sample::report();
+        report.rows.truncate(1);
+        report.rows[0].natural = f64::NAN;
+        report.rows[0].attack = "pgd-40, margin".into();
+        let text = text(&report);
+        assert_eq!(text.matches(",NaN,88.1,\"pgd-40, margin\",false,").count(), 2, "seed and mean:\n{text}");
+    }
+
+    #[test]
+    fn a_failing_writer_is_an_error() {
+        let mut full = [0u8; 16];
+        assert!(write_csv(&sample::report(), &mut full[..]).is_err());
+    }
+}

@@ -4,16 +4,18 @@ use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::types::{RangedCoordf64, RangedCoordi32};
 use plotters::prelude::*;
 
-use super::paint::{self, Align, Area, Drawn, FAINT, INK, MUTED, bold, font};
+use super::paint::{self, Area, Drawn, FAINT, INK, MUTED, bold, font};
 use crate::error::Result;
 use crate::train::EpochRow;
 
 const WIDTH: i32 = 760;
 const TITLE_HEIGHT: i32 = 44;
+/// Under the last axis.
+const BOTTOM: i32 = 12;
 const PANEL_HEIGHT: i32 = 280;
 /// Above the plot of a panel, for its name and the legend.
 const HEAD_HEIGHT: i32 = 34;
-/// Up to here every epoch has a dot; more would merge into a thick line.
+/// Up to this many, every epoch has a dot; more would merge into a thick line.
 const MOST_DOTS: usize = 40;
 
 /// Blue and vermilion of Okabe & Ito (2008), told apart without colour vision.
@@ -47,6 +49,8 @@ impl Curve {
 struct Panel {
     name: &'static str,
     range: std::ops::Range<f64>,
+    /// Writes a value on the axis; `None` leaves the number of digits to the axis.
+    tick: Option<fn(&f64) -> String>,
     curves: Vec<Curve>,
 }
 
@@ -58,10 +62,10 @@ struct Panel {
 pub fn curves_svg(title: &str, rows: &[EpochRow]) -> Result<String> {
     let panels = [accuracy(rows), loss(rows)];
     let epochs = epochs(rows);
-    paint::svg("curves.svg", (WIDTH, TITLE_HEIGHT + panels.len() as i32 * PANEL_HEIGHT), |area| {
-        let style = bold(16.0, INK).pos(paint::anchor(Align::Left));
+    paint::svg("curves.svg", (WIDTH, TITLE_HEIGHT + panels.len() as i32 * PANEL_HEIGHT + BOTTOM), |area| {
+        let style = bold(16.0, INK);
         area.draw(&Text::new(title, (24, TITLE_HEIGHT / 2 + 4), style))?;
-        let (_, body) = area.split_vertically(TITLE_HEIGHT);
+        let body = area.margin(TITLE_HEIGHT, BOTTOM, 0, 0);
         body.split_evenly((panels.len(), 1)).iter().zip(&panels).try_for_each(|(area, panel)| {
             let (head, plot) = area.split_vertically(HEAD_HEIGHT);
             draw_head(&head, panel)?;
@@ -78,17 +82,17 @@ fn accuracy(rows: &[EpochRow]) -> Panel {
         Curve::new("adversarial, held-out", ADVERSARIAL, true, rows, |row| row.held_out_adversarial),
     ];
     curves.retain(|curve| !curve.points.is_empty());
-    Panel { name: "Accuracy, %", range: 0.0..100.0, curves }
+    Panel { name: "Accuracy, %", range: 0.0..100.0, tick: Some(|v| format!("{v:.0}")), curves }
 }
 
 fn loss(rows: &[EpochRow]) -> Panel {
     let curve = Curve::new("training loss", MUTED, false, rows, |row| Some(row.train_loss));
     let top = curve.points.iter().map(|point| point.1).fold(0.0, f64::max);
     let top = if top > 0.0 { top * 1.08 } else { 1.0 };
-    Panel { name: "Training loss", range: 0.0..top, curves: vec![curve] }
+    Panel { name: "Training loss", range: 0.0..top, tick: None, curves: vec![curve] }
 }
 
-/// The epoch axis, with half an inch of air for a single epoch.
+/// The epoch axis, one epoch longer at both ends so that a single one has room.
 fn epochs(rows: &[EpochRow]) -> std::ops::Range<i32> {
     let first = rows.first().map_or(1, |row| row.epoch as i32);
     let last = rows.last().map_or(1, |row| row.epoch as i32);
@@ -98,8 +102,7 @@ fn epochs(rows: &[EpochRow]) -> std::ops::Range<i32> {
 /// The panel's name on the left, the names of several curves on the right.
 fn draw_head(area: &Area<'_>, panel: &Panel) -> Drawn {
     let middle = HEAD_HEIGHT / 2 + 4;
-    let left = paint::anchor(Align::Left);
-    area.draw(&Text::new(panel.name, (24, middle), bold(12.0, INK).pos(left)))?;
+    area.draw(&Text::new(panel.name, (24, middle), bold(12.0, INK)))?;
     if panel.curves.len() < 2 {
         return Ok(());
     }
@@ -109,7 +112,7 @@ fn draw_head(area: &Area<'_>, panel: &Panel) -> Drawn {
         for (from, to) in line {
             area.draw(&PathElement::new([(from, middle), (to, middle)], curve.color.stroke_width(2)))?;
         }
-        area.draw(&Text::new(curve.name, (x + 28, middle), font(11.0, INK).pos(left)))?;
+        area.draw(&Text::new(curve.name, (x + 28, middle), font(11.0, INK)))?;
         x += 28 + paint::text_width(curve.name, 11.0) + 10;
     }
     Ok(())
@@ -124,9 +127,11 @@ fn draw_plot(area: &Area<'_>, panel: &Panel, epochs: std::ops::Range<i32>) -> Dr
         .y_label_area_size(60)
         .build_cartesian_2d(epochs, panel.range.clone())?;
     let tick = |epoch: &i32| if (first..=last).contains(epoch) { epoch.to_string() } else { String::new() };
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
+    let mut mesh = chart.configure_mesh();
+    if let Some(tick) = &panel.tick {
+        mesh.y_label_formatter(tick);
+    }
+    mesh.disable_x_mesh()
         .light_line_style(WHITE)
         .bold_line_style(FAINT)
         .axis_style(MUTED)
@@ -151,4 +156,72 @@ fn draw_curve(chart: &mut Chart<'_, '_>, curve: &Curve) -> Drawn {
         chart.draw_series(points.map(|point| Circle::new(point, 3, curve.color.filled())))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(epoch: usize, held_out: Option<f64>) -> EpochRow {
+        EpochRow {
+            epoch,
+            lr: 1e-4,
+            eps: 0.3,
+            train_loss: 2.3 / epoch as f64,
+            train_accuracy: 50.0,
+            zero_gradient: 0.0,
+            test_natural: 90.0,
+            test_adversarial: 80.0,
+            test_natural_loss: 0.5,
+            test_adversarial_loss: 0.7,
+            held_out_natural: held_out,
+            held_out_adversarial: held_out,
+            seconds: 1.0,
+        }
+    }
+
+    /// Tags of the drawn dots and texts, of a picture that is well-formed and has no NaN in it.
+    fn dots_and_texts(rows: &[EpochRow]) -> (usize, Vec<String>) {
+        let svg = curves_svg("a <stage>", rows).unwrap();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let texts = document.descendants().filter(|node| node.has_tag_name("text"));
+        let texts = texts.map(|node| node.text().unwrap_or("").trim().to_string()).collect();
+        (document.descendants().filter(|node| node.has_tag_name("circle")).count(), texts)
+    }
+
+    #[test]
+    fn one_epoch_is_a_dot_a_curve() {
+        let (dots, texts) = dots_and_texts(&[row(1, None)]);
+        assert_eq!(dots, 3);
+        assert!(
+            ["a <stage>", "natural, test", "adversarial, test", "1"].iter().all(|t| texts.contains(&t.to_string()))
+        );
+        assert!(!texts.contains(&"natural, held-out".to_string()));
+    }
+
+    #[test]
+    fn held_out_curves_appear_with_their_values() {
+        let (dots, texts) = dots_and_texts(&[row(1, Some(89.0)), row(2, Some(91.0)), row(3, None)]);
+        assert_eq!(dots, 3 + 3 + 2 + 2 + 3);
+        assert!(texts.contains(&"adversarial, held-out".to_string()));
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_left_out() {
+        let mut rows = vec![row(1, None), row(2, None), row(3, None)];
+        rows[1].train_loss = f64::NAN;
+        rows[2].train_loss = f64::INFINITY;
+        rows[2].test_natural = f64::NAN;
+        assert_eq!(dots_and_texts(&rows).0, 2 + 3 + 1);
+    }
+
+    #[test]
+    fn many_epochs_are_lines_and_none_is_an_empty_chart() {
+        let rows: Vec<EpochRow> = (1..=300).map(|epoch| row(epoch, None)).collect();
+        let (dots, texts) = dots_and_texts(&rows);
+        assert_eq!(dots, 0);
+        assert!(texts.contains(&"300".to_string()), "{texts:?}");
+        assert_eq!(dots_and_texts(&[]).0, 0);
+    }
 }

@@ -44,3 +44,31 @@ fn published_collapse(report: &Report) -> Option<String> {
     let found = report.blocks.iter().flat_map(|b| b.summaries()).any(is_collapse);
     found.then(|| format!("Published {value:.2} is a collapsed network too: {why}."))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn only_what_the_table_needs() {
+        let mut report = sample::report();
+        assert_eq!(legend(&report).len(), 4);
+        report.blocks.remove(0);
+        assert_eq!(legend(&report).len(), 2, "no collapse left: {:?}", legend(&report));
+        report.blocks[0].cells[0][0] = Some(sample::summary(&[(95.0, 88.0)], Some((95.0, 88.0))));
+        assert_eq!(legend(&report), ["Natural/adversarial accuracy in percent; adversarial: under pgd-40."]);
+    }
+
+    #[test]
+    fn a_published_collapse_is_named_by_data_set() {
+        let mut report = sample::report();
+        report.blocks[0].cells[0][0] = Some(sample::summary(&[(50.0, 30.0)], Some((10.0, 10.0))));
+        report.blocks[0].cells[0][1] = None;
+        report.blocks[0].cells[1][1] = None;
+        let says = |report: &Report| legend(report).iter().any(|line| line.starts_with("Published 10.00 is"));
+        assert!(!says(&report), "10 % is not MNIST's collapse");
+        report.rows.iter_mut().for_each(|row| row.dataset = "cifar10".into());
+        assert!(says(&report));
+    }
+}

@@ -76,3 +76,21 @@ fn grid(lines: &[Vec<String>]) -> String {
     let body: String = lines[1..].iter().map(render).collect();
     format!("{}| {} |\n{body}", render(&lines[0]), rule.join(" | "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn golden() {
+        assert_eq!(markdown(&sample::report()), include_str!("sample/table.md"));
+    }
+
+    #[test]
+    fn a_bar_in_a_label_does_not_split_its_cell() {
+        let mut report = sample::report();
+        report.blocks[0].rows[0] = "a|b".into();
+        assert!(markdown(&report).contains("| a\\|b "));
+    }
+}

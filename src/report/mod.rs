@@ -186,3 +186,51 @@ fn mean_and_std(values: impl Iterator<Item = f64>) -> (f64, Option<f64>) {
     let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
     (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summary_of_three_seeds() {
+        let cell = sample::summary(&[(90.0, 80.0), (94.0, 86.0), (11.0, 11.0)], Some((1.0, 2.0)));
+        assert_eq!((cell.seeds, cell.natural, cell.adversarial), (3, 65.0, 59.0));
+        // Deviations 25, 29 and -54; 21, 27 and -48.
+        assert!((cell.natural_std.unwrap() - (4382.0f64 / 2.0).sqrt()).abs() < 1e-12);
+        assert!((cell.adversarial_std.unwrap() - (3474.0f64 / 2.0).sqrt()).abs() < 1e-12);
+        assert_eq!((cell.success_rate, cell.trained(), cell.collapsed()), (2.0 / 3.0, 2, false));
+        assert_eq!((cell.paper_natural, cell.paper_adversarial), (Some(1.0), Some(2.0)));
+    }
+
+    #[test]
+    fn summary_of_one_seed_has_no_spread_and_of_none_is_none() {
+        let cell = sample::summary(&[(11.35, 11.35)], None);
+        assert_eq!((cell.natural_std, cell.adversarial_std), (None, None));
+        assert!(cell.collapsed() && !cell.is_published());
+        assert_eq!(Summary::of::<Row>(&[]), None);
+    }
+
+    #[test]
+    fn a_nan_is_not_averaged_away() {
+        let cell = sample::summary(&[(90.0, f64::NAN), (94.0, 86.0)], None);
+        assert!(cell.adversarial.is_nan() && cell.adversarial_std.is_some_and(f64::is_nan));
+        assert_eq!(cell.natural, 92.0);
+    }
+
+    #[test]
+    fn the_order_of_the_seeds_does_not_change_a_bit() {
+        let cell = sample::summary(&[(0.1, 0.2), (0.3, 0.7), (95.37, 88.13)], None);
+        let back = sample::summary(&[(95.37, 88.13), (0.3, 0.7), (0.1, 0.2)], None);
+        assert_eq!(cell, back);
+    }
+
+    #[test]
+    fn groups_by_everything_but_seed_and_result() {
+        let row = |optimizer, seed| sample::row("uniform", optimizer, seed, (90.0, 80.0), None);
+        let warmup = Row { method: "warmup".into(), ..row("adam", 0) };
+        let rows = [row("sgd", 2), row("adam", 0), row("sgd", 1), warmup, row("sgd", 0)];
+        let cells = group(&rows);
+        let seeds: Vec<Vec<u64>> = cells.iter().map(|cell| cell.iter().map(|row| row.seed).collect()).collect();
+        assert_eq!(seeds, [vec![0, 1, 2], vec![0], vec![0]]);
+    }
+}

@@ -32,7 +32,7 @@ pub enum Align {
 }
 
 /// The anchor of a text at its left, middle or right, centred vertically.
-pub fn anchor(align: Align) -> Pos {
+fn anchor(align: Align) -> Pos {
     let h_pos = match align {
         Align::Left => HPos::Left,
         Align::Centre => HPos::Center,

@@ -17,8 +17,9 @@ pub struct RunRecord {
     pub commit: Option<String>,
     /// Table id: `b1`.
     pub table: String,
+    /// `smoke`, `quick` or `paper`.
     pub profile: String,
-    /// First seed and the ones after it, as used.
+    /// Every seed of the run.
     pub seeds: Vec<u64>,
     /// The data sets read.
     pub data: Vec<DataRecord>,
@@ -33,6 +34,7 @@ pub struct RunRecord {
 /// A data set and where it was read from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataRecord {
+    /// Name, subset and fingerprint.
     pub id: DataId,
     /// [`crate::data::Dataset::origin`].
     pub origin: String,

@@ -7,12 +7,16 @@ use crate::error::Result;
 
 /// Around the page.
 const MARGIN: i32 = 28;
-/// Between a panel of measured cells and its published neighbour, and between row labels and cells.
+/// Between row labels and cells, and inside a cell left and right of the text.
 const GUTTER: i32 = 12;
+/// Between the measured panel and the published one.
+const PANEL_GAP: i32 = 24;
 /// Between two cells.
 const GAP: i32 = 2;
 /// From one line of small text to the next.
 const LEADING: i32 = 18;
+/// The same inside a cell.
+const FACE_LEADING: i32 = 15;
 /// Narrowest page: notes below this width would be a thin column.
 const MIN_WIDTH: i32 = 640;
 
@@ -109,7 +113,6 @@ impl Face {
     }
 
     fn draw(&self, page: &mut Page, (x, y): (i32, i32), (w, h): (i32, i32)) {
-        const LEADING: i32 = 15;
         let mut ink = INK;
         if self.value.is_finite() {
             let color = viridis(self.value);
@@ -118,10 +121,10 @@ impl Face {
         } else {
             page.hatch((x, y), (w, h));
         }
-        let top = y + h / 2 - LEADING * (self.lines.len() as i32 - 1) / 2;
+        let top = y + h / 2 - FACE_LEADING * (self.lines.len() as i32 - 1) / 2;
         for (i, line) in (0..).zip(&self.lines) {
             let style = if i == 0 { bold(LABEL, ink) } else { font(SMALL, ink) };
-            page.text((x + w / 2, top + i * LEADING), Align::Centre, line, style);
+            page.text((x + w / 2, top + i * FACE_LEADING), Align::Centre, line, style);
         }
     }
 }
@@ -132,6 +135,7 @@ type Panel = (&'static str, fn(&Summary) -> Option<Face>);
 /// Where the parts of a block go.
 struct Layout<'a> {
     block: &'a Block,
+    corner: String,
     label_width: i32,
     cell: (i32, i32),
     panels: Vec<Panel>,
@@ -139,18 +143,19 @@ struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     fn new(block: &'a Block) -> Self {
-        let mut panels: Vec<Panel> = vec![("measured", Face::measured)];
+        let mut panels: Vec<Panel> = vec![("Measured", Face::measured)];
         if block.summaries().any(Summary::is_published) {
-            panels.push(("published", Face::published));
+            panels.push(("Published", Face::published));
         }
         let widest = |texts: &[String]| texts.iter().map(|text| text_width(text, LABEL)).max().unwrap_or(0);
         let faces = || panels.iter().flat_map(|(_, face)| block.summaries().filter_map(face));
         let widest_face = faces().map(|face| widest(&face.lines)).max().unwrap_or(0);
         let tallest_face = faces().map(|face| face.lines.len()).max().unwrap_or(1);
         let width = widest_face.max(widest(&block.columns)) + 2 * GUTTER;
-        let height = 15 * tallest_face as i32 + 16;
-        let label_width = widest(&block.rows).max(text_width(&block.row_axis, LABEL));
-        Layout { block, label_width, cell: (width, height), panels }
+        let height = FACE_LEADING * tallest_face as i32 + 16;
+        let corner = format!("{} \\ {}", block.row_axis, block.column_axis);
+        let label_width = widest(&block.rows).max(text_width(&corner, LABEL));
+        Layout { block, corner, label_width, cell: (width, height), panels }
     }
 
     fn panel_width(&self) -> i32 {
@@ -158,7 +163,7 @@ impl<'a> Layout<'a> {
     }
 
     fn width(&self) -> i32 {
-        self.label_width + self.panels.len() as i32 * (GUTTER + self.panel_width())
+        self.label_width + GUTTER + self.panels.len() as i32 * (self.panel_width() + PANEL_GAP) - PANEL_GAP
     }
 
     fn draw(&self, page: &mut Page, mut y: i32) -> i32 {
@@ -168,20 +173,19 @@ impl<'a> Layout<'a> {
         y += 24;
         let first = MARGIN + self.label_width + GUTTER;
         for (i, (name, _)) in (0..).zip(&self.panels) {
-            let x = first + i * (self.panel_width() + GUTTER);
-            let heading = format!("{}: {name}", block.column_axis);
-            page.text((x, y), Align::Left, &heading, font(LABEL, MUTED));
+            let x = first + i * (self.panel_width() + PANEL_GAP);
+            page.text((x, y), Align::Left, name, bold(LABEL, MUTED));
             for (c, column) in (0..).zip(&block.columns) {
                 let centre = x + c * (self.cell.0 + GAP) + self.cell.0 / 2;
                 page.text((centre, y + LEADING), Align::Centre, column, font(LABEL, INK));
             }
         }
-        page.text((first - GUTTER, y + LEADING), Align::Right, &block.row_axis, font(LABEL, MUTED));
+        page.text((first - GUTTER, y + LEADING), Align::Right, &self.corner, font(LABEL, MUTED));
         y += LEADING + 12;
         for (r, label) in block.rows.iter().enumerate() {
             page.text((first - GUTTER, y + self.cell.1 / 2), Align::Right, label, font(LABEL, INK));
             for (i, (_, face)) in (0..).zip(&self.panels) {
-                let x = first + i * (self.panel_width() + GUTTER);
+                let x = first + i * (self.panel_width() + PANEL_GAP);
                 self.draw_row(page, (x, y), r, *face);
             }
             y += self.cell.1 + GAP;
@@ -201,5 +205,74 @@ impl<'a> Layout<'a> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    /// Every text of the picture, after checking that it is well-formed XML and inside the page.
+    fn texts(svg: &str) -> Vec<String> {
+        let document = roxmltree::Document::parse(svg).unwrap();
+        let number = |node: roxmltree::Node, name: &str| node.attribute(name).unwrap().parse::<f64>().unwrap();
+        let root = document.root_element();
+        let (width, height) = (number(root, "width"), number(root, "height"));
+        let of_text = |node: roxmltree::Node| {
+            let text = node.text().unwrap_or("").trim().to_string();
+            let room = match node.attribute("text-anchor").unwrap() {
+                "start" => width - number(node, "x"),
+                "end" => number(node, "x"),
+                _ => 2.0 * number(node, "x").min(width - number(node, "x")),
+            };
+            let needed = text.chars().count() as f64 * number(node, "font-size") * 0.6;
+            assert!(needed <= room, "'{text}' is {needed} wide in {room}");
+            assert!(number(node, "y") < height, "'{text}' is below the page");
+            text
+        };
+        document.descendants().filter(|node| node.has_tag_name("text")).map(of_text).collect()
+    }
+
+    #[test]
+    fn shows_every_label_and_number_once_per_cell() {
+        let report = sample::report();
+        let svg = table_svg(&report).unwrap();
+        let texts = texts(&svg);
+        let count = |text: &str| texts.iter().filter(|t| *t == text).count();
+        for text in [&report.title, &report.notes[0], &report.blocks[0].title, &report.blocks[1].title] {
+            assert_eq!(count(text), 1, "{text}: {texts:?}");
+        }
+        // Columns head the measured panel and the published one; the second block has no published values.
+        assert_eq!((count("adam"), count("sgd"), count("kaiming_normal")), (3, 2, 1));
+        assert_eq!((count("Measured"), count("Published")), (2, 1));
+        for text in ["67.19/62.23", "±48.36/44.07", "2/3 trained", "78.86/70.47", "11.35/11.35†", "92.00/80.00"] {
+            assert_eq!(count(text), 1, "{text}: {texts:?}");
+        }
+        assert_eq!(count("11.35/11.35"), 2, "both published collapses");
+        assert_eq!(count(ABSENT), 2, "kaiming_normal + adam, measured and published");
+        assert!(!svg.contains("NaN"));
+    }
+
+    #[test]
+    fn nan_is_shown_and_hatched() {
+        let mut report = sample::report();
+        report.blocks[0].cells[1][1] = Some(sample::summary(&[(12.0, f64::NAN)], None));
+        let svg = table_svg(&report).unwrap();
+        assert!(texts(&svg).contains(&"12.00/NaN".to_string()));
+        assert_eq!(svg.matches("NaN").count(), 1, "as text, not as a coordinate or colour");
+    }
+
+    #[test]
+    fn markup_in_a_label_is_text() {
+        let mut report = sample::report();
+        report.blocks[0].rows[0] = "<b> & \"c\"".into();
+        assert!(texts(&table_svg(&report).unwrap()).contains(&"<b> & \"c\"".to_string()));
+    }
+
+    #[test]
+    fn a_report_without_blocks_is_a_page_with_a_title() {
+        let report = Report { blocks: vec![], rows: vec![], ..sample::report() };
+        assert!(texts(&table_svg(&report).unwrap()).contains(&report.title));
     }
 }

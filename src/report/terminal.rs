@@ -60,10 +60,10 @@ fn marked(cell: &Summary) -> String {
     if cell.collapsed() { format!("{}{COLLAPSED}", measured(cell)) } else { measured(cell) }
 }
 
-/// The second line of a cell with several seeds: `±0.31/0.52 3/3`.
+/// The second line of a cell with several seeds: `±0.31/0.52 (3/3)`.
 fn spread(cell: &Summary) -> Option<String> {
     let (natural, adversarial) = (cell.natural_std?, cell.adversarial_std?);
-    Some(format!("±{}/{}  {}", percent(natural), percent(adversarial), success(cell)?))
+    Some(format!("±{}/{} ({})", percent(natural), percent(adversarial), success(cell)?))
 }
 
 fn grid(block: &Block) -> Vec<String> {
@@ -121,4 +121,49 @@ fn panel_lines(block: &Block, columns: &[Column], label_width: usize) -> Vec<Str
 
 fn chars(text: &str) -> usize {
     text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn golden() {
+        assert_eq!(terminal(&sample::report()), include_str!("sample/table.txt"));
+    }
+
+    /// Table B1 with ten seeds and every initialiser fits side by side.
+    #[test]
+    fn seven_by_three_fits_100_columns() {
+        let cell = sample::summary(&[(95.0, 85.0), (11.35, 11.35)], Some((11.35, 11.35)));
+        let mut report = sample::report();
+        report.blocks[0].rows = vec!["kaiming_uniform".into(); 7];
+        report.blocks[0].columns = vec!["cosanneal".into(); 3];
+        report.blocks[0].cells = vec![vec![Some(cell); 3]; 7];
+        report.blocks.truncate(1);
+        let text = terminal(&report);
+        assert!(text.lines().all(|line| chars(line) <= WIDTH), "\n{text}");
+        assert_eq!(text.matches("cosanneal").count(), 3);
+        assert_eq!(text.matches("Optimiser").count(), 1, "one panel:\n{text}");
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_continue_below() {
+        let cell = sample::summary(&[(95.0, 85.0)], Some((11.35, 11.35)));
+        let mut report = sample::report();
+        report.blocks[0].rows = vec!["w=16".into()];
+        report.blocks[0].columns = (0..9).map(|w| format!("column-{w}")).collect();
+        report.blocks[0].cells = vec![vec![Some(cell); 9]];
+        let text = terminal(&report);
+        assert!(text.lines().all(|line| chars(line) <= WIDTH), "\n{text}");
+        assert!((0..9).all(|w| text.contains(&format!("column-{w}"))), "\n{text}");
+    }
+
+    #[test]
+    fn nan_is_shown() {
+        let mut report = sample::report();
+        report.blocks[0].cells[1][1] = Some(sample::summary(&[(f64::NAN, 12.0)], None));
+        assert!(terminal(&report).contains("NaN/12.00"));
+    }
 }
