@@ -1,4 +1,32 @@
 //! What a table run writes and prints: rows of `table.csv`, grids in the paper's layout, pictures.
+//!
+//! Every writer is a pure function of the [`Report`]: the same rows give the same bytes, and the caller decides where
+//! they go.
+//!
+//! | file | writer |
+//! |---|---|
+//! | `table.csv` | [`csv::write_csv`] |
+//! | `table.md` | [`markdown::markdown`] |
+//! | `table.svg` | [`svg::table_svg`] |
+//! | `curves.svg` of a stage | [`curves::curves_svg`] |
+//! | `run.json` | [`run_record::RunRecord::write`] |
+//! | the terminal | [`terminal::terminal`] |
+
+pub mod csv;
+pub mod curves;
+mod legend;
+pub mod markdown;
+mod numbers;
+mod paint;
+pub mod run_record;
+pub mod svg;
+pub mod terminal;
+mod wrap;
+
+#[cfg(test)]
+mod sample;
+
+use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,4 +99,138 @@ pub struct Report {
     pub notes: Vec<String>,
     pub rows: Vec<Row>,
     pub blocks: Vec<Block>,
+}
+
+impl Summary {
+    /// Puts the seeds of one cell together; `None` without rows. The order of the rows does not matter. A NaN among
+    /// the accuracies makes their mean and spread NaN. The published values are those of the first row.
+    pub fn of<R: Borrow<Row>>(rows: &[R]) -> Option<Summary> {
+        let rows: Vec<&Row> = rows.iter().map(Borrow::borrow).collect();
+        let first = rows.first()?;
+        let (natural, natural_std) = mean_and_std(rows.iter().map(|row| row.natural));
+        let (adversarial, adversarial_std) = mean_and_std(rows.iter().map(|row| row.adversarial));
+        let trained = rows.iter().filter(|row| !row.collapsed).count();
+        Some(Summary {
+            seeds: rows.len(),
+            natural,
+            natural_std,
+            adversarial,
+            adversarial_std,
+            success_rate: trained as f64 / rows.len() as f64,
+            paper_natural: first.paper_natural,
+            paper_adversarial: first.paper_adversarial,
+        })
+    }
+
+    /// Number of seeds that did not collapse.
+    pub fn trained(&self) -> usize {
+        (self.success_rate * self.seeds as f64).round() as usize
+    }
+
+    /// True if no seed trained.
+    pub fn collapsed(&self) -> bool {
+        self.trained() == 0
+    }
+
+    /// True if the paper has a number for this cell.
+    pub fn is_published(&self) -> bool {
+        self.paper_natural.is_some() || self.paper_adversarial.is_some()
+    }
+}
+
+impl Block {
+    /// The cell at (`row`, `column`); `None` where nothing was run.
+    pub fn cell(&self, row: usize, column: usize) -> Option<&Summary> {
+        self.cells.get(row)?.get(column)?.as_ref()
+    }
+
+    /// All cells that were run.
+    pub fn summaries(&self) -> impl Iterator<Item = &Summary> {
+        self.cells.iter().flatten().flatten()
+    }
+}
+
+/// Groups rows into cells: rows that agree in everything but seed and result. Cells come in the order of their first
+/// row, the rows of a cell by seed.
+pub fn group(rows: &[Row]) -> Vec<Vec<&Row>> {
+    let mut cells: Vec<Vec<&Row>> = Vec::new();
+    for row in rows {
+        match cells.iter_mut().find(|cell| same_cell(cell[0], row)) {
+            Some(cell) => cell.push(row),
+            None => cells.push(vec![row]),
+        }
+    }
+    for cell in &mut cells {
+        cell.sort_by_key(|row| row.seed);
+    }
+    cells
+}
+
+fn same_cell(a: &Row, b: &Row) -> bool {
+    fn what(r: &Row) -> impl PartialEq + '_ {
+        (&r.table, &r.dataset, &r.network, &r.method, &r.init, &r.optimizer, r.original_w, r.pruned_w)
+    }
+    fn how(r: &Row) -> impl PartialEq + '_ {
+        (&r.attack, &r.profile, &r.backend, &r.precision, r.epochs)
+    }
+    what(a) == what(b) && how(a) == how(b)
+}
+
+/// Mean and sample standard deviation; the deviation is `None` for fewer than two values. Sums in ascending order, so
+/// that the last bit does not depend on which seed finished first.
+fn mean_and_std(values: impl Iterator<Item = f64>) -> (f64, Option<f64>) {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
+    (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summary_of_three_seeds() {
+        let cell = sample::summary(&[(90.0, 80.0), (94.0, 86.0), (11.0, 11.0)], Some((1.0, 2.0)));
+        assert_eq!((cell.seeds, cell.natural, cell.adversarial), (3, 65.0, 59.0));
+        // Deviations 25, 29 and -54; 21, 27 and -48.
+        assert!((cell.natural_std.unwrap() - (4382.0f64 / 2.0).sqrt()).abs() < 1e-12);
+        assert!((cell.adversarial_std.unwrap() - (3474.0f64 / 2.0).sqrt()).abs() < 1e-12);
+        assert_eq!((cell.success_rate, cell.trained(), cell.collapsed()), (2.0 / 3.0, 2, false));
+        assert_eq!((cell.paper_natural, cell.paper_adversarial), (Some(1.0), Some(2.0)));
+    }
+
+    #[test]
+    fn summary_of_one_seed_has_no_spread_and_of_none_is_none() {
+        let cell = sample::summary(&[(11.35, 11.35)], None);
+        assert_eq!((cell.natural_std, cell.adversarial_std), (None, None));
+        assert!(cell.collapsed() && !cell.is_published());
+        assert_eq!(Summary::of::<Row>(&[]), None);
+    }
+
+    #[test]
+    fn a_nan_is_not_averaged_away() {
+        let cell = sample::summary(&[(90.0, f64::NAN), (94.0, 86.0)], None);
+        assert!(cell.adversarial.is_nan() && cell.adversarial_std.is_some_and(f64::is_nan));
+        assert_eq!(cell.natural, 92.0);
+    }
+
+    #[test]
+    fn the_order_of_the_seeds_does_not_change_a_bit() {
+        let cell = sample::summary(&[(0.1, 0.2), (0.3, 0.7), (95.37, 88.13)], None);
+        let back = sample::summary(&[(95.37, 88.13), (0.3, 0.7), (0.1, 0.2)], None);
+        assert_eq!(cell, back);
+    }
+
+    #[test]
+    fn groups_by_everything_but_seed_and_result() {
+        let row = |optimizer, seed| sample::row("uniform", optimizer, seed, (90.0, 80.0), None);
+        let warmup = Row { method: "warmup".into(), ..row("adam", 0) };
+        let rows = [row("sgd", 2), row("adam", 0), row("sgd", 1), warmup, row("sgd", 0)];
+        let cells = group(&rows);
+        let seeds: Vec<Vec<u64>> = cells.iter().map(|cell| cell.iter().map(|row| row.seed).collect()).collect();
+        assert_eq!(seeds, [vec![0, 1, 2], vec![0], vec![0]]);
+    }
 }

@@ -1,0 +1,74 @@
+//! The lines under a table that say how to read it; only those that the table needs.
+
+use super::{Report, Summary, numbers::COLLAPSED};
+use crate::data::DatasetName;
+
+/// Lines for under the table, in the order in which a reader meets what they explain.
+pub fn legend(report: &Report) -> Vec<String> {
+    let any = |test: fn(&Summary) -> bool| report.blocks.iter().flat_map(|b| b.summaries()).any(test);
+    let mut lines = vec![units(report)];
+    if any(|cell| cell.seeds > 1) {
+        lines.push(
+            "±: sample standard deviation over the seeds. k/n: k of n seeds trained, the others collapsed.".into(),
+        );
+    }
+    if any(Summary::collapsed) {
+        lines.push(format!("{COLLAPSED} every seed collapsed: the network predicts one class for every image."));
+    }
+    lines.extend(published_collapse(report));
+    lines
+}
+
+fn units(report: &Report) -> String {
+    let text = "Natural/adversarial accuracy in percent";
+    match report.rows.split_first() {
+        Some((first, rest)) if rest.iter().all(|row| row.attack == first.attack) => {
+            format!("{text}; adversarial: under {}.", first.attack)
+        }
+        _ => format!("{text}."),
+    }
+}
+
+/// The paper prints a collapsed network as a number; this says which.
+fn published_collapse(report: &Report) -> Option<String> {
+    let dataset = &report.rows.first()?.dataset;
+    let (value, why) = match dataset.parse().ok()? {
+        DatasetName::Mnist => (11.35, "always answering 1 is right on 11.35 % of the MNIST test images"),
+        DatasetName::FashionMnist | DatasetName::Cifar10 => {
+            (10.0, "any one answer is right on 10 % of the test images")
+        }
+    };
+    let is_collapse = |cell: &Summary| {
+        cell.is_published() && [cell.paper_natural, cell.paper_adversarial].iter().flatten().all(|v| *v == value)
+    };
+    let found = report.blocks.iter().flat_map(|b| b.summaries()).any(is_collapse);
+    found.then(|| format!("Published {value:.2} is a collapsed network too: {why}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn only_what_the_table_needs() {
+        let mut report = sample::report();
+        assert_eq!(legend(&report).len(), 4);
+        report.blocks.remove(0);
+        assert_eq!(legend(&report).len(), 2, "no collapse left: {:?}", legend(&report));
+        report.blocks[0].cells[0][0] = Some(sample::summary(&[(95.0, 88.0)], Some((95.0, 88.0))));
+        assert_eq!(legend(&report), ["Natural/adversarial accuracy in percent; adversarial: under pgd-40."]);
+    }
+
+    #[test]
+    fn a_published_collapse_is_named_by_data_set() {
+        let mut report = sample::report();
+        report.blocks[0].cells[0][0] = Some(sample::summary(&[(50.0, 30.0)], Some((10.0, 10.0))));
+        report.blocks[0].cells[0][1] = None;
+        report.blocks[0].cells[1][1] = None;
+        let says = |report: &Report| legend(report).iter().any(|line| line.starts_with("Published 10.00 is"));
+        assert!(!says(&report), "10 % is not MNIST's collapse");
+        report.rows.iter_mut().for_each(|row| row.dataset = "cifar10".into());
+        assert!(says(&report));
+    }
+}

@@ -1,0 +1,70 @@
+//! How numbers look in every output: two decimals as the paper prints, NaN visible, absent values as a dash.
+
+use super::Summary;
+
+/// What stands where there is no value.
+pub const ABSENT: &str = "–";
+
+/// Marks a cell whose seeds all collapsed.
+pub const COLLAPSED: &str = "†";
+
+/// Rounded to two decimals, halves away from zero; never negative zero.
+pub fn round2(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0 + 0.0
+}
+
+/// `95.40`.
+pub fn percent(value: f64) -> String {
+    format!("{:.2}", round2(value))
+}
+
+/// Measured `natural/adversarial`: `95.40/88.12`.
+pub fn measured(cell: &Summary) -> String {
+    format!("{}/{}", percent(cell.natural), percent(cell.adversarial))
+}
+
+/// Published `natural/adversarial`, a dash for the half that the paper does not print; `None` if it prints neither.
+pub fn published(cell: &Summary) -> Option<String> {
+    let half = |value: Option<f64>| value.map_or_else(|| ABSENT.to_string(), percent);
+    cell.is_published().then(|| format!("{}/{}", half(cell.paper_natural), half(cell.paper_adversarial)))
+}
+
+/// Measured minus published: `+0.40/-1.20`; `None` if nothing is published.
+pub fn difference(cell: &Summary) -> Option<String> {
+    let half = |measured: f64, paper: Option<f64>| {
+        paper.map_or_else(|| ABSENT.to_string(), |paper| format!("{:+.2}", round2(measured - paper)))
+    };
+    cell.is_published().then(|| {
+        format!("{}/{}", half(cell.natural, cell.paper_natural), half(cell.adversarial, cell.paper_adversarial))
+    })
+}
+
+/// Seeds that trained, of all: `7/10`; `None` for a single seed, where [`COLLAPSED`] says it all.
+pub fn success(cell: &Summary) -> Option<String> {
+    (cell.seeds > 1).then(|| format!("{}/{}", cell.trained(), cell.seeds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn rounding_is_that_of_the_paper() {
+        assert_eq!(percent(95.4), "95.40");
+        assert_eq!(percent(100.0 / 3.0), "33.33");
+        assert_eq!(percent(f64::NAN), "NaN");
+        assert_eq!(percent(-0.001), "0.00");
+    }
+
+    #[test]
+    fn halves_without_a_published_value_are_dashes() {
+        let mut cell = sample::summary(&[(95.5, 88.25)], None);
+        assert_eq!((published(&cell), difference(&cell)), (None, None));
+        cell.paper_adversarial = Some(89.0);
+        assert_eq!(published(&cell).unwrap(), "–/89.00");
+        assert_eq!(difference(&cell).unwrap(), "–/-0.75");
+        cell.paper_natural = Some(95.501);
+        assert_eq!(difference(&cell).unwrap(), "+0.00/-0.75", "no negative zero");
+    }
+}

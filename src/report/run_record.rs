@@ -1,0 +1,106 @@
+//! `run.json`: what produced a table, complete enough to run it again.
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::DataId;
+
+/// Everything about a run that is not in its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The command line, program name first.
+    pub command: Vec<String>,
+    /// Version of the engine: `CARGO_PKG_VERSION`.
+    pub version: String,
+    /// The commit it was built from, where the build knew it.
+    pub commit: Option<String>,
+    /// Table id: `b1`.
+    pub table: String,
+    /// `smoke`, `quick` or `paper`.
+    pub profile: String,
+    /// Every seed of the run.
+    pub seeds: Vec<u64>,
+    /// The data sets read.
+    pub data: Vec<DataRecord>,
+    /// Where it ran.
+    pub machine: Machine,
+    /// Every setting after profile, flags and `--set` were applied.
+    pub config: serde_json::Value,
+    /// Seconds from start to finish of this run; stages found finished cost nothing.
+    pub wall_seconds: f64,
+}
+
+/// A data set and where it was read from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// Name, subset and fingerprint.
+    pub id: DataId,
+    /// [`crate::data::Dataset::origin`].
+    pub origin: String,
+}
+
+/// The machine of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// `linux`, as in `std::env::consts::OS`.
+    pub os: String,
+    /// `x86_64`, as in `std::env::consts::ARCH`.
+    pub arch: String,
+    /// The processor's name, where the system tells it.
+    pub cpu: Option<String>,
+    /// Threads the engine computed with.
+    pub threads: usize,
+    /// `cpu` or `cuda`.
+    pub backend: String,
+}
+
+impl RunRecord {
+    /// Writes the record as indented JSON ending in a newline.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write(&self, mut writer: impl Write) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut writer, self)?;
+        writer.write_all(b"\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DatasetName;
+
+    #[test]
+    fn reads_back_what_it_wrote() {
+        let record = RunRecord {
+            command: ["engine", "run", "--table", "b1"].map(String::from).to_vec(),
+            version: "0.1.0".into(),
+            commit: None,
+            table: "b1".into(),
+            profile: "smoke".into(),
+            seeds: vec![0, 1, u64::MAX],
+            data: vec![DataRecord {
+                id: DataId {
+                    name: DatasetName::Mnist,
+                    subset: "sample".into(),
+                    fingerprint: "0123456789abcdef".into(),
+                },
+                origin: "embedded sample".into(),
+            }],
+            machine: Machine {
+                os: "linux".into(),
+                arch: "x86_64".into(),
+                cpu: None,
+                threads: 2,
+                backend: "cpu".into(),
+            },
+            config: serde_json::json!({ "epochs": 2, "lr": 1e-4 }),
+            wall_seconds: 12.5,
+        };
+        let mut bytes = Vec::new();
+        record.write(&mut bytes).unwrap();
+        assert!(bytes.ends_with(b"}\n"));
+        assert_eq!(serde_json::from_slice::<RunRecord>(&bytes).unwrap(), record);
+    }
+}
