@@ -39,10 +39,8 @@ pub fn read(mut source: Source, record: &Record) -> Result<Vec<u8>> {
         )));
     }
     if data.len() as u64 > bytes {
-        return Err(source.error(format!(
-            "too long: its header promises {count} {}, {bytes} bytes, but more follow",
-            record.what
-        )));
+        return Err(source
+            .error(format!("too long: its header promises {count} {}, {bytes} bytes, but more follow", record.what)));
     }
     if let Some(index) = data.iter().position(|value| *value > record.max) {
         let value = data[index];

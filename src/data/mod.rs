@@ -49,7 +49,7 @@ pub struct DataId {
 }
 
 /// Images and labels: `images` is `n × c × h × w` bytes, `labels` is `n`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Split {
     /// NCHW, 0 to 255.
     pub images: Vec<u8>,
@@ -103,6 +103,13 @@ impl Split {
             images.extend_from_slice(self.image(index));
         }
         Split { images, labels: indices.iter().map(|&index| self.labels[index]).collect() }
+    }
+}
+
+/// The size only: nobody reads a million pixels.
+impl std::fmt::Debug for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Split({} images, {} bytes)", self.len(), self.images.len())
     }
 }
 

@@ -59,8 +59,8 @@ pub struct Official {
     pub train_images: usize,
     pub test_images: usize,
     pub files: &'static [OfficialFile],
-    /// Fingerprints ([`super::DataId`]) of known content. The official one of CIFAR-10 is missing: only the hashes
-    /// of its files are on record.
+    /// Fingerprints ([`super::DataId`]) of known content, the whole set's and the embedded sample's. Those of the
+    /// official CIFAR-10 are missing: only the hashes of its files are on record.
     pub fingerprints: &'static [(&'static str, Content)],
     /// Where `fetch` downloads from: this and a file name, or the archive's name.
     pub base_url: &'static str,
@@ -161,7 +161,7 @@ static MNIST: Official = Official {
     train_images: 60_000,
     test_images: 10_000,
     files: &MNIST_FILES,
-    fingerprints: &[],
+    fingerprints: &[("06b0d1f124c4e5fa", Content::Official), ("860ec10b283e4e9f", Content::Official)],
     base_url: "https://ossci-datasets.s3.amazonaws.com/mnist/",
     archive: None,
 };
@@ -181,7 +181,7 @@ static FASHION_MNIST: Official = Official {
     train_images: 60_000,
     test_images: 10_000,
     files: &FASHION_MNIST_FILES,
-    fingerprints: &[],
+    fingerprints: &[("ca3ab2a37f845e1b", Content::Official), ("78b006a1b6660a70", Content::Official)],
     base_url: "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     archive: None,
 };
@@ -202,7 +202,7 @@ static CIFAR10: Official = Official {
     train_images: 50_000,
     test_images: 10_000,
     files: &CIFAR10_FILES,
-    fingerprints: &[],
+    fingerprints: &[("f38dc21610daf6c8", Content::JpegCopy), ("417bb4d388eb4baf", Content::JpegCopy)],
     base_url: "https://www.cs.toronto.edu/~kriz/",
     archive: Some(Archive {
         name: "cifar-10-binary.tar.gz",

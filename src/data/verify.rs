@@ -100,11 +100,13 @@ impl Verification {
         for check in self.files {
             let checked = check.outcome?;
             if unknown_full && checked.content != Content::Official {
-                let problem = format!(
-                    "content not recognised: expected SHA-256 {}, found {}",
-                    check.file.sha256, checked.sha256
-                );
-                return Err(Error::input(check.path, problem, "results will not be comparable; see `engine data fetch`"));
+                let problem =
+                    format!("content not recognised: expected SHA-256 {}, found {}", check.file.sha256, checked.sha256);
+                return Err(Error::input(
+                    check.path,
+                    problem,
+                    "results will not be comparable; see `engine data fetch`",
+                ));
             }
         }
         Ok(content)

@@ -4,10 +4,11 @@
 //! - `readers`: the two formats, well-formed and damaged in every way, and under random bytes
 //! - `sets`: whole data sets: finding, loading, verifying
 //! - `sample`: the embedded sample, and the rule that makes it
-//! - `fetch`: downloads from a local server that fails in all the usual ways
+//! - `fetch`: downloads from `server`, which fails in all the usual ways
 
 mod fetch;
 mod files;
 mod readers;
 mod sample;
+mod server;
 mod sets;
