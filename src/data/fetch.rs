@@ -22,7 +22,9 @@ pub struct Plan {
     pub dir: PathBuf,
     /// Each is downloaded as `<name>.gz`, or taken from the archive.
     pub files: Vec<Wanted>,
+    /// Holds all of `files`, if they do not come one by one.
     pub archive: Option<Archive>,
+    /// How patient to be.
     pub retries: Retries,
 }
 

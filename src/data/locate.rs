@@ -19,6 +19,7 @@ const DEBIAN: &str = "/usr/share/datasets";
 /// A directory to look in.
 #[derive(Clone, Debug)]
 pub struct Root {
+    /// Holds the sets' folders.
     pub dir: PathBuf,
     /// Files may also lie in `dir` itself, without the set's folder.
     pub direct: bool,
@@ -31,7 +32,9 @@ pub struct Roots(pub Vec<Root>);
 /// The directory that has the files of a data set, or some of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// The data set.
     pub name: DatasetName,
+    /// The directory of its files.
     pub dir: PathBuf,
 }
 
@@ -72,7 +75,8 @@ impl Roots {
             true => format!("no {} there, expected {}[.gz] and the rest", official.title, expected.display()),
             false => format!("no {} found, no such directory", official.title),
         };
-        let hint = format!("get it with `engine data fetch {name}` or name its directory with --data or {ENV}");
+        let hint =
+            format!("get it with `engine data fetch --data-set {name}` or name its directory with --data or {ENV}");
         Err(Error::input(first, problem, hint))
     }
 }
@@ -85,7 +89,7 @@ impl Found {
     /// [`Error::Input`] if there is neither.
     pub fn file(&self, file: &OfficialFile) -> Result<PathBuf> {
         existing(&self.dir, file).ok_or_else(|| {
-            let hint = format!("get it with `engine data fetch {}`", self.name);
+            let hint = format!("get it with `engine data fetch --data-set {}`", self.name);
             Error::input(self.dir.join(file.name), "no such file, nor one with .gz", hint)
         })
     }

@@ -5,7 +5,9 @@ use super::DatasetName;
 /// Train or test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// For training.
     Train,
+    /// For testing.
     Test,
 }
 
@@ -36,7 +38,9 @@ pub enum Content {
 pub struct OfficialFile {
     /// File name without folder and without `.gz`.
     pub name: &'static str,
+    /// The split it belongs to.
     pub part: Part,
+    /// Its format.
     pub kind: FileKind,
     /// Images or labels in the published file.
     pub records: usize,
@@ -55,9 +59,13 @@ pub struct Official {
     pub folder: &'static str,
     /// Channels, height, width.
     pub shape: [usize; 3],
+    /// Labels are 0 to `classes - 1`.
     pub classes: usize,
+    /// Images in the published training split.
     pub train_images: usize,
+    /// Images in the published test split.
     pub test_images: usize,
+    /// Training files first; images before their labels.
     pub files: &'static [OfficialFile],
     /// Fingerprints ([`super::DataId`]) of known content, the whole set's and the embedded sample's. Those of the
     /// official CIFAR-10 are missing: only the hashes of its files are on record.
@@ -71,10 +79,11 @@ pub struct Official {
 /// A `.tar.gz` with all files of a data set in its folder.
 #[derive(Clone, Copy, Debug)]
 pub struct Archive {
+    /// File name.
     pub name: &'static str,
-    /// Of the archive itself.
+    /// Length of the archive itself.
     pub bytes: u64,
-    /// Of the archive itself.
+    /// SHA-256 of the archive itself.
     pub sha256: &'static str,
 }
 
@@ -152,7 +161,7 @@ const fn cifar_file(name: &'static str, part: Part, sha256: &'static str, jpeg: 
     OfficialFile { name, part, kind: FileKind::CifarRecords, records: 10_000, sha256, jpeg_sha256: Some(jpeg) }
 }
 
-// The mirror that torchvision uses; the original host no longer serves the files reliably.
+// The mirror that torchvision prefers to the author's own host.
 static MNIST: Official = Official {
     title: "MNIST",
     folder: "mnist",

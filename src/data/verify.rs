@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 /// What a check of one file found.
 #[derive(Debug)]
 pub struct FileCheck {
+    /// What it should be.
     pub file: &'static OfficialFile,
+    /// Where it is, or should be.
     pub path: PathBuf,
     /// Records and content of a well-formed file; otherwise what is wrong with it.
     pub outcome: Result<Checked>,
@@ -24,13 +26,16 @@ pub struct Checked {
     pub records: usize,
     /// SHA-256 of the uncompressed content.
     pub sha256: String,
+    /// What that hash belongs to.
     pub content: Content,
 }
 
 /// What a check of all files of a data set found.
 #[derive(Debug)]
 pub struct Verification {
+    /// The data set.
     pub name: DatasetName,
+    /// The directory of its files.
     pub dir: PathBuf,
     /// In the order of the published files.
     pub files: Vec<FileCheck>,
