@@ -1,8 +1,28 @@
-//! Data sets.
+//! Data sets: readers of the published formats, finding, checking and downloading files, the embedded sample.
+//!
+//! Everything is kept in memory as bytes; scaling, augmentation and batching happen on the way to the backend.
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::choice::choice;
+use crate::error::{Error, Result};
+
+pub mod cifar;
+pub mod download;
+pub mod fetch;
+pub mod idx;
+pub mod locate;
+pub mod official;
+pub mod sample;
+pub mod source;
+pub mod verify;
+
+use locate::Roots;
+use official::{Content, FileKind, OfficialFile, Part};
+use source::Source;
 
 choice! {
     /// The data sets of the paper.
@@ -22,14 +42,14 @@ choice! {
 pub struct DataId {
     /// The data set.
     pub name: DatasetName,
-    /// `full`, or `sample` for the one embedded in the binary.
+    /// `full`, `sample` for the one embedded in the binary, or `custom` for files of another size than published.
     pub subset: String,
     /// First 16 hex digits of the SHA-256 over train images, train labels, test images, test labels.
     pub fingerprint: String,
 }
 
 /// Images and labels: `images` is `n × c × h × w` bytes, `labels` is `n`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Split {
     /// NCHW, 0 to 255.
     pub images: Vec<u8>,
@@ -52,4 +72,150 @@ pub struct Dataset {
     pub test: Split,
     /// Where it came from, for the run's first line: a directory or "embedded sample", with "JPEG copy" where true.
     pub origin: String,
+}
+
+impl Split {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// True without images.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Bytes of one image, `c × h × w`; 0 without images.
+    pub fn image_bytes(&self) -> usize {
+        self.images.len().checked_div(self.len()).unwrap_or(0)
+    }
+
+    /// The `c × h × w` bytes of image `index`, which must be below [`Split::len`].
+    pub fn image(&self, index: usize) -> &[u8] {
+        let bytes = self.image_bytes();
+        &self.images[index * bytes..][..bytes]
+    }
+
+    /// Copies of the images and labels at `indices`, each of which must be below [`Split::len`], in that order.
+    pub fn select(&self, indices: &[usize]) -> Split {
+        let mut images = Vec::with_capacity(indices.len() * self.image_bytes());
+        for &index in indices {
+            images.extend_from_slice(self.image(index));
+        }
+        Split { images, labels: indices.iter().map(|&index| self.labels[index]).collect() }
+    }
+}
+
+/// The size only: nobody reads a million pixels.
+impl std::fmt::Debug for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Split({} images, {} bytes)", self.len(), self.images.len())
+    }
+}
+
+impl Dataset {
+    /// Reads the data set from files: in `dir` if one is given, otherwise wherever [`locate`] finds it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if a file is missing, damaged or belongs to another data set.
+    pub fn load(name: DatasetName, dir: Option<&Path>) -> Result<Dataset> {
+        let found = Roots::new(dir).find(name)?;
+        let data = Dataset::read(name, None, &|file| Source::open(&found.file(file)?))?;
+        reject_another(&data, &found.dir)?;
+        let origin = found.dir.display().to_string();
+        Ok(data.with_origin(origin))
+    }
+
+    /// The small, class-balanced subset embedded in the binary: real images, train and test apart.
+    ///
+    /// # Errors
+    ///
+    /// None that a user can cause; a damaged binary shows as [`Error::Input`].
+    pub fn sample(name: DatasetName) -> Result<Dataset> {
+        let data = Dataset::read(name, Some("sample"), &|file| sample::source(name, file))?;
+        Ok(data.with_origin("embedded sample".into()))
+    }
+
+    /// Reads all files, train and test at the same time.
+    fn read(name: DatasetName, subset: Option<&str>, open: Open<'_>) -> Result<Dataset> {
+        let official = name.official();
+        let (train, test) = rayon::join(|| read_part(name, Part::Train, open), || read_part(name, Part::Test, open));
+        let (train, test) = (train?, test?);
+        let published = (train.len(), test.len()) == (official.train_images, official.test_images);
+        let subset = subset.unwrap_or(if published { "full" } else { "custom" });
+        let id = DataId { name, subset: subset.into(), fingerprint: fingerprint(&train, &test) };
+        Ok(Dataset { id, shape: official.shape, classes: official.classes, train, test, origin: String::new() })
+    }
+
+    /// Sets `origin`, with what must be said of the content.
+    fn with_origin(mut self, place: String) -> Dataset {
+        self.origin = match self.id.name.official().recognise(&self.id.fingerprint) {
+            Content::JpegCopy => format!("{place} (JPEG copy)"),
+            Content::Official | Content::Unrecognised => place,
+        };
+        self
+    }
+}
+
+/// Opens one file of a data set.
+type Open<'a> = &'a (dyn Fn(&'static OfficialFile) -> Result<Source> + Sync);
+
+fn read_part(name: DatasetName, part: Part, open: Open<'_>) -> Result<Split> {
+    let mut split = Split::default();
+    let mut last = PathBuf::new();
+    for file in name.official().files.iter().filter(|file| file.part == part) {
+        let source = open(file)?;
+        last = source.path().to_path_buf();
+        read_file(file, source, &mut split)?;
+    }
+    check_pairing(name, &split, &last)?;
+    Ok(split)
+}
+
+/// Reads one file into `split` and returns the number of records.
+fn read_file(file: &OfficialFile, source: Source, split: &mut Split) -> Result<usize> {
+    match file.kind {
+        FileKind::IdxImages => {
+            split.images = idx::read(source, &idx::IMAGES)?;
+            Ok(split.images.len() / idx::IMAGE_BYTES)
+        }
+        FileKind::IdxLabels => {
+            split.labels = idx::read(source, &idx::LABELS)?;
+            Ok(split.labels.len())
+        }
+        FileKind::CifarRecords => cifar::read(source, split),
+    }
+}
+
+/// Every image needs its label; `labels` is the file to blame.
+fn check_pairing(name: DatasetName, split: &Split, labels: &Path) -> Result<()> {
+    let images = split.images.len() / name.official().shape.iter().product::<usize>();
+    if images == split.labels.len() {
+        return Ok(());
+    }
+    let problem = format!("expected {images} labels, one for each image, found {}", split.labels.len());
+    Err(Error::input(labels, problem, "get images and labels of the same set again with `engine data fetch`"))
+}
+
+/// All IDX sets use the same file names, so a directory given by the user may hold another set than was asked for.
+fn reject_another(data: &Dataset, dir: &Path) -> Result<()> {
+    let wanted = data.id.name;
+    let is = |name: &DatasetName| name.official().recognise(&data.id.fingerprint) != Content::Unrecognised;
+    match DatasetName::ALL.iter().copied().find(is) {
+        Some(found) if found != wanted => Err(Error::input(
+            dir,
+            format!("expected {}, found {}", wanted.official().title, found.official().title),
+            format!("give the directory above one named {}", wanted.official().folder),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn fingerprint(train: &Split, test: &Split) -> String {
+    let mut hash = Sha256::new();
+    for bytes in [&train.images, &train.labels, &test.images, &test.labels] {
+        hash.update(bytes);
+    }
+    source::hex(&hash.finalize()[..8])
 }

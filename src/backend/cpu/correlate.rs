@@ -15,6 +15,8 @@
 
 // Loops, not `array::map` or `array::from_fn`: their closures are not inlined into a function with other target
 // features than their own, which would leave the registers at every element.
+use pulp::Simd;
+
 use super::{LANES, Real};
 
 /// One term of the sum: offsets into the padded input (in pixels) and into the weight.
@@ -51,41 +53,46 @@ impl<T: Real> pulp::WithSimd for Correlate<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         if self.x_col == 1 { self.all::<S, true>(simd) } else { self.all::<S, false>(simd) }
     }
 }
 
 impl<T: Real> Correlate<'_, T> {
     #[inline(always)]
-    fn all<S: pulp::Simd, const DENSE: bool>(&mut self, simd: S) {
+    fn all<S: Simd, const DENSE: bool>(&mut self, simd: S) {
         match (self.channels, self.cols) {
-            (1, cols) if cols % 7 == 0 => self.tiles::<S, DENSE, 1, 7>(simd),
-            (_, cols) if cols % 7 == 0 => self.tiles::<S, DENSE, 2, 5>(simd),
-            (1, 4..) => self.tiles::<S, DENSE, 1, 4>(simd),
-            (_, 4..) => self.tiles::<S, DENSE, 2, 4>(simd),
-            (8.., _) => self.tiles::<S, DENSE, 8, 1>(simd),
-            (2.., _) => self.tiles::<S, DENSE, 2, 1>(simd),
-            _ => self.tiles::<S, DENSE, 1, 1>(simd),
+            (1, cols) if cols % 7 == 0 => self.tiles::<S, DENSE, 1, 7, 7>(simd),
+            (_, cols) if cols % 7 == 0 => self.tiles::<S, DENSE, 2, 5, 10>(simd),
+            (1, 4..) => self.tiles::<S, DENSE, 1, 4, 4>(simd),
+            (_, 4..) => self.tiles::<S, DENSE, 2, 4, 8>(simd),
+            (8.., _) => self.tiles::<S, DENSE, 8, 1, 8>(simd),
+            (2.., _) => self.tiles::<S, DENSE, 2, 1, 2>(simd),
+            _ => self.tiles::<S, DENSE, 1, 1, 1>(simd),
         }
     }
 
     /// Covers the outputs with tiles. The last tile of a row or of the channels overlaps the one before where the
     /// size does not divide: computing a few outputs twice needs no second, narrower loop.
     #[inline(always)]
-    fn tiles<S: pulp::Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize>(&mut self, simd: S) {
+    fn tiles<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, const TILE: usize>(
+        &mut self,
+        simd: S,
+    ) {
         for channel in (0..self.channels).step_by(CHANNELS) {
             let channel = channel.min(self.channels - CHANNELS);
             for row in 0..self.rows {
                 for col in (0..self.cols).step_by(COLS) {
-                    self.tile::<S, DENSE, CHANNELS, COLS>(simd, channel, row, col.min(self.cols - COLS));
+                    self.tile::<S, DENSE, CHANNELS, COLS, TILE>(simd, channel, row, col.min(self.cols - COLS));
                 }
             }
         }
     }
 
+    /// `TILE` is `CHANNELS * COLS`. One flat array and plain index loops: this is the form that the compiler keeps in
+    /// registers without writing it to the stack at every tap.
     #[inline(always)]
-    fn tile<S: pulp::Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize>(
+    fn tile<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, const TILE: usize>(
         &mut self,
         simd: S,
         channel: usize,
@@ -95,29 +102,26 @@ impl<T: Real> Correlate<'_, T> {
         let x_col = if DENSE { 1 } else { self.x_col };
         let x = &self.x[row * self.x_row + col * x_col..];
         let w = &self.w[channel * self.w_channel..];
-        let mut sums = [[[T::zero(); LANES]; COLS]; CHANNELS];
+        let mut sums = [[T::zero(); LANES]; TILE];
         if let Some(bias) = self.bias {
-            for (sum, &b) in sums.iter_mut().zip(&bias[channel..channel + CHANNELS]) {
-                *sum = [T::splat(simd, b); COLS];
+            for i in 0..TILE {
+                sums[i] = T::splat(simd, bias[channel + i % CHANNELS]);
             }
         }
         for tap in self.taps {
             let pixels = &x[tap.x as usize..][..(COLS - 1) * x_col + 1];
             let mut weights = [[T::zero(); LANES]; CHANNELS];
-            for (c, weight) in weights.iter_mut().enumerate() {
-                *weight = T::splat(simd, w[c * self.w_channel + tap.w as usize]);
+            for c in 0..CHANNELS {
+                weights[c] = T::splat(simd, w[c * self.w_channel + tap.w as usize]);
             }
-            for j in 0..COLS {
-                for c in 0..CHANNELS {
-                    sums[c][j] = T::mul_add_lanes(simd, pixels[j * x_col], weights[c], sums[c][j]);
-                }
+            for i in 0..TILE {
+                sums[i] = T::mul_add_lanes(simd, pixels[i / CHANNELS * x_col], weights[i % CHANNELS], sums[i]);
             }
         }
-        for (c, sum) in sums.iter().enumerate() {
-            let first = self.y_first + (channel + c) * self.y_channel + row * self.y_row + col * self.y_col;
-            for (j, pixel) in sum.iter().enumerate() {
-                self.y[first + j * self.y_col] = if self.relu { T::relu_lanes(simd, *pixel) } else { *pixel };
-            }
+        let first = self.y_first + channel * self.y_channel + row * self.y_row + col * self.y_col;
+        for i in 0..TILE {
+            let y = &mut self.y[first + i % CHANNELS * self.y_channel + i / CHANNELS * self.y_col];
+            *y = if self.relu { T::relu_lanes(simd, sums[i]) } else { sums[i] };
         }
     }
 }
@@ -141,56 +145,60 @@ impl<T: Real> pulp::WithSimd for CorrelateWeight<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let two_channels = self.dw.len() == 2 * self.taps.len();
         match (two_channels, self.taps.len()) {
-            (true, 5..) => self.tiles::<S, 2, 5>(simd),
-            (true, _) => self.tiles::<S, 2, 1>(simd),
-            (false, 5..) => self.tiles::<S, 1, 5>(simd),
-            (false, _) => self.tiles::<S, 1, 1>(simd),
+            (true, 5..) => self.tiles::<S, 2, 5, 10>(simd),
+            (true, _) => self.tiles::<S, 2, 1, 2>(simd),
+            (false, 5..) => self.tiles::<S, 1, 5, 5>(simd),
+            (false, _) => self.tiles::<S, 1, 1, 1>(simd),
         }
     }
 }
 
 impl<T: Real> CorrelateWeight<'_, T> {
     #[inline(always)]
-    fn tiles<S: pulp::Simd, const CHANNELS: usize, const TAPS: usize>(&mut self, simd: S) {
+    fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const TILE: usize>(&mut self, simd: S) {
         let count = self.taps.len();
         for first in (0..count).step_by(TAPS) {
             // The last tile starts earlier to stay inside; what it shares with the one before is not added again.
             let start = first.min(count - TAPS);
-            let sums = self.tile::<S, CHANNELS, TAPS>(simd, start);
-            for (c, row) in sums.iter().enumerate() {
-                for (t, sum) in row.iter().enumerate().skip(first - start) {
+            let sums = self.tile::<S, CHANNELS, TAPS, TILE>(simd, start);
+            for (i, sum) in sums.iter().enumerate() {
+                let (c, t) = (i / TAPS, i % TAPS);
+                if start + t >= first {
                     self.dw[c * count + start + t] += *sum;
                 }
             }
         }
     }
 
+    /// `TILE` is `CHANNELS * TAPS`, one flat array as in [`Correlate::tile`].
     #[inline(always)]
-    fn tile<S: pulp::Simd, const CHANNELS: usize, const TAPS: usize>(
+    fn tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const TILE: usize>(
         &self,
         simd: S,
         start: usize,
-    ) -> [[T; TAPS]; CHANNELS] {
-        let offsets: [usize; TAPS] = std::array::from_fn(|t| self.taps[start + t].x as usize);
-        let mut sums = [[[T::zero(); LANES]; TAPS]; CHANNELS];
+    ) -> [T; TILE] {
+        let mut offsets = [0; TAPS];
+        for t in 0..TAPS {
+            offsets[t] = self.taps[start + t].x as usize;
+        }
+        let plane = self.rows * self.cols;
+        let mut sums = [[T::zero(); LANES]; TILE];
         for row in 0..self.rows {
             for col in 0..self.cols {
                 let x = &self.x[row * self.x_row + col * self.x_col..];
-                let mut pixels = [[T::zero(); LANES]; TAPS];
-                for (pixel, offset) in pixels.iter_mut().zip(offsets) {
-                    *pixel = x[offset];
-                }
-                for c in 0..CHANNELS {
-                    let dy = self.dy[(c * self.rows + row) * self.cols + col];
-                    for t in 0..TAPS {
-                        sums[c][t] = T::mul_add_lanes(simd, dy, pixels[t], sums[c][t]);
-                    }
+                let dy = &self.dy[row * self.cols + col..];
+                for i in 0..TILE {
+                    sums[i] = T::mul_add_lanes(simd, dy[i / TAPS * plane], x[offsets[i % TAPS]], sums[i]);
                 }
             }
         }
-        sums.map(|row| row.map(|lanes| lanes.iter().fold(T::zero(), |sum, &v| sum + v)))
+        let mut totals = [T::zero(); TILE];
+        for i in 0..TILE {
+            totals[i] = sums[i].iter().fold(T::zero(), |sum, &v| sum + v);
+        }
+        totals
     }
 }

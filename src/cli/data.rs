@@ -1,0 +1,198 @@
+//! `engine data`: what data there is, whether it is right, and how to get it.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::data::download::Event;
+use crate::data::fetch::Plan;
+use crate::data::locate::{Roots, download_dir};
+use crate::data::verify::{Verification, verify};
+use crate::data::{Dataset, DatasetName, sample};
+use crate::error::{Error, Result};
+
+/// Arguments of `engine data`.
+#[derive(Args, Debug)]
+pub struct DataArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Show each data set: where it is, or how to get it
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Check structure and SHA-256 of every file
+    Verify {
+        #[command(flatten)]
+        choice: Choice,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write the sample embedded in this program as files in the published layout
+    Sample {
+        #[command(flatten)]
+        choice: Choice,
+        /// Directory to write to; created if need be, files in it are not replaced
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Download what is missing; an interrupted download goes on where it stopped
+    Fetch {
+        #[command(flatten)]
+        choice: Choice,
+        #[command(flatten)]
+        place: Place,
+        /// Download from URL/<file> instead of the usual server; needs --data-set
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Place {
+    /// Data directory [default: $ENGINE_DATA, then the platform's data directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Choice {
+    /// Only this data set: mnist, fashion-mnist or cifar10; may be repeated [default: all]
+    #[arg(long, value_name = "NAME")]
+    data_set: Vec<DatasetName>,
+}
+
+impl Choice {
+    fn names(&self) -> &[DatasetName] {
+        if self.data_set.is_empty() { DatasetName::ALL } else { &self.data_set }
+    }
+}
+
+/// Runs `engine data`.
+///
+/// # Errors
+///
+/// Those of the library: wrong input, no network, no space. `verify` fails after its report if anything is wrong.
+pub fn run(args: &DataArgs) -> Result<()> {
+    match &args.command {
+        Command::List { place } => list(place.data.as_deref()),
+        Command::Verify { choice, place } => verify_all(choice, place.data.as_deref()),
+        Command::Sample { choice, out } => choice.names().iter().try_for_each(|&name| {
+            let dir = sample::write(name, out)?;
+            print(&format!("{name}: sample written to {}\n", dir.display()))
+        }),
+        Command::Fetch { choice, place, mirror } => {
+            // MNIST and Fashion-MNIST have files of the same names, so a mirror can only be one set's.
+            if mirror.is_some() && choice.data_set.len() != 1 {
+                return Err(Error::Usage("--mirror is for one data set; name it with --data-set".into()));
+            }
+            let root = download_dir(place.data.as_deref())?;
+            choice.names().iter().try_for_each(|&name| fetch(&Plan::new(name, &root, mirror.as_deref())?))
+        }
+    }
+}
+
+fn list(data: Option<&Path>) -> Result<()> {
+    let roots = Roots::new(data);
+    for &name in DatasetName::ALL {
+        print(&match roots.find(name) {
+            Ok(found) => format!("{name:14} {}\n", describe(verify(&found))),
+            Err(error) => format!("{name:14} not found: {error}\n"),
+        })?;
+    }
+    for &name in DatasetName::ALL {
+        let data = Dataset::sample(name)?;
+        print(&format!("{name:14} {}, {}\n", counts([data.train.len(), data.test.len()], name), data.origin))?;
+    }
+    Ok(())
+}
+
+/// One line about the files of a data set.
+fn describe(checks: Verification) -> String {
+    let (counts, dir) = (counts(checks.images(), checks.name), checks.dir.clone());
+    match checks.verdict() {
+        Ok(content) => format!("{counts}, {content}, in {}", dir.display()),
+        Err(error) => format!("damaged: {error}"),
+    }
+}
+
+/// "60000 + 10000 images of 1×28×28".
+fn counts([train, test]: [usize; 2], name: DatasetName) -> String {
+    let [c, h, w] = name.official().shape;
+    format!("{train} + {test} images of {c}×{h}×{w}")
+}
+
+fn verify_all(choice: &Choice, data: Option<&Path>) -> Result<()> {
+    let roots = Roots::new(data);
+    let mut verdict = Ok(());
+    let mut checked = 0;
+    for &name in choice.names() {
+        let found = match roots.find(name) {
+            Ok(found) => found,
+            // Nobody needs all sets; only one asked for by name has to be there.
+            Err(error) if choice.data_set.is_empty() => {
+                print(&format!("{name}: not found: {error}\n"))?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        checked += 1;
+        let checks = verify(&found);
+        print(&report(&checks))?;
+        verdict = verdict.and(checks.verdict().map(drop));
+    }
+    match checked {
+        0 => Err(Error::Usage("no data set to verify; get one with `engine data fetch`".into())),
+        _ => verdict,
+    }
+}
+
+/// A line for each file.
+fn report(checks: &Verification) -> String {
+    let line = |check: &crate::data::verify::FileCheck| match &check.outcome {
+        Ok(c) => format!("{}: {} records, SHA-256 {}, {}\n", check.path.display(), c.records, c.sha256, c.content),
+        Err(error) => format!("{error}\n"),
+    };
+    checks.files.iter().map(line).collect()
+}
+
+/// Downloads with a bar on a terminal, and a line for each file anywhere.
+fn fetch(plan: &Plan) -> Result<()> {
+    // Draws on standard error, and nothing at all if that is not a terminal.
+    let bar = ProgressBar::no_length();
+    let style = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut printed = Ok(());
+    let result = plan.run(&mut |event| {
+        let line = match event {
+            Event::Bytes(n) => return bar.inc(n),
+            Event::Start { file, have, total } => {
+                bar.reset();
+                bar.set_message(file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()));
+                bar.set_length(total.unwrap_or(have));
+                return bar.set_position(have);
+            }
+            Event::Retry { reason } => format!("trying again: {reason}\n"),
+            Event::Present { file } => format!("{}: present and verified\n", file.display()),
+            Event::Done { file } => format!("{}: downloaded and verified\n", file.display()),
+        };
+        let outcome = bar.suspend(|| print(&line));
+        printed = std::mem::replace(&mut printed, Ok(())).and(outcome);
+    });
+    bar.finish_and_clear();
+    result.and(printed)
+}
+
+/// Writes to standard output; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", "write")(e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,14 @@
+//! Data sets.
+//!
+//! - `files`: makes small data files for the others
+//! - `readers`: the two formats, well-formed and damaged in every way, and under random bytes
+//! - `sets`: whole data sets: finding, loading, verifying
+//! - `sample`: the embedded sample, and the rule that makes it
+//! - `fetch`: downloads from `server`, which fails in all the usual ways
+
+mod fetch;
+mod files;
+mod readers;
+mod sample;
+mod server;
+mod sets;
