@@ -1,8 +1,31 @@
 //! The l-infinity attack's own steps.
 
-use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lane_index};
+use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lane_index, lanes, lanes_mut};
 use crate::backend::{Attack, Counts};
 use crate::rng::{Rng, unit_interval};
+
+/// One step for one block of images.
+struct SignStep<'a, T> {
+    eps: T,
+    step: T,
+    clean: &'a [[T; LANES]],
+    dx: &'a [[T; LANES]],
+    x: &'a mut [[T; LANES]],
+    zeros: &'a mut [u32; LANES],
+}
+
+impl<T: Real> pulp::WithSimd for SignStep<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let mut zeros = [0; LANES];
+        for ((x, clean), dx) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
+            *x = T::sign_step(simd, *x, *dx, *clean, self.eps, self.step, &mut zeros);
+        }
+        *self.zeros = zeros;
+    }
+}
 
 impl<T: Real> Attack for Cpu<T> {
     fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Buf<T>) -> Buf<T> {
@@ -25,29 +48,22 @@ impl<T: Real> Attack for Cpu<T> {
 
     fn pgd_step(&self, n: usize, eps: f32, step: f32, clean: &Buf<T>, dx: &Buf<T>, x: &mut Buf<T>, tally: &mut Counts) {
         self.count(Kernel::PgdStep);
-        let (eps, step, zero, one) = (T::of(eps), T::of(step), T::zero(), T::one());
         let len = x.len() / blocks(n);
-        let mut zeros = [0u32; LANES];
+        let mut zeros = 0;
         for (block, x) in x.chunks_exact_mut(len).enumerate() {
-            let (clean, dx) = (&clean[block * len..][..len], &dx[block * len..][..len]);
-            let mut part = [0u32; LANES];
-            self.arch.dispatch(|| {
-                let pixels = x.as_chunks_mut::<LANES>().0.iter_mut();
-                for ((x, clean), g) in pixels.zip(clean.as_chunks::<LANES>().0).zip(dx.as_chunks::<LANES>().0) {
-                    for l in 0..LANES {
-                        let up = if g[l] > zero { step } else { zero };
-                        let down = if g[l] < zero { step } else { zero };
-                        let moved = x[l] + (up - down);
-                        let projected = moved.max(clean[l] - eps).min(clean[l] + eps);
-                        x[l] = projected.max(zero).min(one);
-                        part[l] += u32::from(g[l] == zero);
-                    }
-                }
+            let mut part = [0; LANES];
+            self.arch.dispatch(SignStep {
+                eps: T::of(eps),
+                step: T::of(step),
+                clean: lanes(&clean[block * len..][..len]),
+                dx: lanes(&dx[block * len..][..len]),
+                x: lanes_mut(x),
+                zeros: &mut part,
             });
             let images = (n - block * LANES).min(LANES);
-            zeros[..images].iter_mut().zip(part).for_each(|(z, p)| *z += p);
+            zeros += part[..images].iter().map(|&z| u64::from(z)).sum::<u64>();
         }
         tally.gradients += (n * len / LANES) as u64;
-        tally.zero_gradients += zeros.iter().map(|&z| u64::from(z)).sum::<u64>();
+        tally.zero_gradients += zeros;
     }
 }

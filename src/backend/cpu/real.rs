@@ -63,6 +63,21 @@ pub trait Real:
         std::array::from_fn(|l| if place[l] == q { x[l] } else { Self::zero() })
     }
 
+    /// `x + step sign(g)`, kept in `[low, high]` lane by lane and then in [0, 1]; lanes with `g = 0` are counted.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn sign_step<S: Simd>(
+        _: S,
+        x: [Self; LANES],
+        g: [Self; LANES],
+        clean: [Self; LANES],
+        eps: Self,
+        step: Self,
+        zeros: &mut [u32; LANES],
+    ) -> [Self; LANES] {
+        portable_sign_step(x, g, clean, eps, step, zeros)
+    }
+
     /// To `f32`, rounded.
     fn as_f32(self) -> f32 {
         ToPrimitive::to_f32(&self).unwrap_or(f32::NAN)
@@ -140,6 +155,31 @@ impl Real for f32 {
             std::array::from_fn(|l| if place[l] == q { x[l] } else { 0.0 })
         }
     }
+
+    #[inline(always)]
+    fn sign_step<S: Simd>(
+        simd: S,
+        x: [f32; LANES],
+        g: [f32; LANES],
+        clean: [f32; LANES],
+        eps: f32,
+        step: f32,
+        zeros: &mut [u32; LANES],
+    ) -> [f32; LANES] {
+        if !one_register::<S>() {
+            return portable_sign_step(x, g, clean, eps, step, zeros);
+        }
+        let (x, g, clean): (S::f32s, S::f32s, S::f32s) = (cast(x), cast(g), cast(clean));
+        let (zero, one, eps) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0), simd.splat_f32s(eps));
+        let (up, down) = (simd.splat_f32s(step), simd.splat_f32s(-step));
+        let falling = simd.select_f32s(simd.less_than_f32s(g, zero), down, zero);
+        let direction = simd.select_f32s(simd.greater_than_f32s(g, zero), up, falling);
+        let moved = simd.add_f32s(x, direction);
+        let projected = simd.min_f32s(simd.max_f32s(moved, simd.sub_f32s(clean, eps)), simd.add_f32s(clean, eps));
+        let is_zero = simd.select_u32s(simd.equal_f32s(g, zero), simd.splat_u32s(1), simd.splat_u32s(0));
+        *zeros = cast::<S::u32s, _>(simd.add_u32s(cast(*zeros), is_zero));
+        cast::<S::f32s, _>(simd.min_f32s(simd.max_f32s(projected, zero), one))
+    }
 }
 
 impl Real for f64 {
@@ -158,4 +198,29 @@ impl Real for f64 {
 #[inline(always)]
 pub fn relu<T: Real>(x: T) -> T {
     if x < T::zero() { T::zero() } else { x }
+}
+
+#[inline(always)]
+fn portable_sign_step<T: Real>(
+    x: [T; LANES],
+    g: [T; LANES],
+    clean: [T; LANES],
+    eps: T,
+    step: T,
+    zeros: &mut [u32; LANES],
+) -> [T; LANES] {
+    let (zero, one) = (T::zero(), T::one());
+    let mut out = x;
+    for l in 0..LANES {
+        let direction = if g[l] > zero {
+            step
+        } else if g[l] < zero {
+            -step
+        } else {
+            zero
+        };
+        zeros[l] += u32::from(g[l] == zero);
+        out[l] = (x[l] + direction).max(clean[l] - eps).min(clean[l] + eps).max(zero).min(one);
+    }
+    out
 }
