@@ -18,12 +18,16 @@
 //! | 11 | [`cli`] | the command line: the only place that prints or exits |
 
 pub mod attack;
+pub mod checkpoint;
 pub mod choice;
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod eval;
 pub mod init;
 pub mod models;
 pub mod optim;
+pub mod pipeline;
 pub mod report;
+pub mod tables;
 pub mod train;
