@@ -1,5 +1,9 @@
-//! The integration tests, one module a subject.
+//! The integration tests, one binary (see `Cargo.toml`):
+//!
+//! - `cli`: exit codes and messages of the built binary
+//! - `pipeline`: stages, keys, store, locks and plan
+//! - `tables`: cells, published values, settings and reports
 
-mod cli; // exit codes and messages of the built binary
-mod pipeline; // stages, keys, store, locks, plan
-mod tables; // cells, published values, settings, reports
+mod cli;
+mod pipeline;
+mod tables;

@@ -13,7 +13,7 @@ fn settings(profile: Profile) -> Settings {
     Settings {
         profile,
         data: DataId { name: DatasetName::Mnist, subset: subset.into(), fingerprint: "0123456789abcdef".into() },
-        train_images: if profile == Profile::Smoke { 2000 } else { 60_000 },
+        train_images: if profile == Profile::Smoke { 3000 } else { 60_000 },
         test_images: if profile == Profile::Smoke { 1000 } else { 10_000 },
         methods: vec!["scratch".into()],
         cells: vec![],
@@ -115,7 +115,7 @@ fn the_warm_up_block_ramps_eps_and_has_two_adams() {
 #[test]
 fn smoke_fits_its_time() {
     let settings = settings(Profile::Smoke);
-    let passes: u64 = b1(&settings).iter().map(|cell| training(cell).passes(2000, 1000)).sum();
+    let passes: u64 = b1(&settings).iter().map(|cell| training(cell).passes(3000, 1000)).sum();
     // 140,000 passes a second on two cores, 70 seconds.
     assert!(passes < 9_800_000, "{passes}");
 }
