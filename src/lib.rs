@@ -19,7 +19,9 @@
 
 pub mod attack;
 pub mod backend;
+pub mod checkpoint;
 pub mod choice;
+pub mod cli;
 pub mod data;
 pub mod dims;
 pub mod error;
@@ -29,8 +31,10 @@ pub mod models;
 pub mod ops;
 pub mod optim;
 pub mod params;
+pub mod pipeline;
 pub mod report;
 pub mod rng;
+pub mod tables;
 pub mod tape;
 pub mod tensor;
 pub mod train;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `engine` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    engine::cli::main()
+}

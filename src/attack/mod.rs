@@ -80,3 +80,16 @@ pub struct EpsSchedule {
     /// Epochs until the full radius.
     pub epochs: f64,
 }
+
+impl EpsSchedule {
+    /// What radius and step size are multiplied by at `step`, counted from 0 over all epochs: 0 to 1.
+    pub fn strength(&self, step: u64, steps_per_epoch: u64) -> f64 {
+        let t =
+            if self.epochs > 0.0 { ((step + 1) as f64 / (self.epochs * steps_per_epoch as f64)).min(1.0) } else { 1.0 };
+        match self.ramp {
+            Ramp::Constant => 1.0,
+            Ramp::Linear => t,
+            Ramp::Cosine => (1.0 - (std::f64::consts::PI * t).cos()) / 2.0,
+        }
+    }
+}

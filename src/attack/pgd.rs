@@ -3,7 +3,7 @@
 use super::PgdConfig;
 use crate::backend::{Backend, Counts};
 use crate::error::Result;
-use crate::models::{Mode, Model, Output};
+use crate::models::{Mode, Model, Stats};
 use crate::ops;
 use crate::rng::Rng;
 use crate::tape::Tape;
@@ -23,7 +23,7 @@ pub struct Start<'r> {
 /// Attacks the batch `clean` as a whole and returns the adversarial batch, adding to the gradient counts.
 ///
 /// Each step goes up the gradient's sign, projects to the ball around the clean images, then clamps to [0, 1].
-/// `on_pass` sees the output of every forward pass: where batch statistics are to move, it moves them.
+/// `on_pass` gets the batch statistics of every forward pass, for running statistics that are to move.
 ///
 /// # Errors
 /// [`crate::error::Error::Shape`] if the batch does not fit the model.
@@ -37,7 +37,7 @@ pub fn pgd<B: Backend>(
     clean: &B::Buf,
     labels: &[u8],
     counts: &mut Counts,
-    mut on_pass: impl FnMut(Output<B>),
+    mut on_pass: impl FnMut(Stats<B>),
 ) -> Result<B::Buf> {
     let n = labels.len();
     let shape = model.input(n);
@@ -62,7 +62,7 @@ pub fn pgd<B: Backend>(
         let loss = ops::loss(&tape, config.loss.kind(), 1.0, &output.logits, &labels)?;
         let gradient = tape.backward(&loss, &[&input])?;
         drop((params, input));
-        on_pass(output);
+        on_pass(output.stats);
         backend.pgd_step(n, eps, step, clean, gradient[0].buf(), x.buf_mut()?, &mut tally);
     }
     *counts += backend.tally_read(&tally);

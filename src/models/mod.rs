@@ -86,6 +86,23 @@ impl Architecture {
         Ok(Architecture { network, width, classes, params, norms, multiply_adds, layers })
     }
 
+    /// Checks that images of `[c, h, w]` fit the network.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming both sizes.
+    pub fn check_images(&self, shape: [usize; 3]) -> Result<()> {
+        let show = |[c, h, w]: [usize; 3]| format!("{h}x{w}x{c}");
+        if self.network.input() == shape {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "network '{}' takes {} images, the data set has {}; choose another network or data set",
+            self.network,
+            show(self.network.input()),
+            show(shape)
+        )))
+    }
+
     /// Number of trainable parameters.
     pub fn parameters(&self) -> usize {
         self.params.iter().map(ParamSpec::len).sum()
@@ -101,11 +118,15 @@ pub enum Mode {
     Eval,
 }
 
+/// Batch statistics of a pass in [`Mode::Train`], for [`Model::move_running`].
+pub struct Stats<B: Backend>(Vec<BatchStats<B::Buf>>);
+
 /// Result of a forward pass.
 pub struct Output<B: Backend> {
     /// `[n, classes]`.
     pub logits: Var<B>,
-    stats: Vec<BatchStats<B::Buf>>,
+    /// Of every batch normalisation; none in [`Mode::Eval`].
+    pub stats: Stats<B>,
 }
 
 /// A network with values: parameters and running statistics on a device.
@@ -184,7 +205,7 @@ impl<B: Backend> Model<B> {
             Layers::ResNet18(net) => net.forward(&pass, x)?,
             Layers::Vgg16Bn(net) => net.forward(&pass, x)?,
         };
-        Ok(Output { logits, stats: pass.stats.into_inner() })
+        Ok(Output { logits, stats: Stats(pass.stats.into_inner()) })
     }
 
     /// Moves the running statistics towards those of a training-mode pass, as PyTorch does: momentum 0.1, unbiased
@@ -192,9 +213,8 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     /// [`Error::Shape`] while a tape still shares the running statistics.
-    pub fn move_running(&mut self, backend: &B, output: Output<B>) -> Result<()> {
-        drop(output.logits);
-        for batch in output.stats {
+    pub fn move_running(&mut self, backend: &B, stats: Stats<B>) -> Result<()> {
+        for batch in stats.0 {
             let running = Arc::get_mut(&mut self.running[batch.norm]).ok_or_else(|| Error::Shape {
                 op: "move_running",
                 expected: "running statistics of its own".into(),
@@ -206,6 +226,12 @@ impl<B: Backend> Model<B> {
             backend.lerp(RUNNING_MOMENTUM, &var, &mut running.var);
         }
         Ok(())
+    }
+
+    /// Shape of a batch of `n` images.
+    pub fn input(&self, n: usize) -> Shape {
+        let [c, h, w] = self.architecture.network.input();
+        Shape::Batch([n, c, h, w])
     }
 
     /// Everything that a file keeps: name, shape and values, parameters first, then running statistics.
@@ -243,29 +269,5 @@ impl<B: Backend> Model<B> {
         }
         (self.params, self.running) = (params, running);
         Ok(())
-    }
-}
-
-/// Checks that a batch of `shape` images fits `network`.
-///
-/// # Errors
-/// [`Error::Usage`] naming both.
-pub fn check_input(network: Network, shape: [usize; 3]) -> Result<()> {
-    if network.input() == shape {
-        return Ok(());
-    }
-    let show = |[c, h, w]: [usize; 3]| format!("{h}x{w}x{c}");
-    Err(Error::Usage(format!(
-        "network '{network}' takes {} images, the data set has {}; choose another network or data set",
-        show(network.input()),
-        show(shape)
-    )))
-}
-
-impl<B: Backend> Model<B> {
-    /// Shape of a batch of `n` images.
-    pub fn input(&self, n: usize) -> Shape {
-        let [c, h, w] = self.architecture.network.input();
-        Shape::Batch([n, c, h, w])
     }
 }

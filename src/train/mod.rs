@@ -1,10 +1,16 @@
 //! The training loop, natural and adversarial.
 
+mod run;
+mod state;
+
+pub use run::train;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attack::{EpsSchedule, PgdConfig};
 use crate::choice::choice;
-use crate::data::DataId;
+use crate::data::{DataId, DatasetName};
+use crate::error::{Error, Result};
 use crate::eval::EvalReport;
 use crate::init::Init;
 use crate::models::Network;
@@ -56,6 +62,92 @@ pub struct TrainConfig {
     pub eps_schedule: EpsSchedule,
     /// The attack used to measure adversarial accuracy after each epoch.
     pub eval_attack: PgdConfig,
+}
+
+impl TrainConfig {
+    /// Image passes of the whole run on `train` training images (those put aside included) and `test` test images.
+    ///
+    /// A training step passes each image once for every attack step and once for the weights; evaluation once for
+    /// every attack step, once clean and once attacked.
+    pub fn passes(&self, train: usize, test: usize) -> u64 {
+        let steps = |attack: &PgdConfig| (attack.steps * attack.restarts) as u64;
+        let trained = train.saturating_sub(self.held_out) as u64 * (self.attack.as_ref().map_or(0, steps) + 1);
+        let evaluated = (test + self.held_out) as u64 * (steps(&self.eval_attack) + 2);
+        self.epochs as u64 * (trained + evaluated)
+    }
+
+    /// Checks every value against its range; `train` is the number of training images.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the first setting that is out of range, as `--set` spells it.
+    pub fn validate(&self, train: usize) -> Result<()> {
+        at_least("epochs", self.epochs, 1)?;
+        at_least("batch", self.batch, 1)?;
+        at_least("width", self.width, 1)?;
+        if self.held_out >= train {
+            let got = self.held_out;
+            return Err(Error::Usage(format!("held_out: must be below the {train} training images, got {got}")));
+        }
+        // TOML, the format of a stage's config.toml, has signed integers only.
+        if i64::try_from(self.seed).is_err() {
+            return Err(Error::Usage(format!("seed: must be below 2^63, got {}", self.seed)));
+        }
+        if (self.network == Network::LeNet) == (self.data.name == DatasetName::Cifar10) {
+            let (network, data) = (self.network, self.data.name);
+            return Err(Error::Usage(format!(
+                "network: '{network}' takes images of another size than those of {data}"
+            )));
+        }
+        validate_optimizer(&self.optimizer)?;
+        in_range("schedule.gamma", self.schedule.gamma.into(), 0.0..f64::INFINITY)?;
+        in_range("schedule.warmup_epochs", self.schedule.warmup_epochs, 0.0..f64::INFINITY)?;
+        in_range("eps_schedule.epochs", self.eps_schedule.epochs, 0.0..f64::INFINITY)?;
+        if let Some(attack) = &self.attack {
+            validate_attack("attack", attack)?;
+        }
+        validate_attack("eval_attack", &self.eval_attack)
+    }
+}
+
+fn validate_optimizer(optimizer: &OptimizerConfig) -> Result<()> {
+    let (lr, weight_decay) = match *optimizer {
+        OptimizerConfig::Sgd { lr, momentum, weight_decay } => {
+            in_range("optimizer.momentum", momentum.into(), 0.0..1.0)?;
+            (lr, weight_decay)
+        }
+        OptimizerConfig::Adam { lr, beta1, beta2, eps, weight_decay } => {
+            in_range("optimizer.beta1", beta1.into(), 0.0..1.0)?;
+            in_range("optimizer.beta2", beta2.into(), 0.0..1.0)?;
+            in_range("optimizer.eps", eps.into(), 0.0..f64::INFINITY)?;
+            (lr, weight_decay)
+        }
+    };
+    in_range("optimizer.lr", lr.into(), 0.0..f64::INFINITY)?;
+    in_range("optimizer.weight_decay", weight_decay.into(), 0.0..f64::INFINITY)
+}
+
+/// Checks an attack's values; `group` is what `--set` calls the attack.
+///
+/// # Errors
+/// [`Error::Usage`] naming the first that is out of range.
+pub fn validate_attack(group: &str, attack: &PgdConfig) -> Result<()> {
+    in_range(&format!("{group}.eps"), attack.eps.into(), 0.0..f64::INFINITY)?;
+    in_range(&format!("{group}.step_size"), attack.step_size.into(), 0.0..f64::INFINITY)?;
+    at_least(&format!("{group}.steps"), attack.steps, 1)?;
+    at_least(&format!("{group}.restarts"), attack.restarts, 1)
+}
+
+fn at_least(name: &str, value: usize, least: usize) -> Result<()> {
+    if value >= least { Ok(()) } else { Err(Error::Usage(format!("{name}: must be at least {least}, got {value}"))) }
+}
+
+/// NaN is in no range, and infinity above every one.
+fn in_range(name: &str, value: f64, range: std::ops::Range<f64>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let bound = if range.end.is_finite() { format!(" and below {}", range.end) } else { " and finite".to_string() };
+    Err(Error::Usage(format!("{name}: must be at least {}{bound}, got {value}", range.start)))
 }
 
 /// One row of `metrics.csv`: an epoch. Accuracies in percent.

@@ -1,0 +1,81 @@
+//! Running a plan, for every verb that has one.
+
+use std::time::Duration;
+
+use indicatif::HumanDuration;
+
+use super::device::Device;
+use super::progress::Progress;
+use super::{interrupt, output};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::models::Architecture;
+use crate::pipeline::{EngineWorker, Failure, Outcome, Plan, Prepared, StageConfig};
+
+/// Assumed speed of a core, for the estimate before anything has been measured.
+const MULTIPLY_ADDS_PER_SECOND: f64 = 12e9;
+
+/// How many stages to work on side by side, where the user has not said.
+///
+/// Narrow networks do not fill several cores, so as many as there are cores.
+pub fn side_by_side(jobs: Option<usize>, device: &Device, pending: usize) -> usize {
+    jobs.unwrap_or(device.threads).min(pending).max(1)
+}
+
+/// Does the work of `prepared`, a preparation of `plan`, showing progress and heeding Ctrl-C.
+pub fn execute(
+    plan: &Plan,
+    prepared: Prepared<'_>,
+    data: &Dataset,
+    device: &Device,
+    jobs: usize,
+    quiet: bool,
+) -> Result<Outcome> {
+    let stop = interrupt::flag()?;
+    let progress = Progress::new(plan, &prepared, quiet);
+    let worker = EngineWorker { data, threads: (device.threads / jobs).max(1) };
+    let outcome = prepared.run(&worker, &progress, stop, jobs);
+    progress.finish();
+    Ok(outcome)
+}
+
+/// "about 2 minutes", from the networks' multiply-adds and an assumed speed; it says so.
+pub fn estimate(prepared: &Prepared<'_>, device: &Device) -> String {
+    let cost = |config: &StageConfig| match config {
+        // A pass is one forward and one backward through the activations.
+        StageConfig::Train(config) => {
+            Architecture::new(config.network, config.width, 10).map_or(0, |a| 2 * a.multiply_adds)
+        }
+    };
+    let work: f64 = prepared.remaining().map(|(job, passes)| passes as f64 * cost(&job.stage.config) as f64).sum();
+    if work == 0.0 {
+        return "nothing left to do".to_string();
+    }
+    let seconds = work / (MULTIPLY_ADDS_PER_SECOND * device.threads as f64);
+    let giga = MULTIPLY_ADDS_PER_SECOND / 1e9;
+    format!(
+        "about {} at {giga} G multiply-adds/s a core",
+        HumanDuration(Duration::from_secs_f64(seconds.clamp(1.0, 1e9)))
+    )
+}
+
+/// Turns what went wrong into the command's own end: all failures but one are listed, and the one is returned.
+///
+/// # Errors
+/// [`Error::Interrupted`], after telling how to resume, or else the failure with the highest exit code.
+pub fn conclude(mut failures: Vec<Failure>, interrupted: bool) -> Result<()> {
+    if interrupted {
+        failures.into_iter().for_each(note_failure);
+        output::note(&format!("interrupted; the state is saved, resume with: {}", interrupt::resume_command()));
+        return Err(Error::Interrupted);
+    }
+    // The first of the worst: `max_by_key` would give the last.
+    let Some(main) = (0..failures.len()).rev().max_by_key(|&i| failures[i].error.exit_code()) else { return Ok(()) };
+    let main = failures.remove(main);
+    failures.into_iter().for_each(note_failure);
+    Err(main.into_error())
+}
+
+fn note_failure(failure: Failure) {
+    output::note(&format!("failed: {}", failure.into_error()));
+}

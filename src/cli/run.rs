@@ -1,0 +1,152 @@
+//! `engine run`: a table of the paper.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::device::{Device, DeviceArgs};
+use super::table_run::TableRun;
+use super::{execute, output};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::pipeline::{BackendName, JobId, Plan, Store};
+use crate::tables::{self, Cell, Profile, Settings, TABLES, Table};
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// Table to reproduce; `--list` shows them all
+    #[arg(long, value_name = "ID", required_unless_present = "list")]
+    table: Option<String>,
+    /// Show every table: id, what it compares, number of cells
+    #[arg(long)]
+    list: bool,
+    /// smoke, quick or paper [default: smoke on the CPU, paper on a GPU]
+    #[arg(long)]
+    profile: Option<Profile>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Directory with the data sets
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Directory for results; stages found there are not done again
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    out: PathBuf,
+    /// Only these cells, like kaiming_normal:adam; `*` stands for every name
+    #[arg(long, value_name = "ROW:COLUMN", value_delimiter = ',')]
+    cells: Vec<String>,
+    /// Only these methods, like scratch,warmup
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    method: Vec<String>,
+    /// Seeds of each cell [default: the profile's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    seeds: Option<u64>,
+    /// First seed
+    #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 62))]
+    seed: u64,
+    /// Epochs of each training [default: the profile's]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Stages to work on side by side [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Discard what earlier runs did of these cells
+    #[arg(long)]
+    fresh: bool,
+    /// No progress
+    #[arg(long)]
+    quiet: bool,
+    /// Change a setting, like attack.eps=0.2; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+}
+
+/// Splits `key=value` for `--set`.
+pub fn key_value(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err(Error::Usage(format!("expected KEY=VALUE, got '{text}'"))),
+    }
+}
+
+pub fn run(args: &RunArgs) -> Result<()> {
+    if args.list {
+        return list();
+    }
+    let start = Instant::now();
+    let table = Table::find(args.table.as_deref().unwrap_or_default())?;
+    let device = args.device.resolve()?;
+    let profile = args.profile.unwrap_or(match device.backend {
+        BackendName::Cpu => Profile::Smoke,
+        BackendName::Cuda => Profile::Paper,
+    });
+    let data = load(args, table, profile)?;
+    let settings = args.settings(table, profile, &data);
+    let cells = tables::cells(table, &settings)?;
+    let (plan, ends) = plan(table, &settings, &cells, &device)?;
+    let store = Store::open(&args.out)?;
+    let prepared = plan.prepare(&store, args.fresh)?;
+    let jobs = execute::side_by_side(args.jobs.map(usize::from), &device, prepared.pending());
+    let dir = args.out.join(format!("{}-{profile}", table.id));
+    let this = TableRun { table, settings, data, device, cells, plan: &plan, ends, store: &store, dir };
+    output::print(&this.first_line(&prepared, jobs))?;
+
+    let outcome = execute::execute(&plan, prepared, &this.data, &device, jobs, args.quiet)?;
+    if !outcome.interrupted {
+        let report = this.report(&outcome.results)?;
+        this.write(&report, start.elapsed())?;
+        output::print(&crate::report::terminal::terminal(&report))?;
+        let names = "table.csv, table.md, table.svg, run.json, curves/";
+        output::print(&format!("\nWritten to {}: {names}", this.dir.display()))?;
+    }
+    execute::conclude(outcome.failures, outcome.interrupted)
+}
+
+fn list() -> Result<()> {
+    for table in TABLES {
+        output::print(&format!("{}  {} ({} cells)", table.id, table.title, table.size()))?;
+    }
+    Ok(())
+}
+
+fn load(args: &RunArgs, table: &Table, profile: Profile) -> Result<Dataset> {
+    match (profile, &args.data) {
+        (Profile::Smoke, None) => Dataset::sample(table.dataset),
+        (Profile::Smoke, Some(_)) => Err(Error::Usage(
+            "--data: the smoke profile uses the embedded sample; add --profile quick, or drop --data".to_string(),
+        )),
+        (_, dir) => Dataset::load(table.dataset, dir.as_deref()),
+    }
+}
+
+impl RunArgs {
+    fn settings(&self, table: &Table, profile: Profile, data: &Dataset) -> Settings {
+        let seeds = self.seeds.unwrap_or((table.seeds)(profile) as u64);
+        Settings {
+            profile,
+            data: data.id.clone(),
+            train_images: data.train.labels.len(),
+            test_images: data.test.labels.len(),
+            methods: if self.method.is_empty() { table.default_methods() } else { self.method.clone() },
+            cells: self.cells.clone(),
+            seeds: (self.seed..self.seed + seeds).collect(),
+            epochs: self.epochs,
+            overrides: self.set.clone(),
+        }
+    }
+}
+
+/// All stages of all cells, and the last job of each cell.
+fn plan(table: &Table, settings: &Settings, cells: &[Cell], device: &Device) -> Result<(Plan, Vec<JobId>)> {
+    let mut plan = Plan::new(device.backend, device.precision);
+    let mut ends = Vec::new();
+    for cell in cells {
+        let mut last: Option<JobId> = None;
+        for config in &cell.chain {
+            let passes = config.passes(settings.train_images, settings.test_images);
+            last = Some(plan.add(&cell.label(table), config.clone(), last.as_slice(), passes)?);
+        }
+        ends.extend(last);
+    }
+    Ok((plan, ends))
+}

@@ -1,0 +1,136 @@
+//! What `engine run` says and writes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::device::Device;
+use super::{doctor, execute, output};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::pipeline::{JobId, Plan, Prepared, Store};
+use crate::report::run_record::{DataRecord, Machine, RunRecord};
+use crate::report::{Report, csv, curves, markdown, svg};
+use crate::tables::{self, Cell, Profile, Settings, Table};
+
+/// One run of one table.
+pub struct TableRun<'a> {
+    pub table: &'static Table,
+    pub settings: Settings,
+    pub data: Dataset,
+    pub device: Device,
+    pub cells: Vec<Cell>,
+    pub plan: &'a Plan,
+    /// The last job of each cell.
+    pub ends: Vec<JobId>,
+    pub store: &'a Store,
+    /// Where the table goes.
+    pub dir: PathBuf,
+}
+
+impl TableRun<'_> {
+    /// What runs, on what, how long it should take and where the results go.
+    pub fn first_line(&self, prepared: &Prepared<'_>, jobs: usize) -> String {
+        let Device { backend, precision, threads } = self.device;
+        let stages = self.plan.jobs().len();
+        format!(
+            "{} {}: {backend} {precision}, threads: {threads}; {} from {}; {stages} stages, {} finished, {jobs} side by \
+             side; {}; results in {}",
+            self.table.id,
+            self.settings.profile,
+            self.data.id.name,
+            self.data.origin,
+            stages - prepared.pending(),
+            execute::estimate(prepared, &self.device),
+            self.dir.display(),
+        )
+    }
+
+    /// The report of the finished cells, with a note of where the numbers come from.
+    pub fn report(&self, results: &[Option<Value>]) -> Result<Report> {
+        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.ends, results)?;
+        let Device { backend, precision, .. } = self.device;
+        let comparable = match self.settings.profile {
+            Profile::Smoke => " A quick look on few images: NOT comparable with the published numbers.",
+            Profile::Quick => " Few epochs: not the published training.",
+            Profile::Paper => "",
+        };
+        let (profile, name, origin) = (self.settings.profile, self.data.id.name, &self.data.origin);
+        let seeds = self.settings.seeds.len();
+        report.notes.insert(
+            0,
+            format!(
+                "Profile {profile}, {backend} {precision}, {name} from {origin}, seeds a cell: {seeds}.{comparable}"
+            ),
+        );
+        let changes: Vec<String> =
+            self.settings.overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        if !changes.is_empty() {
+            report.notes.push(format!("Settings changed by the user: {}.", changes.join(", ")));
+        }
+        Ok(report)
+    }
+
+    /// Writes the table's files; `wall` is the time this run took.
+    pub fn write(&self, report: &Report, wall: Duration) -> Result<()> {
+        let create = |dir: &PathBuf| fs::create_dir_all(dir).map_err(Error::io(dir, "create directory"));
+        create(&self.dir)?;
+        let path = self.dir.join("table.csv");
+        let mut table = Vec::new();
+        csv::write_csv(report, &mut table).map_err(Error::io(&path, "write"))?;
+        output::write_file(&path, table)?;
+        output::write_file(&self.dir.join("table.md"), markdown::markdown(report))?;
+        output::write_file(&self.dir.join("table.svg"), svg::table_svg(report)?)?;
+        let path = self.dir.join("run.json");
+        let mut record = Vec::new();
+        self.record(wall)?.write(&mut record).map_err(Error::io(&path, "write"))?;
+        output::write_file(&path, record)?;
+
+        let curves_dir = self.dir.join("curves");
+        create(&curves_dir)?;
+        for (cell, end) in self.cells.iter().zip(&self.ends) {
+            let rows = self.store.metrics(&self.plan.jobs()[end.index()].key)?;
+            // A failed stage has curves too, and they may tell why; one that never started has none.
+            if !rows.is_empty() {
+                let svg = curves::curves_svg(&cell.label(self.table), &rows)?;
+                output::write_file(&curves_dir.join(format!("{}.svg", cell.file_name())), svg)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, wall: Duration) -> Result<RunRecord> {
+        let mut stages = Vec::new();
+        for (cell, end) in self.cells.iter().zip(&self.ends) {
+            let chain = exact_json(&cell.chain).map_err(|e| Error::Failed(format!("cannot write run.json: {e}")))?;
+            let key = &self.plan.jobs()[end.index()].key;
+            stages.push(json!({ "cell": cell.label(self.table), "stage": key, "chain": chain }));
+        }
+        Ok(RunRecord {
+            command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            commit: option_env!("ENGINE_COMMIT").map(str::to_string),
+            table: self.table.id.to_string(),
+            profile: self.settings.profile.to_string(),
+            seeds: self.settings.seeds.clone(),
+            data: vec![DataRecord { id: self.data.id.clone(), origin: self.data.origin.clone() }],
+            machine: Machine {
+                os: std::env::consts::OS.to_string(),
+                arch: std::env::consts::ARCH.to_string(),
+                cpu: doctor::cpu_model(),
+                threads: self.device.threads,
+                backend: self.device.backend.to_string(),
+            },
+            config: Value::Array(stages),
+            wall_seconds: wall.as_secs_f64(),
+        })
+    }
+}
+
+/// By way of text, which keeps f32 values as short as they are: `to_value` makes 0.3 a 0.30000001192092896.
+fn exact_json(value: &impl Serialize) -> serde_json::Result<Value> {
+    serde_json::from_str(&serde_json::to_string(value)?)
+}

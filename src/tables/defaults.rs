@@ -1,0 +1,66 @@
+//! The published settings that tables start from.
+
+use crate::attack::{AttackLoss, BnMode, EpsSchedule, PgdConfig, Ramp};
+use crate::data::{DataId, DatasetName};
+use crate::init::Init;
+use crate::models::Network;
+use crate::optim::{LrSchedule, LrShape, OptimizerConfig};
+use crate::train::{Selection, TrainConfig};
+
+/// The paper's attack on a data set, for training and testing alike. Fashion-MNIST's radius is unpublished.
+pub fn paper_attack(name: DatasetName) -> PgdConfig {
+    let (eps, step_size, steps) = match name {
+        DatasetName::Mnist => (0.3, 0.01, 40),
+        DatasetName::FashionMnist => (0.1, 0.005, 40),
+        DatasetName::Cifar10 => (8.0 / 255.0, 2.0 / 255.0, 10),
+    };
+    PgdConfig {
+        eps,
+        step_size,
+        steps,
+        random_start: true,
+        restarts: 1,
+        loss: AttackLoss::CrossEntropy,
+        bn: BnMode::Train,
+    }
+}
+
+/// The paper's adversarial training of a dense network on a data set: width 1 and seed 0, to be replaced.
+///
+/// Batch size, augmentation and the CIFAR-10 learning rate are from the authors' code.
+pub fn paper_training(data: &DataId) -> TrainConfig {
+    let cifar = data.name == DatasetName::Cifar10;
+    let attack = paper_attack(data.name);
+    let optimizer = match cifar {
+        true => sgd(0.1, 1e-4),
+        false => OptimizerConfig::Adam { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 },
+    };
+    let (shape, milestones) = if cifar { (LrShape::MultiStep, vec![80, 150]) } else { (LrShape::Constant, vec![]) };
+    TrainConfig {
+        data: data.clone(),
+        augment: cifar,
+        network: if cifar { Network::ResNet18 } else { Network::LeNet },
+        width: 1,
+        init: Init::Default,
+        epochs: if cifar { 300 } else { 83 },
+        batch: if cifar { 128 } else { 64 },
+        held_out: held_out(data),
+        select: Selection::TestBest,
+        seed: 0,
+        optimizer,
+        schedule: LrSchedule { shape, milestones, gamma: 0.1, warmup_epochs: 0.0 },
+        attack: Some(attack.clone()),
+        eps_schedule: EpsSchedule { ramp: Ramp::Constant, epochs: 0.0 },
+        eval_attack: attack,
+    }
+}
+
+/// SGD with the momentum that all of the paper's SGD runs use.
+pub fn sgd(lr: f32, weight_decay: f32) -> OptimizerConfig {
+    OptimizerConfig::Sgd { lr, momentum: 0.9, weight_decay }
+}
+
+/// Training images put aside: 5,000, or 300 of the few in the embedded sample.
+fn held_out(data: &DataId) -> usize {
+    if data.subset == "sample" { 300 } else { 5000 }
+}

@@ -1,0 +1,105 @@
+//! From finished stages to the report of a table.
+
+use serde_json::Value;
+
+use super::{BlockSpec, Cell, Coordinates, Settings, Table};
+use crate::attack::{AttackLoss, PgdConfig};
+use crate::error::Result;
+use crate::pipeline::{JobId, Plan, Scores, StageConfig};
+use crate::report::{Block, Report, Row, Summary};
+
+/// The report of a table: `ends` are the cells' last jobs, in the order of `cells`, and `results` what the plan's
+/// jobs left, by [`JobId::index`]. Cells without a result are empty.
+pub fn report(
+    table: &'static Table,
+    settings: &Settings,
+    cells: &[Cell],
+    plan: &Plan,
+    ends: &[JobId],
+    results: &[Option<Value>],
+) -> Result<Report> {
+    let mut finished = Vec::new();
+    for (cell, end) in cells.iter().zip(ends) {
+        if let Some(result) = &results[end.index()] {
+            finished.push((cell.at, row(table, settings, cell, plan, *end, result)?));
+        }
+    }
+    let mut report = Report {
+        id: table.id.to_string(),
+        title: table.title.to_string(),
+        notes: (table.notes)(settings),
+        rows: Vec::new(),
+        blocks: Vec::new(),
+    };
+    for spec in table.blocks {
+        let wanted: Vec<&Coordinates> =
+            cells.iter().map(|c| &c.at).filter(|at| at.block.method == spec.method).collect();
+        if !wanted.is_empty() {
+            report.blocks.push(block(spec, &wanted, &finished, &mut report.rows));
+        }
+    }
+    Ok(report)
+}
+
+/// The block's grid, reduced to the rows and columns that have a wanted cell; its rows go to `rows`, cell by cell.
+fn block(spec: &BlockSpec, wanted: &[&Coordinates], finished: &[(Coordinates, Row)], rows: &mut Vec<Row>) -> Block {
+    let keep = |names: &[&'static str], name_of: fn(&Coordinates) -> &'static str| -> Vec<&'static str> {
+        names.iter().copied().filter(|name| wanted.iter().any(|at| name_of(at) == *name)).collect()
+    };
+    let (row_names, column_names) = (keep(spec.rows, |at| at.row), keep(spec.columns, |at| at.column));
+    let mut summary = |row: &str, column: &str| {
+        let here = |at: &Coordinates| at.block.method == spec.method && at.row == row && at.column == column;
+        let seeds: Vec<Row> = finished.iter().filter(|(at, _)| here(at)).map(|(_, row)| row.clone()).collect();
+        rows.extend_from_slice(&seeds);
+        Summary::of(&seeds)
+    };
+    let cells = row_names.iter().map(|row| column_names.iter().map(|column| summary(row, column)).collect()).collect();
+    Block {
+        title: spec.title.to_string(),
+        row_axis: spec.row_axis.to_string(),
+        column_axis: spec.column_axis.to_string(),
+        rows: row_names.iter().map(|name| name.to_string()).collect(),
+        columns: column_names.iter().map(|name| name.to_string()).collect(),
+        cells,
+    }
+}
+
+fn row(table: &Table, settings: &Settings, cell: &Cell, plan: &Plan, end: JobId, result: &Value) -> Result<Row> {
+    let job = &plan.jobs()[end.index()];
+    let scores = Scores::of(&job.stage.config, result)?;
+    let StageConfig::Train(config) = &job.stage.config;
+    let published = (table.published)(&cell.at);
+    Ok(Row {
+        table: table.id.to_string(),
+        dataset: config.data.name.to_string(),
+        network: config.network.to_string(),
+        method: cell.at.block.method.to_string(),
+        init: Some(config.init.to_string()),
+        optimizer: Some(cell.at.column.to_string()),
+        original_w: Some(config.width),
+        pruned_w: None,
+        seed: cell.at.seed,
+        natural: scores.natural,
+        adversarial: scores.adversarial,
+        attack: attack_name(&config.eval_attack),
+        collapsed: scores.collapsed,
+        paper_natural: published.map(|p| p.natural),
+        paper_adversarial: published.map(|p| p.adversarial),
+        profile: settings.profile.to_string(),
+        backend: job.stage.backend.to_string(),
+        precision: job.stage.precision.to_string(),
+        epochs: scores.epochs,
+        seconds: scores.seconds,
+        stage: job.key.clone(),
+    })
+}
+
+/// `pgd-40`, `cw-40` for the margin loss, `pgd-40x2` with two restarts.
+fn attack_name(attack: &PgdConfig) -> String {
+    let name = match attack.loss {
+        AttackLoss::CrossEntropy => "pgd",
+        AttackLoss::Margin => "cw",
+    };
+    let restarts = if attack.restarts > 1 { format!("x{}", attack.restarts) } else { String::new() };
+    format!("{name}-{}{restarts}", attack.steps)
+}

@@ -1,0 +1,122 @@
+//! What a training run keeps on disk, so that it continues bit for bit after any interruption.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Candidate, EpochRow, Selection, TrainConfig};
+use crate::backend::{Backend, Counts};
+use crate::checkpoint::{self, Checkpoint, Entry, ModelInfo};
+use crate::error::{Error, Result};
+use crate::models::Model;
+use crate::optim::Optimizer;
+
+/// File of an unfinished run.
+const STATE: &str = "state.safetensors";
+
+/// What a user can do about a damaged state.
+const HINT: &str = "run again with --fresh to start this stage over";
+
+/// Where a run is. Random numbers need no state: they are functions of the step.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Guards against a state of another run.
+    pub config: TrainConfig,
+    /// Epochs completed, evaluation included.
+    pub epoch: usize,
+    /// Steps done of the epoch in flight.
+    pub step: u64,
+    /// Sums over those steps.
+    pub counts: Counts,
+    /// Wall time of the epoch in flight.
+    pub seconds: f64,
+    /// Parameter updates done.
+    pub updates: u32,
+    /// Completed epochs.
+    pub rows: Vec<EpochRow>,
+    /// The best so far by each rule.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Progress {
+    pub fn new(config: &TrainConfig) -> Self {
+        Progress {
+            config: config.clone(),
+            epoch: 0,
+            step: 0,
+            counts: Counts::default(),
+            seconds: 0.0,
+            updates: 0,
+            rows: Vec::new(),
+            candidates: Vec::new(),
+        }
+    }
+}
+
+/// Weights of the candidates that a later epoch may not replace.
+pub(super) type Kept = Vec<(Selection, Vec<Entry>)>;
+
+/// Saves everything.
+pub(super) fn save<B: Backend>(
+    dir: &Path,
+    backend: &B,
+    progress: &mut Progress,
+    model: &Model<B>,
+    optimizer: &Optimizer<B>,
+    kept: &Kept,
+) -> Result<()> {
+    progress.updates = optimizer.updates();
+    let prefixed = |prefix: &str, entries: Vec<Entry>| {
+        let prefix = prefix.to_string();
+        entries.into_iter().map(move |(name, shape, values)| (format!("{prefix}.{name}"), shape, values))
+    };
+    let mut entries: Vec<Entry> = prefixed("model", model.state(backend)).collect();
+    entries.extend(prefixed("optimizer", optimizer.state(backend, &model.architecture().params)));
+    for (select, state) in kept {
+        entries.extend(prefixed(select.name(), state.clone()));
+    }
+    checkpoint::write_atomic(&dir.join(STATE), &checkpoint::encode(&entries, progress)?)
+}
+
+/// Continues from what [`save`] left in `dir`, if there is anything.
+pub(super) fn resume<B: Backend>(
+    dir: &Path,
+    backend: &B,
+    config: &TrainConfig,
+    model: &mut Model<B>,
+    optimizer: &mut Optimizer<B>,
+) -> Result<Option<(Progress, Kept)>> {
+    let path = dir.join(STATE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let file = Checkpoint::read(&path, HINT)?;
+    let progress: Progress = file.metadata()?;
+    if progress.config != *config {
+        return Err(Error::input(&path, "belongs to a run with other settings", HINT));
+    }
+    model.load_state(backend, |name, shape| file.tensor(&format!("model.{name}"), shape))?;
+    let params = &model.architecture().params;
+    let lookup = |name: &str, shape: &[usize]| file.tensor(&format!("optimizer.{name}"), shape);
+    optimizer.load_state(backend, params, progress.updates, lookup)?;
+    let kept = progress.candidates.iter().filter(|c| c.select != Selection::Last);
+    let kept = kept.map(|c| (c.select, file.with_prefix(&format!("{}.", c.select)))).collect();
+    Ok(Some((progress, kept)))
+}
+
+/// Writes the finished model.
+pub(super) fn write_model<B: Backend>(dir: &Path, model: &Model<B>, entries: &[Entry]) -> Result<()> {
+    let bytes = checkpoint::encode(entries, &ModelInfo::of(model.architecture()))?;
+    checkpoint::write_atomic(&dir.join("model.safetensors"), &bytes)
+}
+
+/// Writes `metrics.csv`: one row per completed epoch.
+pub(super) fn write_metrics(dir: &Path, rows: &[EpochRow]) -> Result<()> {
+    let path = dir.join("metrics.csv");
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    let failed = |e: &dyn std::fmt::Display| Error::Failed(format!("{}: cannot encode it: {e}", path.display()));
+    for row in rows {
+        csv.serialize(row).map_err(|e| failed(&e))?;
+    }
+    checkpoint::write_atomic(&path, &csv.into_inner().map_err(|e| failed(&e))?)
+}
