@@ -1,11 +1,17 @@
 //! The integration tests, one binary (see `Cargo.toml`):
 //!
 //! - `cli`: exit codes and messages of the built binary
+//! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
+//! - `numdiff`: central differences, and that the check itself can fail
+//! - `oracle`: values recorded from PyTorch
 //! - `pipeline`: stages, keys, store, locks and plan
 //! - `tables`: cells, published values, settings and reports
 
 mod cli;
+mod compare;
 mod data;
+mod numdiff;
+mod oracle;
 mod pipeline;
 mod tables;
