@@ -21,8 +21,6 @@ pub struct Start<'r> {
 }
 
 /// Attacks the batch `clean` as a whole and returns the adversarial batch, adding to the gradient counts.
-///
-/// Each step goes up the gradient's sign, projects to the ball around the clean images, then clamps to [0, 1].
 /// `on_pass` gets the batch statistics of every forward pass, for running statistics that are to move.
 ///
 /// # Errors
@@ -37,22 +35,42 @@ pub fn pgd<B: Backend>(
     clean: &B::Buf,
     labels: &[u8],
     counts: &mut Counts,
+    on_pass: impl FnMut(Stats<B>),
+) -> Result<B::Buf> {
+    let n = labels.len();
+    let features = model.input(n).len() / n;
+    let eps = start.strength * config.eps;
+    let x = if config.random_start {
+        backend.random_start(n, features, eps, start.rng, start.first, clean)
+    } else {
+        backend.copy(clean)
+    };
+    pgd_from(backend, model, mode, config, start.strength, clean, x, labels, counts, on_pass)
+}
+
+/// As [`pgd`] from a given point: each step goes up the gradient's sign, projects to the ball around the clean images,
+/// then clamps to [0, 1].
+///
+/// # Errors
+/// As [`pgd`].
+#[allow(clippy::too_many_arguments)]
+pub fn pgd_from<B: Backend>(
+    backend: &B,
+    model: &Model<B>,
+    mode: Mode,
+    config: &PgdConfig,
+    strength: f32,
+    clean: &B::Buf,
+    x: B::Buf,
+    labels: &[u8],
+    counts: &mut Counts,
     mut on_pass: impl FnMut(Stats<B>),
 ) -> Result<B::Buf> {
     let n = labels.len();
-    let shape = model.input(n);
-    let features = shape.len() / n;
-    let (eps, step) = (start.strength * config.eps, start.strength * config.step_size);
+    let (eps, step) = (strength * config.eps, strength * config.step_size);
     let labels = backend.labels(labels);
     let mut tally = backend.tally();
-    let mut x = Tensor::new(
-        if config.random_start {
-            backend.random_start(n, features, eps, start.rng, start.first, clean)
-        } else {
-            backend.copy(clean)
-        },
-        shape,
-    );
+    let mut x = Tensor::new(x, model.input(n));
     for _ in 0..config.steps {
         let tape = Tape::new(backend);
         let params = model.leaves(&tape);
@@ -61,8 +79,8 @@ pub fn pgd<B: Backend>(
         // The sum, not the mean: a sample's gradient must not underflow because its batch is large.
         let loss = ops::loss(&tape, config.loss.kind(), 1.0, &output.logits, &labels)?;
         let gradient = tape.backward(&loss, &[&input])?;
-        drop((params, input));
         on_pass(output.stats);
+        drop((params, input));
         backend.pgd_step(n, eps, step, clean, gradient[0].buf(), x.buf_mut()?, &mut tally);
     }
     *counts += backend.tally_read(&tally);
