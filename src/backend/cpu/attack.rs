@@ -21,7 +21,7 @@ impl<T: Real> pulp::WithSimd for SignStep<'_, T> {
     fn with_simd<S: pulp::Simd>(self, simd: S) {
         let mut zeros = [0; LANES];
         for ((x, clean), dx) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
-            *x = T::sign_step(simd, *x, *dx, *clean, self.eps, self.step, &mut zeros);
+            *x = T::sign_step(simd, *x, *dx, *clean, (self.eps, self.step), &mut zeros);
         }
         *self.zeros = zeros;
     }

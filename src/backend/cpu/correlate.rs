@@ -10,8 +10,9 @@
 //! gradient (of any stride) and a matrix product is only the list of taps and the strides.
 //!
 //! A tile of `CHANNELS × COLS` outputs stays in registers while the taps go by: per tap it loads `COLS` vectors,
-//! broadcasts `CHANNELS` weights and does `CHANNELS × COLS` multiply-adds. 2 × 7 and 2 × 4 fill AVX2's two
-//! multiply-add ports with at most one load each; 8 × 1 does so for matrix products.
+//! broadcasts `CHANNELS` weights and does `CHANNELS × COLS` multiply-adds. With AVX2's 16 registers, two multiply-adds
+//! and two loads a cycle, 2 × 5 (10 multiply-adds, 7 loads) and 2 × 4 are bound by arithmetic; 1 × 7 and the 8 × 1 of
+//! matrix products nearly so.
 
 // Loops, not `array::map` or `array::from_fn`: their closures are not inlined into a function with other target
 // features than their own, which would leave the registers at every element.
