@@ -2,8 +2,10 @@
 
 mod run;
 mod state;
+mod step;
 
 pub use run::train;
+pub use step::Trainer;
 
 use serde::{Deserialize, Serialize};
 

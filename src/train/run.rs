@@ -1,25 +1,18 @@
 //! The loop itself.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::state::{self, Kept, Progress};
+use super::step::Trainer;
 use super::{Candidate, EpochRow, Observer, Selection, TrainConfig, TrainResult};
-use crate::attack::BnMode;
-use crate::attack::pgd::{Start, pgd, pgd_in_parts};
-use crate::backend::{Backend, Counts, CropFlip, LossKind};
+use crate::attack::pgd::Start;
+use crate::backend::{Backend, Counts, CropFlip};
 use crate::data::Dataset;
-use crate::dims::LogitDims;
 use crate::error::{Error, Result};
 use crate::eval::{self, EvalReport, Subset};
-use crate::init::initial_values;
-use crate::models::{Architecture, Mode, Model};
-use crate::ops;
-use crate::optim::Optimizer;
+use crate::models::Architecture;
 use crate::rng::{Rng, Stream};
-use crate::tape::Tape;
-use crate::tensor::Tensor;
 
 /// Steps between looks at the loss: a look makes a GPU wait.
 const CHECK_EVERY: u64 = 64;
@@ -59,8 +52,7 @@ struct Run<'a, B: Backend> {
     trained_on: Vec<u32>,
     held_out: Vec<u32>,
     test: Vec<u32>,
-    model: Model<B>,
-    optimizer: Optimizer<B>,
+    trainer: Trainer<B>,
     progress: Progress,
     kept: Kept,
     /// When the clock of the epoch in flight was last read.
@@ -75,12 +67,10 @@ impl<'a, B: Backend> Run<'a, B> {
         dir: &'a Path,
         observer: &'a dyn Observer,
     ) -> Result<Self> {
-        let architecture = Arc::new(Architecture::new(config.network, config.width, data.classes)?);
-        let values = initial_values(&architecture, config.init, config.seed);
-        let mut model = Model::new(backend, architecture, &values)?;
-        let mut optimizer = Optimizer::new(backend, &config.optimizer, model.params());
-        let (progress, kept) = state::resume(dir, backend, config, &mut model, &mut optimizer)?
-            .unwrap_or_else(|| (Progress::new(config), Vec::new()));
+        let architecture = Architecture::new(config.network, config.width, data.classes)?;
+        let mut trainer = Trainer::new(backend, architecture, config.init, config.seed, &config.optimizer)?;
+        let (progress, kept) =
+            state::resume(dir, backend, config, &mut trainer)?.unwrap_or_else(|| (Progress::new(config), Vec::new()));
         let order = Rng::new(config.seed, Stream::HeldOut, 0).permutation(data.train.labels.len());
         let (held_out, trained_on) = order.split_at(config.held_out);
         let sorted = |indices: &[u32]| {
@@ -99,8 +89,7 @@ impl<'a, B: Backend> Run<'a, B> {
             trained_on: sorted(trained_on),
             held_out: sorted(held_out),
             test: (0..data.test.labels.len() as u32).collect(),
-            model,
-            optimizer,
+            trainer,
             progress,
             kept,
             clock: Instant::now(),
@@ -125,13 +114,13 @@ impl<'a, B: Backend> Run<'a, B> {
         let selected = find(self.config.select).or_else(|| find(Selection::Last));
         let selected = selected.ok_or_else(|| Error::Failed("a run of no epochs has no result".into()))?.clone();
         let kept = self.kept.iter().find(|(select, _)| *select == selected.select);
-        let weights = kept.map_or_else(|| self.model.state(self.backend), |(_, entries)| entries.clone());
-        state::write_model(self.dir, &self.model, &weights)?;
+        let weights = kept.map_or_else(|| self.trainer.model.state(self.backend), |(_, entries)| entries.clone());
+        state::write_model(self.dir, &self.trainer.model, &weights)?;
         Ok(TrainResult {
             collapsed: collapsed(&selected.test, self.data.classes),
             selected,
             candidates: self.progress.candidates,
-            parameters: self.model.architecture().parameters(),
+            parameters: self.trainer.model.architecture().parameters(),
             epochs: self.config.epochs,
             seconds: self.progress.rows.iter().map(|r| r.seconds).sum(),
         })
@@ -139,7 +128,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
     fn save(&mut self) -> Result<()> {
         self.read_clock();
-        state::save(self.dir, self.backend, &mut self.progress, &self.model, &self.optimizer, &self.kept)
+        state::save(self.dir, self.backend, &mut self.progress, &self.trainer, &self.kept)
     }
 
     fn read_clock(&mut self) {
@@ -178,7 +167,7 @@ impl<'a, B: Backend> Run<'a, B> {
     fn evaluate(&self, images: &B::Resident<'_>, labels: &[u8], indices: &[u32]) -> Result<EvalReport> {
         let attack = Some(&self.config.eval_attack);
         let subset = Subset { images, labels, indices };
-        eval::evaluate(self.backend, &self.model, &subset, attack, self.config.seed, &|passes| {
+        eval::evaluate(self.backend, &self.trainer.model, &subset, attack, self.config.seed, &|passes| {
             tick(self.observer, passes)
         })
     }
@@ -198,56 +187,20 @@ impl<'a, B: Backend> Run<'a, B> {
         )))
     }
 
-    /// One step on these training images: the attack, then the weights. Returns the image passes done.
+    /// One step on these training images. Returns the image passes done.
     fn step(&mut self, indices: &[u32]) -> Result<u64> {
-        let (backend, config, n) = (self.backend, self.config, indices.len());
-        let step = self.global_step();
+        let (backend, config, step) = (self.backend, self.config, self.global_step());
         let labels: Vec<u8> = indices.iter().map(|&i| self.data.train.labels[i as usize]).collect();
         let rng = Rng::new(config.seed, Stream::Augment, step as u32);
         let augment = config.augment.then_some(CropFlip { rng, pad: CROP_PAD });
         let clean = backend.gather(&self.train_images, indices, augment.as_ref());
-        let (images, attack_steps) = match &config.attack {
-            None => (clean, 0),
-            Some(attack) => (self.attack(&clean, &labels, step)?, attack.steps),
-        };
-        let tape = Tape::new(backend);
-        let params = self.model.leaves(&tape);
-        let input = tape.leaf(Tensor::new(images, self.model.input(n)));
-        let output = self.model.forward(&tape, &params, &input, Mode::Train)?;
-        let device_labels = backend.labels(&labels);
-        let loss = ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &output.logits, &device_labels)?;
-        let d = LogitDims { n: n as u32, classes: self.data.classes as u32 };
-        let mut tally = backend.tally();
-        backend.tally_add(&d, output.logits.buf(), &device_labels, &mut tally);
-        self.progress.counts += backend.tally_read(&tally);
-        let grads = tape.backward(&loss, &params.iter().collect::<Vec<_>>())?;
-        drop((params, input, output.logits));
-        let lr = self.lr(step);
-        self.optimizer.step(backend, lr, &grads, self.model.params_mut())?;
-        self.model.move_running(backend, output.stats)?;
-        Ok((n * (attack_steps + 1)) as u64)
-    }
-
-    /// The adversarial images of one step.
-    fn attack(&mut self, clean: &B::Buf, labels: &[u8], step: u64) -> Result<B::Buf> {
-        let (backend, config) = (self.backend, self.config);
-        let Some(attack) = &config.attack else { return Ok(backend.copy(clean)) };
         let rng = Rng::new(config.seed, Stream::TrainAttack, step as u32);
         let start = Start { rng: &rng, first: 0, strength: self.strength(step) };
-        let mode = if attack.bn == BnMode::Eval { Mode::Eval } else { Mode::Train };
-        let mut counts = Counts::default();
-        let images = if attack.bn == BnMode::TrainMoving && self.model.couples_samples(mode) {
-            let mut met = Vec::new();
-            let images =
-                pgd(backend, &self.model, mode, attack, start, clean, labels, &mut counts, |stats| met.push(stats))?;
-            // Training mode does not read the running statistics, so they may as well move after the last pass.
-            met.into_iter().try_for_each(|stats| self.model.move_running(backend, stats))?;
-            images
-        } else {
-            pgd_in_parts(backend, &self.model, mode, attack, start, clean, labels, &mut counts)?
-        };
-        self.progress.counts += counts;
-        Ok(images)
+        let attack = config.attack.as_ref().map(|attack| (attack, start));
+        let lr = self.lr(step);
+        self.progress.counts += self.trainer.step(backend, clean, &labels, attack, lr)?;
+        let attack_steps = config.attack.as_ref().map_or(0, |attack| attack.steps);
+        Ok((indices.len() * (attack_steps + 1)) as u64)
     }
 
     /// Steps since the start of the run.
@@ -312,7 +265,7 @@ impl<'a, B: Backend> Run<'a, B> {
         }
         if new.select != Selection::Last {
             self.kept.retain(|(select, _)| *select != new.select);
-            self.kept.push((new.select, self.model.state(self.backend)));
+            self.kept.push((new.select, self.trainer.model.state(self.backend)));
         }
         match old {
             Some(i) => self.progress.candidates[i] = new,

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::step::Trainer;
 use super::{Candidate, EpochRow, Selection, TrainConfig};
 use crate::backend::{Backend, Counts};
 use crate::checkpoint::{self, Checkpoint, Entry, ModelInfo};
 use crate::error::{Error, Result};
 use crate::models::Model;
-use crate::optim::Optimizer;
 
 /// File of an unfinished run.
 const STATE: &str = "state.safetensors";
@@ -61,10 +61,10 @@ pub(super) fn save<B: Backend>(
     dir: &Path,
     backend: &B,
     progress: &mut Progress,
-    model: &Model<B>,
-    optimizer: &Optimizer<B>,
+    trainer: &Trainer<B>,
     kept: &Kept,
 ) -> Result<()> {
+    let Trainer { model, optimizer } = trainer;
     progress.updates = optimizer.updates();
     let prefixed = |prefix: &str, entries: Vec<Entry>| {
         let prefix = prefix.to_string();
@@ -83,8 +83,7 @@ pub(super) fn resume<B: Backend>(
     dir: &Path,
     backend: &B,
     config: &TrainConfig,
-    model: &mut Model<B>,
-    optimizer: &mut Optimizer<B>,
+    trainer: &mut Trainer<B>,
 ) -> Result<Option<(Progress, Kept)>> {
     let path = dir.join(STATE);
     if !path.exists() {
@@ -95,6 +94,7 @@ pub(super) fn resume<B: Backend>(
     if progress.config != *config {
         return Err(Error::input(&path, "belongs to a run with other settings", HINT));
     }
+    let Trainer { model, optimizer } = trainer;
     model.load_state(backend, |name, shape| file.tensor(&format!("model.{name}"), shape))?;
     let params = &model.architecture().params;
     let lookup = |name: &str, shape: &[usize]| file.tensor(&format!("optimizer.{name}"), shape);

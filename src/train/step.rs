@@ -1,0 +1,105 @@
+//! One step of training: the attack, then the weights.
+
+use std::sync::Arc;
+
+use crate::attack::pgd::{Start, pgd, pgd_in_parts};
+use crate::attack::{BnMode, PgdConfig};
+use crate::backend::{Backend, Counts, LossKind};
+use crate::dims::LogitDims;
+use crate::error::Result;
+use crate::init::{Init, initial_values};
+use crate::models::{Architecture, Mode, Model};
+use crate::ops;
+use crate::optim::{Optimizer, OptimizerConfig};
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+
+/// A network in training: its weights and the optimiser's state.
+pub struct Trainer<B: Backend> {
+    /// The network.
+    pub model: Model<B>,
+    /// What moves its weights.
+    pub optimizer: Optimizer<B>,
+}
+
+impl<B: Backend> Trainer<B> {
+    /// A fresh network with the initial weights of `seed`, and an optimiser without history.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn new(
+        backend: &B,
+        architecture: Architecture,
+        init: Init,
+        seed: u64,
+        optimizer: &OptimizerConfig,
+    ) -> Result<Self> {
+        let values = initial_values(&architecture, init, seed);
+        let model = Model::new(backend, Arc::new(architecture), &values)?;
+        let optimizer = Optimizer::new(backend, optimizer, model.params());
+        Ok(Trainer { model, optimizer })
+    }
+
+    /// One step on the batch `clean`: attacks it, if there is an attack, and moves the weights down the gradient of the
+    /// mean cross-entropy with learning rate `lr`. Returns what was counted on the way.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Shape`] if the batch does not fit the network.
+    pub fn step(
+        &mut self,
+        backend: &B,
+        clean: B::Buf,
+        labels: &[u8],
+        attack: Option<(&PgdConfig, Start<'_>)>,
+        lr: f32,
+    ) -> Result<Counts> {
+        let mut counts = Counts::default();
+        let images = match attack {
+            Some((attack, start)) => self.attack(backend, attack, start, &clean, labels, &mut counts)?,
+            None => clean,
+        };
+        self.update(backend, images, labels, lr, &mut counts)?;
+        Ok(counts)
+    }
+
+    /// The adversarial images of a step.
+    fn attack(
+        &mut self,
+        backend: &B,
+        attack: &PgdConfig,
+        start: Start<'_>,
+        clean: &B::Buf,
+        labels: &[u8],
+        counts: &mut Counts,
+    ) -> Result<B::Buf> {
+        let mode = if attack.bn == BnMode::Eval { Mode::Eval } else { Mode::Train };
+        if attack.bn != BnMode::TrainMoving || !self.model.couples_samples(mode) {
+            return pgd_in_parts(backend, &self.model, mode, attack, start, clean, labels, counts);
+        }
+        let mut met = Vec::new();
+        let images = pgd(backend, &self.model, mode, attack, start, clean, labels, counts, |stats| met.push(stats))?;
+        // Training mode does not read the running statistics, so they may as well move after the last pass.
+        met.into_iter().try_for_each(|stats| self.model.move_running(backend, stats))?;
+        Ok(images)
+    }
+
+    /// One update of the weights on `images`.
+    fn update(&mut self, backend: &B, images: B::Buf, labels: &[u8], lr: f32, counts: &mut Counts) -> Result<()> {
+        let n = labels.len();
+        let tape = Tape::new(backend);
+        let params = self.model.leaves(&tape);
+        let input = tape.leaf(Tensor::new(images, self.model.input(n)));
+        let output = self.model.forward(&tape, &params, &input, Mode::Train)?;
+        let labels = backend.labels(labels);
+        let loss = ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &output.logits, &labels)?;
+        let d = LogitDims { n: n as u32, classes: self.model.architecture().classes as u32 };
+        let mut tally = backend.tally();
+        backend.tally_add(&d, output.logits.buf(), &labels, &mut tally);
+        *counts += backend.tally_read(&tally);
+        let grads = tape.backward(&loss, &params.iter().collect::<Vec<_>>())?;
+        // The optimiser wants the weights for itself.
+        drop((params, input, output.logits));
+        self.optimizer.step(backend, lr, &grads, self.model.params_mut())?;
+        self.model.move_running(backend, output.stats)
+    }
+}
