@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attack::PgdConfig;
-use crate::attack::pgd::{Start, pgd};
+use crate::attack::pgd::{Pgd, Start};
 use crate::backend::{Backend, Counts};
 use crate::dims::LogitDims;
 use crate::error::Result;
@@ -129,9 +129,9 @@ fn evaluate_part<B: Backend>(
     for restart in 0..attack.restarts {
         let rng = Rng::new(seed, Stream::EvalAttack, restart as u32);
         let start = Start { rng: &rng, first, strength: 1.0 };
-        let counts = &mut part.attacked;
-        let images = pgd(backend, model, Mode::Eval, attack, start, &clean, &labels, counts, drop)?;
-        let predictions = classify(backend, model, images, &labels, counts)?;
+        let attacked = Pgd { backend, model, mode: Mode::Eval, config: attack }.attack(start, &clean, &labels, drop)?;
+        part.attacked += attacked.counts;
+        let predictions = classify(backend, model, attacked.images, &labels, &mut part.attacked)?;
         robust.iter_mut().zip(predictions.iter().zip(&labels)).for_each(|(r, (p, l))| *r &= p == l);
         tick((labels.len() * (attack.steps + 1)) as u64)?;
     }

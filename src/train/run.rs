@@ -101,6 +101,7 @@ impl<'a, B: Backend> Run<'a, B> {
         while self.progress.epoch < self.config.epochs {
             match self.epoch() {
                 Err(Error::Interrupted) => {
+                    self.check("training", self.progress.counts.loss)?;
                     self.save()?;
                     return Err(Error::Interrupted);
                 }
@@ -151,7 +152,7 @@ impl<'a, B: Backend> Run<'a, B> {
             let passes = self.step(&indices)?;
             self.progress.step += 1;
             if self.progress.step % CHECK_EVERY == 0 || self.progress.step == self.steps_per_epoch() {
-                self.check_loss()?;
+                self.check("training", self.progress.counts.loss)?;
             }
             tick(self.observer, passes)?;
         }
@@ -172,17 +173,16 @@ impl<'a, B: Backend> Run<'a, B> {
         })
     }
 
-    fn check_loss(&self) -> Result<()> {
-        let loss = self.progress.counts.loss;
+    /// Stops a run whose loss is NaN or infinite, before its state replaces the last good one.
+    fn check(&self, what: &str, loss: f64) -> Result<()> {
         if loss.is_finite() {
             return Ok(());
         }
+        let Progress { epoch, step, .. } = self.progress;
         Err(Error::Diverged(format!(
-            "the training loss became {loss} in epoch {} by step {}; the state of epoch {} is kept; lower the learning rate \
-             (now {})",
-            self.progress.epoch + 1,
-            self.progress.step,
-            self.progress.epoch,
+            "the {what} loss became {loss} in epoch {} by step {step}; the state of epoch {epoch} is kept; lower the \
+             learning rate (now {})",
+            epoch + 1,
             self.config.optimizer.lr(),
         )))
     }
@@ -219,6 +219,10 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// Books a completed epoch: its row, and the candidates it makes.
     fn complete(&mut self, test: EvalReport, held_out: Option<EvalReport>) -> Result<()> {
+        for report in [Some(&test), held_out.as_ref()].into_iter().flatten() {
+            self.check("evaluation", report.natural_loss)?;
+            self.check("attacked evaluation", report.adversarial_loss)?;
+        }
         self.read_clock();
         let epoch = self.progress.epoch + 1;
         let last_step = epoch as u64 * self.steps_per_epoch() - 1;

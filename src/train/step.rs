@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::attack::pgd::{Start, pgd, pgd_in_parts};
+use crate::attack::pgd::{Attacked, Pgd, Start};
 use crate::attack::{BnMode, PgdConfig};
 use crate::backend::{Backend, Counts, LossKind};
 use crate::dims::LogitDims;
@@ -53,12 +53,14 @@ impl<B: Backend> Trainer<B> {
         attack: Option<(&PgdConfig, Start<'_>)>,
         lr: f32,
     ) -> Result<Counts> {
-        let mut counts = Counts::default();
-        let images = match attack {
-            Some((attack, start)) => self.attack(backend, attack, start, &clean, labels, &mut counts)?,
-            None => clean,
+        let (images, mut counts) = match attack {
+            Some((config, start)) => {
+                let attacked = self.attack(backend, config, start, &clean, labels)?;
+                (attacked.images, attacked.counts)
+            }
+            None => (clean, Counts::default()),
         };
-        self.update(backend, images, labels, lr, &mut counts)?;
+        counts += self.update(backend, images, labels, lr)?;
         Ok(counts)
     }
 
@@ -66,25 +68,25 @@ impl<B: Backend> Trainer<B> {
     fn attack(
         &mut self,
         backend: &B,
-        attack: &PgdConfig,
+        config: &PgdConfig,
         start: Start<'_>,
         clean: &B::Buf,
         labels: &[u8],
-        counts: &mut Counts,
-    ) -> Result<B::Buf> {
-        let mode = if attack.bn == BnMode::Eval { Mode::Eval } else { Mode::Train };
-        if attack.bn != BnMode::TrainMoving || !self.model.couples_samples(mode) {
-            return pgd_in_parts(backend, &self.model, mode, attack, start, clean, labels, counts);
+    ) -> Result<Attacked<B>> {
+        let mode = if config.bn == BnMode::Eval { Mode::Eval } else { Mode::Train };
+        let pgd = Pgd { backend, model: &self.model, mode, config };
+        if config.bn != BnMode::TrainMoving {
+            return pgd.attack_in_parts(start, clean, labels);
         }
         let mut met = Vec::new();
-        let images = pgd(backend, &self.model, mode, attack, start, clean, labels, counts, |stats| met.push(stats))?;
+        let attacked = pgd.attack(start, clean, labels, |stats| met.push(stats))?;
         // Training mode does not read the running statistics, so they may as well move after the last pass.
         met.into_iter().try_for_each(|stats| self.model.move_running(backend, stats))?;
-        Ok(images)
+        Ok(attacked)
     }
 
     /// One update of the weights on `images`.
-    fn update(&mut self, backend: &B, images: B::Buf, labels: &[u8], lr: f32, counts: &mut Counts) -> Result<()> {
+    fn update(&mut self, backend: &B, images: B::Buf, labels: &[u8], lr: f32) -> Result<Counts> {
         let n = labels.len();
         let tape = Tape::new(backend);
         let params = self.model.leaves(&tape);
@@ -95,11 +97,12 @@ impl<B: Backend> Trainer<B> {
         let d = LogitDims { n: n as u32, classes: self.model.architecture().classes as u32 };
         let mut tally = backend.tally();
         backend.tally_add(&d, output.logits.buf(), &labels, &mut tally);
-        *counts += backend.tally_read(&tally);
+        let counts = backend.tally_read(&tally);
         let grads = tape.backward(&loss, &params.iter().collect::<Vec<_>>())?;
         // The optimiser wants the weights for itself.
         drop((params, input, output.logits));
         self.optimizer.step(backend, lr, &grads, self.model.params_mut())?;
-        self.model.move_running(backend, output.stats)
+        self.model.move_running(backend, output.stats)?;
+        Ok(counts)
     }
 }
