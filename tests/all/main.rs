@@ -3,6 +3,7 @@
 //! - `cli`: exit codes and messages of the built binary
 //! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
+//! - `floors`: no module imports from a floor above its own
 //! - `numdiff`: central differences, and that the check itself can fail
 //! - `oracle`: values recorded from PyTorch
 //! - `pipeline`: stages, keys, store, locks and plan
@@ -11,6 +12,7 @@
 mod cli;
 mod compare;
 mod data;
+mod floors;
 mod numdiff;
 mod oracle;
 mod pipeline;
