@@ -1,0 +1,220 @@
+//! What no recorded value shows: NaN, ties, huge values, batches that do not fill the backend's blocks.
+
+use engine::backend::{Backend, ChannelStats, LossKind};
+use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+
+use crate::backends::{normal, on_every_backend};
+use crate::compare::assert_close;
+
+on_every_backend! {
+    elementwise, parts_of_a_batch_join_to_it, transfers_keep_every_bit, nan_passes_through, nan_in_the_loss_is_nan,
+    the_first_of_equal_logits_is_predicted, huge_logits, padding_never_leaks, sizes_that_fit_no_block,
+}
+
+/// Batch sizes around the blocks of the CPU's layout.
+const BATCHES: [usize; 5] = [1, 7, 8, 9, 17];
+
+fn elementwise<B: Backend>(backend: &B) {
+    let (a, b) = (normal(1, 45), normal(2, 45));
+    let zip = |f: fn(f32, f32) -> f32| a.iter().zip(&b).map(|(&a, &b)| f(a, b)).collect::<Vec<f32>>();
+    let check = |what: &str, got: &B::Buf, want: Vec<f32>| {
+        assert_close(what, &backend.download(got), &want, 1e-6, 0.0);
+    };
+    let (x, y) = (backend.upload(&a), backend.upload(&b));
+    check("add", &backend.add(&x, &y), zip(|a, b| a + b));
+    check("scale_by", &backend.scale_by(&backend.upload(&[-3.0]), &x), zip(|a, _| -3.0 * a));
+    let mut z = backend.copy(&y);
+    backend.axpy(0.5, &x, &mut z);
+    check("axpy", &z, zip(|a, b| b + 0.5 * a));
+    backend.scale(4.0, &mut z);
+    check("scale", &z, zip(|a, b| 4.0 * (b + 0.5 * a)));
+    let mut z = backend.copy(&y);
+    backend.lerp(0.25, &x, &mut z);
+    check("lerp", &z, zip(|a, b| 0.75 * b + 0.25 * a));
+    check("the copied buffer", &y, b.clone());
+    check("zeros", &backend.zeros(3), vec![0.0; 3]);
+    let norm = a.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>().sqrt();
+    assert_close("norm", &[backend.norm(&x)], &[norm], 1e-6, 0.0);
+}
+
+fn parts_of_a_batch_join_to_it<B: Backend>(backend: &B) {
+    for n in BATCHES {
+        let values = normal(n as u64, n * 6);
+        let whole = backend.upload_batch(n, &values);
+        let parts = backend.map_parts(n, |range| (range.clone(), backend.part(n, range, &whole)));
+        let mut next = 0;
+        for (range, part) in &parts {
+            assert_eq!(range.start, next, "consecutive");
+            assert_eq!(backend.download_batch(range.len(), part), values[range.start * 6..range.end * 6]);
+            next = range.end;
+        }
+        assert_eq!(next, n);
+        let joined = backend.join(&parts.iter().map(|(_, part)| part).collect::<Vec<_>>());
+        assert_eq!(backend.download_batch(n, &joined), values);
+    }
+}
+
+fn transfers_keep_every_bit<B: Backend>(backend: &B) {
+    let values = [0.0, -0.0, f32::MIN_POSITIVE, -1.5e-42, f32::MAX, f32::INFINITY, 1.0 / 3.0, -7.25];
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+    assert_eq!(bits(&backend.download(&backend.upload(&values))), bits(&values));
+    for n in [1, 2, 4, 8] {
+        assert_eq!(bits(&backend.download_batch(n, &backend.upload_batch(n, &values))), bits(&values));
+    }
+}
+
+fn nan_passes_through<B: Backend>(backend: &B) {
+    // NaN in each place of a 3x3 window, of numbers above and below zero.
+    for place in 0..9 {
+        let mut x = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -8.0, 9.0];
+        x[place] = f32::NAN;
+        let d = Pool2dDims::new([1, 1, 3, 3], 3, 1).unwrap();
+        let (y, winners) = backend.max_pool2d_fwd(&d, &backend.upload_batch(1, &x));
+        assert!(backend.download_batch(1, &y)[0].is_nan(), "max_pool2d with NaN in place {place}");
+        let dx = backend.max_pool2d_bwd(&d, &winners, &backend.upload_batch(1, &[1.0]));
+        assert_eq!(backend.download_batch(1, &dx)[place], 1.0, "its gradient");
+    }
+    let x = backend.upload(&[f32::NAN, -1.0, 2.0]);
+    let y = backend.relu_fwd(&x);
+    assert!(backend.download(&y)[0].is_nan());
+    let dy = backend.upload(&[5.0, 6.0, 7.0]);
+    assert_eq!(backend.download(&backend.relu_bwd(&y, &dy)), [5.0, 0.0, 7.0], "as PyTorch's threshold_backward");
+
+    let d = Conv2dDims::new([1, 1, 2, 2], 1, 1, 1, 0).unwrap();
+    let (x, w) = (backend.upload_batch(1, &[f32::NAN, 1.0, -1.0, 2.0]), backend.upload(&[1.0]));
+    let y = backend.download_batch(1, &backend.conv2d_fwd(&d, &x, &w, None, true));
+    assert!(y[0].is_nan() && y[1..] == [1.0, 0.0, 2.0], "convolution with ReLU: {y:?}");
+    let d = LinearDims { n: 1, f_in: 4, f_out: 1 };
+    let w = backend.upload(&[0.0, 1.0, 1.0, 1.0]);
+    let y = backend.download_batch(1, &backend.linear_fwd(&d, &x, &w, None, true));
+    assert!(y[0].is_nan(), "linear with ReLU: {y:?}");
+}
+
+fn nan_in_the_loss_is_nan<B: Backend>(backend: &B) {
+    let d = LogitDims { n: 2, classes: 3 };
+    let labels = backend.labels(&[0, 2]);
+    for place in 0..6 {
+        let mut logits = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        logits[place] = f32::NAN;
+        let logits = backend.upload_batch(2, &logits);
+        for kind in [LossKind::CrossEntropy, LossKind::Margin] {
+            let loss = backend.download(&backend.loss_fwd(&d, kind, 1.0, &logits, &labels).loss)[0];
+            assert!(loss.is_nan(), "{kind:?} with NaN in place {place}: {loss}");
+        }
+        let mut tally = backend.tally();
+        backend.tally_add(&d, &logits, &labels, &mut tally);
+        assert!(backend.tally_read(&tally).loss.is_nan(), "tally with NaN in place {place}");
+    }
+}
+
+fn the_first_of_equal_logits_is_predicted<B: Backend>(backend: &B) {
+    let logits = [[1.0, 1.0, 1.0], [0.0, 2.0, 2.0], [3.0, -1.0, 3.0], [-1.0, -2.0, 5.0], [-0.0, 0.0, 0.0]];
+    let d = LogitDims { n: 5, classes: 3 };
+    let batch = backend.upload_batch(5, &logits.concat());
+    assert_eq!(backend.predictions(&d, &batch), [0, 1, 0, 2, 0]);
+    let mut tally = backend.tally();
+    backend.tally_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut tally);
+    let counts = backend.tally_read(&tally);
+    assert_eq!((counts.samples, counts.correct, counts.accuracy()), (5, 3, 60.0));
+}
+
+fn huge_logits<B: Backend>(backend: &B) {
+    let d = LogitDims { n: 2, classes: 2 };
+    let logits = backend.upload_batch(2, &[1e30, -1e30, 1e30, 1e30]);
+    let out = backend.loss_fwd(&d, LossKind::CrossEntropy, 1.0, &logits, &backend.labels(&[1, 0]));
+    assert_close("loss", &backend.download(&out.loss), &[2e30], 1e-6, 0.0);
+    assert_close("dlogits", &backend.download_batch(2, &out.dlogits), &[1.0, -1.0, -0.5, 0.5], 1e-6, 0.0);
+}
+
+/// A batch with these values whose padding, if the layout has any, does not hold the zeros of an upload.
+fn with_dirty_padding<B: Backend>(backend: &B, dims: [usize; 4], values: &[f32]) -> B::Buf {
+    let d = ChannelDims::new(dims);
+    let moved: Vec<f32> = values.iter().map(|v| v - 64.0).collect();
+    let per_channel = |v: f32| backend.upload(&vec![v; dims[1]]);
+    let stats = ChannelStats { mean: per_channel(0.0), var: per_channel(1.0) };
+    let x = backend.upload_batch(dims[0], &moved);
+    backend.batch_norm_fwd(&d, 0.0, &x, &stats, &per_channel(1.0), &per_channel(64.0), None, false)
+}
+
+/// Every sum over a batch, of batches whose padding is dirty.
+fn padding_never_leaks<B: Backend>(backend: &B) {
+    for n in BATCHES {
+        let dims = [n, 3, 2, 2];
+        let (d, elements) = (ChannelDims::new(dims), n * 12);
+        // Multiples of 1/16, which survive the detour through 64 exactly.
+        let values: Vec<f32> = normal(3, elements).iter().map(|v| (v * 16.0).round() / 16.0).collect();
+        let dirty = with_dirty_padding(backend, dims, &values);
+        let clean = backend.upload_batch(n, &values);
+        assert_eq!(backend.download_batch(n, &dirty), values);
+        let same = |what: &str, dirty: &B::Buf, clean: &B::Buf| {
+            assert_close(what, &backend.download(dirty), &backend.download(clean), 1e-6, 0.0);
+        };
+        let (dirty_stats, stats) = (backend.channel_stats(&d, &dirty), backend.channel_stats(&d, &clean));
+        same("mean", &dirty_stats.mean, &stats.mean);
+        same("var", &dirty_stats.var, &stats.var);
+        let (dy, gamma) = (backend.upload_batch(n, &normal(4, elements)), backend.upload(&[1.0, 2.0, 3.0]));
+        let bwd = |x: &B::Buf| backend.batch_norm_bwd(&d, 1e-5, x, &stats, &gamma, &dy, true);
+        same("dgamma", &bwd(&dirty).dgamma, &bwd(&clean).dgamma);
+        same("dbeta", &bwd(&dirty).dbeta, &bwd(&clean).dbeta);
+        let conv = Conv2dDims::new(dims, 3, 1, 1, 0).unwrap();
+        same("dw", &backend.conv2d_bwd_weight(&conv, &dirty, &dy), &backend.conv2d_bwd_weight(&conv, &clean, &dy));
+        let linear = LinearDims { n: n as u32, f_in: 12, f_out: 12 };
+        let dw = |x: &B::Buf| backend.linear_bwd_weight(&linear, x, &dy);
+        same("linear dw", &dw(&dirty), &dw(&clean));
+        // Gradients that come out of a normalisation go into the sums of the layers before it.
+        same("db", &backend.bias_bwd(&d, &bwd(&dirty).dx), &backend.bias_bwd(&d, &bwd(&clean).dx));
+        let logits = LogitDims { n: n as u32, classes: 12 };
+        let labels = backend.labels(&vec![3; n]);
+        let loss = |x: &B::Buf| backend.loss_fwd(&logits, LossKind::CrossEntropy, 1.0, x, &labels);
+        same("loss", &loss(&dirty).loss, &loss(&clean).loss);
+        same(
+            "db of the loss",
+            &backend.bias_bwd(&d, &loss(&dirty).dlogits),
+            &backend.bias_bwd(&d, &loss(&clean).dlogits),
+        );
+        assert_eq!(backend.predictions(&logits, &dirty).len(), n);
+    }
+}
+
+/// Shapes that leave rows, columns, channels and images over, against plain loops.
+fn sizes_that_fit_no_block<B: Backend>(backend: &B) {
+    for (case, n) in BATCHES.into_iter().enumerate() {
+        for (h, width, c_in, c_out, k, stride, pad) in [
+            (8, 11, 3, 5, 3, 2, 0),
+            (6, 5, 1, 9, 5, 3, 2),
+            (5, 8, 17, 2, 1, 2, 0),
+            (3, 3, 2, 3, 3, 5, 0),
+            (2, 2, 2, 2, 5, 1, 2),
+            (7, 4, 2, 1, 2, 2, 1),
+        ] {
+            let d = Conv2dDims::new([n, c_in, h, width], c_out, k, stride, pad).unwrap();
+            let what = format!("batch {n}, {d:?}");
+            let [_, _, h_out, w_out] = d.y();
+            let (x, w) = (normal(case as u64, n * c_in * h * width), normal(9, c_out * c_in * k * k));
+            let dy = normal(10, n * c_out * h_out * w_out);
+            let (mut y, mut dx, mut dw) = (vec![0f64; dy.len()], vec![0f64; x.len()], vec![0f64; w.len()]);
+            // (output, input, weight) of every product.
+            for o in 0..y.len() {
+                let (col, row) = (o % w_out, o / w_out % h_out);
+                let (filter, image) = (o / (w_out * h_out) % c_out, o / (w_out * h_out * c_out));
+                for i in 0..c_in * k * k {
+                    let (r, c) = (row * stride + i / k % k, col * stride + i % k);
+                    if (pad..h + pad).contains(&r) && (pad..width + pad).contains(&c) {
+                        let at = ((image * c_in + i / (k * k)) * h + r - pad) * width + c - pad;
+                        let weight = filter * c_in * k * k + i;
+                        y[o] += f64::from(x[at]) * f64::from(w[weight]);
+                        dx[at] += f64::from(dy[o]) * f64::from(w[weight]);
+                        dw[weight] += f64::from(dy[o]) * f64::from(x[at]);
+                    }
+                }
+            }
+            let (x, w, dy) = (backend.upload_batch(n, &x), backend.upload(&w), backend.upload_batch(n, &dy));
+            let got = backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, None, false));
+            assert_close(&format!("{what}: y"), &got, &y, 1e-5, 0.0);
+            let got = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &dy, &w));
+            assert_close(&format!("{what}: dx"), &got, &dx, 1e-5, 0.0);
+            let got = backend.download(&backend.conv2d_bwd_weight(&d, &x, &dy));
+            assert_close(&format!("{what}: dw"), &got, &dw, 1e-5, 0.0);
+        }
+    }
+}
