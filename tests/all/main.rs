@@ -5,6 +5,8 @@
 //! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
 //! - `floors`: no module imports from a floor above its own
+//! - `gradients`: every backward pass against central differences, ops and whole networks
+//! - `networks`: networks with the weights recorded from PyTorch
 //! - `numdiff`: central differences, and that the check itself can fail
 //! - `ops`: every kernel of every backend, on recorded and on awkward values
 //! - `oracle`: values recorded from PyTorch
@@ -16,6 +18,8 @@ mod cli;
 mod compare;
 mod data;
 mod floors;
+mod gradients;
+mod networks;
 mod numdiff;
 mod ops;
 mod oracle;
