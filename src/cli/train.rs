@@ -8,6 +8,7 @@ use super::attack::AttackArgs;
 use super::device::DeviceArgs;
 use super::run::key_value;
 use super::{execute, output};
+use crate::attack::PgdConfig;
 use crate::choice::choice;
 use crate::data::{Dataset, DatasetName};
 use crate::error::Result;
@@ -140,7 +141,8 @@ impl TrainArgs {
             optimizer,
             // Natural training is still measured under the paper's attack.
             eval_attack: attack.clone().unwrap_or(paper.eval_attack),
-            attack,
+            // Restarts are for measuring only.
+            attack: attack.map(|attack| PgdConfig { restarts: 1, ..attack }),
             ..paper
         };
         for (path, value) in &self.set {

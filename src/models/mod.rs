@@ -43,6 +43,9 @@ impl Network {
 /// How much batch normalisation weighs the newest batch in its running statistics: PyTorch's default.
 const RUNNING_MOMENTUM: f32 = 0.1;
 
+/// Four times the widest network of the paper; what is far beyond would not fit in memory.
+pub const MAX_WIDTH: usize = 64;
+
 enum Layers {
     LeNet(lenet::LeNet),
     ResNet18(resnet18::ResNet18),
@@ -70,10 +73,10 @@ impl Architecture {
     /// Lays out `network` at width multiplier `width`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `width` is 0.
+    /// [`Error::Usage`] unless `width` is 1 to [`MAX_WIDTH`].
     pub fn new(network: Network, width: usize, classes: usize) -> Result<Self> {
-        if width == 0 {
-            return Err(Error::Usage(format!("width 0: {network} needs a width multiplier of at least 1")));
+        if !(1..=MAX_WIDTH).contains(&width) {
+            return Err(Error::Usage(format!("width: must be 1 to {MAX_WIDTH}, got {width}")));
         }
         let mut b = Builder::new(network.input());
         let layers = match network {
