@@ -94,18 +94,16 @@ fn parse_error(error: &clap::Error) -> Result<()> {
 /// clap's message without its usage: what is wrong, and its tip or else where to look.
 fn one_line(text: &str) -> String {
     let end = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
-    let mut lines = text.lines().map(str::trim).take_while(end).filter(|line| !line.is_empty()).peekable();
+    let mut lines = text.lines().map(str::trim).take_while(end).filter(|line| !line.is_empty());
     let mut joined = lines.next().unwrap_or_default().trim_start_matches("error: ").to_string();
-    if lines.peek().is_none() {
-        return joined + "; see --help";
-    }
     for line in lines {
         match line.strip_prefix("tip: ") {
             Some(tip) => joined.extend(["; ", tip]),
             None => joined.extend([" ", line]),
         }
     }
-    joined
+    let advises = text.contains("tip: ") || text.contains("did you mean");
+    if advises { joined } else { joined + "; see --help" }
 }
 
 #[cfg(test)]
@@ -124,7 +122,7 @@ mod tests {
         let line = |args: &[&str]| one_line(&Cli::try_parse_from(args).err().unwrap().render().to_string());
         for (args, expected) in [
             (&["engine", "trian"][..], "unrecognized subcommand 'trian'; a similar subcommand exists: 'train'"),
-            (&["engine", "run"], "the following required arguments were not provided: --table <ID>"),
+            (&["engine", "run"], "the following required arguments were not provided: --table <ID>; see --help"),
             (
                 &["engine", "run", "--tabel", "b1"],
                 "unexpected argument '--tabel' found; a similar argument exists: '--table'",
@@ -135,7 +133,7 @@ mod tests {
             ),
             (
                 &["engine", "train", "--network", "lenat"],
-                "invalid value 'lenat' for '--network <NETWORK>': unknown network 'lenat'; did you mean 'lenet'?; see --help",
+                "invalid value 'lenat' for '--network <NETWORK>': unknown network 'lenat'; did you mean 'lenet'?",
             ),
         ] {
             assert_eq!(line(args), expected);

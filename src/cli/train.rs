@@ -107,13 +107,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     ))?;
 
     let outcome = execute::execute(&plan, prepared, &data, &device, 1, args.quiet)?;
-    if let Some(result) = &outcome.results[id.index()] {
+    let publish = |result| {
         let scores = Scores::of(&job.stage.config, result)?;
         let collapsed = if scores.collapsed { "; collapsed: one class for every image" } else { "" };
         output::print(&format!("natural {:.2}, adversarial {:.2}{collapsed}", scores.natural, scores.adversarial))?;
-        output::print(&format!("model: {}", dir.join("model.safetensors").display()))?;
-    }
-    execute::conclude(outcome.failures, outcome.interrupted)
+        output::print(&format!("model: {}", dir.join("model.safetensors").display()))
+    };
+    let published = outcome.results[id.index()].as_ref().map_or(Ok(()), publish);
+    execute::conclude(outcome.failures, outcome.interrupted, published)
 }
 
 impl TrainArgs {
