@@ -15,6 +15,9 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Model, Network};
 
+/// Start of the names of files that are being written; what has such a name without a writer is of a killed process.
+pub const TEMPORARY: &str = ".tmp-";
+
 /// Writes `bytes` to `path` so that, whatever happens, the file holds either its old or its new content: temporary
 /// file in the same directory, fsync, rename, fsync of the directory.
 ///
@@ -24,7 +27,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     // A rename is atomic only within one file system, so the temporary file must be a neighbour of its target.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".tmp-");
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -155,9 +158,11 @@ impl ModelInfo {
 pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<Model<B>> {
     let file = Checkpoint::read(path, "give the model.safetensors of a finished stage")?;
     let info: ModelInfo = file.metadata()?;
-    let architecture = Arc::new(Architecture::new(info.network, info.width, info.classes)?);
-    let zeros: Vec<Vec<f32>> = architecture.params.iter().map(|p| vec![0.0; p.len()]).collect();
-    let mut model = Model::new(backend, architecture, &zeros)?;
+    let architecture =
+        Architecture::new(info.network, info.width, info.classes).map_err(|e| file.error(e.to_string()))?;
+    // From the file, not zeros first: a file cannot ask for more memory than it is long.
+    let params = architecture.params.iter().map(|p| file.tensor(&p.name, &p.shape)).collect::<Result<Vec<_>>>()?;
+    let mut model = Model::new(backend, Arc::new(architecture), &params)?;
     model.load_state(backend, |name, shape| file.tensor(name, shape))?;
     Ok(model)
 }

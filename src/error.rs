@@ -32,7 +32,7 @@ pub enum Error {
         hint: String,
     },
     /// The operating system refused a read or a write while the engine was running.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}{}", path.display(), remedy(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -53,6 +53,16 @@ pub enum Error {
     /// Any other failure at run time.
     #[error("{0}")]
     Failed(String),
+}
+
+/// What to do about an error of the system, where that is known.
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => "; make room and run the command again, what is finished is kept",
+        PermissionDenied | ReadOnlyFilesystem => "; check the permissions, or choose another directory",
+        _ => "",
+    }
 }
 
 /// The library's result type.

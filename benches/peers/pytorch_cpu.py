@@ -95,7 +95,7 @@ def measure_apart(mode, args):
 
 def main():
     args = parse()
-    print("network,width,batch,attack_steps,mode,threads,torch,images_per_second,seconds_per_step", flush=True)
+    print("network,width,batch,attack_steps,mode,threads,version,images_per_second,seconds_per_step", flush=True)
     measured = 0
     for mode in args.modes:
         seconds = measure_apart(mode, args)

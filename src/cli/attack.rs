@@ -33,7 +33,7 @@ pub struct AttackArgs {
     /// Length of a step [default: the paper's]
     #[arg(long, value_name = "LENGTH", allow_negative_numbers = true)]
     step_size: Option<f32>,
-    /// Independent random starts
+    /// Independent random starts of the attack that measures; an image must withstand all [default: 1]
     #[arg(long, value_name = "N")]
     restarts: Option<usize>,
 }

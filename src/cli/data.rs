@@ -103,9 +103,10 @@ fn list(data: Option<&Path>) -> Result<()> {
     for &name in DatasetName::ALL {
         print(&match roots.find(name) {
             Ok(found) => format!("{name:14} {}\n", describe(verify(&found))),
-            Err(error) => format!("{name:14} not found: {error}\n"),
+            Err(_) => format!("{name:14} not found; get it with `engine data fetch --data-set {name}`\n"),
         })?;
     }
+    print(&format!("{roots}\n\nIn this program:\n"))?;
     for &name in DatasetName::ALL {
         let data = Dataset::sample(name)?;
         print(&format!("{name:14} {}, {}\n", counts([data.train.len(), data.test.len()], name), data.origin))?;
@@ -136,8 +137,8 @@ fn verify_all(choice: &Choice, data: Option<&Path>) -> Result<()> {
         let found = match roots.find(name) {
             Ok(found) => found,
             // Nobody needs all sets; only one asked for by name has to be there.
-            Err(error) if choice.data_set.is_empty() => {
-                print(&format!("{name}: not found: {error}\n"))?;
+            Err(_) if choice.data_set.is_empty() => {
+                print(&format!("{name}: not found\n"))?;
                 continue;
             }
             Err(error) => return Err(error),
@@ -148,7 +149,7 @@ fn verify_all(choice: &Choice, data: Option<&Path>) -> Result<()> {
         verdict = verdict.and(checks.verdict().map(drop));
     }
     match checked {
-        0 => Err(Error::Usage("no data set to verify; get one with `engine data fetch`".into())),
+        0 => Err(Error::Usage(format!("no data set to verify ({roots}); get one with `engine data fetch`"))),
         _ => verdict,
     }
 }

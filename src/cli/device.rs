@@ -30,8 +30,8 @@ pub struct DeviceArgs {
     #[arg(long, default_value_t = Precision::F32)]
     precision: Precision,
     /// CPU threads [default: one a core]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 /// What computes.
@@ -53,7 +53,7 @@ impl DeviceArgs {
         if self.precision == Precision::Bf16 {
             return Err(Error::Usage("--precision bf16: the CPU backend computes in f32; drop the flag".to_string()));
         }
-        let threads = self.threads.map_or_else(cores, NonZeroUsize::get);
+        let threads = self.threads.map_or_else(cores, usize::from);
         Ok(Device { backend: BackendName::Cpu, precision: self.precision, threads })
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a verb. The only place that prints or exits.
 
 mod attack;
+mod bench;
 mod data;
 mod device;
 mod doctor;
@@ -15,6 +16,7 @@ mod train;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
@@ -39,6 +41,8 @@ enum Verb {
     Data(data::DataArgs),
     /// Show what the engine finds on this machine
     Doctor(doctor::DoctorArgs),
+    /// Measure the speed of training on this machine
+    Bench(bench::BenchArgs),
 }
 
 impl Verb {
@@ -49,6 +53,7 @@ impl Verb {
             Verb::Eval(args) => eval::run(args),
             Verb::Data(args) => data::run(args),
             Verb::Doctor(args) => doctor::run(args),
+            Verb::Bench(args) => bench::run(args),
         }
     }
 }
@@ -57,7 +62,11 @@ impl Verb {
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted with the state saved.
 pub fn main() -> ExitCode {
-    match Cli::parse().verb.run() {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => cli.verb.run(),
+        Err(error) => parse_error(&error),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Who interrupted knows it, and has been told how to go on.
@@ -65,6 +74,69 @@ pub fn main() -> ExitCode {
                 output::note(&format!("error: {error}"));
             }
             ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Help and version are asked for, and are printed; the rest of what clap calls an error is one.
+fn parse_error(error: &clap::Error) -> Result<()> {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output::print(&text),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::note(text.trim_end());
+            Err(Error::Usage("no command given".to_string()))
+        }
+        _ => Err(Error::Usage(one_line(&text))),
+    }
+}
+
+/// clap's message without its usage: what is wrong, and its tip or else where to look.
+fn one_line(text: &str) -> String {
+    let end = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
+    let mut lines = text.lines().map(str::trim).take_while(end).filter(|line| !line.is_empty());
+    let mut joined = lines.next().unwrap_or_default().trim_start_matches("error: ").to_string();
+    for line in lines {
+        match line.strip_prefix("tip: ") {
+            Some(tip) => joined.extend(["; ", tip]),
+            None => joined.extend([" ", line]),
+        }
+    }
+    let advises = text.contains("tip: ") || text.contains("did you mean");
+    if advises { joined } else { joined + "; see --help" }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, one_line};
+
+    #[test]
+    fn the_command_line_is_well_defined() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn parse_errors_are_one_line() {
+        let line = |args: &[&str]| one_line(&Cli::try_parse_from(args).err().unwrap().render().to_string());
+        for (args, expected) in [
+            (&["engine", "trian"][..], "unrecognized subcommand 'trian'; a similar subcommand exists: 'train'"),
+            (&["engine", "run"], "the following required arguments were not provided: --table <ID>; see --help"),
+            (
+                &["engine", "run", "--tabel", "b1"],
+                "unexpected argument '--tabel' found; a similar argument exists: '--table'",
+            ),
+            (
+                &["engine", "run", "--table", "b1", "--seeds", "0"],
+                "invalid value '0' for '--seeds <N>': 0 is not in 1..=100000; see --help",
+            ),
+            (
+                &["engine", "train", "--network", "lenat"],
+                "invalid value 'lenat' for '--network <NETWORK>': unknown network 'lenat'; did you mean 'lenet'?",
+            ),
+        ] {
+            assert_eq!(line(args), expected);
         }
     }
 }

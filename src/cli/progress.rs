@@ -169,7 +169,7 @@ impl Monitor for Progress {
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize) {
         let mut state = self.state();
         // Exact again after a resumption in the middle of an epoch.
-        let done = job.passes * row.epoch as u64 / epochs.max(1) as u64;
+        let done = job.passes / epochs.max(1) as u64 * row.epoch as u64;
         state.tally.running.insert(job.id.index(), done);
         if let Some(bar) = state.bars.get(&job.id.index()) {
             let (natural, adversarial) = (row.test_natural, row.test_adversarial);

@@ -92,14 +92,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
     output::print(&this.first_line(&prepared, jobs))?;
 
     let outcome = execute::execute(&plan, prepared, &this.data, &device, jobs, args.quiet)?;
-    if !outcome.interrupted {
-        let report = this.report(&outcome.results)?;
-        this.write(&report, start.elapsed())?;
-        output::print(&crate::report::terminal::terminal(&report))?;
-        let names = "table.csv, table.md, table.svg, run.json, curves/";
-        output::print(&format!("\nWritten to {}: {names}", this.dir.display()))?;
-    }
-    execute::conclude(outcome.failures, outcome.interrupted)
+    let published = if outcome.interrupted { Ok(()) } else { this.publish(&outcome.results, start) };
+    execute::conclude(outcome.failures, outcome.interrupted, published)
 }
 
 fn list() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::pipeline::{JobId, Plan, Prepared, Store};
 use crate::report::run_record::{DataRecord, Machine, RunRecord};
-use crate::report::{Report, csv, curves, markdown, svg};
+use crate::report::{Report, csv, curves, markdown, svg, terminal};
 use crate::tables::{self, Cell, Profile, Settings, Table};
 
 /// One run of one table.
@@ -49,8 +49,19 @@ impl TableRun<'_> {
         )
     }
 
+    /// Writes and prints what the finished cells say; `start` is when this run began.
+    pub fn publish(&self, results: &[Option<Value>], start: Instant) -> Result<()> {
+        let report = self.report(results)?;
+        self.write(&report, start.elapsed())?;
+        output::print(&terminal::terminal(&report))?;
+        output::print(&format!(
+            "\nWritten to {}: table.csv, table.md, table.svg, run.json, curves/",
+            self.dir.display()
+        ))
+    }
+
     /// The report of the finished cells, with a note of where the numbers come from.
-    pub fn report(&self, results: &[Option<Value>]) -> Result<Report> {
+    fn report(&self, results: &[Option<Value>]) -> Result<Report> {
         let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.ends, results)?;
         let Device { backend, precision, .. } = self.device;
         let comparable = match self.settings.profile {
@@ -75,7 +86,7 @@ impl TableRun<'_> {
     }
 
     /// Writes the table's files; `wall` is the time this run took.
-    pub fn write(&self, report: &Report, wall: Duration) -> Result<()> {
+    fn write(&self, report: &Report, wall: Duration) -> Result<()> {
         let create = |dir: &PathBuf| fs::create_dir_all(dir).map_err(Error::io(dir, "create directory"));
         create(&self.dir)?;
         let path = self.dir.join("table.csv");

@@ -8,6 +8,7 @@ use super::attack::AttackArgs;
 use super::device::DeviceArgs;
 use super::run::key_value;
 use super::{execute, output};
+use crate::attack::PgdConfig;
 use crate::choice::choice;
 use crate::data::{Dataset, DatasetName};
 use crate::error::Result;
@@ -106,13 +107,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     ))?;
 
     let outcome = execute::execute(&plan, prepared, &data, &device, 1, args.quiet)?;
-    if let Some(result) = &outcome.results[id.index()] {
+    let publish = |result| {
         let scores = Scores::of(&job.stage.config, result)?;
         let collapsed = if scores.collapsed { "; collapsed: one class for every image" } else { "" };
         output::print(&format!("natural {:.2}, adversarial {:.2}{collapsed}", scores.natural, scores.adversarial))?;
-        output::print(&format!("model: {}", dir.join("model.safetensors").display()))?;
-    }
-    execute::conclude(outcome.failures, outcome.interrupted)
+        output::print(&format!("model: {}", dir.join("model.safetensors").display()))
+    };
+    let published = outcome.results[id.index()].as_ref().map_or(Ok(()), publish);
+    execute::conclude(outcome.failures, outcome.interrupted, published)
 }
 
 impl TrainArgs {
@@ -140,7 +142,8 @@ impl TrainArgs {
             optimizer,
             // Natural training is still measured under the paper's attack.
             eval_attack: attack.clone().unwrap_or(paper.eval_attack),
-            attack,
+            // Restarts are for measuring only.
+            attack: attack.map(|attack| PgdConfig { restarts: 1, ..attack }),
             ..paper
         };
         for (path, value) in &self.set {

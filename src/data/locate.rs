@@ -38,6 +38,14 @@ pub struct Found {
     pub dir: PathBuf,
 }
 
+/// Where was looked, for a person.
+impl std::fmt::Display for Roots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dirs: Vec<String> = self.0.iter().map(|root| root.dir.display().to_string()).collect();
+        write!(f, "looked in {}", dirs.join(", "))
+    }
+}
+
 impl Roots {
     /// Only `data` if it is given, otherwise the user's, the platform's and the system's directories.
     pub fn new(data: Option<&Path>) -> Roots {

@@ -43,6 +43,9 @@ impl Network {
 /// How much batch normalisation weighs the newest batch in its running statistics: PyTorch's default.
 const RUNNING_MOMENTUM: f32 = 0.1;
 
+/// Four times the widest network of the paper; what is far beyond would not fit in memory.
+pub const MAX_WIDTH: usize = 64;
+
 enum Layers {
     LeNet(lenet::LeNet),
     ResNet18(resnet18::ResNet18),
@@ -70,10 +73,13 @@ impl Architecture {
     /// Lays out `network` at width multiplier `width`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `width` is 0.
+    /// [`Error::Usage`] unless `width` is 1 to [`MAX_WIDTH`] and `classes` 1 to 256, as many as a label can name.
     pub fn new(network: Network, width: usize, classes: usize) -> Result<Self> {
-        if width == 0 {
-            return Err(Error::Usage(format!("width 0: {network} needs a width multiplier of at least 1")));
+        if !(1..=MAX_WIDTH).contains(&width) {
+            return Err(Error::Usage(format!("width: must be 1 to {MAX_WIDTH}, got {width}")));
+        }
+        if !(1..=256).contains(&classes) {
+            return Err(Error::Usage(format!("classes: must be 1 to 256, got {classes}")));
         }
         let mut b = Builder::new(network.input());
         let layers = match network {
@@ -86,20 +92,20 @@ impl Architecture {
         Ok(Architecture { network, width, classes, params, norms, multiply_adds, layers })
     }
 
-    /// Checks that images of `[c, h, w]` fit the network.
+    /// Checks that a data set of `[c, h, w]` images in `classes` classes fits the network.
     ///
     /// # Errors
-    /// [`Error::Usage`] naming both sizes.
-    pub fn check_images(&self, shape: [usize; 3]) -> Result<()> {
-        let show = |[c, h, w]: [usize; 3]| format!("{h}x{w}x{c}");
-        if self.network.input() == shape {
+    /// [`Error::Usage`] naming both.
+    pub fn check_data(&self, shape: [usize; 3], classes: usize) -> Result<()> {
+        let show = |[c, h, w]: [usize; 3], classes: usize| format!("{h}x{w}x{c} images in {classes} classes");
+        if self.network.input() == shape && self.classes == classes {
             return Ok(());
         }
         Err(Error::Usage(format!(
-            "network '{}' takes {} images, the data set has {}; choose another network or data set",
+            "network '{}' takes {}, the data set has {}; choose another network or data set",
             self.network,
-            show(self.network.input()),
-            show(shape)
+            show(self.network.input(), self.classes),
+            show(shape, classes)
         )))
     }
 

@@ -183,7 +183,7 @@ impl<'a> Prepared<'a> {
         // An unreadable metrics file makes the estimate worse; whether it fails the stage is for the worker to say.
         let epochs = self.store.metrics(&job.key).map_or(0, |rows| rows.len()) as u64;
         let total = job.stage.config.epochs() as u64;
-        job.passes * epochs.min(total) / total.max(1)
+        job.passes / total.max(1) * epochs.min(total)
     }
 
     /// Does what is unfinished, at most `side_by_side` stages at a time. A failing stage takes its children with it

@@ -105,8 +105,8 @@ impl Scores {
     pub fn of(config: &StageConfig, result: &Value) -> Result<Self> {
         match config {
             StageConfig::Train(_) => {
-                let result = TrainResult::deserialize(result)
-                    .map_err(|e| Error::Failed(format!("result.json is no training result ({e}); run with --fresh")))?;
+                let result =
+                    TrainResult::deserialize(result).map_err(|e| Error::Failed(format!("no training result ({e})")))?;
                 let test = &result.selected.test;
                 Ok(Scores {
                     natural: test.natural,

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::stage::Stage;
-use crate::checkpoint::write_atomic;
+use crate::checkpoint::{TEMPORARY, write_atomic};
 use crate::error::{Error, Result};
 use crate::train::EpochRow;
 
@@ -97,7 +97,8 @@ impl Store {
             .map_err(|e| corrupt(&path, &format!("it is no table of epochs ({e})")))
     }
 
-    /// Takes the stage's directory for this process alone, until the returned value is dropped or the process ends.
+    /// Takes the stage's directory for this process alone, until the returned value is dropped or the process ends,
+    /// and removes the half-written files that a killed one may have left.
     ///
     /// # Errors
     /// [`Error::Locked`] at once if another process has it.
@@ -124,7 +125,9 @@ impl Store {
             writeln!(file, "{}", std::process::id())
         };
         note(&mut file).map_err(Error::io(&lock, "write"))?;
-        Ok(StageDir { path, _lock: file })
+        let dir = StageDir { path, _lock: file };
+        dir.remove(|name| name.starts_with(TEMPORARY))?;
+        Ok(dir)
     }
 }
 
@@ -150,9 +153,14 @@ impl StageDir {
     pub fn clear(&self) -> Result<()> {
         // The result goes first: a stage must never look finished while its other files are gone.
         remove_if_present(&self.path.join(RESULT))?;
+        self.remove(|name| name != LOCK)
+    }
+
+    /// Removes the files with such a name.
+    fn remove(&self, such: impl Fn(&str) -> bool) -> Result<()> {
         for entry in fs::read_dir(&self.path).map_err(Error::io(&self.path, "list"))? {
             let entry = entry.map_err(Error::io(&self.path, "list"))?;
-            if entry.file_name() != LOCK {
+            if such(&entry.file_name().to_string_lossy()) {
                 remove_if_present(&entry.path())?;
             }
         }

@@ -1,10 +1,12 @@
 //! From finished stages to the report of a table.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::{BlockSpec, Cell, Coordinates, Settings, Table};
 use crate::attack::{AttackLoss, PgdConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pipeline::{JobId, Plan, Scores, StageConfig};
 use crate::report::{Block, Report, Row, Summary};
 
@@ -66,7 +68,11 @@ fn block(spec: &BlockSpec, wanted: &[&Coordinates], finished: &[(Coordinates, Ro
 
 fn row(table: &Table, settings: &Settings, cell: &Cell, plan: &Plan, end: JobId, result: &Value) -> Result<Row> {
     let job = &plan.jobs()[end.index()];
-    let scores = Scores::of(&job.stage.config, result)?;
+    let scores = Scores::of(&job.stage.config, result).map_err(|e| {
+        // Not of this process's making: what it writes, it can read.
+        let path = Path::new("store").join(&job.key).join("result.json");
+        Error::input(path, e.to_string(), "restore the file, or discard this stage's results with --fresh")
+    })?;
     let StageConfig::Train(config) = &job.stage.config;
     let published = (table.published)(&cell.at);
     Ok(Row {

@@ -7,6 +7,8 @@ mod step;
 pub use run::train;
 pub use step::Trainer;
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attack::{EpsSchedule, PgdConfig};
@@ -15,7 +17,7 @@ use crate::data::{DataId, DatasetName};
 use crate::error::{Error, Result};
 use crate::eval::EvalReport;
 use crate::init::Init;
-use crate::models::Network;
+use crate::models::{MAX_WIDTH, Network};
 use crate::optim::{LrSchedule, OptimizerConfig};
 
 choice! {
@@ -29,6 +31,9 @@ choice! {
         Last = "last",
     }
 }
+
+/// More than any data set has; a batch is never larger than that.
+const MAX_BATCH: usize = 1 << 20;
 
 /// Everything that decides the result of one training run. Serialised, it is the stage's identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,12 +88,14 @@ impl TrainConfig {
     /// # Errors
     /// [`Error::Usage`] naming the first setting that is out of range, as `--set` spells it.
     pub fn validate(&self, train: usize) -> Result<()> {
-        at_least("epochs", self.epochs, 1)?;
-        at_least("batch", self.batch, 1)?;
-        at_least("width", self.width, 1)?;
+        within("epochs", self.epochs, 1..=100_000)?;
+        within("batch", self.batch, 1..=MAX_BATCH)?;
+        within("width", self.width, 1..=MAX_WIDTH)?;
         if self.held_out >= train {
             let got = self.held_out;
-            return Err(Error::Usage(format!("held_out: must be below the {train} training images, got {got}")));
+            return Err(Error::Usage(format!(
+                "held_out: must be below the {train} training images, got {got}; change it with --set held_out=N"
+            )));
         }
         // TOML, the format of a stage's config.toml, has signed integers only.
         if i64::try_from(self.seed).is_err() {
@@ -97,7 +104,7 @@ impl TrainConfig {
         if (self.network == Network::LeNet) == (self.data.name == DatasetName::Cifar10) {
             let (network, data) = (self.network, self.data.name);
             return Err(Error::Usage(format!(
-                "network: '{network}' takes images of another size than those of {data}"
+                "network: '{network}' takes images of another size than those of {data}; choose another network or data set"
             )));
         }
         validate_optimizer(&self.optimizer)?;
@@ -106,6 +113,13 @@ impl TrainConfig {
         in_range("eps_schedule.epochs", self.eps_schedule.epochs, 0.0..f64::INFINITY)?;
         if let Some(attack) = &self.attack {
             validate_attack("attack", attack)?;
+            if attack.restarts != 1 {
+                let got = attack.restarts;
+                return Err(Error::Usage(format!(
+                    "attack.restarts: training attacks from one start, got {got}; for a stronger measurement change \
+                     eval_attack.restarts"
+                )));
+            }
         }
         validate_attack("eval_attack", &self.eval_attack)
     }
@@ -135,12 +149,16 @@ fn validate_optimizer(optimizer: &OptimizerConfig) -> Result<()> {
 pub fn validate_attack(group: &str, attack: &PgdConfig) -> Result<()> {
     in_range(&format!("{group}.eps"), attack.eps.into(), 0.0..f64::INFINITY)?;
     in_range(&format!("{group}.step_size"), attack.step_size.into(), 0.0..f64::INFINITY)?;
-    at_least(&format!("{group}.steps"), attack.steps, 1)?;
-    at_least(&format!("{group}.restarts"), attack.restarts, 1)
+    within(&format!("{group}.steps"), attack.steps, 1..=10_000)?;
+    within(&format!("{group}.restarts"), attack.restarts, 1..=1_000)
 }
 
-fn at_least(name: &str, value: usize, least: usize) -> Result<()> {
-    if value >= least { Ok(()) } else { Err(Error::Usage(format!("{name}: must be at least {least}, got {value}"))) }
+/// The upper bounds are far beyond sense; they keep products of settings within 64 bits.
+fn within(name: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!("{name}: must be {} to {}, got {value}", range.start(), range.end())))
 }
 
 /// NaN is in no range, and infinity above every one.

@@ -30,7 +30,7 @@ fn wrong_usage_is_one_line_and_code_2() {
         (&["--table", "b1", "--method", "admm"], "unknown method 'admm'"),
         (&["--table", "b1", "--set", "atack.eps=0.1"], "did you mean 'attack.eps'?"),
         (&["--table", "b1", "--set", "attack.eps=-1"], "attack.eps: must be at least 0"),
-        (&["--table", "b1", "--epochs", "0"], "epochs: must be at least 1"),
+        (&["--table", "b1", "--epochs", "0"], "epochs: must be 1 to 100000"),
         (&["--table", "b1", "--backend", "cuda"], "no CUDA backend"),
         (&["--table", "b1", "--precision", "bf16"], "drop the flag"),
         (&["--table", "b1", "--data", "."], "smoke profile uses the embedded sample"),

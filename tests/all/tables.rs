@@ -180,10 +180,10 @@ fn overrides_apply_where_they_exist_and_are_checked() {
         ("attack.eps", "-0.1", "attack.eps: must be at least 0"),
         ("attack.eps", "nan", "attack.eps"),
         ("eval_attack.eps", "inf", "eval_attack.eps"),
-        ("attack.steps", "0", "attack.steps: must be at least 1"),
+        ("attack.steps", "0", "attack.steps: must be 1 to 10000"),
         ("attack.step_size", "-1", "attack.step_size"),
-        ("batch", "0", "batch: must be at least 1"),
-        ("width", "0", "width: must be at least 1"),
+        ("batch", "0", "batch: must be 1 to 1048576"),
+        ("width", "0", "width: must be 1 to 64"),
         ("held_out", "60000", "held_out: must be below the 60000 training images"),
         ("optimizer.lr", "-1", "optimizer.lr"),
         ("optimizer.momentum", "1", "optimizer.momentum: must be at least 0 and below 1"),
@@ -198,7 +198,7 @@ fn overrides_apply_where_they_exist_and_are_checked() {
         assert!(text.contains(expected), "{path}={value}: {text}");
     }
     let none = Settings { epochs: Some(0), ..settings(Profile::Quick) };
-    assert_eq!(usage_error(&none), "epochs: must be at least 1, got 0");
+    assert_eq!(usage_error(&none), "epochs: must be 1 to 100000, got 0");
 }
 
 fn result(natural: f64, collapsed: bool) -> Value {
