@@ -1,7 +1,7 @@
 //! The integration tests, one binary (see `Cargo.toml`):
 //!
 //! - `backends`: stamps generic tests out, one copy per backend
-//! - `cli`: exit codes and messages of the built binary
+//! - `cli`: the built binary: exit codes, messages and files; bad input, full disks, kill -9, Ctrl-C, threads, memory
 //! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
 //! - `floors`: no module imports from a floor above its own

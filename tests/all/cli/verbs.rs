@@ -1,0 +1,135 @@
+//! What each verb prints and writes when all is well.
+
+use std::process::Stdio;
+
+use super::{MOMENT, engine, finished, run, stage_dirs, success};
+
+fn stdout(args: &[&str]) -> String {
+    success(&engine(args).output().unwrap())
+}
+
+#[test]
+fn list_shows_every_table() {
+    let text = stdout(&["run", "--list"]);
+    assert!(text.starts_with("b1 ") && text.contains("(21 cells)") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    for args in [&["run", "--list"][..], &["data", "list"], &["doctor"], &["run", "--help"]] {
+        let mut child = engine(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{args:?}");
+    }
+}
+
+#[test]
+fn every_verb_has_help() {
+    let all = stdout(&["--help"]);
+    for verb in ["run", "train", "eval", "data", "doctor", "bench"] {
+        assert!(all.lines().any(|line| line.trim_start().starts_with(verb)), "{all}");
+        assert!(stdout(&[verb, "--help"]).contains(&format!("Usage: engine {verb}")));
+    }
+    let nothing = engine(&[]).output().unwrap();
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(String::from_utf8(nothing.stderr).unwrap().contains("Usage: engine <COMMAND>"));
+}
+
+#[test]
+fn a_run_writes_its_files_and_a_finished_one_costs_nothing() {
+    let table = finished().join("b1-smoke");
+    for file in ["table.csv", "table.md", "table.svg", "run.json", "curves/scratch-xavier_normal-adam-0.svg"] {
+        assert!(table.join(file).metadata().unwrap().len() > 100, "{file}");
+    }
+    let out = super::copy_of_finished();
+    let text = success(&run(MOMENT, out.path()));
+    let first = text.lines().next().unwrap();
+    for expected in ["b1 smoke", "cpu f32", "embedded sample", "1 finished", "nothing left to do", "results in"] {
+        assert!(first.contains(expected), "{first}");
+    }
+    assert!(text.contains("NOT comparable with the published numbers") || text.contains("NOT\ncomparable"), "{text}");
+}
+
+#[test]
+fn a_run_that_is_not_quiet_tells_what_is_done() {
+    let out = tempfile::tempdir().unwrap();
+    let args: Vec<&str> = MOMENT.iter().copied().filter(|arg| *arg != "--quiet").collect();
+    let output = run(&args, out.path());
+    success(&output);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("done  scratch xavier_normal:adam seed 0: "), "{stderr}");
+    assert!(!stderr.contains('\x1b'), "no terminal, no control characters: {stderr:?}");
+}
+
+#[test]
+fn eval_agrees_with_the_training_that_made_the_model() {
+    let stage = &stage_dirs(finished())[0];
+    let result: serde_json::Value = serde_json::from_slice(&std::fs::read(stage.join("result.json")).unwrap()).unwrap();
+    let model = stage.join("model.safetensors");
+    // The attack of `MOMENT`: that of the smoke profile with one step.
+    let attack = ["--eps", "0.3", "--step-size", "0.04", "--attack-steps", "1"];
+    let text = stdout(&[&["eval", "--sample", "--model", model.to_str().unwrap()], &attack[..]].concat());
+    for name in ["natural", "adversarial"] {
+        let expected = format!("{:.2}", result["selected"]["test"][name].as_f64().unwrap());
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert_eq!(line.split_whitespace().last(), Some(&*expected), "{text}");
+    }
+}
+
+#[test]
+fn train_leaves_a_model_and_resumes_for_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let args = ["train", "--sample", "--attack-steps", "1", "--epochs", "1", "--restarts", "2", "--quiet"];
+    let first = success(&run(&args, out.path()));
+    let model = first.lines().find_map(|line| line.strip_prefix("model: ")).unwrap();
+    assert!(std::path::Path::new(model).exists());
+    let second = success(&run(&args, out.path()));
+    assert!(second.contains("nothing left to do"), "{second}");
+    assert_eq!(first.lines().skip(1).collect::<Vec<_>>(), second.lines().skip(1).collect::<Vec<_>>());
+}
+
+#[test]
+fn data_list_verify_and_sample() {
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().to_str().unwrap();
+    let text = stdout(&["data", "list", "--data", dir]);
+    for expected in
+        ["mnist          not found", "3000 + 1000 images of 1×28×28, embedded sample", "800 + 200 images of 3×32×32"]
+    {
+        assert!(text.contains(expected), "{text}");
+    }
+    let text = success(&run(&["data", "sample"], out.path()));
+    assert_eq!(text.lines().count(), 3, "{text}");
+    let text = stdout(&["data", "verify", "--data", dir]);
+    assert_eq!(text.lines().count(), 4 + 4 + 6, "{text}");
+    let text = stdout(&["data", "list", "--data", dir]);
+    assert!(text.contains(&format!("in {dir}/mnist")), "{text}");
+    // What is there is not replaced.
+    let line = super::error_line(&run(&["data", "sample", "--data-set", "mnist"], out.path()), 2);
+    super::assert_contains(&line, &["exists already", "--out"]);
+}
+
+#[test]
+fn doctor_tells_the_truth() {
+    let text = stdout(&["doctor"]);
+    let cpu = engine::backend::cpu::Cpu::<f32>::new(1).unwrap();
+    for expected in [env!("CARGO_PKG_VERSION"), cpu.vector_path(), "no CUDA backend", "commit", "cifar10"] {
+        assert!(text.contains(expected), "no '{expected}' in {text}");
+    }
+    let out = tempfile::tempdir().unwrap();
+    success(&run(&["data", "sample", "--data-set", "mnist"], out.path()));
+    let text = stdout(&["doctor", "--data", out.path().to_str().unwrap()]);
+    assert!(text.contains(&format!("mnist          {}/mnist", out.path().display())), "{text}");
+}
+
+#[test]
+fn bench_prints_the_peers_columns() {
+    let text = stdout(&["bench", "--batch", "8", "--steps", "2", "--threads", "1", "--repeat", "2"]);
+    let peer = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/pytorch_cpu.py")).unwrap();
+    let [header, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert!(peer.contains(header), "{header}");
+    let values: Vec<&str> = line.split(',').collect();
+    assert_eq!(values[..7], ["lenet", "1", "8", "2", "engine", "1", env!("CARGO_PKG_VERSION")]);
+    assert!(values[7].parse::<f64>().unwrap() > 0.0 && values.len() == 9, "{line}");
+}
