@@ -53,7 +53,7 @@ impl TableRun<'_> {
     pub fn publish(&self, results: &[Option<Value>], start: Instant) -> Result<()> {
         let report = self.report(results)?;
         self.write(&report, start.elapsed())?;
-        output::print(&terminal::terminal(&report))?;
+        output::print(&format!("\n{}", terminal::terminal(&report)))?;
         output::print(&format!(
             "\nWritten to {}: table.csv, table.md, table.svg, run.json, curves/",
             self.dir.display()

@@ -151,7 +151,7 @@ impl<'a, B: Backend> Run<'a, B> {
             let indices: Vec<u32> = order[first..last].iter().map(|&i| self.trained_on[i as usize]).collect();
             let passes = self.step(&indices)?;
             self.progress.step += 1;
-            if self.progress.step % CHECK_EVERY == 0 || self.progress.step == self.steps_per_epoch() {
+            if self.progress.step.is_multiple_of(CHECK_EVERY) || self.progress.step == self.steps_per_epoch() {
                 self.check("training", self.progress.counts.loss)?;
             }
             tick(self.observer, passes)?;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::{engine, stage_dirs, success};
 
 /// Enough for a few seconds: an optimised build is several times as fast.
-const EPOCHS: &str = if cfg!(debug_assertions) { "4" } else { "16" };
+const EPOCHS: &str = if cfg!(debug_assertions) { "4" } else { "8" };
 
 /// Two cells of b1 with a weak attack.
 pub const SMALL: &[&str] = &[
@@ -174,10 +174,10 @@ fn ctrl_c_saves_and_tells_how_to_resume() {
     assert_as_uninterrupted(out.path());
 }
 
-/// Of a table, two stages run at a time on two cores, whatever its size.
+/// Two stages run at a time on two cores, however many the table has. The promise is 500 MB for all of it.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_run_fits_in_500_megabytes() {
+fn a_run_fits_in_100_megabytes() {
     let out = tempfile::tempdir().unwrap();
     let args =
         ["run", "--table", "b1", "--cells", "uniform:*", "--epochs", "1", "--jobs", "2", "--threads", "2", "--quiet"];
@@ -196,5 +196,5 @@ fn a_run_fits_in_500_megabytes() {
     };
     assert!(exit.success());
     // The binary alone, with its embedded images, is some megabytes: less would mean that nothing was measured.
-    assert!((10_000..500_000).contains(&peak_kb), "{peak_kb} kB");
+    assert!((10_000..100_000).contains(&peak_kb), "{peak_kb} kB");
 }
