@@ -1,21 +1,33 @@
 //! The integration tests, one binary (see `Cargo.toml`):
 //!
+//! - `attack`: PGD against PyTorch's iterates, its cost, and that it attacks
 //! - `backends`: stamps generic tests out, one copy per backend
 //! - `cli`: exit codes and messages of the built binary
 //! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
+//! - `gradients`: central differences of every op and of whole networks, in f64
+//! - `init`: moments, ranges and orthogonality of the initialisers
+//! - `models`: sizes and names of the networks, whole passes against PyTorch
+//! - `networks`: the networks with recorded weights
 //! - `numdiff`: central differences, and that the check itself can fail
 //! - `ops`: every kernel of every backend, on recorded and on awkward values
 //! - `oracle`: values recorded from PyTorch
 //! - `pipeline`: stages, keys, store, locks and plan
+//! - `small_runs`: training runs of seconds
 //! - `tables`: cells, published values, settings and reports
 
+mod attack;
 mod backends;
 mod cli;
 mod compare;
 mod data;
+mod gradients;
+mod init;
+mod models;
+mod networks;
 mod numdiff;
 mod ops;
 mod oracle;
 mod pipeline;
+mod small_runs;
 mod tables;
