@@ -1,27 +1,35 @@
 //! The integration tests, one binary (see `Cargo.toml`):
 //!
+//! - `attack`: PGD against PyTorch's iterates, its cost, and that it attacks
 //! - `backends`: stamps generic tests out, one copy per backend
 //! - `cli`: the built binary: exit codes, messages and files; bad input, full disks, kill -9, Ctrl-C, threads, memory
 //! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
 //! - `floors`: no module imports from a floor above its own
-//! - `gradients`: every backward pass against central differences, ops and whole networks
+//! - `gradients`: central differences of every op and of whole networks, in f64
+//! - `init`: moments, ranges and orthogonality of the initialisers
+//! - `models`: sizes and names of the networks, whole passes against PyTorch
 //! - `networks`: networks with the weights recorded from PyTorch
 //! - `numdiff`: central differences, and that the check itself can fail
 //! - `ops`: every kernel of every backend, on recorded and on awkward values
 //! - `oracle`: values recorded from PyTorch
 //! - `pipeline`: stages, keys, store, locks and plan
+//! - `small_runs`: training runs of seconds
 //! - `tables`: cells, published values, settings and reports
 
+mod attack;
 mod backends;
 mod cli;
 mod compare;
 mod data;
 mod floors;
 mod gradients;
+mod init;
+mod models;
 mod networks;
 mod numdiff;
 mod ops;
 mod oracle;
 mod pipeline;
+mod small_runs;
 mod tables;

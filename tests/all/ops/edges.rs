@@ -1,6 +1,6 @@
 //! What no recorded value shows: NaN, ties, huge values, batches that do not fill the backend's blocks.
 
-use engine::backend::{Backend, ChannelStats, LossKind};
+use engine::backend::{Backend, LossKind};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{normal, on_every_backend};
@@ -128,12 +128,13 @@ fn huge_logits<B: Backend>(backend: &B) {
 
 /// A batch with these values whose padding, if the layout has any, does not hold the zeros of an upload.
 fn with_dirty_padding<B: Backend>(backend: &B, dims: [usize; 4], values: &[f32]) -> B::Buf {
-    let d = ChannelDims::new(dims);
+    let channels = dims[1];
+    let identity: Vec<f32> = (0..channels * channels).map(|i| f32::from(i % (channels + 1) == 0)).collect();
     let moved: Vec<f32> = values.iter().map(|v| v - 64.0).collect();
-    let per_channel = |v: f32| backend.upload(&vec![v; dims[1]]);
-    let stats = ChannelStats { mean: per_channel(0.0), var: per_channel(1.0) };
-    let x = backend.upload_batch(dims[0], &moved);
-    backend.batch_norm_fwd(&d, 0.0, &x, &stats, &per_channel(1.0), &per_channel(64.0), None, false)
+    let d = Conv2dDims::new(dims, channels, 1, 1, 0).unwrap();
+    let (x, w, b) =
+        (backend.upload_batch(dims[0], &moved), backend.upload(&identity), backend.upload(&vec![64.0; channels]));
+    backend.conv2d_fwd(&d, &x, &w, Some(&b), false)
 }
 
 /// Every sum over a batch, of batches whose padding is dirty.

@@ -1,0 +1,204 @@
+//! Projected gradient descent: PyTorch's iterates, its cost, and that it attacks.
+
+use engine::attack::pgd::{Attacked, Pgd, Start};
+use engine::attack::{AttackLoss, BnMode, PgdConfig};
+use engine::backend::cpu::{Cpu, Kernel};
+use engine::backend::{Backend, Counts, Images, Memory};
+use engine::eval::{EvalReport, Subset, evaluate};
+use engine::models::{Mode, Model, Network};
+use engine::rng::{Rng, Stream};
+
+use crate::backends::{labels, on_every_backend, uniform};
+use crate::compare::assert_close;
+use crate::networks::{self, recorded, zeros};
+use crate::oracle::Oracle;
+use crate::small_runs::{attack, digits, trained};
+
+on_every_backend! { iterates_are_pytorchs, parts_of_a_batch_are_attacked_alike, dead_networks_have_no_gradient }
+
+/// Ten steps from a recorded start, each iterate compared; the zeros counted are the recorded ones.
+fn iterates_are_pytorchs<B: Backend>(backend: &B) {
+    let oracle = Oracle::load("pgd");
+    for (case, constants) in oracle.metadata("cases").as_object().expect("cases by name") {
+        let text = |key: &str| constants[key].as_str().unwrap_or_else(|| panic!("{case}: no {key}"));
+        let number = |key: &str| constants[key].as_f64().unwrap_or_else(|| panic!("{case}: no {key}")) as f32;
+        let (_, model) = recorded(backend, text("network"));
+        let before = model.state(backend);
+        let mode = if text("bn") == "train" { Mode::Train } else { Mode::Eval };
+        let loss: AttackLoss = text("loss").parse().unwrap();
+        let config = PgdConfig { eps: number("eps"), step_size: number("step_size"), loss, ..attack(1) };
+        let labels = networks::labels(&oracle, &format!("{case}.labels"));
+        let n = labels.len();
+        let clean = backend.upload_batch(n, oracle.values(&format!("{case}.clean")));
+        let mut x = backend.upload_batch(n, oracle.values(&format!("{case}.start")));
+        for step in 0..10 {
+            let pgd = Pgd { backend, model: &model, mode, config: &config };
+            let attacked = pgd.ascend(1.0, &clean, x, &labels, drop).unwrap();
+            x = attacked.images;
+            let want = oracle.values(&format!("{case}.step{step}.x"));
+            // A wrong sign is an error of twice the step size, 0.01 or more.
+            let what = format!("{case}: x after step {step}");
+            assert_close(&what, &backend.download_batch(n, &x), want, 1e-6, 0.0);
+            let signs = oracle.values(&format!("{case}.step{step}.sign"));
+            let zeros = signs.iter().filter(|&&sign| sign == 0.0).count() as u64;
+            assert_eq!(
+                (attacked.counts.gradients, attacked.counts.zero_gradients),
+                (signs.len() as u64, zeros),
+                "{what}"
+            );
+        }
+        assert_eq!(model.state(backend), before, "{case}: an attack moves nothing");
+    }
+}
+
+/// The images and labels of an attack on random pixels, and its random numbers.
+struct Batch {
+    n: usize,
+    images: Vec<f32>,
+    labels: Vec<u8>,
+    rng: Rng,
+}
+
+impl Batch {
+    fn new(n: usize) -> Self {
+        let (images, labels) = (uniform(1, n * 784), labels(2, n, 10));
+        Batch { n, images, labels, rng: Rng::new(3, Stream::TrainAttack, 0) }
+    }
+
+    fn start(&self) -> Start<'_> {
+        Start { rng: &self.rng, first: 40, strength: 0.5 }
+    }
+
+    /// Adversarial images and counts, of the batch as a whole.
+    fn attack<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
+        let pgd = Pgd { backend, model, mode: Mode::Train, config };
+        let clean = backend.upload_batch(self.n, &self.images);
+        self.values(backend, pgd.attack(self.start(), &clean, &self.labels, drop).unwrap())
+    }
+
+    /// The same in parts.
+    fn attack_in_parts<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
+        let pgd = Pgd { backend, model, mode: Mode::Train, config };
+        let clean = backend.upload_batch(self.n, &self.images);
+        self.values(backend, pgd.attack_in_parts(self.start(), &clean, &self.labels).unwrap())
+    }
+
+    fn values<B: Backend>(&self, backend: &B, attacked: Attacked<B>) -> (Vec<f32>, Counts) {
+        (backend.download_batch(self.n, &attacked.images), attacked.counts)
+    }
+}
+
+fn parts_of_a_batch_are_attacked_alike<B: Backend>(backend: &B) {
+    let (_, model) = recorded(backend, "lenet");
+    for n in [3, 8, 21] {
+        let batch = Batch::new(n);
+        let whole = batch.attack(backend, &model, &attack(4));
+        assert_eq!(batch.attack_in_parts(backend, &model, &attack(4)), whole, "batch of {n}");
+        let furthest = whole.0.iter().zip(&batch.images).map(|(x, clean)| (x - clean).abs()).fold(0.0, f32::max);
+        assert!((0.149..0.150_001).contains(&furthest), "half of eps, the strength: {furthest}");
+    }
+}
+
+fn dead_networks_have_no_gradient<B: Backend>(backend: &B) {
+    let (dead, batch) = (zeros(backend, Network::LeNet), Batch::new(9));
+    let config = PgdConfig { random_start: false, ..attack(3) };
+    let (x, counts) = batch.attack(backend, &dead, &config);
+    assert_eq!(x, batch.images, "sign(0) = 0: nothing moves");
+    assert_eq!((counts.gradients, counts.zero_gradient()), (3 * 9 * 784, 1.0));
+    let (_, alive) = recorded(backend, "lenet");
+    assert!(batch.attack(backend, &alive, &config).1.zero_gradient() < 0.5);
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let attacked = |threads: usize| {
+        let backend = Cpu::<f32>::new(threads).unwrap();
+        let (_, model) = recorded(&backend, "lenet");
+        Batch::new(37).attack_in_parts(&backend, &model, &attack(5))
+    };
+    assert_eq!(attacked(1), attacked(2));
+}
+
+#[test]
+fn a_step_computes_no_weight_gradient() {
+    let backend = Cpu::<f32>::new(2).unwrap();
+    let (_, model) = recorded(&backend, "lenet");
+    let calls = || Kernel::ALL.iter().map(|&kernel| (kernel.name(), backend.calls(kernel))).collect::<Vec<_>>();
+    assert!(calls().iter().all(|(_, calls)| *calls == 0));
+    Batch::new(8).attack(&backend, &model, &attack(5));
+    for (kernel, calls) in calls() {
+        let expected = match kernel {
+            "conv2d_fwd" | "conv2d_bwd_input" | "linear_fwd" | "linear_bwd_input" => 2 * 5,
+            "pgd_step" => 5,
+            _ => 0,
+        };
+        assert_eq!(calls, expected, "{kernel}");
+    }
+}
+
+#[test]
+fn moving_statistics_are_handed_out_and_move_only_then() {
+    let backend = Cpu::<f32>::new(2).unwrap();
+    let (_, mut model) = recorded(&backend, "resnet18");
+    let before = model.state(&backend);
+    let (images, labels, rng) = (uniform(4, 5 * 3072), labels(5, 5, 10), Rng::new(6, Stream::TrainAttack, 0));
+    let clean = backend.upload_batch(5, &images);
+    let start = Start { rng: &rng, first: 0, strength: 1.0 };
+    for (mode, moves) in [(Mode::Eval, false), (Mode::Train, true)] {
+        let mut met = Vec::new();
+        let config = PgdConfig { bn: BnMode::TrainMoving, ..attack(3) };
+        let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
+        pgd.attack(start, &clean, &labels, |stats| met.push(stats)).unwrap();
+        assert_eq!(met.len(), 3, "one for each pass");
+        assert_eq!(model.state(&backend), before);
+        met.into_iter().for_each(|stats| model.move_running(&backend, stats).unwrap());
+        assert_eq!(model.state(&backend) != before, moves);
+    }
+}
+
+/// Accuracy on the first 100 test images of the sample.
+fn accuracy(backend: &Cpu<f32>, model: &Model<Cpu<f32>>, config: Option<&PgdConfig>) -> EvalReport {
+    let data = digits(1, 100);
+    let images = backend.resident(data.shape, &data.test.images);
+    let indices: Vec<u32> = (0..100).collect();
+    let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
+    evaluate(backend, model, &subset, config, 7, &|_| Ok(())).unwrap()
+}
+
+#[test]
+fn stronger_attacks_leave_less_accuracy() {
+    let backend = Cpu::<f32>::new(2).unwrap();
+    let model = trained(&backend);
+    let clean = accuracy(&backend, &model, None);
+    assert!(clean.natural > 70.0 && clean.constant_prediction.is_none(), "{clean:?}");
+    assert_eq!((clean.adversarial, clean.adversarial_loss), (clean.natural, clean.natural_loss));
+
+    for loss in [AttackLoss::CrossEntropy, AttackLoss::Margin] {
+        let at = |eps: f32| {
+            let config = PgdConfig { eps, step_size: 0.05, loss, ..attack(40) };
+            accuracy(&backend, &model, Some(&config))
+        };
+        let reports = [0.0, 0.05, 0.1, 1.0].map(at);
+        assert_eq!(reports[0].adversarial, clean.natural, "{loss}: no radius, no attack");
+        for pair in reports.windows(2) {
+            assert!(pair[1].adversarial < pair[0].adversarial, "{loss}: {pair:?}");
+            assert!(pair[1].adversarial_loss > pair[0].adversarial_loss, "{loss}: {pair:?}");
+            assert_eq!(pair[1].natural, clean.natural);
+        }
+        assert!(reports[3].adversarial < 3.0, "{loss}: every image is in the ball: {:?}", reports[3]);
+    }
+}
+
+#[test]
+fn restarts_never_raise_accuracy() {
+    let backend = Cpu::<f32>::new(2).unwrap();
+    let model = trained(&backend);
+    let with = |restarts: usize| {
+        // One short step from a random point: what is found depends on the point.
+        let config = PgdConfig { eps: 0.1, step_size: 0.02, restarts, ..attack(1) };
+        accuracy(&backend, &model, Some(&config)).adversarial
+    };
+    let accuracies: Vec<f64> = (1..=6).map(with).collect();
+    assert!(accuracies.windows(2).all(|pair| pair[1] <= pair[0]), "{accuracies:?}");
+    assert!(accuracies[5] < accuracies[0], "six starts find more than one: {accuracies:?}");
+}
