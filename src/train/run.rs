@@ -112,6 +112,8 @@ impl<'a, B: Backend> Run<'a, B> {
         while self.progress.epoch < self.config.epochs {
             match self.epoch() {
                 Err(Error::Interrupted) => {
+                    // Between two looks at the loss: a diverged state must not replace the last good one.
+                    self.check_loss()?;
                     self.save()?;
                     return Err(Error::Interrupted);
                 }
