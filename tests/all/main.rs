@@ -5,6 +5,7 @@
 //! - `cli`: exit codes and messages of the built binary
 //! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
+//! - `floors`: no module of the library imports from a floor above its own
 //! - `gradients`: central differences of every op and of whole networks, in f64
 //! - `init`: moments, ranges and orthogonality of the initialisers
 //! - `models`: sizes and names of the networks, whole passes against PyTorch
@@ -22,6 +23,7 @@ mod backends;
 mod cli;
 mod compare;
 mod data;
+mod floors;
 mod gradients;
 mod init;
 mod models;

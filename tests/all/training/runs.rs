@@ -129,13 +129,16 @@ fn a_run_resumes_only_under_its_own_settings() {
     assert!(matches!(error, Error::Input { .. }) && error.to_string().contains("other settings"), "{error}");
 }
 
+/// A good first epoch, an absurd second one.
+fn diverging(data: &Dataset) -> TrainConfig {
+    let schedule = LrSchedule { shape: LrShape::MultiStep, milestones: vec![1], gamma: 1e30, warmup_epochs: 0.0 };
+    TrainConfig { schedule, ..config(data) }
+}
+
 #[test]
 fn divergence_names_the_epoch_and_keeps_the_last_good_state() {
     let data = digits(150, 40);
-    // A good first epoch, an absurd second one.
-    let schedule = LrSchedule { shape: LrShape::MultiStep, milestones: vec![1], gamma: 1e30, warmup_epochs: 0.0 };
-    let config = TrainConfig { schedule, ..config(&data) };
-    let dir = tempfile::tempdir().unwrap();
+    let (config, dir) = (diverging(&data), tempfile::tempdir().unwrap());
     let mut states = Vec::new();
     for attempt in 0..2 {
         let error = run(2, &config, &data, dir.path(), &Stop::never()).unwrap_err();
@@ -147,6 +150,20 @@ fn divergence_names_the_epoch_and_keeps_the_last_good_state() {
         states.push(std::fs::read(dir.path().join("state.safetensors")).unwrap());
     }
     assert_eq!(states[0], states[1], "the state of the good epoch stays");
+}
+
+#[test]
+fn an_interruption_does_not_save_a_diverged_state() {
+    let data = digits(150, 40);
+    let (config, first_epoch) = (diverging(&data), Stop::never());
+    let one = TrainConfig { epochs: 1, ..config.clone() };
+    run(1, &one, &data, tempfile::tempdir().unwrap().path(), &first_epoch).unwrap();
+
+    let dir = tempfile::tempdir().unwrap();
+    let in_the_second = first_epoch.asked.load(Ordering::Relaxed) + 4;
+    let error = run(1, &config, &data, dir.path(), &Stop::at(in_the_second)).unwrap_err();
+    assert!(matches!(error, Error::Diverged(_)), "{error}");
+    assert!(error.to_string().contains("the state of epoch 1 is kept"), "{error}");
 }
 
 #[test]
