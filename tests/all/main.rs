@@ -16,6 +16,7 @@
 //! - `pipeline`: stages, keys, store, locks and plan
 //! - `small_runs`: training runs of seconds
 //! - `tables`: cells, published values, settings and reports
+//! - `training`: steps against PyTorch, the loop's bits, memory and interruptions, schedules
 
 mod attack;
 mod backends;
@@ -33,3 +34,4 @@ mod oracle;
 mod pipeline;
 mod small_runs;
 mod tables;
+mod training;

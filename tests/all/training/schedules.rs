@@ -1,0 +1,75 @@
+//! Learning rate and attack radius over time, against closed forms.
+
+use engine::attack::{EpsSchedule, Ramp};
+use engine::optim::{LrSchedule, LrShape};
+
+use crate::compare::assert_close;
+
+const EPOCHS: usize = 8;
+const STEPS: u64 = 5;
+
+/// The factor of every step of eight epochs of five steps.
+fn factors(shape: LrShape, milestones: &[usize], warmup_epochs: f64) -> Vec<f64> {
+    let schedule = LrSchedule { shape, milestones: milestones.to_vec(), gamma: 0.1, warmup_epochs };
+    (0..EPOCHS as u64 * STEPS).map(|step| schedule.factor(step, STEPS, EPOCHS)).collect()
+}
+
+fn strengths(ramp: Ramp, epochs: f64) -> Vec<f64> {
+    let schedule = EpsSchedule { ramp, epochs };
+    (0..EPOCHS as u64 * STEPS).map(|step| schedule.strength(step, STEPS)).collect()
+}
+
+#[test]
+fn constant() {
+    assert_eq!(factors(LrShape::Constant, &[3], 0.0), [1.0; 40]);
+}
+
+/// PyTorch's `MultiStepLR`, stepped once an epoch.
+#[test]
+fn multi_step_drops_at_the_start_of_an_epoch() {
+    let want: Vec<f64> =
+        (0..40).map(|step| [1.0, 0.1, 0.01][usize::from(step >= 15) + usize::from(step >= 30)]).collect();
+    // gamma is an f32.
+    assert_close("factors", &factors(LrShape::MultiStep, &[3, 6], 0.0), &want, 1e-7, 0.0);
+    assert_close("in any order", &factors(LrShape::MultiStep, &[6, 3], 0.0), &want, 1e-7, 0.0);
+}
+
+/// PyTorch's `CosineAnnealingLR` with `T_max` in steps, stepped once a step.
+#[test]
+fn cosine_moves_at_every_step() {
+    let found = factors(LrShape::Cosine, &[], 0.0);
+    assert_eq!(found[0], 1.0);
+    // The recursion that PyTorch computes it by.
+    let cos = |step: usize| (std::f64::consts::PI * step as f64 / 40.0).cos();
+    let mut want = vec![1.0];
+    for step in 1..40 {
+        want.push(want[step - 1] * (1.0 + cos(step)) / (1.0 + cos(step - 1)));
+    }
+    assert_close("factors", &found, &want, 1e-12, 1e-14);
+    assert_close("half way", &[found[20]], &[0.5], 1e-12, 0.0);
+    assert!(found.windows(2).all(|pair| pair[1] < pair[0]), "{found:?}");
+}
+
+#[test]
+fn warm_up_is_linear_and_multiplies() {
+    let found = factors(LrShape::Constant, &[], 2.0);
+    let want: Vec<f64> = (1..=40).map(|step| f64::from(step.min(10)) / 10.0).collect();
+    assert_close("constant", &found, &want, 1e-12, 0.0);
+    let cosine = factors(LrShape::Cosine, &[], 0.0);
+    let want: Vec<f64> = cosine.iter().zip(&want).map(|(shape, warm_up)| shape * warm_up).collect();
+    assert_close("cosine", &factors(LrShape::Cosine, &[], 2.0), &want, 1e-12, 0.0);
+}
+
+#[test]
+fn the_radius_grows_to_its_full_size_and_stays() {
+    let ramp = |f: fn(f64) -> f64| (1..=40).map(|step| f(f64::from(step.min(20)) / 20.0)).collect::<Vec<f64>>();
+    assert_eq!(strengths(Ramp::Constant, 4.0), [1.0; 40]);
+    assert_close("linear", &strengths(Ramp::Linear, 4.0), &ramp(|t| t), 1e-12, 0.0);
+    // (1 - cos(pi t)) / 2, written otherwise.
+    let cosine = ramp(|t| (std::f64::consts::FRAC_PI_2 * t).sin().powi(2));
+    assert_close("cosine", &strengths(Ramp::Cosine, 4.0), &cosine, 1e-12, 0.0);
+    for ramp in [Ramp::Linear, Ramp::Cosine] {
+        assert_eq!(strengths(ramp, 0.0), [1.0; 40], "{ramp} over no epochs");
+        assert_eq!(strengths(ramp, 4.0)[19..], [1.0; 21], "{ramp}");
+    }
+}
