@@ -28,13 +28,13 @@ pub struct AttackArgs {
     #[arg(long, allow_negative_numbers = true)]
     eps: Option<f32>,
     /// Steps [default: the paper's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     attack_steps: Option<usize>,
     /// Length of a step [default: the paper's]
     #[arg(long, value_name = "LENGTH", allow_negative_numbers = true)]
     step_size: Option<f32>,
     /// Independent random starts of the attack that measures; an image must withstand all [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     restarts: Option<usize>,
 }
 

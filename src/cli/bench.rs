@@ -32,16 +32,24 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = Network::LeNet)]
     network: Network,
     /// Width multiplier
-    #[arg(long, value_name = "W", default_value_t = 1)]
+    #[arg(long, value_name = "W", default_value_t = 1, allow_negative_numbers = true)]
     width: usize,
     /// Images a step
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(
+        long, value_name = "N", default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=65_536),
+        allow_negative_numbers = true
+    )]
     batch: u32,
     /// Steps of the attack on each batch
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, allow_negative_numbers = true)]
     steps: usize,
     /// Training steps timed; the median counts
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long, value_name = "N", default_value_t = 7,
+        value_parser = clap::value_parser!(u32).range(1..),
+        allow_negative_numbers = true
+    )]
     repeat: u32,
     #[command(flatten)]
     device: DeviceArgs,

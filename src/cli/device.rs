@@ -30,7 +30,11 @@ pub struct DeviceArgs {
     #[arg(long, default_value_t = Precision::F32)]
     precision: Precision,
     /// CPU threads [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(
+        long, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=1024),
+        allow_negative_numbers = true
+    )]
     threads: Option<u16>,
 }
 

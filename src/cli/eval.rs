@@ -30,7 +30,7 @@ pub struct EvalArgs {
     #[arg(long)]
     sample: bool,
     /// Key of the attack's random starts
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     #[command(flatten)]
     attack: AttackArgs,

@@ -39,16 +39,27 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     method: Vec<String>,
     /// Seeds of each cell [default: the profile's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(
+        long, value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..=100_000),
+        allow_negative_numbers = true
+    )]
     seeds: Option<u64>,
     /// First seed
-    #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 62))]
+    #[arg(
+        long, value_name = "S", default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..1 << 62), allow_negative_numbers = true
+    )]
     seed: u64,
     /// Epochs of each training [default: the profile's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
     /// Stages to work on side by side [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..),
+        allow_negative_numbers = true
+    )]
     jobs: Option<u16>,
     /// Discard what earlier runs did of these cells
     #[arg(long)]

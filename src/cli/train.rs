@@ -35,7 +35,7 @@ pub struct TrainArgs {
     #[arg(long)]
     network: Option<Network>,
     /// Width multiplier
-    #[arg(long, value_name = "W", default_value_t = 1)]
+    #[arg(long, value_name = "W", default_value_t = 1, allow_negative_numbers = true)]
     width: usize,
     /// mnist, fashion-mnist or cifar10
     #[arg(long, value_name = "NAME", default_value_t = DatasetName::Mnist)]
@@ -56,10 +56,10 @@ pub struct TrainArgs {
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f32>,
     /// Passes over the training images [default: the paper's for the data set]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
     /// Key of all random numbers
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     #[command(flatten)]
     attack: AttackArgs,
