@@ -48,7 +48,8 @@ pub struct RunArgs {
     /// First seed
     #[arg(
         long, value_name = "S", default_value_t = 0,
-        value_parser = clap::value_parser!(u64).range(..1 << 62), allow_negative_numbers = true
+        value_parser = clap::value_parser!(u64).range(..1 << 62),
+        allow_negative_numbers = true
     )]
     seed: u64,
     /// Epochs of each training [default: the profile's]

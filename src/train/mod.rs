@@ -104,7 +104,8 @@ impl TrainConfig {
         if (self.network == Network::LeNet) == (self.data.name == DatasetName::Cifar10) {
             let (network, data) = (self.network, self.data.name);
             return Err(Error::Usage(format!(
-                "network: '{network}' takes images of another size than those of {data}; choose another network or data set"
+                "network: '{network}' takes images of another size than those of {data}; choose another network or data \
+                 set"
             )));
         }
         validate_optimizer(&self.optimizer)?;
