@@ -80,7 +80,7 @@ impl Rng {
     /// Standard normal by the Box-Muller transform; each element uses half a block.
     pub fn normal_at(&self, element: u64) -> f64 {
         let block = self.block(element / 2);
-        let (a, b) = if element % 2 == 0 { (block[0], block[1]) } else { (block[2], block[3]) };
+        let (a, b) = if element.is_multiple_of(2) { (block[0], block[1]) } else { (block[2], block[3]) };
         let radius = (-2.0 * ((f64::from(a) + 1.0) / 4294967296.0).ln()).sqrt();
         radius * (std::f64::consts::TAU * f64::from(b) / 4294967296.0).cos()
     }

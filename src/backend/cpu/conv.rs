@@ -57,7 +57,7 @@ impl Sizes {
     fn gradient_taps(&self, phase: (usize, usize), low: (usize, usize), plane: usize, width: usize) -> Vec<Tap> {
         let shift = |phase: usize, low: usize, k: usize| {
             let distance = phase + self.pad + low * self.stride;
-            (distance >= k && (distance - k) % self.stride == 0).then(|| (distance - k) / self.stride)
+            (distance >= k && (distance - k).is_multiple_of(self.stride)).then(|| (distance - k) / self.stride)
         };
         let mut taps = Vec::new();
         for c in 0..self.c_out {

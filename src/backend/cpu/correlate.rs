@@ -14,8 +14,10 @@
 //! and two loads a cycle, 2 × 5 (10 multiply-adds, 7 loads) and 2 × 4 are bound by arithmetic; 1 × 7 and the 8 × 1 of
 //! matrix products nearly so.
 
-// Loops, not `array::map` or `array::from_fn`: their closures are not inlined into a function with other target
-// features than their own, which would leave the registers at every element.
+// Plain index loops, not iterators or `array::map` and `array::from_fn`: closures are not inlined into a function with
+// other target features than their own, and would take the values out of the registers at every element.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::Simd;
 
 use super::{LANES, Real};

@@ -225,7 +225,7 @@ impl<T: Real> Memory for Cpu<T> {
     }
 
     fn part(&self, n: usize, range: Range<usize>, x: &Buf<T>) -> Buf<T> {
-        debug_assert!(range.start % LANES == 0 && (range.end % LANES == 0 || range.end == n));
+        debug_assert!(range.start.is_multiple_of(LANES) && (range.end.is_multiple_of(LANES) || range.end == n));
         let block = x.len() / blocks(n);
         self.buffer(&x[range.start / LANES * block..blocks(range.end) * block])
     }

@@ -9,7 +9,7 @@ use pulp::Simd;
 
 use super::LANES;
 
-/// `f32` or `f64`. The operations on vectors have the plain loops of [`portable`] as default.
+/// `f32` or `f64`. The operations on vectors have plain loops as default.
 pub trait Real:
     Float
     + std::ops::AddAssign
@@ -49,7 +49,7 @@ pub trait Real:
         portable::mul_add(a, b, c)
     }
 
-    /// [`relu`] in every lane.
+    /// `max(x, 0)` in every lane; NaN passes.
     #[inline(always)]
     fn relu_lanes<S: Simd>(_: S, x: [Self; LANES]) -> [Self; LANES] {
         x.map(relu)
