@@ -153,6 +153,17 @@ fn divergence_names_the_epoch_and_keeps_the_last_good_state() {
 }
 
 #[test]
+fn divergence_in_the_very_last_step_is_seen() {
+    let data = digits(60, 20);
+    let optimizer = OptimizerConfig::Sgd { lr: 1e30, momentum: 0.0, weight_decay: 0.0 };
+    let config = TrainConfig { optimizer, epochs: 1, batch: 60, ..config(&data) };
+    let dir = tempfile::tempdir().unwrap();
+    let error = run(2, &config, &data, dir.path(), &Stop::never()).unwrap_err();
+    assert!(error.to_string().starts_with("the evaluation loss became"), "{error}");
+    assert!(!dir.path().join("model.safetensors").exists());
+}
+
+#[test]
 fn an_interruption_does_not_save_a_diverged_state() {
     let data = digits(150, 40);
     let (config, first_epoch) = (diverging(&data), Stop::never());
