@@ -19,8 +19,8 @@ type Device = Cpu<f64>;
 /// Small enough to step over no kink of these inputs, large enough that f64 does not cancel.
 const STEP: f64 = 1e-6;
 /// For whole networks: thirteen normalised layers make a large step of a small one, and there are thousands of kinks.
-const NETWORK_STEP: f64 = 1e-8;
-const TOLERANCE: f64 = 1e-6;
+const NETWORK_STEP: f64 = 1e-7;
+const TOLERANCE: f64 = 1e-5;
 
 /// Every element of the inputs of an op.
 const ALL: (f64, Option<usize>) = (STEP, None);
