@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Model, Network};
+use crate::prune::Target;
 
 /// Start of the names of files that are being written; what has such a name without a writer is of a killed process.
 pub const TEMPORARY: &str = ".tmp-";
@@ -140,29 +141,65 @@ pub struct ModelInfo {
     pub network: Network,
     /// Width multiplier.
     pub width: usize,
+    /// Outputs of each layer, where the network was shrunk to others than the width's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<usize>>,
     /// Number of classes.
     pub classes: usize,
+    /// What it is pruned to: zeros of its weights are masks. `None` for a dense network, and for one that was shrunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Target>,
+    /// Epochs it was trained, all stages together.
+    pub epochs: usize,
 }
 
 impl ModelInfo {
-    /// That of `architecture`.
-    pub fn of(architecture: &Architecture) -> Self {
-        ModelInfo { network: architecture.network, width: architecture.width, classes: architecture.classes }
+    /// Of a model of `architecture`.
+    pub fn new(architecture: &Architecture, pruned: Option<Target>, epochs: usize) -> Self {
+        ModelInfo {
+            network: architecture.network,
+            width: architecture.width,
+            outputs: architecture.outputs.clone(),
+            classes: architecture.classes,
+            pruned,
+            epochs,
+        }
     }
+
+    /// Lays out the network.
+    ///
+    /// # Errors
+    /// As [`Architecture::new`] and [`Architecture::shrunk`].
+    pub fn architecture(&self) -> Result<Architecture> {
+        match &self.outputs {
+            None => Architecture::new(self.network, self.width, self.classes),
+            Some(outputs) => Architecture::shrunk(self.network, self.width, outputs.clone(), self.classes),
+        }
+    }
+}
+
+/// What a user can do about a file that is no model.
+const MODEL_HINT: &str = "give the model.safetensors of a finished stage";
+
+/// Writes a model.
+///
+/// # Errors
+/// As [`encode`] and [`write_atomic`].
+pub fn save_model(path: &Path, entries: &[Entry], info: &ModelInfo) -> Result<()> {
+    write_atomic(path, &encode(entries, info)?)
 }
 
 /// Loads a `model.safetensors`.
 ///
 /// # Errors
 /// [`Error::Input`] if the file is missing or damaged, or its tensors are not those of the network it names.
-pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<Model<B>> {
-    let file = Checkpoint::read(path, "give the model.safetensors of a finished stage")?;
+pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<(Model<B>, ModelInfo)> {
+    let file = Checkpoint::read(path, MODEL_HINT)?;
     let info: ModelInfo = file.metadata()?;
-    let architecture =
-        Architecture::new(info.network, info.width, info.classes).map_err(|e| file.error(e.to_string()))?;
+    let architecture = info.architecture().map_err(|e| file.error(e.to_string()))?;
     // From the file, not zeros first: a file cannot ask for more memory than it is long.
     let params = architecture.params.iter().map(|p| file.tensor(&p.name, &p.shape)).collect::<Result<Vec<_>>>()?;
     let mut model = Model::new(backend, Arc::new(architecture), &params)?;
     model.load_state(backend, |name, shape| file.tensor(name, shape))?;
-    Ok(model)
+    Ok((model, info))
 }

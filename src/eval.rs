@@ -31,6 +31,13 @@ pub struct EvalReport {
     pub constant_prediction: Option<u8>,
 }
 
+impl EvalReport {
+    /// Whether a network of `classes` classes has collapsed: one class for every image, and no better than guessing.
+    pub fn collapsed(&self, classes: usize) -> bool {
+        self.constant_prediction.is_some() && self.natural_loss > 0.9 * (classes as f64).ln()
+    }
+}
+
 /// The images to evaluate on: some of a split.
 pub struct Subset<'s, 'i, B: Backend> {
     /// All images of the split.

@@ -11,7 +11,7 @@
 //! | 4 | [`ops`] | differentiable ops, one file a family |
 //! | 5 | [`params`], [`data`] | named parameters; data sets |
 //! | 6 | [`models`], [`init`], [`optim`] | networks, initialisers, optimisers and schedules |
-//! | 7 | [`attack`] | adversarial attacks |
+//! | 7 | [`attack`], [`prune`] | adversarial attacks; projections, ADMM, masks, shrinking |
 //! | 8 | [`checkpoint`], [`eval`], [`train`] | crash-safe state, evaluation, the training loop |
 //! | 9 | [`pipeline`] | stages, the store of their results, the plan that runs them |
 //! | 10 | [`tables`], [`report`] | the paper's tables; CSV, Markdown and SVG |
@@ -32,6 +32,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod pipeline;
+pub mod prune;
 pub mod report;
 pub mod rng;
 pub mod tables;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{AdamStep, Backend, SgdStep};
+use crate::backend::{AdamStep, Backend, Constraint, SgdStep};
 use crate::choice::choice;
 use crate::error::Result;
 use crate::params::ParamSpec;
@@ -27,6 +27,9 @@ choice! {
         MultiStep = "multi-step",
         /// Half a cosine from the base rate to zero, a new value each step (Loshchilov & Hutter, 2017).
         Cosine = "cosine",
+        /// Starts over every `period` epochs and is multiplied by `gamma` after each third of one, as the authors do
+        /// between two updates of ADMM's variables.
+        Periodic = "periodic",
     }
 }
 
@@ -38,8 +41,10 @@ pub struct LrSchedule {
     pub shape: LrShape,
     /// For `multi-step`: the epochs, counted from 0, at whose start the rate drops.
     pub milestones: Vec<usize>,
-    /// For `multi-step`: the factor.
+    /// For `multi-step` and `periodic`: the factor.
     pub gamma: f32,
+    /// For `periodic`: epochs until the rate starts over.
+    pub period: usize,
     /// Linear warm-up from zero over the first epochs.
     pub warmup_epochs: f64,
 }
@@ -74,6 +79,10 @@ impl LrSchedule {
                 let t = step as f64 / (steps_per_epoch * epochs as u64) as f64;
                 (1.0 + (std::f64::consts::PI * t).cos()) / 2.0
             }
+            LrShape::Periodic => {
+                let period = (self.period.max(1) as u64) * steps_per_epoch;
+                f64::from(self.gamma).powi((3 * (step % period) / period) as i32)
+            }
         };
         let warm_up = self.warmup_epochs * steps_per_epoch as f64;
         if warm_up > 0.0 { shape * ((step + 1) as f64 / warm_up).min(1.0) } else { shape }
@@ -96,21 +105,32 @@ impl<B: Backend> Optimizer<B> {
         Optimizer { config: config.clone(), slots, updates: 0 }
     }
 
-    /// One update of all parameters with learning rate `lr`.
+    /// One update of all parameters with learning rate `lr`, each under what `constraint` says of its index.
     ///
     /// # Errors
     /// [`crate::error::Error::Shape`] while a tape still shares a parameter.
-    pub fn step(&mut self, backend: &B, lr: f32, grads: &[Tensor<B>], params: &mut [Tensor<B>]) -> Result<()> {
+    pub fn step<'c>(
+        &mut self,
+        backend: &B,
+        lr: f32,
+        grads: &[Tensor<B>],
+        params: &mut [Tensor<B>],
+        constraint: impl Fn(usize) -> Constraint<'c, B::Buf>,
+    ) -> Result<()>
+    where
+        B: 'c,
+    {
         self.updates += 1;
         for (i, (w, g)) in params.iter_mut().zip(grads).enumerate() {
             let w = w.buf_mut()?;
             match (&self.config, &mut self.slots[..]) {
                 (&OptimizerConfig::Sgd { momentum, weight_decay, .. }, [velocity]) => {
-                    backend.sgd_step(&SgdStep { lr, momentum, weight_decay }, g.buf(), &mut velocity[i], w);
+                    let step = SgdStep { lr, momentum, weight_decay };
+                    backend.sgd_step(&step, constraint(i), g.buf(), &mut velocity[i], w);
                 }
                 (&OptimizerConfig::Adam { beta1, beta2, eps, weight_decay, .. }, [m, v]) => {
                     let step = AdamStep { lr, beta1, beta2, eps, weight_decay, t: self.updates };
-                    backend.adam_step(&step, g.buf(), &mut m[i], &mut v[i], w);
+                    backend.adam_step(&step, constraint(i), g.buf(), &mut m[i], &mut v[i], w);
                 }
                 _ => unreachable!("the slots are made from the same configuration"),
             }

@@ -1,4 +1,4 @@
-//! Names, shapes and roles of a network's parameters and running statistics.
+//! Names, shapes and roles of a network's parameters and running statistics, and how its layers hang together.
 
 /// What a parameter is, which decides how it is initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,4 +48,35 @@ pub struct NormSpec {
     pub name: String,
     /// Number of channels.
     pub channels: usize,
+}
+
+/// One convolution or fully connected layer, with what belongs to its outputs. Layers are joined by *channel spaces*:
+/// what one writes another reads, and layers whose outputs are added write the same space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// PyTorch's name: `layer1.0.conv1`.
+    pub name: String,
+    /// Index of its weight, `[outputs, ...]`, among the parameters.
+    pub weight: usize,
+    /// Index of its bias.
+    pub bias: Option<usize>,
+    /// The batch normalisation of its outputs.
+    pub norm: Option<NormOf>,
+    /// The channel space of its inputs; 0 is the image.
+    pub reads: usize,
+    /// The channel space of its outputs.
+    pub writes: usize,
+    /// Of the forward pass of one image.
+    pub multiply_adds: u64,
+}
+
+/// Where a batch normalisation's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NormOf {
+    /// Index of its scale among the parameters.
+    pub gamma: usize,
+    /// Index of its shift among the parameters.
+    pub beta: usize,
+    /// Its index among the normalisations.
+    pub norm: usize,
 }

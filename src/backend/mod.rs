@@ -17,9 +17,9 @@ use crate::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use crate::rng::Rng;
 
 /// Every kernel family: what the tape, the attacks and the training loop need of a device.
-pub trait Backend: Elementwise + Conv + Linear + Norm + Pool + Loss + Optim + Attack + Images {}
+pub trait Backend: Elementwise + Conv + Linear + Norm + Pool + Loss + Optim + Prune + Attack + Images {}
 
-impl<B: Elementwise + Conv + Linear + Norm + Pool + Loss + Optim + Attack + Images> Backend for B {}
+impl<B: Elementwise + Conv + Linear + Norm + Pool + Loss + Optim + Prune + Attack + Images> Backend for B {}
 
 /// Buffers, transfers and the split of a batch into parts.
 pub trait Memory: Sync + Sized {
@@ -271,12 +271,62 @@ pub struct AdamStep {
     pub t: u32,
 }
 
+/// What keeps a parameter sparse, or makes it so, while it is trained.
+#[derive(Debug)]
+pub enum Constraint<'a, Buf> {
+    /// Nothing.
+    Free,
+    /// Where the mask is 0, the weight and the optimiser's state are set to zero.
+    Mask(&'a Buf),
+    /// The ADMM penalty `rho/2 ‖w - z + u‖²`: `rho (w - z + u)` is added to the gradient; `z` and `u` are constants.
+    Penalty { rho: f32, z: &'a Buf, u: &'a Buf },
+}
+
 /// Parameter updates, in place, on plain buffers.
 pub trait Optim: Memory {
-    /// `v = momentum v + (g + weight_decay w)`, `w -= lr v`.
-    fn sgd_step(&self, s: &SgdStep, g: &Self::Buf, v: &mut Self::Buf, w: &mut Self::Buf);
-    /// Adam with coupled weight decay and bias correction, in PyTorch's order of operations.
-    fn adam_step(&self, s: &AdamStep, g: &Self::Buf, m: &mut Self::Buf, v: &mut Self::Buf, w: &mut Self::Buf);
+    /// `v = momentum v + (g + weight_decay w)`, `w -= lr v`, under `c`.
+    fn sgd_step(&self, s: &SgdStep, c: Constraint<'_, Self::Buf>, g: &Self::Buf, v: &mut Self::Buf, w: &mut Self::Buf);
+    /// Adam with coupled weight decay and bias correction, in PyTorch's order of operations, under `c`.
+    fn adam_step(
+        &self,
+        s: &AdamStep,
+        c: Constraint<'_, Self::Buf>,
+        g: &Self::Buf,
+        m: &mut Self::Buf,
+        v: &mut Self::Buf,
+        w: &mut Self::Buf,
+    );
+}
+
+/// Euclidean norms of an ADMM update.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Residuals {
+    /// `‖w - z‖` with the new `z`.
+    pub primal: f64,
+    /// `‖z - z_old‖`.
+    pub dual: f64,
+    /// `‖w‖`.
+    pub weight: f64,
+}
+
+/// Selection of what to keep, and ADMM's variables; on plain buffers. A mask is 1 where something is kept and 0 where
+/// it is removed.
+pub trait Prune: Memory {
+    /// Euclidean norm of each of `rows` rows, over all `members` together; each member is `rows` × columns of its own.
+    fn row_norms(&self, rows: usize, members: &[&Self::Buf]) -> Self::Buf;
+    /// Euclidean norm of each column of `x`, which has `rows` rows.
+    fn column_norms(&self, rows: usize, x: &Self::Buf) -> Self::Buf;
+    /// Mask of the `k` largest magnitudes, among equal ones those of the lowest indices; `None` if there is a NaN.
+    fn top_k_mask(&self, k: usize, x: &Self::Buf) -> Option<Self::Buf>;
+    /// Mask of `rows` × `cols` elements from one of the rows.
+    fn spread_rows(&self, rows: usize, cols: usize, mask: &Self::Buf) -> Self::Buf;
+    /// Mask of `rows` × `cols` elements from one of the columns.
+    fn spread_columns(&self, rows: usize, cols: usize, mask: &Self::Buf) -> Self::Buf;
+    /// `x` where `mask` is 1, else +0.
+    fn masked_copy(&self, mask: &Self::Buf, x: &Self::Buf) -> Self::Buf;
+    /// The update of ADMM's variables, where `mask` selects from `w + u`: `z = w + u` where it is 1 and 0 elsewhere,
+    /// `u += w - z`.
+    fn admm_update(&self, mask: &Self::Buf, w: &Self::Buf, z: &mut Self::Buf, u: &mut Self::Buf) -> Residuals;
 }
 
 /// Steps of the l-infinity attacks. Images are in [0, 1].

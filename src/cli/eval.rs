@@ -47,7 +47,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let data =
         if args.sample { Dataset::sample(args.data_set) } else { Dataset::load(args.data_set, args.data.as_deref()) }?;
     let backend = Cpu::<f32>::new(device.threads)?;
-    let model = checkpoint::load_model(&backend, &args.model)?;
+    let (model, _) = checkpoint::load_model(&backend, &args.model)?;
     model.architecture().check_data(data.shape, data.classes)?;
     let indices: Vec<u32> = (0..data.test.len() as u32).collect();
     let images = backend.resident(data.shape, &data.test.images);

@@ -42,11 +42,10 @@ pub fn execute(
 
 /// "about 2 minutes", from the networks' multiply-adds and an assumed speed; it says so.
 pub fn estimate(prepared: &Prepared<'_>, device: &Device) -> String {
-    let cost = |config: &StageConfig| match config {
-        // A pass is one forward and one backward through the activations.
-        StageConfig::Train(config) => {
-            Architecture::new(config.network, config.width, 10).map_or(0, |a| 2 * a.multiply_adds)
-        }
+    // A pass is one forward and one backward through the activations.
+    let cost = |config: &StageConfig| {
+        let (network, width) = config.network();
+        Architecture::new(network, width, 10).map_or(0, |a| 2 * a.multiply_adds)
     };
     let work: f64 = prepared.remaining().map(|(job, passes)| passes as f64 * cost(&job.stage.config) as f64).sum();
     if work == 0.0 {

@@ -172,8 +172,9 @@ impl Monitor for Progress {
         let done = job.passes / epochs.max(1) as u64 * row.epoch as u64;
         state.tally.running.insert(job.id.index(), done);
         if let Some(bar) = state.bars.get(&job.id.index()) {
-            let (natural, adversarial) = (row.test_natural, row.test_adversarial);
-            bar.set_message(format!("epoch {}/{epochs}  {natural:.2}/{adversarial:.2}", row.epoch));
+            let measured = row.test_natural.zip(row.test_adversarial);
+            let measured = measured.map_or(String::new(), |(natural, robust)| format!("  {natural:.2}/{robust:.2}"));
+            bar.set_message(format!("epoch {}/{epochs}{measured}", row.epoch));
         }
     }
 

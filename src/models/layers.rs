@@ -5,22 +5,33 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, ChannelStats};
 use crate::dims::Conv2dDims;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops;
-use crate::params::{NormSpec, ParamSpec, Role};
+use crate::params::{LayerSpec, NormOf, NormSpec, ParamSpec, Role};
 use crate::tape::{Tape, Var};
 
 /// PyTorch's default for the variance of a batch normalisation.
 const BN_EPS: f32 = 1e-5;
 
-/// Collects the parameters of a network while its layers are laid out. `shape` is the `[c, h, w]` of the activations
-/// at this point; each layer takes it from there.
-pub(super) struct Builder {
+/// Where a network's layout has arrived: the activations that the next layer reads.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    /// `[c, h, w]`.
     pub shape: [usize; 3],
+    /// The channel space, an index into [`Builder::spaces`].
+    pub space: usize,
+}
+
+/// Collects the parameters of a network while its layers are laid out; each layer goes on from `at`.
+pub(super) struct Builder {
+    pub at: At,
     pub params: Vec<ParamSpec>,
     pub norms: Vec<NormSpec>,
-    /// Of the forward pass of one image.
-    pub multiply_adds: u64,
+    pub layers: Vec<LayerSpec>,
+    /// Number of channels of each space.
+    pub spaces: Vec<usize>,
+    /// Outputs of each layer, where they are not those of the width: of a network that was shrunk.
+    outputs: Option<Vec<usize>>,
 }
 
 pub(super) struct Conv2d {
@@ -42,8 +53,54 @@ pub(super) struct BatchNorm2d {
 }
 
 impl Builder {
-    pub fn new(shape: [usize; 3]) -> Self {
-        Builder { shape, params: Vec::new(), norms: Vec::new(), multiply_adds: 0 }
+    /// For images of this shape.
+    pub fn new(shape: [usize; 3], outputs: Option<Vec<usize>>) -> Self {
+        Builder {
+            at: At { shape, space: 0 },
+            params: Vec::new(),
+            norms: Vec::new(),
+            layers: Vec::new(),
+            spaces: vec![shape[0]],
+            outputs,
+        }
+    }
+
+    /// Outputs of the next layer, which has `nominal` at this width.
+    fn outputs(&self, nominal: usize) -> Result<usize> {
+        let Some(outputs) = &self.outputs else { return Ok(nominal) };
+        let index = self.layers.len();
+        match outputs.get(index) {
+            Some(&n) if (1..=nominal).contains(&n) => Ok(n),
+            found => Err(Error::Usage(format!(
+                "outputs: layer {index} must have 1 to {nominal}, got {}",
+                found.map_or("none".to_string(), usize::to_string)
+            ))),
+        }
+    }
+
+    /// Books a layer that reads the present activations and writes `shape` into a space of its own.
+    fn layer(&mut self, name: &str, weight: usize, bias: Option<usize>, shape: [usize; 3]) {
+        let positions = shape[1] * shape[2];
+        self.spaces.push(shape[0]);
+        let writes = self.spaces.len() - 1;
+        let multiply_adds = (self.params[weight].len() * positions) as u64;
+        let reads = self.at.space;
+        self.layers.push(LayerSpec { name: name.to_string(), weight, bias, norm: None, reads, writes, multiply_adds });
+        self.at = At { shape, space: writes };
+    }
+
+    /// Makes the present activations and those at `other`, which are added, one channel space.
+    pub fn add(&mut self, other: At) -> Result<()> {
+        if self.at.shape != other.shape {
+            return Err(Error::Usage(format!(
+                "outputs: {:?} and {:?} cannot be added; the layers of a residual stream must have equally many",
+                self.at.shape, other.shape
+            )));
+        }
+        let joined = self.at.space;
+        self.layers.iter_mut().filter(|l| l.writes == joined).for_each(|l| l.writes = other.space);
+        self.at.space = other.space;
+        Ok(())
     }
 
     fn param(&mut self, layer: &str, name: &str, shape: &[usize], role: Role) -> usize {
@@ -59,41 +116,54 @@ impl Builder {
         (stride, pad): (usize, usize),
         bias: bool,
     ) -> Result<Conv2d> {
-        let [c, h, w] = self.shape;
+        let [c, h, w] = self.at.shape;
+        let c_out = self.outputs(c_out)?;
         let d = Conv2dDims::new([1, c, h, w], c_out, k, stride, pad)?;
         let fan_in = c * k * k;
         let weight = self.param(name, "weight", &d.w(), Role::ConvWeight);
         let bias = bias.then(|| self.param(name, "bias", &[c_out], Role::Bias { fan_in }));
         let [_, c_out, h, w] = d.y();
-        self.shape = [c_out, h, w];
-        self.multiply_adds += d.multiply_adds();
+        self.layer(name, weight, bias, [c_out, h, w]);
         Ok(Conv2d { weight, bias, stride, pad })
     }
 
-    pub fn linear(&mut self, name: &str, f_out: usize) -> Linear {
-        let f_in = self.shape.iter().product();
-        self.shape = [f_out, 1, 1];
-        self.multiply_adds += (f_in * f_out) as u64;
-        Linear {
-            weight: self.param(name, "weight", &[f_out, f_in], Role::LinearWeight),
-            bias: self.param(name, "bias", &[f_out], Role::Bias { fan_in: f_in }),
-        }
+    /// A fully connected layer that other layers follow.
+    pub fn linear(&mut self, name: &str, f_out: usize) -> Result<Linear> {
+        let f_out = self.outputs(f_out)?;
+        Ok(self.classifier(name, f_out))
     }
 
+    /// The fully connected layer whose outputs are the logits: it always has one a class.
+    pub fn classifier(&mut self, name: &str, classes: usize) -> Linear {
+        let f_in = self.at.shape.iter().product();
+        let weight = self.param(name, "weight", &[classes, f_in], Role::LinearWeight);
+        let bias = self.param(name, "bias", &[classes], Role::Bias { fan_in: f_in });
+        self.layer(name, weight, Some(bias), [classes, 1, 1]);
+        Linear { weight, bias }
+    }
+
+    /// Normalises what the last layer writes.
     pub fn batch_norm2d(&mut self, name: &str) -> BatchNorm2d {
-        let channels = self.shape[0];
+        let channels = self.at.shape[0];
         self.norms.push(NormSpec { name: name.to_string(), channels });
-        BatchNorm2d {
-            gamma: self.param(name, "weight", &[channels], Role::Gamma),
-            beta: self.param(name, "bias", &[channels], Role::Beta),
-            norm: self.norms.len() - 1,
+        let gamma = self.param(name, "weight", &[channels], Role::Gamma);
+        let beta = self.param(name, "bias", &[channels], Role::Beta);
+        let norm = self.norms.len() - 1;
+        if let Some(layer) = self.layers.last_mut() {
+            layer.norm = Some(NormOf { gamma, beta, norm });
         }
+        BatchNorm2d { gamma, beta, norm }
     }
 
     /// A `k`×`k` max pooling at stride `k`.
     pub fn max_pool(&mut self, k: usize) {
-        let [c, h, w] = self.shape;
-        self.shape = [c, h / k, w / k];
+        let [c, h, w] = self.at.shape;
+        self.at.shape = [c, h / k, w / k];
+    }
+
+    /// Averages over height and width.
+    pub fn global_avg_pool(&mut self) {
+        self.at.shape = [self.at.shape[0], 1, 1];
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::backend::{Backend, ChannelStats};
 use crate::choice::choice;
 use crate::error::{Error, Result};
-use crate::params::{NormSpec, ParamSpec};
+use crate::params::{LayerSpec, NormSpec, ParamSpec};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Shape, Tensor};
 use layers::{BatchStats, Builder, Pass};
@@ -58,15 +58,21 @@ pub struct Architecture {
     pub network: Network,
     /// Width multiplier.
     pub width: usize,
+    /// Outputs of each layer, where the network was shrunk and they are not those of the width.
+    pub outputs: Option<Vec<usize>>,
     /// Number of classes.
     pub classes: usize,
     /// Trainable parameters in PyTorch's order.
     pub params: Vec<ParamSpec>,
     /// Batch normalisations in PyTorch's order.
     pub norms: Vec<NormSpec>,
+    /// Convolutions and fully connected layers in PyTorch's order; the last one is the classifier.
+    pub layers: Vec<LayerSpec>,
+    /// Number of channels of each channel space; the first is the image's.
+    pub spaces: Vec<usize>,
     /// Of the forward pass of one image.
     pub multiply_adds: u64,
-    layers: Layers,
+    graph: Layers,
 }
 
 impl Architecture {
@@ -75,21 +81,44 @@ impl Architecture {
     /// # Errors
     /// [`Error::Usage`] unless `width` is 1 to [`MAX_WIDTH`] and `classes` 1 to 256, as many as a label can name.
     pub fn new(network: Network, width: usize, classes: usize) -> Result<Self> {
+        Architecture::lay_out(network, width, None, classes)
+    }
+
+    /// `network` at `width` with fewer outputs: `outputs` has one number a layer, in the order of
+    /// [`Architecture::layers`], without the classifier.
+    ///
+    /// # Errors
+    /// As [`Architecture::new`], and [`Error::Usage`] for a number that is 0 or above the width's, or where layers whose
+    /// outputs are added differ.
+    pub fn shrunk(network: Network, width: usize, outputs: Vec<usize>, classes: usize) -> Result<Self> {
+        let shrunk = Architecture::lay_out(network, width, Some(outputs), classes)?;
+        match &shrunk.outputs {
+            Some(outputs) if outputs.len() + 1 != shrunk.layers.len() => Err(Error::Usage(format!(
+                "outputs: must be {}, one a layer but the classifier, got {}",
+                shrunk.layers.len() - 1,
+                outputs.len()
+            ))),
+            _ => Ok(shrunk),
+        }
+    }
+
+    fn lay_out(network: Network, width: usize, outputs: Option<Vec<usize>>, classes: usize) -> Result<Self> {
         if !(1..=MAX_WIDTH).contains(&width) {
             return Err(Error::Usage(format!("width: must be 1 to {MAX_WIDTH}, got {width}")));
         }
         if !(1..=256).contains(&classes) {
             return Err(Error::Usage(format!("classes: must be 1 to 256, got {classes}")));
         }
-        let mut b = Builder::new(network.input());
-        let layers = match network {
+        let mut b = Builder::new(network.input(), outputs.clone());
+        let graph = match network {
             Network::LeNet => Layers::LeNet(lenet::LeNet::mnist(&mut b, width, classes)?),
             Network::LeNetCifar => Layers::LeNet(lenet::LeNet::cifar(&mut b, width, classes)?),
             Network::ResNet18 => Layers::ResNet18(resnet18::ResNet18::new(&mut b, width, classes)?),
             Network::Vgg16Bn => Layers::Vgg16Bn(vgg16_bn::Vgg16Bn::new(&mut b, width, classes)?),
         };
-        let Builder { params, norms, multiply_adds, .. } = b;
-        Ok(Architecture { network, width, classes, params, norms, multiply_adds, layers })
+        let Builder { params, norms, layers, spaces, .. } = b;
+        let multiply_adds = layers.iter().map(|layer| layer.multiply_adds).sum();
+        Ok(Architecture { network, width, outputs, classes, params, norms, layers, spaces, multiply_adds, graph })
     }
 
     /// Checks that a data set of `[c, h, w]` images in `classes` classes fits the network.
@@ -206,7 +235,7 @@ impl<B: Backend> Model<B> {
     {
         let running = (mode == Mode::Eval).then_some(&self.running[..]);
         let pass = Pass { tape, params, running, stats: RefCell::default() };
-        let logits = match &self.architecture.layers {
+        let logits = match &self.architecture.graph {
             Layers::LeNet(net) => net.forward(&pass, x)?,
             Layers::ResNet18(net) => net.forward(&pass, x)?,
             Layers::Vgg16Bn(net) => net.forward(&pass, x)?,

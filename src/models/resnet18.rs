@@ -30,12 +30,12 @@ impl ResNet18 {
         let mut blocks = Vec::new();
         for (stage, channels) in [4 * w, 8 * w, 16 * w, 32 * w].into_iter().enumerate() {
             for block in 0..2 {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                blocks.push(BasicBlock::new(b, &format!("layer{}.{block}", stage + 1), channels, stride)?);
+                let halve = stage > 0 && block == 0;
+                blocks.push(BasicBlock::new(b, &format!("layer{}.{block}", stage + 1), channels, halve)?);
             }
         }
-        b.shape = [b.shape[0], 1, 1];
-        Ok(ResNet18 { conv1, bn1, blocks, linear: b.linear("linear", classes) })
+        b.global_avg_pool();
+        Ok(ResNet18 { conv1, bn1, blocks, linear: b.classifier("linear", classes) })
     }
 
     pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>
@@ -51,19 +51,23 @@ impl ResNet18 {
 }
 
 impl BasicBlock {
-    fn new(b: &mut Builder, name: &str, channels: usize, stride: usize) -> Result<Self> {
-        let input = b.shape;
+    /// With `halve`, at half the image's size and twice the channels, so that the input needs a projection.
+    fn new(b: &mut Builder, name: &str, channels: usize, halve: bool) -> Result<Self> {
+        let input = b.at;
+        let stride = if halve { 2 } else { 1 };
         let conv1 = b.conv2d(&format!("{name}.conv1"), channels, 3, (stride, 1), false)?;
         let bn1 = b.batch_norm2d(&format!("{name}.bn1"));
         let conv2 = b.conv2d(&format!("{name}.conv2"), channels, 3, (1, 1), false)?;
         let bn2 = b.batch_norm2d(&format!("{name}.bn2"));
-        let shortcut = if stride == 1 && input[0] == channels {
-            None
-        } else {
-            b.shape = input;
+        let inner = std::mem::replace(&mut b.at, input);
+        let shortcut = if halve {
             let conv = b.conv2d(&format!("{name}.shortcut.0"), channels, 1, (stride, 0), false)?;
             Some((conv, b.batch_norm2d(&format!("{name}.shortcut.1"))))
+        } else {
+            None
         };
+        let stream = std::mem::replace(&mut b.at, inner);
+        b.add(stream)?;
         Ok(BasicBlock { conv1, bn1, conv2, bn2, shortcut })
     }
 

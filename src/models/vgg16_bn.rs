@@ -31,7 +31,7 @@ impl Vgg16Bn {
             b.max_pool(2);
             index += 1;
         }
-        Ok(Vgg16Bn { groups, classifier: b.linear("classifier", classes) })
+        Ok(Vgg16Bn { groups, classifier: b.classifier("classifier", classes) })
     }
 
     pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>

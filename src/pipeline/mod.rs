@@ -12,6 +12,8 @@ mod worker;
 
 pub use plan::{Failure, Job, JobId, Monitor, Outcome, Plan, Prepared};
 pub use set::{paths, set};
-pub use stage::{BackendName, Precision, Scores, Stage, StageConfig};
+pub use stage::{
+    BackendName, EvalConfig, EvalResult, ImportConfig, Precision, PruneConfig, PruneResult, Scores, Stage, StageConfig,
+};
 pub use store::{FORMAT, StageDir, Store};
 pub use worker::{EngineWorker, Worker};

@@ -1,12 +1,18 @@
 //! What a stage is and how it is named.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::store::FORMAT;
+use crate::attack::PgdConfig;
 use crate::choice::choice;
+use crate::data::DataId;
 use crate::error::{Error, Result};
+use crate::eval::EvalReport;
+use crate::models::Network;
+use crate::prune::{SparsityReport, Target};
 use crate::train::{TrainConfig, TrainResult};
 
 choice! {
@@ -29,13 +35,67 @@ choice! {
     }
 }
 
-/// The kinds of work. A new kind is a variant here and an arm in [`Scores::of`], [`StageConfig::epochs`],
-/// [`StageConfig::passes`] and the worker: the compiler asks for each.
+/// The kinds of work. A new kind is a variant here and an arm wherever the compiler asks for one: the methods of
+/// [`StageConfig`], [`Scores::of`] and the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum StageConfig {
-    /// Train a network from its initialisation.
+    /// Take a model from a file.
+    Import(ImportConfig),
+    /// Train a network.
     Train(TrainConfig),
+    /// Prune the parent's model for good.
+    Prune(PruneConfig),
+    /// Measure the parent's model.
+    Eval(EvalConfig),
+}
+
+/// A model that a user gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportConfig {
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Architecture.
+    pub network: Network,
+    /// Width multiplier.
+    pub width: usize,
+}
+
+/// A hard prune of the parent's model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneConfig {
+    /// The data set it is measured on.
+    pub data: DataId,
+    /// Architecture of the parent's model.
+    pub network: Network,
+    /// Width multiplier of the parent's model.
+    pub width: usize,
+    /// Key of the attack's random starts.
+    pub seed: u64,
+    /// What to prune to.
+    pub sparsity: Target,
+    /// The attack used to measure adversarial accuracy before and after.
+    pub eval_attack: PgdConfig,
+}
+
+/// A measurement of the parent's model on the test set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalConfig {
+    /// The data set.
+    pub data: DataId,
+    /// Architecture of the parent's model.
+    pub network: Network,
+    /// Width multiplier that the parent's model has or had before it was pruned.
+    pub width: usize,
+    /// Key of the attack's random starts.
+    pub seed: u64,
+    /// What the parent's model is pruned to, if it is.
+    pub sparsity: Option<Target>,
+    /// The attack used to measure adversarial accuracy.
+    pub eval_attack: PgdConfig,
 }
 
 impl StageConfig {
@@ -43,15 +103,76 @@ impl StageConfig {
     pub fn epochs(&self) -> usize {
         match self {
             StageConfig::Train(config) => config.epochs,
+            StageConfig::Import(_) | StageConfig::Prune(_) | StageConfig::Eval(_) => 0,
         }
     }
 
     /// Image passes of the whole stage on a data set with `train` and `test` images.
     pub fn passes(&self, train: usize, test: usize) -> u64 {
+        let measure = |attack: &PgdConfig| test as u64 * ((attack.steps * attack.restarts) as u64 + 2);
         match self {
+            StageConfig::Import(_) => 0,
             StageConfig::Train(config) => config.passes(train, test),
+            StageConfig::Prune(config) => 2 * measure(&config.eval_attack),
+            StageConfig::Eval(config) => measure(&config.eval_attack),
         }
     }
+
+    /// Architecture, and width before any pruning.
+    pub fn network(&self) -> (Network, usize) {
+        match self {
+            StageConfig::Import(config) => (config.network, config.width),
+            StageConfig::Train(config) => (config.network, config.width),
+            StageConfig::Prune(config) => (config.network, config.width),
+            StageConfig::Eval(config) => (config.network, config.width),
+        }
+    }
+
+    /// The attack that measures.
+    pub fn eval_attack(&self) -> Option<&PgdConfig> {
+        match self {
+            StageConfig::Import(_) => None,
+            StageConfig::Train(config) => Some(&config.eval_attack),
+            StageConfig::Prune(config) => Some(&config.eval_attack),
+            StageConfig::Eval(config) => Some(&config.eval_attack),
+        }
+    }
+
+    /// What the stage's model is, or will be, pruned to.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            StageConfig::Import(_) => None,
+            StageConfig::Train(config) => config.sparsity.target(),
+            StageConfig::Prune(config) => Some(&config.sparsity),
+            StageConfig::Eval(config) => config.sparsity.as_ref(),
+        }
+    }
+}
+
+/// What a finished pruning stage says of itself: `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PruneResult {
+    /// The parent's model on the test set.
+    pub before: EvalReport,
+    /// The pruned model on the test set, before any retraining.
+    pub after: EvalReport,
+    /// What is left of it.
+    pub sparsity: SparsityReport,
+    /// The pruned model predicts one class for every image.
+    pub collapsed: bool,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What a finished measurement says of itself: `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalResult {
+    /// On the test set.
+    pub test: EvalReport,
+    /// The model predicts one class for every image.
+    pub collapsed: bool,
+    /// Wall time.
+    pub seconds: f64,
 }
 
 /// One job, completely described: thread counts and paths are no part of it.
@@ -103,19 +224,31 @@ impl Scores {
     /// # Errors
     /// [`Error::Failed`] if the result is not of the stage's kind.
     pub fn of(config: &StageConfig, result: &Value) -> Result<Self> {
-        match config {
+        let scores = |test: &EvalReport, collapsed, epochs, seconds| Scores {
+            natural: test.natural,
+            adversarial: test.adversarial,
+            collapsed,
+            epochs,
+            seconds,
+        };
+        Ok(match config {
+            StageConfig::Import(_) => return Err(Error::Failed("an imported model has no scores".to_string())),
             StageConfig::Train(_) => {
-                let result =
-                    TrainResult::deserialize(result).map_err(|e| Error::Failed(format!("no training result ({e})")))?;
-                let test = &result.selected.test;
-                Ok(Scores {
-                    natural: test.natural,
-                    adversarial: test.adversarial,
-                    collapsed: result.collapsed,
-                    epochs: result.epochs,
-                    seconds: result.seconds,
-                })
+                let r: TrainResult = read(result, "training")?;
+                scores(&r.selected.test, r.collapsed, r.epochs, r.seconds)
             }
-        }
+            StageConfig::Prune(_) => {
+                let r: PruneResult = read(result, "pruning")?;
+                scores(&r.after, r.collapsed, 0, r.seconds)
+            }
+            StageConfig::Eval(_) => {
+                let r: EvalResult = read(result, "evaluation")?;
+                scores(&r.test, r.collapsed, 0, r.seconds)
+            }
+        })
     }
+}
+
+fn read<T: DeserializeOwned>(result: &Value, kind: &str) -> Result<T> {
+    T::deserialize(result).map_err(|e| Error::Failed(format!("no {kind} result ({e})")))
 }

@@ -28,7 +28,7 @@ pub struct EngineWorker<'a> {
 
 impl Worker for EngineWorker<'_> {
     fn run(&self, stage: &Stage, dir: &StageDir, observer: &dyn Observer) -> Result<Value> {
-        let StageConfig::Train(config) = &stage.config;
+        let StageConfig::Train(config) = &stage.config else { todo!() };
         let result = match (stage.backend, stage.precision) {
             (BackendName::Cpu, Precision::F32) => {
                 train::train(&Cpu::<f32>::new(self.threads)?, config, self.data, dir.path(), observer)?

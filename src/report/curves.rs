@@ -76,8 +76,8 @@ pub fn curves_svg(title: &str, rows: &[EpochRow]) -> Result<String> {
 
 fn accuracy(rows: &[EpochRow]) -> Panel {
     let mut curves = vec![
-        Curve::new("natural, test", NATURAL, false, rows, |row| Some(row.test_natural)),
-        Curve::new("adversarial, test", ADVERSARIAL, false, rows, |row| Some(row.test_adversarial)),
+        Curve::new("natural, test", NATURAL, false, rows, |row| row.test_natural),
+        Curve::new("adversarial, test", ADVERSARIAL, false, rows, |row| row.test_adversarial),
         Curve::new("natural, held-out", NATURAL, true, rows, |row| row.held_out_natural),
         Curve::new("adversarial, held-out", ADVERSARIAL, true, rows, |row| row.held_out_adversarial),
     ];
@@ -170,10 +170,10 @@ mod tests {
             train_loss: 2.3 / epoch as f64,
             train_accuracy: 50.0,
             zero_gradient: 0.0,
-            test_natural: 90.0,
-            test_adversarial: 80.0,
-            test_natural_loss: 0.5,
-            test_adversarial_loss: 0.7,
+            test_natural: Some(90.0),
+            test_adversarial: Some(80.0),
+            test_natural_loss: Some(0.5),
+            test_adversarial_loss: Some(0.7),
             held_out_natural: held_out,
             held_out_adversarial: held_out,
             seconds: 1.0,
@@ -212,7 +212,7 @@ mod tests {
         let mut rows = vec![row(1, None), row(2, None), row(3, None)];
         rows[1].train_loss = f64::NAN;
         rows[2].train_loss = f64::INFINITY;
-        rows[2].test_natural = f64::NAN;
+        rows[2].test_natural = Some(f64::NAN);
         assert_eq!(dots_and_texts(&rows).0, 2 + 3 + 1);
     }
 

@@ -98,6 +98,7 @@ fn optimizer(column: &str) -> Result<(OptimizerConfig, LrSchedule)> {
         shape,
         milestones: milestones.to_vec(),
         gamma: 0.1,
+        period: 0,
         warmup_epochs: 0.0,
     };
     let adam = |lr| OptimizerConfig::Adam { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };

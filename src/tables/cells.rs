@@ -52,8 +52,9 @@ pub fn cells(table: &'static Table, settings: &Settings) -> Result<Vec<Cell>> {
         apply(&mut cells, path, value)?;
     }
     for config in cells.iter().flat_map(|cell| &cell.chain) {
-        let StageConfig::Train(config) = config;
-        config.validate(settings.train_images)?;
+        if let StageConfig::Train(config) = config {
+            config.validate(settings.train_images)?;
+        }
     }
     Ok(cells)
 }
@@ -108,7 +109,7 @@ fn apply(cells: &mut [Cell], path: &str, value: &str) -> Result<()> {
         return Err(Error::Usage(format!("--set {path}: use {flag} instead")));
     }
     let mut known = BTreeSet::new();
-    for StageConfig::Train(config) in cells.iter_mut().flat_map(|cell| &mut cell.chain) {
+    for config in cells.iter_mut().flat_map(|cell| &mut cell.chain) {
         let paths = paths(config)?;
         if paths.iter().any(|known| known == path) {
             *config = set(config, path, value)?;

@@ -5,7 +5,7 @@ use crate::data::{DataId, DatasetName};
 use crate::init::Init;
 use crate::models::Network;
 use crate::optim::{LrSchedule, LrShape, OptimizerConfig};
-use crate::train::{Selection, TrainConfig};
+use crate::train::{Origin, Selection, Sparsity, TrainConfig};
 
 /// The paper's attack on a data set, for training and testing alike. Fashion-MNIST's radius is unpublished.
 pub fn paper_attack(name: DatasetName) -> PgdConfig {
@@ -41,6 +41,7 @@ pub fn paper_training(data: &DataId) -> TrainConfig {
         augment: cifar,
         network: if cifar { Network::ResNet18 } else { Network::LeNet },
         width: 1,
+        origin: Origin::Initialisation,
         init: Init::Default,
         epochs: if cifar { 300 } else { 83 },
         batch: if cifar { 128 } else { 64 },
@@ -48,10 +49,12 @@ pub fn paper_training(data: &DataId) -> TrainConfig {
         select: Selection::TestBest,
         seed: 0,
         optimizer,
-        schedule: LrSchedule { shape, milestones, gamma: 0.1, warmup_epochs: 0.0 },
+        schedule: LrSchedule { shape, milestones, gamma: 0.1, period: 0, warmup_epochs: 0.0 },
         attack: Some(attack.clone()),
         eps_schedule: EpsSchedule { ramp: Ramp::Constant, epochs: 0.0 },
         eval_attack: attack,
+        eval_every: 1,
+        sparsity: Sparsity::Dense,
     }
 }
 

@@ -73,7 +73,7 @@ fn row(table: &Table, settings: &Settings, cell: &Cell, plan: &Plan, end: JobId,
         let path = Path::new("store").join(&job.key).join("result.json");
         Error::input(path, e.to_string(), "restore the file, or discard this stage's results with --fresh")
     })?;
-    let StageConfig::Train(config) = &job.stage.config;
+    let StageConfig::Train(config) = &job.stage.config else { todo!() };
     let published = (table.published)(&cell.at);
     Ok(Row {
         table: table.id.to_string(),

@@ -19,6 +19,7 @@ use crate::eval::EvalReport;
 use crate::init::Init;
 use crate::models::{MAX_WIDTH, Network};
 use crate::optim::{LrSchedule, OptimizerConfig};
+use crate::prune::{AdmmConfig, Target};
 
 choice! {
     /// Which epoch's weights a finished stage keeps as its model.
@@ -29,6 +30,75 @@ choice! {
         HeldOut = "held-out",
         /// The last epoch.
         Last = "last",
+    }
+}
+
+choice! {
+    /// Where a run's first weights come from.
+    pub enum Origin: "origin" {
+        /// The initialiser.
+        Initialisation = "initialisation",
+        /// The parent stage's model.
+        Parent = "parent",
+        /// The initialiser, at the places that the parent's pruned model has kept (Frankle & Carbin, "The lottery
+        /// ticket hypothesis", 2019).
+        Inherited = "inherited",
+    }
+}
+
+choice! {
+    /// How often the proximal gradient method projects.
+    pub enum ProximalEvery: "projection interval" {
+        /// After every update of the weights.
+        Step = "step",
+        /// After every epoch.
+        Epoch = "epoch",
+    }
+}
+
+/// What training does about sparsity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Sparsity {
+    /// Nothing.
+    Dense,
+    /// Keeps the parent's zeros.
+    Masked(MaskedConfig),
+    /// Adds ADMM's penalty, for a hard prune afterwards.
+    Admm(AdmmConfig),
+    /// Projects the weights as it goes, for a hard prune afterwards.
+    Proximal(ProximalConfig),
+}
+
+/// Training with fixed masks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MaskedConfig {
+    /// What the parent was pruned to.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Train the small network that is left when the zeros are removed; the same up to rounding, and faster.
+    pub compact: bool,
+}
+
+/// The proximal gradient method.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProximalConfig {
+    /// What the weights are projected to.
+    #[serde(flatten)]
+    pub target: Target,
+    /// How often.
+    pub every: ProximalEvery,
+}
+
+impl Sparsity {
+    /// What the network is, or will be, pruned to.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Sparsity::Dense => None,
+            Sparsity::Masked(config) => Some(&config.target),
+            Sparsity::Admm(config) => Some(&config.target),
+            Sparsity::Proximal(config) => Some(&config.target),
+        }
     }
 }
 
@@ -47,6 +117,8 @@ pub struct TrainConfig {
     pub network: Network,
     /// Width multiplier w.
     pub width: usize,
+    /// Where the first weights come from.
+    pub origin: Origin,
     /// Initialiser of the convolution weights; everything else has the PyTorch layer defaults.
     pub init: Init,
     /// Passes over the training images.
@@ -67,8 +139,12 @@ pub struct TrainConfig {
     pub attack: Option<PgdConfig>,
     /// The attack's radius over time.
     pub eps_schedule: EpsSchedule,
-    /// The attack used to measure adversarial accuracy after each epoch.
+    /// The attack used to measure adversarial accuracy.
     pub eval_attack: PgdConfig,
+    /// Epochs between measurements; the last epoch is always measured.
+    pub eval_every: usize,
+    /// What it does about sparsity.
+    pub sparsity: Sparsity,
 }
 
 impl TrainConfig {
@@ -80,7 +156,7 @@ impl TrainConfig {
         let steps = |attack: &PgdConfig| (attack.steps * attack.restarts) as u64;
         let trained = train.saturating_sub(self.held_out) as u64 * (self.attack.as_ref().map_or(0, steps) + 1);
         let evaluated = (test + self.held_out) as u64 * (steps(&self.eval_attack) + 2);
-        self.epochs as u64 * (trained + evaluated)
+        self.epochs as u64 * trained + self.epochs.div_ceil(self.eval_every.max(1)) as u64 * evaluated
     }
 
     /// Checks every value against its range; `train` is the number of training images.
@@ -90,6 +166,7 @@ impl TrainConfig {
     pub fn validate(&self, train: usize) -> Result<()> {
         within("epochs", self.epochs, 1..=100_000)?;
         within("batch", self.batch, 1..=MAX_BATCH)?;
+        within("eval_every", self.eval_every, 1..=100_000)?;
         within("width", self.width, 1..=MAX_WIDTH)?;
         if self.held_out >= train {
             let got = self.held_out;
@@ -186,11 +263,11 @@ pub struct EpochRow {
     pub train_accuracy: f64,
     /// Fraction of pixels whose input gradient was exactly zero during the training attack.
     pub zero_gradient: f64,
-    /// Test accuracy and loss.
-    pub test_natural: f64,
-    pub test_adversarial: f64,
-    pub test_natural_loss: f64,
-    pub test_adversarial_loss: f64,
+    /// Test accuracy and loss; empty for an epoch that was not measured.
+    pub test_natural: Option<f64>,
+    pub test_adversarial: Option<f64>,
+    pub test_natural_loss: Option<f64>,
+    pub test_adversarial_loss: Option<f64>,
     /// The same on the training images put aside; empty if there are none.
     pub held_out_natural: Option<f64>,
     pub held_out_adversarial: Option<f64>,
@@ -220,7 +297,7 @@ pub struct TrainResult {
     pub candidates: Vec<Candidate>,
     /// The selected model predicts one class for every image, with a loss near ln(classes).
     pub collapsed: bool,
-    /// Trainable parameters.
+    /// Trainable parameters of the network that was trained.
     pub parameters: usize,
     /// Epochs trained.
     pub epochs: usize,

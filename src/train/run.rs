@@ -8,6 +8,7 @@ use super::step::Trainer;
 use super::{Candidate, EpochRow, Observer, Selection, TrainConfig, TrainResult};
 use crate::attack::pgd::Start;
 use crate::backend::{Backend, Counts, CropFlip};
+use crate::checkpoint::{self, ModelInfo};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::{self, EvalReport, Subset};
@@ -116,9 +117,10 @@ impl<'a, B: Backend> Run<'a, B> {
         let selected = selected.ok_or_else(|| Error::Failed("a run of no epochs has no result".into()))?.clone();
         let kept = self.kept.iter().find(|(select, _)| *select == selected.select);
         let weights = kept.map_or_else(|| self.trainer.model.state(self.backend), |(_, entries)| entries.clone());
-        state::write_model(self.dir, &self.trainer.model, &weights)?;
+        let info = ModelInfo::new(self.trainer.model.architecture(), None, self.config.epochs);
+        checkpoint::save_model(&self.dir.join("model.safetensors"), &weights, &info)?;
         Ok(TrainResult {
-            collapsed: collapsed(&selected.test, self.data.classes),
+            collapsed: selected.test.collapsed(self.data.classes),
             selected,
             candidates: self.progress.candidates,
             parameters: self.trainer.model.architecture().parameters(),
@@ -235,10 +237,10 @@ impl<'a, B: Backend> Run<'a, B> {
             train_loss: counts.mean_loss(),
             train_accuracy: counts.accuracy(),
             zero_gradient: counts.zero_gradient(),
-            test_natural: test.natural,
-            test_adversarial: test.adversarial,
-            test_natural_loss: test.natural_loss,
-            test_adversarial_loss: test.adversarial_loss,
+            test_natural: Some(test.natural),
+            test_adversarial: Some(test.adversarial),
+            test_natural_loss: Some(test.natural_loss),
+            test_adversarial_loss: Some(test.adversarial_loss),
             held_out_natural: held_out.as_ref().map(|r| r.natural),
             held_out_adversarial: held_out.as_ref().map(|r| r.adversarial),
             seconds: self.progress.seconds,
@@ -286,11 +288,6 @@ fn score(candidate: &Candidate, natural_training: bool) -> Option<(f64, f64)> {
     };
     let (natural, adversarial) = (report.natural, report.adversarial);
     Some(if natural_training { (natural, adversarial) } else { (adversarial, natural) })
-}
-
-/// Whether a network has collapsed: one class for every image, and no better than guessing.
-fn collapsed(report: &EvalReport, classes: usize) -> bool {
-    report.constant_prediction.is_some() && report.natural_loss > 0.9 * (classes as f64).ln()
 }
 
 fn tick(observer: &dyn Observer, passes: u64) -> Result<()> {

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::step::Trainer;
 use super::{Candidate, EpochRow, Selection, TrainConfig};
 use crate::backend::{Backend, Counts};
-use crate::checkpoint::{self, Checkpoint, Entry, ModelInfo};
+use crate::checkpoint::{self, Checkpoint, Entry};
 use crate::error::{Error, Result};
-use crate::models::Model;
 
 /// File of an unfinished run.
 const STATE: &str = "state.safetensors";
@@ -102,12 +101,6 @@ pub(super) fn resume<B: Backend>(
     let kept = progress.candidates.iter().filter(|c| c.select != Selection::Last);
     let kept = kept.map(|c| (c.select, file.with_prefix(&format!("{}.", c.select)))).collect();
     Ok(Some((progress, kept)))
-}
-
-/// Writes the finished model.
-pub(super) fn write_model<B: Backend>(dir: &Path, model: &Model<B>, entries: &[Entry]) -> Result<()> {
-    let bytes = checkpoint::encode(entries, &ModelInfo::of(model.architecture()))?;
-    checkpoint::write_atomic(&dir.join("model.safetensors"), &bytes)
 }
 
 /// Writes `metrics.csv`: one row per completed epoch.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::attack::pgd::{Attacked, Pgd, Start};
 use crate::attack::{BnMode, PgdConfig};
-use crate::backend::{Backend, Counts, LossKind};
+use crate::backend::{Backend, Constraint, Counts, LossKind};
 use crate::dims::LogitDims;
 use crate::error::Result;
 use crate::init::{Init, initial_values};
@@ -101,7 +101,7 @@ impl<B: Backend> Trainer<B> {
         let grads = tape.backward(&loss, &params.iter().collect::<Vec<_>>())?;
         // The optimiser wants the weights for itself.
         drop((params, input, output.logits));
-        self.optimizer.step(backend, lr, &grads, self.model.params_mut())?;
+        self.optimizer.step(backend, lr, &grads, self.model.params_mut(), |_| Constraint::Free)?;
         self.model.move_running(backend, output.stats)?;
         Ok(counts)
     }

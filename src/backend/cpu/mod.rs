@@ -21,6 +21,7 @@ mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod prune;
 mod real;
 
 use std::ops::Range;

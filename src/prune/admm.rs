@@ -1,0 +1,99 @@
+//! Pruning with the alternating direction method of multipliers (Boyd et al., 2011; Zhang et al., "A systematic DNN
+//! weight pruning framework using alternating direction method of multipliers", ECCV 2018).
+//!
+//! Minimises the loss of W subject to W = Z and Z pruned. Between updates the optimiser descends the loss plus
+//! `rho/2 ‖W - Z + U‖²`, Z and U being constants; an update sets `Z = project(W + U)`, `U += W - Z` and multiplies `rho`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Target;
+use crate::backend::{Backend, Constraint, Residuals};
+use crate::error::Result;
+use crate::models::Model;
+
+/// The constants of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdmmConfig {
+    /// What the network is pruned to.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Weight of the penalty at the start.
+    pub rho: f32,
+    /// What it is multiplied by at each update.
+    pub growth: f32,
+    /// Epochs between updates.
+    pub update_every: usize,
+}
+
+/// How far a member of a group is from its projection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerResiduals {
+    /// Name of the parameter.
+    pub param: String,
+    /// The norms.
+    pub residuals: Residuals,
+}
+
+/// ADMM's variables Z and U of every member of every group, and the present weight of the penalty.
+pub struct Admm<B: Backend> {
+    config: AdmmConfig,
+    groups: Vec<super::Group>,
+    /// Per parameter; `None` for what is not pruned.
+    z: Vec<Option<B::Buf>>,
+    u: Vec<Option<B::Buf>>,
+    rho: f32,
+}
+
+impl<B: Backend> Admm<B> {
+    /// Z = project(W), U = 0.
+    ///
+    /// # Errors
+    /// As [`super::groups()`] and [`super::select`].
+    pub fn start(backend: &B, config: &AdmmConfig, model: &Model<B>) -> Result<Self> {
+        let _ = (backend, config, model);
+        todo!()
+    }
+
+    /// What the optimiser must respect of the parameter with this index.
+    pub fn constraint(&self, param: usize) -> Constraint<'_, B::Buf> {
+        match (&self.z[param], &self.u[param]) {
+            (Some(z), Some(u)) => Constraint::Penalty { rho: self.rho, z, u },
+            _ => Constraint::Free,
+        }
+    }
+
+    /// Present weight of the penalty.
+    pub fn rho(&self) -> f32 {
+        self.rho
+    }
+
+    /// The update: Z = project(W + U), U += W - Z, rho grows. One entry for each member of each group.
+    ///
+    /// # Errors
+    /// As [`super::select`].
+    pub fn update(&mut self, backend: &B, model: &Model<B>) -> Result<Vec<LayerResiduals>> {
+        let _ = (backend, model, self.config, &self.groups);
+        todo!()
+    }
+
+    /// Everything that a file keeps besides [`Admm::rho`]: `z.<parameter>` and `u.<parameter>` with shape and values.
+    pub fn state(&self, backend: &B, model: &Model<B>) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let _ = (backend, model);
+        todo!()
+    }
+
+    /// Takes over every value of [`Admm::state`] from `lookup(name, shape)`, and `rho`.
+    ///
+    /// # Errors
+    /// Whatever `lookup` returns.
+    pub fn load_state(
+        &mut self,
+        backend: &B,
+        model: &Model<B>,
+        rho: f32,
+        lookup: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let _ = (backend, model, rho, lookup);
+        todo!()
+    }
+}
