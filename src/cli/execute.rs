@@ -1,5 +1,6 @@
 //! Running a plan, for every verb that has one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::HumanDuration;
@@ -23,7 +24,8 @@ pub fn side_by_side(jobs: Option<usize>, device: &Device, pending: usize) -> usi
     jobs.unwrap_or(device.threads).min(pending).max(1)
 }
 
-/// Does the work of `prepared`, a preparation of `plan`, showing progress and heeding Ctrl-C.
+/// Does the work of `prepared`, a preparation of `plan`, showing progress and heeding Ctrl-C; `import` is the
+/// file of its import stage, if it has one.
 pub fn execute(
     plan: &Plan,
     prepared: Prepared<'_>,
@@ -31,10 +33,11 @@ pub fn execute(
     device: &Device,
     jobs: usize,
     quiet: bool,
+    import: Option<&Path>,
 ) -> Result<Outcome> {
     let stop = interrupt::flag()?;
     let progress = Progress::new(plan, &prepared, quiet);
-    let worker = EngineWorker { data, threads: (device.threads / jobs).max(1) };
+    let worker = EngineWorker { data, threads: (device.threads / jobs).max(1), import };
     let outcome = prepared.run(&worker, &progress, stop, jobs);
     progress.finish();
     Ok(outcome)

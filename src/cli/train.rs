@@ -106,7 +106,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         dir.display()
     ))?;
 
-    let outcome = execute::execute(&plan, prepared, &data, &device, 1, args.quiet)?;
+    let outcome = execute::execute(&plan, prepared, &data, &device, 1, args.quiet, None)?;
     let publish = |result| {
         let scores = Scores::of(&job.stage.config, result)?;
         let collapsed = if scores.collapsed { "; collapsed: one class for every image" } else { "" };

@@ -134,6 +134,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -9,6 +9,7 @@ use super::store::FORMAT;
 use crate::attack::PgdConfig;
 use crate::choice::choice;
 use crate::data::DataId;
+use crate::data::source::hex;
 use crate::error::{Error, Result};
 use crate::eval::EvalReport;
 use crate::models::Network;
@@ -199,7 +200,7 @@ impl Stage {
     /// First 16 hex digits of the SHA-256 of the stage as compact JSON, fields in declaration order.
     pub fn key(&self) -> Result<String> {
         let json = serde_json::to_vec(self).map_err(|e| Error::Failed(format!("cannot serialise a stage: {e}")))?;
-        Ok(Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&Sha256::digest(json)[..8]))
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `lock` | first | process id of whoever works on the stage; locked while it does |
 //! | `config.toml` | before the work | the resolved stage |
 //! | `metrics.csv` | after each epoch | one row an epoch |
+//! | `residuals.csv` | after each epoch | with ADMM: one row a parameter and update |
 //! | `state.safetensors` | while running | everything needed to go on bit-identically |
 //! | `model.safetensors` | at the end | the selected model |
 //! | `result.json` | last | the result; the stage is finished if and only if it exists |
@@ -144,6 +145,11 @@ impl StageDir {
         &self.path
     }
 
+    /// Directory of another stage of the same store.
+    pub fn other(&self, key: &str) -> PathBuf {
+        self.path.with_file_name(key)
+    }
+
     /// As [`Store::result`].
     pub fn result(&self) -> Result<Option<Value>> {
         read_result(&self.path)
@@ -180,7 +186,11 @@ impl StageDir {
     }
 }
 
-fn read_result(dir: &Path) -> Result<Option<Value>> {
+/// The result in a stage's directory; `None` if it is not finished.
+///
+/// # Errors
+/// [`Error::Input`] if `result.json` is corrupt.
+pub(super) fn read_result(dir: &Path) -> Result<Option<Value>> {
     let path = dir.join(RESULT);
     match fs::read(&path) {
         Ok(bytes) => match serde_json::from_slice(&bytes) {

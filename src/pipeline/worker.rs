@@ -1,13 +1,31 @@
 //! Doing the work of a stage.
 
-use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use super::stage::{BackendName, Precision, Stage, StageConfig};
-use super::store::StageDir;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::stage::{
+    BackendName, EvalConfig, EvalResult, ImportConfig, Precision, PruneConfig, PruneResult, Stage, StageConfig,
+};
+use super::store::{StageDir, read_result};
+use crate::attack::PgdConfig;
+use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::checkpoint::{self, ModelInfo, load_model, write_atomic};
 use crate::data::Dataset;
+use crate::data::source::hex;
 use crate::error::{Error, Result};
-use crate::train::{self, Observer};
+use crate::eval::{self, EvalReport, Subset};
+use crate::models::Model;
+use crate::prune::{SparsityReport, hard_prune};
+use crate::train::{self, Observer, TrainResult};
+
+/// File of a finished stage's model.
+const MODEL: &str = "model.safetensors";
 
 /// Does the work of stages; called from several threads at once.
 pub trait Worker: Sync {
@@ -24,19 +42,125 @@ pub struct EngineWorker<'a> {
     pub data: &'a Dataset,
     /// Threads for each stage.
     pub threads: usize,
+    /// The file that an import stage takes its model from.
+    pub import: Option<&'a Path>,
 }
 
 impl Worker for EngineWorker<'_> {
     fn run(&self, stage: &Stage, dir: &StageDir, observer: &dyn Observer) -> Result<Value> {
-        let StageConfig::Train(config) = &stage.config else { todo!() };
-        let result = match (stage.backend, stage.precision) {
+        match (stage.backend, stage.precision) {
             (BackendName::Cpu, Precision::F32) => {
-                train::train(&Cpu::<f32>::new(self.threads)?, config, self.data, dir.path(), observer)?
+                let backend = Cpu::<f32>::new(self.threads)?;
+                Work { backend: &backend, data: self.data, import: self.import, stage, dir, observer }.run()
             }
-            (backend, precision) => {
-                return Err(Error::Usage(format!("this build has no {backend} backend in {precision}")));
-            }
-        };
-        serde_json::to_value(result).map_err(|e| Error::Failed(format!("cannot serialise a result: {e}")))
+            (backend, precision) => Err(Error::Usage(format!("this build has no {backend} backend in {precision}"))),
+        }
     }
+}
+
+/// A stage to work on and what the work needs.
+struct Work<'a, B: Backend> {
+    backend: &'a B,
+    data: &'a Dataset,
+    import: Option<&'a Path>,
+    stage: &'a Stage,
+    dir: &'a StageDir,
+    observer: &'a dyn Observer,
+}
+
+impl<B: Backend> Work<'_, B> {
+    fn run(&self) -> Result<Value> {
+        match &self.stage.config {
+            StageConfig::Import(config) => self.import(config),
+            StageConfig::Train(config) => {
+                let parent = self.parent().map(|dir| dir.join(MODEL));
+                let dir = self.dir.path();
+                to_json(train::train(self.backend, config, self.data, parent.as_deref(), dir, self.observer)?)
+            }
+            StageConfig::Prune(config) => to_json(self.backend.scope(|| self.prune(config))?),
+            StageConfig::Eval(config) => to_json(self.backend.scope(|| self.evaluate(config))?),
+        }
+    }
+
+    /// Copies the user's file, if it is still the one that the stage is about.
+    fn import(&self, config: &ImportConfig) -> Result<Value> {
+        let path = self.import.ok_or_else(|| Error::Failed("an import stage without a file".to_string()))?;
+        let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
+        if hex(&Sha256::digest(&bytes)) != config.sha256 {
+            return Err(Error::input(path, "changed while it was read", "run the command again"));
+        }
+        write_atomic(&self.dir.path().join(MODEL), &bytes)?;
+        Ok(json!({}))
+    }
+
+    /// Prunes the parent's model for good.
+    fn prune(&self, config: &PruneConfig) -> Result<PruneResult> {
+        let start = Instant::now();
+        let (mut model, info) = self.parent_model()?;
+        let before = match self.measured_by_parent(config)? {
+            Some(report) => report,
+            None => self.measure(&model, &config.eval_attack, config.seed)?,
+        };
+        hard_prune(self.backend, &config.sparsity, &mut model)?;
+        let after = self.measure(&model, &config.eval_attack, config.seed)?;
+        let info = ModelInfo { pruned: Some(config.sparsity), ..info };
+        checkpoint::save_model(&self.dir.path().join(MODEL), &model.state(self.backend), &info)?;
+        Ok(PruneResult {
+            collapsed: after.collapsed(self.data.classes),
+            before,
+            after,
+            sparsity: SparsityReport::of(self.backend, &model),
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Measures the parent's model.
+    fn evaluate(&self, config: &EvalConfig) -> Result<EvalResult> {
+        let start = Instant::now();
+        let (model, _) = self.parent_model()?;
+        let test = self.measure(&model, &config.eval_attack, config.seed)?;
+        Ok(EvalResult { collapsed: test.collapsed(self.data.classes), test, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    fn measure(&self, model: &Model<B>, attack: &PgdConfig, seed: u64) -> Result<EvalReport> {
+        model.architecture().check_data(self.data.shape, self.data.classes)?;
+        let images = self.backend.resident(self.data.shape, &self.data.test.images);
+        let indices: Vec<u32> = (0..self.data.test.len() as u32).collect();
+        let subset = Subset { images: &images, labels: &self.data.test.labels, indices: &indices };
+        eval::evaluate(self.backend, model, &subset, Some(attack), seed, &|passes| {
+            self.observer.advance(passes);
+            if self.observer.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
+        })
+    }
+
+    /// The parent's own report of its model, if it was measured in the same way.
+    fn measured_by_parent(&self, config: &PruneConfig) -> Result<Option<EvalReport>> {
+        let Some(dir) = self.parent() else { return Ok(None) };
+        let Some(StageConfig::Train(parent)) = read_config(&dir)?.map(|stage| stage.config) else { return Ok(None) };
+        if (&parent.eval_attack, parent.seed, &parent.data) != (&config.eval_attack, config.seed, &config.data) {
+            return Ok(None);
+        }
+        let result = read_result(&dir)?.and_then(|result| TrainResult::deserialize(result).ok());
+        Ok(result.map(|result| result.selected.test))
+    }
+
+    fn parent_model(&self) -> Result<(Model<B>, ModelInfo)> {
+        let dir = self.parent().ok_or_else(|| Error::Failed("a stage that needs a parent has none".to_string()))?;
+        load_model(self.backend, &dir.join(MODEL))
+    }
+
+    /// Directory of the stage that this one starts from.
+    fn parent(&self) -> Option<PathBuf> {
+        self.stage.parents.first().map(|key| self.dir.other(key))
+    }
+}
+
+fn read_config(dir: &Path) -> Result<Option<Stage>> {
+    let path = dir.join("config.toml");
+    let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+    Ok(toml::from_str(&text).ok())
+}
+
+fn to_json(result: impl Serialize) -> Result<Value> {
+    serde_json::to_value(result).map_err(|e| Error::Failed(format!("cannot serialise a result: {e}")))
 }

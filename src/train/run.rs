@@ -3,16 +3,19 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::config::{Selection, TrainConfig};
+use super::sparse::Sparsifier;
+use super::start::{First, start};
 use super::state::{self, Kept, Progress};
 use super::step::Trainer;
-use super::{Candidate, EpochRow, Observer, Selection, TrainConfig, TrainResult};
+use super::{Candidate, EpochRow, Observer, ResidualRow, TrainResult};
 use crate::attack::pgd::Start;
 use crate::backend::{Backend, Counts, CropFlip};
 use crate::checkpoint::{self, ModelInfo};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::{self, EvalReport, Subset};
-use crate::models::Architecture;
+use crate::prune::{Admm, LayerResiduals};
 use crate::rng::{Rng, Stream};
 
 /// Steps between looks at the loss: a look makes a GPU wait.
@@ -21,23 +24,26 @@ const CHECK_EVERY: u64 = 64;
 /// Padding of the random crop.
 const CROP_PAD: u32 = 4;
 
-/// Trains as `config` says, continuing from whatever an earlier, interrupted call left in `dir`. Writes there:
-/// `state.safetensors` and `metrics.csv` after every epoch, `model.safetensors` at the end. The result does not
-/// depend on interruptions or on the number of threads.
+/// Trains as `config` says, continuing from whatever an earlier, interrupted call left in `dir`. `parent` is the model
+/// file to start from, where `config.origin` asks for one. Writes to `dir`: `state.safetensors` and `metrics.csv` after
+/// every epoch, `residuals.csv` with ADMM, `model.safetensors` at the end. The result does not depend on interruptions
+/// or on the number of threads.
 ///
 /// # Errors
-/// [`Error::Usage`] for a setting out of range, [`Error::Input`] for a damaged state, [`Error::Diverged`] if the loss
+/// [`Error::Usage`] for a setting out of range, [`Error::Input`] for a damaged state or a parent that does not fit,
+/// [`Error::Diverged`] if the loss
 /// becomes NaN or infinite (the state of the last complete epoch stays), [`Error::Interrupted`] when `observer` asks
 /// to stop and the state is saved.
 pub fn train<B: Backend>(
     backend: &B,
     config: &TrainConfig,
     data: &Dataset,
+    parent: Option<&Path>,
     dir: &Path,
     observer: &dyn Observer,
 ) -> Result<TrainResult> {
     config.validate(data.train.labels.len())?;
-    backend.scope(|| Run::start(backend, config, data, dir, observer)?.finish())
+    backend.scope(|| Run::start(backend, config, data, parent, dir, observer)?.finish())
 }
 
 /// A training run in flight.
@@ -47,6 +53,8 @@ struct Run<'a, B: Backend> {
     data: &'a Dataset,
     dir: &'a Path,
     observer: &'a dyn Observer,
+    /// Of the finished model.
+    info: ModelInfo,
     train_images: B::Resident<'a>,
     test_images: B::Resident<'a>,
     /// Indices into the training split.
@@ -65,11 +73,14 @@ impl<'a, B: Backend> Run<'a, B> {
         backend: &'a B,
         config: &'a TrainConfig,
         data: &'a Dataset,
+        parent: Option<&Path>,
         dir: &'a Path,
         observer: &'a dyn Observer,
     ) -> Result<Self> {
-        let architecture = Architecture::new(config.network, config.width, data.classes)?;
-        let mut trainer = Trainer::new(backend, architecture, config.init, config.seed, &config.optimizer)?;
+        let First { model, epochs, pruned } = start(backend, config, data.classes, parent)?;
+        let sparsifier = Sparsifier::start(backend, &config.sparsity, &model)?;
+        let mut trainer = Trainer::of(backend, model, &config.optimizer, sparsifier);
+        let info = ModelInfo::new(trainer.model.architecture(), pruned, epochs + config.epochs);
         let (progress, kept) =
             state::resume(dir, backend, config, &mut trainer)?.unwrap_or_else(|| (Progress::new(config), Vec::new()));
         let order = Rng::new(config.seed, Stream::HeldOut, 0).permutation(data.train.labels.len());
@@ -85,6 +96,7 @@ impl<'a, B: Backend> Run<'a, B> {
             data,
             dir,
             observer,
+            info,
             train_images: backend.resident(data.shape, &data.train.images),
             test_images: backend.resident(data.shape, &data.test.images),
             trained_on: sorted(trained_on),
@@ -98,7 +110,7 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     fn finish(mut self) -> Result<TrainResult> {
-        state::write_metrics(self.dir, &self.progress.rows)?;
+        state::write_metrics(self.dir, &self.progress)?;
         while self.progress.epoch < self.config.epochs {
             match self.epoch() {
                 Err(Error::Interrupted) => {
@@ -109,7 +121,7 @@ impl<'a, B: Backend> Run<'a, B> {
                 other => other?,
             }
             self.save()?;
-            state::write_metrics(self.dir, &self.progress.rows)?;
+            state::write_metrics(self.dir, &self.progress)?;
         }
         let find = |select| self.progress.candidates.iter().find(|c| c.select == select);
         // Without images put aside there is no held-out candidate; the last epoch is then the honest choice.
@@ -117,8 +129,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let selected = selected.ok_or_else(|| Error::Failed("a run of no epochs has no result".into()))?.clone();
         let kept = self.kept.iter().find(|(select, _)| *select == selected.select);
         let weights = kept.map_or_else(|| self.trainer.model.state(self.backend), |(_, entries)| entries.clone());
-        let info = ModelInfo::new(self.trainer.model.architecture(), None, self.config.epochs);
-        checkpoint::save_model(&self.dir.join("model.safetensors"), &weights, &info)?;
+        checkpoint::save_model(&self.dir.join("model.safetensors"), &weights, &self.info)?;
         Ok(TrainResult {
             collapsed: selected.test.collapsed(self.data.classes),
             selected,
@@ -158,13 +169,25 @@ impl<'a, B: Backend> Run<'a, B> {
             }
             tick(self.observer, passes)?;
         }
+        self.trainer.sparsifier.after_steps(self.backend, &mut self.trainer.model)?;
+        let measured = (epoch + 1).is_multiple_of(self.config.eval_every) || epoch + 1 == self.config.epochs;
+        let measured = if measured { Some(self.measure()?) } else { None };
+        self.complete(measured)
+    }
+
+    /// Reports of the test set and of the images put aside.
+    fn measure(&self) -> Result<Measured> {
         let test = self.evaluate(&self.test_images, &self.data.test.labels, &self.test)?;
         let held_out = if self.held_out.is_empty() {
             None
         } else {
             Some(self.evaluate(&self.train_images, &self.data.train.labels, &self.held_out)?)
         };
-        self.complete(test, held_out)
+        for report in [Some(&test), held_out.as_ref()].into_iter().flatten() {
+            self.check("evaluation", report.natural_loss)?;
+            self.check("attacked evaluation", report.adversarial_loss)?;
+        }
+        Ok(Measured { test, held_out })
     }
 
     fn evaluate(&self, images: &B::Resident<'_>, labels: &[u8], indices: &[u32]) -> Result<EvalReport> {
@@ -219,17 +242,21 @@ impl<'a, B: Backend> Run<'a, B> {
         self.config.eps_schedule.strength(step, self.steps_per_epoch()) as f32
     }
 
-    /// Books a completed epoch: its row, and the candidates it makes.
-    fn complete(&mut self, test: EvalReport, held_out: Option<EvalReport>) -> Result<()> {
-        for report in [Some(&test), held_out.as_ref()].into_iter().flatten() {
-            self.check("evaluation", report.natural_loss)?;
-            self.check("attacked evaluation", report.adversarial_loss)?;
+    /// Books a completed epoch: ADMM's update, the epoch's row, and the candidates it makes.
+    fn complete(&mut self, measured: Option<Measured>) -> Result<()> {
+        let epoch = self.progress.epoch + 1;
+        let Trainer { model, sparsifier, .. } = &mut self.trainer;
+        // The penalty that the epoch was trained with; the update makes it grow.
+        let rho = sparsifier.admm().map_or(0.0, Admm::rho);
+        for LayerResiduals { param, residuals } in sparsifier.after_epoch(self.backend, model, epoch)? {
+            self.progress.residuals.push(ResidualRow::new(epoch, param, rho, &residuals));
         }
         self.read_clock();
-        let epoch = self.progress.epoch + 1;
         let last_step = epoch as u64 * self.steps_per_epoch() - 1;
         let eps = self.config.attack.as_ref().map_or(0.0, |a| f64::from(a.eps) * f64::from(self.strength(last_step)));
         let counts = self.progress.counts;
+        let test = measured.as_ref().map(|m| &m.test);
+        let held_out = measured.as_ref().and_then(|m| m.held_out.as_ref());
         let row = EpochRow {
             epoch,
             lr: f64::from(self.lr(last_step)),
@@ -237,18 +264,20 @@ impl<'a, B: Backend> Run<'a, B> {
             train_loss: counts.mean_loss(),
             train_accuracy: counts.accuracy(),
             zero_gradient: counts.zero_gradient(),
-            test_natural: Some(test.natural),
-            test_adversarial: Some(test.adversarial),
-            test_natural_loss: Some(test.natural_loss),
-            test_adversarial_loss: Some(test.adversarial_loss),
-            held_out_natural: held_out.as_ref().map(|r| r.natural),
-            held_out_adversarial: held_out.as_ref().map(|r| r.adversarial),
+            test_natural: test.map(|r| r.natural),
+            test_adversarial: test.map(|r| r.adversarial),
+            test_natural_loss: test.map(|r| r.natural_loss),
+            test_adversarial_loss: test.map(|r| r.adversarial_loss),
+            held_out_natural: held_out.map(|r| r.natural),
+            held_out_adversarial: held_out.map(|r| r.adversarial),
             seconds: self.progress.seconds,
         };
         self.observer.epoch(&row, self.config.epochs);
         self.progress.rows.push(row);
-        for &select in Selection::ALL {
-            self.consider(Candidate { select, epoch, test: test.clone(), held_out: held_out.clone() });
+        if let Some(Measured { test, held_out }) = measured {
+            for &select in Selection::ALL {
+                self.consider(Candidate { select, epoch, test: test.clone(), held_out: held_out.clone() });
+            }
         }
         self.progress.epoch = epoch;
         self.progress.step = 0;
@@ -278,6 +307,12 @@ impl<'a, B: Backend> Run<'a, B> {
             None => self.progress.candidates.push(new),
         }
     }
+}
+
+/// Reports of the test set and of the images put aside.
+struct Measured {
+    test: EvalReport,
+    held_out: Option<EvalReport>,
 }
 
 /// What a rule ranks epochs by: the accuracy trained for, then the other one. `None` if the rule has no images.

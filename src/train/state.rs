@@ -4,11 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::{Selection, TrainConfig};
 use super::step::Trainer;
-use super::{Candidate, EpochRow, Selection, TrainConfig};
+use super::{Candidate, EpochRow, ResidualRow};
 use crate::backend::{Backend, Counts};
 use crate::checkpoint::{self, Checkpoint, Entry};
 use crate::error::{Error, Result};
+use crate::prune::Admm;
 
 /// File of an unfinished run.
 const STATE: &str = "state.safetensors";
@@ -33,6 +35,10 @@ pub(super) struct Progress {
     pub updates: u32,
     /// Completed epochs.
     pub rows: Vec<EpochRow>,
+    /// Updates of ADMM's variables.
+    pub residuals: Vec<ResidualRow>,
+    /// Weight of ADMM's penalty.
+    pub rho: Option<f32>,
     /// The best so far by each rule.
     pub candidates: Vec<Candidate>,
 }
@@ -47,6 +53,8 @@ impl Progress {
             seconds: 0.0,
             updates: 0,
             rows: Vec::new(),
+            residuals: Vec::new(),
+            rho: None,
             candidates: Vec::new(),
         }
     }
@@ -63,14 +71,18 @@ pub(super) fn save<B: Backend>(
     trainer: &Trainer<B>,
     kept: &Kept,
 ) -> Result<()> {
-    let Trainer { model, optimizer } = trainer;
+    let Trainer { model, optimizer, sparsifier } = trainer;
     progress.updates = optimizer.updates();
+    progress.rho = sparsifier.admm().map(Admm::rho);
     let prefixed = |prefix: &str, entries: Vec<Entry>| {
         let prefix = prefix.to_string();
         entries.into_iter().map(move |(name, shape, values)| (format!("{prefix}.{name}"), shape, values))
     };
     let mut entries: Vec<Entry> = prefixed("model", model.state(backend)).collect();
     entries.extend(prefixed("optimizer", optimizer.state(backend, &model.architecture().params)));
+    if let Some(admm) = sparsifier.admm() {
+        entries.extend(prefixed("admm", admm.state(backend, model)));
+    }
     for (select, state) in kept {
         entries.extend(prefixed(select.name(), state.clone()));
     }
@@ -93,23 +105,30 @@ pub(super) fn resume<B: Backend>(
     if progress.config != *config {
         return Err(Error::input(&path, "belongs to a run with other settings", HINT));
     }
-    let Trainer { model, optimizer } = trainer;
+    let Trainer { model, optimizer, sparsifier } = trainer;
     model.load_state(backend, |name, shape| file.tensor(&format!("model.{name}"), shape))?;
     let params = &model.architecture().params;
     let lookup = |name: &str, shape: &[usize]| file.tensor(&format!("optimizer.{name}"), shape);
     optimizer.load_state(backend, params, progress.updates, lookup)?;
+    if let (Some(admm), Some(rho)) = (sparsifier.admm_mut(), progress.rho) {
+        admm.load_state(backend, model, rho, |name, shape| file.tensor(&format!("admm.{name}"), shape))?;
+    }
     let kept = progress.candidates.iter().filter(|c| c.select != Selection::Last);
     let kept = kept.map(|c| (c.select, file.with_prefix(&format!("{}.", c.select)))).collect();
     Ok(Some((progress, kept)))
 }
 
-/// Writes `metrics.csv`: one row per completed epoch.
-pub(super) fn write_metrics(dir: &Path, rows: &[EpochRow]) -> Result<()> {
-    let path = dir.join("metrics.csv");
+/// Writes `metrics.csv`, one row per completed epoch, and with ADMM `residuals.csv`, one per parameter and update.
+pub(super) fn write_metrics(dir: &Path, progress: &Progress) -> Result<()> {
+    write_csv(&dir.join("metrics.csv"), &progress.rows)?;
+    if progress.residuals.is_empty() { Ok(()) } else { write_csv(&dir.join("residuals.csv"), &progress.residuals) }
+}
+
+fn write_csv(path: &Path, rows: &[impl Serialize]) -> Result<()> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     let failed = |e: &dyn std::fmt::Display| Error::Failed(format!("{}: cannot encode it: {e}", path.display()));
     for row in rows {
         csv.serialize(row).map_err(|e| failed(&e))?;
     }
-    checkpoint::write_atomic(&path, &csv.into_inner().map_err(|e| failed(&e))?)
+    checkpoint::write_atomic(path, &csv.into_inner().map_err(|e| failed(&e))?)
 }

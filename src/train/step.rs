@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::sparse::Sparsifier;
 use crate::attack::pgd::{Attacked, Pgd, Start};
 use crate::attack::{BnMode, PgdConfig};
-use crate::backend::{Backend, Constraint, Counts, LossKind};
+use crate::backend::{Backend, Counts, LossKind};
 use crate::dims::LogitDims;
 use crate::error::Result;
 use crate::init::{Init, initial_values};
@@ -20,6 +21,8 @@ pub struct Trainer<B: Backend> {
     pub model: Model<B>,
     /// What moves its weights.
     pub optimizer: Optimizer<B>,
+    /// What keeps or makes them sparse.
+    pub sparsifier: Sparsifier<B>,
 }
 
 impl<B: Backend> Trainer<B> {
@@ -36,8 +39,13 @@ impl<B: Backend> Trainer<B> {
     ) -> Result<Self> {
         let values = initial_values(&architecture, init, seed);
         let model = Model::new(backend, Arc::new(architecture), &values)?;
+        Ok(Trainer::of(backend, model, optimizer, Sparsifier::Dense))
+    }
+
+    /// `model` with an optimiser without history.
+    pub fn of(backend: &B, model: Model<B>, optimizer: &OptimizerConfig, sparsifier: Sparsifier<B>) -> Self {
         let optimizer = Optimizer::new(backend, optimizer, model.params());
-        Ok(Trainer { model, optimizer })
+        Trainer { model, optimizer, sparsifier }
     }
 
     /// One step on the batch `clean`: attacks it, if there is an attack, and moves the weights down the gradient of the
@@ -101,8 +109,10 @@ impl<B: Backend> Trainer<B> {
         let grads = tape.backward(&loss, &params.iter().collect::<Vec<_>>())?;
         // The optimiser wants the weights for itself.
         drop((params, input, output.logits));
-        self.optimizer.step(backend, lr, &grads, self.model.params_mut(), |_| Constraint::Free)?;
+        let constraint = |param| self.sparsifier.constraint(param);
+        self.optimizer.step(backend, lr, &grads, self.model.params_mut(), constraint)?;
         self.model.move_running(backend, output.stats)?;
+        self.sparsifier.after_step(backend, &mut self.model)?;
         Ok(counts)
     }
 }
