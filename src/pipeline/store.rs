@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::train::EpochRow;
 
 /// Version of the store's layout and of its files' meaning; part of every key.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const LOCK: &str = "lock";
 const RESULT: &str = "result.json";

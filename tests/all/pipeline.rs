@@ -35,7 +35,7 @@ fn add(plan: &mut Plan, seed: u64, parents: &[JobId]) -> JobId {
 }
 
 fn seed_of(stage: &Stage) -> u64 {
-    let StageConfig::Train(config) = &stage.config;
+    let StageConfig::Train(config) = &stage.config else { panic!("{stage:?}") };
     config.seed
 }
 
@@ -97,15 +97,15 @@ fn a_key_is_the_same_in_every_build() {
     // The key is the start of `sha256sum` of this text. If it changes, every result that users have is orphaned:
     // bump `pipeline::FORMAT` when it must.
     let json = concat!(
-        r#"{"format":1,"backend":"cpu","precision":"f32","parents":[],"config":{"kind":"train","#,
+        r#"{"format":2,"backend":"cpu","precision":"f32","parents":[],"config":{"kind":"train","#,
         r#""data":{"name":"mnist","subset":"full","fingerprint":"0123456789abcdef"},"augment":false,"#,
-        r#""network":"lenet","width":1,"init":"uniform","epochs":300,"batch":64,"held_out":5000,"#,
+        r#""network":"lenet","width":1,"origin":"initialisation","init":"uniform","epochs":300,"batch":64,"held_out":5000,"#,
         r#""select":"test-best","seed":7,"optimizer":{"kind":"adam","lr":0.0001,"beta1":0.9,"beta2":0.999,"#,
         r#""eps":1e-8,"weight_decay":0.0},"schedule":{"shape":"constant","milestones":[],"gamma":0.1,"#,
-        r#""warmup_epochs":0.0},"attack":{"eps":0.3,"step_size":0.01,"steps":40,"random_start":true,"#,
+        r#""period":0,"warmup_epochs":0.0},"attack":{"eps":0.3,"step_size":0.01,"steps":40,"random_start":true,"#,
         r#""restarts":1,"loss":"cross-entropy","bn":"train"},"eps_schedule":{"ramp":"cosine","epochs":30.0},"#,
         r#""eval_attack":{"eps":0.3,"step_size":0.01,"steps":40,"random_start":true,"restarts":1,"#,
-        r#""loss":"cross-entropy","bn":"eval"}}}"#,
+        r#""loss":"cross-entropy","bn":"eval"},"eval_every":1,"sparsity":{"kind":"dense"}}}"#,
     );
     let stage: Stage = serde_json::from_str(json).unwrap();
     assert_eq!(serde_json::to_string(&stage).unwrap(), json);
@@ -126,12 +126,13 @@ fn every_setting_is_in_the_key() {
         "attack.random_start" | "eval_attack.random_start" => "false",
         "attack.loss" | "eval_attack.loss" => "margin",
         "attack.bn" | "eval_attack.bn" => "eval",
+        "origin" => "parent",
         "optimizer.beta1" | "optimizer.beta2" => "0.5",
         _ => "77",
     };
     let all = paths(&base).unwrap();
     assert!(all.len() > 25, "{all:?}");
-    for path in all.iter().filter(|path| *path != "optimizer.kind") {
+    for path in all.iter().filter(|path| !["optimizer.kind", "sparsity.kind"].contains(&path.as_str())) {
         let config = set(&base, path, changed(path)).unwrap();
         assert!(keys.insert(stage(config).key().unwrap()), "{path} does not change the key");
     }
@@ -235,10 +236,10 @@ fn progress_of_earlier_runs_counts() {
         train_loss: 2.3,
         train_accuracy: 11.35,
         zero_gradient: 0.0,
-        test_natural: 11.35,
-        test_adversarial: 11.35,
-        test_natural_loss: 2.3,
-        test_adversarial_loss: 2.3,
+        test_natural: Some(11.35),
+        test_adversarial: Some(11.35),
+        test_natural_loss: Some(2.3),
+        test_adversarial_loss: Some(2.3),
         held_out_natural: None,
         held_out_adversarial: Some(10.0),
         seconds: 1.0,

@@ -10,7 +10,7 @@ use engine::data::{Dataset, DatasetName, Split};
 use engine::init::Init;
 use engine::models::{Model, Network};
 use engine::optim::{LrSchedule, LrShape, OptimizerConfig};
-use engine::train::{EpochRow, Observer, Selection, TrainConfig, train};
+use engine::train::{EpochRow, Observer, Origin, Selection, Sparsity, TrainConfig, train};
 
 /// The first images of the MNIST sample.
 pub fn digits(train: usize, test: usize) -> Dataset {
@@ -39,6 +39,7 @@ pub fn config(data: &Dataset) -> TrainConfig {
         augment: false,
         network: Network::LeNet,
         width: 1,
+        origin: Origin::Initialisation,
         init: Init::XavierUniform,
         epochs: 3,
         batch: 20,
@@ -46,10 +47,18 @@ pub fn config(data: &Dataset) -> TrainConfig {
         select: Selection::TestBest,
         seed: 1,
         optimizer: OptimizerConfig::Adam { lr: 2e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 },
-        schedule: LrSchedule { shape: LrShape::Constant, milestones: vec![], gamma: 0.1, warmup_epochs: 0.0 },
+        schedule: LrSchedule {
+            shape: LrShape::Constant,
+            milestones: vec![],
+            gamma: 0.1,
+            period: 0,
+            warmup_epochs: 0.0,
+        },
         attack: Some(attack(2)),
         eps_schedule: EpsSchedule { ramp: Ramp::Linear, epochs: 2.0 },
         eval_attack: attack(3),
+        eval_every: 1,
+        sparsity: Sparsity::Dense,
     }
 }
 
@@ -87,11 +96,11 @@ pub fn trained<B: Backend>(backend: &B) -> Model<B> {
     let data = digits(1000, 100);
     let config = TrainConfig { attack: None, eval_attack: attack(1), ..config(&data) };
     let dir = tempfile::tempdir().unwrap();
-    train(backend, &config, &data, dir.path(), &Stop::never()).unwrap();
+    train(backend, &config, &data, None, dir.path(), &Stop::never()).unwrap();
     load(backend, dir.path())
 }
 
 /// The model that a finished run left in `dir`.
 pub fn load<B: Backend>(backend: &B, dir: &Path) -> Model<B> {
-    load_model(backend, &dir.join("model.safetensors")).unwrap()
+    load_model(backend, &dir.join("model.safetensors")).unwrap().0
 }

@@ -1,6 +1,6 @@
 //! Every op on every case recorded from PyTorch, to 1e-5.
 
-use engine::backend::{Backend, ChannelStats, LossKind};
+use engine::backend::{Backend, ChannelStats, Constraint, LossKind};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::optim::{Optimizer, OptimizerConfig};
 use engine::tensor::Tensor;
@@ -246,7 +246,9 @@ fn optimizers<B: Backend>(backend: &B) {
         let mut optimizer = Optimizer::new(backend, &config, &params);
         let grads = oracle.values(&format!("{name}.grads")).chunks(values.len());
         for (step, (grads, &lr)) in grads.zip(oracle.values(&format!("{name}.lr"))).enumerate() {
-            optimizer.step(backend, lr, &[Tensor::plain(backend, &shape, grads)], &mut params).unwrap();
+            optimizer
+                .step(backend, lr, &[Tensor::plain(backend, &shape, grads)], &mut params, |_| Constraint::Free)
+                .unwrap();
             let recorded = format!("{name}.step{step}.params");
             assert_close(&recorded, &params[0].values(backend), oracle.values(&recorded), RTOL, 0.0);
         }

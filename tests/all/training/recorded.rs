@@ -2,8 +2,8 @@
 
 use engine::attack::PgdConfig;
 use engine::attack::pgd::Pgd;
-use engine::backend::Backend;
 use engine::backend::cpu::Cpu;
+use engine::backend::{Backend, Constraint};
 use engine::models::{Mode, Model, Network};
 use engine::optim::{Optimizer, OptimizerConfig};
 use engine::tensor::Tensor;
@@ -42,7 +42,7 @@ impl<B: Backend> Trainee<'_, B> {
         let attacked = Pgd { backend, model, mode: Mode::Train, config }.ascend(1.0, &clean, start, labels, drop);
         let x = Tensor::new(attacked.unwrap().images, model.input(n));
         let pass = pass(backend, model, Mode::Train, 1.0 / n as f32, x, labels);
-        self.optimizer.step(backend, self.lr, &pass.grads, self.model.params_mut()).unwrap();
+        self.optimizer.step(backend, self.lr, &pass.grads, self.model.params_mut(), |_| Constraint::Free).unwrap();
         self.model.move_running(backend, pass.stats).unwrap();
         pass.loss.values(backend)[0]
     }

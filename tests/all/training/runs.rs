@@ -14,7 +14,7 @@ use engine::train::{Observer, Selection, TrainConfig, TrainResult, train};
 
 use crate::small_runs::{Stop, config, digits};
 
-/// Trains in `dir` on `threads` threads.
+/// Trains a fresh network in `dir` on `threads` threads.
 fn run(
     threads: usize,
     config: &TrainConfig,
@@ -22,7 +22,7 @@ fn run(
     dir: &Path,
     observer: &dyn Observer,
 ) -> Result<TrainResult> {
-    train(&Cpu::<f32>::new(threads).unwrap(), config, data, dir, observer)
+    train(&Cpu::<f32>::new(threads).unwrap(), config, data, None, dir, observer)
 }
 
 /// Trains to the end in a directory of its own.
@@ -33,9 +33,9 @@ fn run_through(config: &TrainConfig, data: &Dataset) -> (TrainResult, Files) {
 }
 
 /// What a run left: the bytes of the model, and the metrics without the seconds.
-type Files = BTreeMap<String, Vec<u8>>;
+pub type Files = BTreeMap<String, Vec<u8>>;
 
-fn files(dir: &Path) -> Files {
+pub fn files(dir: &Path) -> Files {
     ["model.safetensors", "metrics.csv"]
         .into_iter()
         .map(|name| {
@@ -52,7 +52,7 @@ fn without_seconds(csv: &[u8]) -> Vec<u8> {
     text.lines().map(|line| format!("{}\n", line.rsplit_once(',').unwrap().0)).collect::<String>().into_bytes()
 }
 
-fn timeless(result: TrainResult) -> TrainResult {
+pub fn timeless(result: TrainResult) -> TrainResult {
     TrainResult { seconds: 0.0, ..result }
 }
 
@@ -131,7 +131,8 @@ fn a_run_resumes_only_under_its_own_settings() {
 
 /// A good first epoch, an absurd second one.
 fn diverging(data: &Dataset) -> TrainConfig {
-    let schedule = LrSchedule { shape: LrShape::MultiStep, milestones: vec![1], gamma: 1e30, warmup_epochs: 0.0 };
+    let schedule =
+        LrSchedule { shape: LrShape::MultiStep, milestones: vec![1], gamma: 1e30, period: 0, warmup_epochs: 0.0 };
     TrainConfig { schedule, ..config(data) }
 }
 
@@ -227,7 +228,8 @@ fn collapse_is_detected() {
 fn the_metrics_say_what_was_done() {
     let data = digits(150, 40);
     let eps_schedule = EpsSchedule { ramp: Ramp::Linear, epochs: 2.0 };
-    let schedule = LrSchedule { shape: LrShape::MultiStep, milestones: vec![2], gamma: 0.5, warmup_epochs: 0.0 };
+    let schedule =
+        LrSchedule { shape: LrShape::MultiStep, milestones: vec![2], gamma: 0.5, period: 0, warmup_epochs: 0.0 };
     let config = TrainConfig { init: Init::KaimingNormal, eps_schedule, schedule, ..config(&data) };
     let dir = tempfile::tempdir().unwrap();
     run(2, &config, &data, dir.path(), &Stop::never()).unwrap();
@@ -240,6 +242,7 @@ fn the_metrics_say_what_was_done() {
     assert_eq!(column(|row| row.lr), [0.002, 0.002, 0.001]);
     assert_eq!(column(|row| row.eps), [0.15, 0.3, 0.3]);
     for row in &rows {
+        assert!(row.test_adversarial.is_some() && row.test_adversarial_loss.is_some(), "{row:?}");
         assert!(row.train_loss > 0.0 && row.test_adversarial <= row.test_natural && row.seconds > 0.0, "{row:?}");
         assert!(row.test_adversarial_loss > row.test_natural_loss, "{row:?}");
     }

@@ -10,7 +10,7 @@ const STEPS: u64 = 5;
 
 /// The factor of every step of eight epochs of five steps.
 fn factors(shape: LrShape, milestones: &[usize], warmup_epochs: f64) -> Vec<f64> {
-    let schedule = LrSchedule { shape, milestones: milestones.to_vec(), gamma: 0.1, warmup_epochs };
+    let schedule = LrSchedule { shape, milestones: milestones.to_vec(), gamma: 0.1, period: 0, warmup_epochs };
     (0..EPOCHS as u64 * STEPS).map(|step| schedule.factor(step, STEPS, EPOCHS)).collect()
 }
 
