@@ -34,6 +34,16 @@ fn multi_step_drops_at_the_start_of_an_epoch() {
     assert_close("in any order", &factors(LrShape::MultiStep, &[6, 3], 0.0), &want, 1e-7, 0.0);
 }
 
+#[test]
+fn periodic_drops_by_thirds_and_starts_over() {
+    let schedule =
+        LrSchedule { shape: LrShape::Periodic, milestones: vec![], gamma: 0.1, period: 3, warmup_epochs: 0.0 };
+    // Periods of 15 steps, thirds of 5.
+    let found: Vec<f64> = (0..40).map(|step| schedule.factor(step, STEPS, EPOCHS)).collect();
+    let want: Vec<f64> = (0..40).map(|step| [1.0, 0.1, 0.01][step % 15 / 5]).collect();
+    assert_close("factors", &found, &want, 1e-6, 0.0);
+}
+
 /// PyTorch's `CosineAnnealingLR` with `T_max` in steps, stepped once a step.
 #[test]
 fn cosine_moves_at_every_step() {
