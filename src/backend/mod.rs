@@ -314,8 +314,8 @@ pub struct Residuals {
 pub trait Prune: Memory {
     /// Euclidean norm of each of `rows` rows, over all `members` together; each member is `rows` × columns of its own.
     fn row_norms(&self, rows: usize, members: &[&Self::Buf]) -> Self::Buf;
-    /// Euclidean norm of each column of `x`, which has `rows` rows.
-    fn column_norms(&self, rows: usize, x: &Self::Buf) -> Self::Buf;
+    /// Euclidean norm of each of the `cols` columns of `x`.
+    fn column_norms(&self, cols: usize, x: &Self::Buf) -> Self::Buf;
     /// Mask of the `k` largest magnitudes, among equal ones those of the lowest indices; `None` if there is a NaN.
     fn top_k_mask(&self, k: usize, x: &Self::Buf) -> Option<Self::Buf>;
     /// Mask of `rows` × `cols` elements from one of the rows.

@@ -215,6 +215,14 @@ impl<B: Backend> Model<B> {
         &mut self.params
     }
 
+    /// The running mean of the normalisation with this index, to update.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] while a tape still shares it.
+    pub fn running_mean_mut(&mut self, norm: usize) -> Result<&mut B::Buf> {
+        Ok(&mut own(&mut self.running[norm])?.mean)
+    }
+
     /// Whether the logits of one sample depend on the others of its batch.
     pub fn couples_samples(&self, mode: Mode) -> bool {
         mode == Mode::Train && !self.running.is_empty()
@@ -250,11 +258,7 @@ impl<B: Backend> Model<B> {
     /// [`Error::Shape`] while a tape still shares the running statistics.
     pub fn move_running(&mut self, backend: &B, stats: Stats<B>) -> Result<()> {
         for batch in stats.0 {
-            let running = Arc::get_mut(&mut self.running[batch.norm]).ok_or_else(|| Error::Shape {
-                op: "move_running",
-                expected: "running statistics of its own".into(),
-                got: "ones that a tape still shares".into(),
-            })?;
+            let running = own(&mut self.running[batch.norm])?;
             let mut var = backend.copy(&batch.stats.var);
             backend.scale(batch.count as f32 / (batch.count as f32 - 1.0).max(1.0), &mut var);
             backend.lerp(RUNNING_MOMENTUM, &batch.stats.mean, &mut running.mean);
@@ -305,4 +309,13 @@ impl<B: Backend> Model<B> {
         (self.params, self.running) = (params, running);
         Ok(())
     }
+}
+
+/// Running statistics, to update.
+fn own<Buf>(stats: &mut Arc<ChannelStats<Buf>>) -> Result<&mut ChannelStats<Buf>> {
+    Arc::get_mut(stats).ok_or_else(|| Error::Shape {
+        op: "running statistics",
+        expected: "ones of its own".into(),
+        got: "ones that a tape still shares".into(),
+    })
 }

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Target;
+use super::project::{name, spread};
+use super::{Group, Target, groups, select};
 use crate::backend::{Backend, Constraint, Residuals};
 use crate::error::Result;
 use crate::models::Model;
@@ -37,7 +38,7 @@ pub struct LayerResiduals {
 /// ADMM's variables Z and U of every member of every group, and the present weight of the penalty.
 pub struct Admm<B: Backend> {
     config: AdmmConfig,
-    groups: Vec<super::Group>,
+    groups: Vec<Group>,
     /// Per parameter; `None` for what is not pruned.
     z: Vec<Option<B::Buf>>,
     u: Vec<Option<B::Buf>>,
@@ -50,8 +51,21 @@ impl<B: Backend> Admm<B> {
     /// # Errors
     /// As [`super::groups()`] and [`super::select`].
     pub fn start(backend: &B, config: &AdmmConfig, model: &Model<B>) -> Result<Self> {
-        let _ = (backend, config, model);
-        todo!()
+        let architecture = model.architecture();
+        let groups = groups(architecture, &config.target)?;
+        let mut z: Vec<Option<B::Buf>> = architecture.params.iter().map(|_| None).collect();
+        let mut u: Vec<Option<B::Buf>> = architecture.params.iter().map(|_| None).collect();
+        for group in &groups {
+            let weights: Vec<&B::Buf> = group.members.iter().map(|&member| model.params()[member].buf()).collect();
+            let mask = select(backend, group, &name(architecture, group), &weights)?;
+            for (&member, w) in group.members.iter().zip(weights) {
+                let spec = &architecture.params[member];
+                let spread = spread(backend, group, spec, &mask);
+                z[member] = Some(backend.masked_copy(spread.as_ref().unwrap_or(&mask), w));
+                u[member] = Some(backend.zeros(spec.len()));
+            }
+        }
+        Ok(Admm { config: *config, groups, z, u, rho: config.rho })
     }
 
     /// What the optimiser must respect of the parameter with this index.
@@ -72,14 +86,35 @@ impl<B: Backend> Admm<B> {
     /// # Errors
     /// As [`super::select`].
     pub fn update(&mut self, backend: &B, model: &Model<B>) -> Result<Vec<LayerResiduals>> {
-        let _ = (backend, model, self.config, &self.groups);
-        todo!()
+        let (architecture, params) = (model.architecture(), model.params());
+        let mut all = Vec::new();
+        for group in &self.groups {
+            let variables = group.members.iter().filter_map(|&m| Some((m, self.u[m].as_ref()?)));
+            let sums: Vec<B::Buf> = variables.map(|(m, u)| backend.add(params[m].buf(), u)).collect();
+            let sums: Vec<&B::Buf> = sums.iter().collect();
+            let mask = select(backend, group, &name(architecture, group), &sums)?;
+            for &member in &group.members {
+                let (Some(z), Some(u)) = (&mut self.z[member], &mut self.u[member]) else { continue };
+                let spec = &architecture.params[member];
+                let spread = spread(backend, group, spec, &mask);
+                let mask = spread.as_ref().unwrap_or(&mask);
+                let residuals = backend.admm_update(mask, params[member].buf(), z, u);
+                all.push(LayerResiduals { param: spec.name.clone(), residuals });
+            }
+        }
+        self.rho *= self.config.growth;
+        Ok(all)
     }
 
     /// Everything that a file keeps besides [`Admm::rho`]: `z.<parameter>` and `u.<parameter>` with shape and values.
     pub fn state(&self, backend: &B, model: &Model<B>) -> Vec<(String, Vec<usize>, Vec<f32>)> {
-        let _ = (backend, model);
-        todo!()
+        let entries = |prefix: &str, bufs: &[Option<B::Buf>]| {
+            let named = model.architecture().params.iter().zip(bufs);
+            let kept = named.filter_map(|(p, buf)| Some((p, buf.as_ref()?)));
+            kept.map(|(p, buf)| (format!("{prefix}.{}", p.name), p.shape.clone(), backend.download(buf)))
+                .collect::<Vec<_>>()
+        };
+        [entries("z", &self.z), entries("u", &self.u)].concat()
     }
 
     /// Takes over every value of [`Admm::state`] from `lookup(name, shape)`, and `rho`.
@@ -91,9 +126,16 @@ impl<B: Backend> Admm<B> {
         backend: &B,
         model: &Model<B>,
         rho: f32,
-        lookup: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+        mut lookup: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
     ) -> Result<()> {
-        let _ = (backend, model, rho, lookup);
-        todo!()
+        for (prefix, bufs) in [("z", &mut self.z), ("u", &mut self.u)] {
+            for (p, buf) in model.architecture().params.iter().zip(bufs) {
+                if let Some(buf) = buf {
+                    *buf = backend.upload(&lookup(&format!("{prefix}.{}", p.name), &p.shape)?);
+                }
+            }
+        }
+        self.rho = rho;
+        Ok(())
     }
 }
