@@ -27,7 +27,9 @@ pub fn shrink<B: Backend>(backend: &B, model: &Model<B>) -> Result<Shrunk<B>> {
     let mut values: Values = model.state(backend).into_iter().map(|(name, _, values)| (name, values)).collect();
     let mut alive: Vec<Vec<bool>> = large.layers.iter().map(|layer| alive_outputs(large, &values, layer)).collect();
     // A class stays, whatever its logit.
-    alive.iter_mut().last().into_iter().for_each(|logits| logits.fill(true));
+    if let Some(logits) = alive.last_mut() {
+        logits.fill(true);
+    }
     let kept: Vec<Vec<usize>> = (0..large.spaces.len()).map(|space| kept_channels(large, &alive, space)).collect();
     let stays = (0..large.spaces.len()).filter_map(|space| why_they_stay(large, &alive, space, &kept[space])).collect();
     for layer in &large.layers {

@@ -14,6 +14,7 @@
 //! - `ops`: every kernel of every backend, on recorded and on awkward values
 //! - `oracle`: values recorded from PyTorch
 //! - `pipeline`: stages, keys, store, locks and plan
+//! - `prune`: projections, ADMM, masks, shrinking, and what they leave
 //! - `small_runs`: training runs of seconds
 //! - `tables`: cells, published values, settings and reports
 //! - `training`: steps against PyTorch, the loop's bits, memory and interruptions, schedules
@@ -32,6 +33,7 @@ mod numdiff;
 mod ops;
 mod oracle;
 mod pipeline;
+mod prune;
 mod small_runs;
 mod tables;
 mod training;
