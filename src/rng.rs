@@ -19,6 +19,8 @@ pub enum Stream {
     EvalAttack = 5,
     /// Which training images are put aside for held-out selection.
     HeldOut = 6,
+    /// Which images a smaller data set keeps; the step is 0 for training and 1 for test images.
+    Subset = 7,
 }
 
 /// Random access to the numbers of one (seed, stream, step).

@@ -32,10 +32,16 @@ pub struct RunArgs {
     /// Directory for results; stages found there are not done again
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
-    /// Only these cells, like kaiming_normal:adam; `*` stands for every name
+    /// Use only so many training images, of every class as many [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    train_images: Option<usize>,
+    /// Use only so many test images, of every class as many [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    test_images: Option<usize>,
+    /// Only these cells, like 16:1, 4:dense or kaiming_normal:adam; `*` stands for every name
     #[arg(long, value_name = "ROW:COLUMN", value_delimiter = ',')]
     cells: Vec<String>,
-    /// Only these methods, like scratch,warmup
+    /// Only these methods, like admm,post-prune
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     method: Vec<String>,
     /// Seeds of each cell [default: the profile's]
@@ -52,7 +58,7 @@ pub struct RunArgs {
         allow_negative_numbers = true
     )]
     seed: u64,
-    /// Epochs of each training [default: the profile's]
+    /// Epochs of each phase of training [default: the profile's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
     /// Stages to work on side by side [default: one a core]
@@ -95,12 +101,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let data = load(args, table, profile)?;
     let settings = args.settings(table, profile, &data);
     let cells = tables::cells(table, &settings)?;
-    let (plan, ends) = plan(table, &settings, &cells, &device)?;
+    let (plan, chains) = plan(table, &settings, &cells, &device)?;
     let store = Store::open(&args.out)?;
     let prepared = plan.prepare(&store, args.fresh)?;
     let jobs = execute::side_by_side(args.jobs.map(usize::from), &device, prepared.pending());
     let dir = args.out.join(format!("{}-{profile}", table.id));
-    let this = TableRun { table, settings, data, device, cells, plan: &plan, ends, store: &store, dir };
+    let this = TableRun { table, settings, data, device, cells, plan: &plan, chains, store: &store, dir };
     output::print(&this.first_line(&prepared, jobs))?;
 
     let outcome = execute::execute(&plan, prepared, &this.data, &device, jobs, args.quiet, None)?;
@@ -116,13 +122,20 @@ fn list() -> Result<()> {
 }
 
 fn load(args: &RunArgs, table: &Table, profile: Profile) -> Result<Dataset> {
-    match (profile, &args.data) {
-        (Profile::Smoke, None) => Dataset::sample(table.dataset),
-        (Profile::Smoke, Some(_)) => Err(Error::Usage(
-            "--data: the smoke profile uses the embedded sample; add --profile quick, or drop --data".to_string(),
-        )),
-        (_, dir) => Dataset::load(table.dataset, dir.as_deref()),
-    }
+    let (data, (train, test)) = match (profile, &args.data) {
+        (Profile::Smoke, None) => (Dataset::sample(table.dataset)?, table.smoke),
+        (Profile::Smoke, Some(_)) => {
+            return Err(Error::Usage(
+                "--data: the smoke profile uses the embedded sample; add --profile quick, or drop --data".to_string(),
+            ));
+        }
+        (_, dir) => {
+            let data = Dataset::load(table.dataset, dir.as_deref())?;
+            let all = (data.train.len(), data.test.len());
+            (data, all)
+        }
+    };
+    data.subset(args.train_images.unwrap_or(train), args.test_images.unwrap_or(test))
 }
 
 impl RunArgs {
@@ -131,8 +144,8 @@ impl RunArgs {
         Settings {
             profile,
             data: data.id.clone(),
-            train_images: data.train.labels.len(),
-            test_images: data.test.labels.len(),
+            train_images: data.train.len(),
+            test_images: data.test.len(),
             methods: if self.method.is_empty() { table.default_methods() } else { self.method.clone() },
             cells: self.cells.clone(),
             seeds: (self.seed..self.seed + seeds).collect(),
@@ -142,17 +155,18 @@ impl RunArgs {
     }
 }
 
-/// All stages of all cells, and the last job of each cell.
-fn plan(table: &Table, settings: &Settings, cells: &[Cell], device: &Device) -> Result<(Plan, Vec<JobId>)> {
+/// All stages of all cells, and the jobs of each cell.
+fn plan(table: &Table, settings: &Settings, cells: &[Cell], device: &Device) -> Result<(Plan, Vec<Vec<JobId>>)> {
     let mut plan = Plan::new(device.backend, device.precision);
-    let mut ends = Vec::new();
+    let mut chains = Vec::new();
     for cell in cells {
-        let mut last: Option<JobId> = None;
+        let mut chain: Vec<JobId> = Vec::new();
         for config in &cell.chain {
             let passes = config.passes(settings.train_images, settings.test_images);
-            last = Some(plan.add(&cell.label(table), config.clone(), last.as_slice(), passes)?);
+            let parent = &chain[chain.len().saturating_sub(1)..];
+            chain.push(plan.add(&cell.stage_label(table, config), config.clone(), parent, passes)?);
         }
-        ends.extend(last);
+        chains.push(chain);
     }
-    Ok((plan, ends))
+    Ok((plan, chains))
 }

@@ -11,7 +11,7 @@ use super::device::Device;
 use super::{doctor, execute, output};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::pipeline::{JobId, Plan, Prepared, Store};
+use crate::pipeline::{Job, JobId, Plan, Prepared, Store};
 use crate::report::run_record::{DataRecord, Machine, RunRecord};
 use crate::report::{Report, csv, curves, markdown, svg, terminal};
 use crate::tables::{self, Cell, Profile, Settings, Table};
@@ -24,8 +24,8 @@ pub struct TableRun<'a> {
     pub device: Device,
     pub cells: Vec<Cell>,
     pub plan: &'a Plan,
-    /// The last job of each cell.
-    pub ends: Vec<JobId>,
+    /// The jobs of each cell.
+    pub chains: Vec<Vec<JobId>>,
     pub store: &'a Store,
     /// Where the table goes.
     pub dir: PathBuf,
@@ -62,7 +62,7 @@ impl TableRun<'_> {
 
     /// The report of the finished cells, with a note of where the numbers come from.
     fn report(&self, results: &[Option<Value>]) -> Result<Report> {
-        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.ends, results)?;
+        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.chains, results)?;
         let Device { backend, precision, .. } = self.device;
         let comparable = match self.settings.profile {
             Profile::Smoke => " A quick look on few images: NOT comparable with the published numbers.",
@@ -102,8 +102,8 @@ impl TableRun<'_> {
 
         let curves_dir = self.dir.join("curves");
         create(&curves_dir)?;
-        for (cell, end) in self.cells.iter().zip(&self.ends) {
-            let rows = self.store.metrics(&self.plan.jobs()[end.index()].key)?;
+        for (cell, end) in self.ends() {
+            let rows = self.store.metrics(&end.key)?;
             // A failed stage has curves too, and they may tell why; one that never started has none.
             if !rows.is_empty() {
                 let svg = curves::curves_svg(&cell.label(self.table), &rows)?;
@@ -113,12 +113,17 @@ impl TableRun<'_> {
         Ok(())
     }
 
+    /// The cells, each with its last job.
+    fn ends(&self) -> impl Iterator<Item = (&Cell, &Job)> {
+        let jobs = self.plan.jobs();
+        self.cells.iter().zip(&self.chains).filter_map(|(cell, chain)| Some((cell, &jobs[chain.last()?.index()])))
+    }
+
     fn record(&self, wall: Duration) -> Result<RunRecord> {
         let mut stages = Vec::new();
-        for (cell, end) in self.cells.iter().zip(&self.ends) {
+        for (cell, end) in self.ends() {
             let chain = exact_json(&cell.chain).map_err(|e| Error::Failed(format!("cannot write run.json: {e}")))?;
-            let key = &self.plan.jobs()[end.index()].key;
-            stages.push(json!({ "cell": cell.label(self.table), "stage": key, "chain": chain }));
+            stages.push(json!({ "cell": cell.label(self.table), "stage": end.key, "chain": chain }));
         }
         Ok(RunRecord {
             command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),

@@ -120,7 +120,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 impl TrainArgs {
     /// The paper's settings for the data set with the flags' changes, `--set` last.
     fn config(&self, data: &Dataset) -> Result<TrainConfig> {
-        let paper = paper_training(&data.id);
+        let paper = paper_training(&data.id, data.train.len());
         let adam = OptimizerConfig::Adam { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
         let mut optimizer = match self.optimizer {
             Some(OptimizerName::Adam) => adam,

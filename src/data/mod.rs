@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::choice::choice;
 use crate::error::{Error, Result};
+use crate::rng::{Rng, Stream};
 
 pub mod cifar;
 pub mod download;
@@ -42,7 +43,8 @@ choice! {
 pub struct DataId {
     /// The data set.
     pub name: DatasetName,
-    /// `full`, `sample` for the one embedded in the binary, or `custom` for files of another size than published.
+    /// `full`, `sample` for the one embedded in the binary, or `custom` for files of another size than published;
+    /// `full:5000+1000` for so many training and test images of it.
     pub subset: String,
     /// First 16 hex digits of the SHA-256 over train images, train labels, test images, test labels.
     pub fingerprint: String,
@@ -137,6 +139,32 @@ impl Dataset {
         Ok(data.with_origin("embedded sample".into()))
     }
 
+    /// A smaller data set of `train` training and `test` test images: as many of every class as there are, chosen at
+    /// random but always the same, in their order. The whole of it is the data set itself.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for more images than there are, and for none.
+    pub fn subset(self, train: usize, test: usize) -> Result<Dataset> {
+        if (train, test) == (self.train.len(), self.test.len()) {
+            return Ok(self);
+        }
+        let choose = |split: &Split, count: usize, part: &str, step: u32| {
+            if (1..=split.len()).contains(&count) {
+                return Ok(split.select(&balanced(&split.labels, count, Rng::new(0, Stream::Subset, step))));
+            }
+            let (name, all) = (self.id.name, split.len());
+            Err(Error::Usage(format!("--{part}-images: must be 1 to {all}, all that {name} has here, got {count}")))
+        };
+        let (chosen, chosen_test) = (choose(&self.train, train, "train", 0)?, choose(&self.test, test, "test", 1)?);
+        let id = DataId {
+            name: self.id.name,
+            subset: format!("{}:{train}+{test}", self.id.subset),
+            fingerprint: fingerprint(&chosen, &chosen_test),
+        };
+        let origin = format!("{}, {train} training and {test} test images", self.origin);
+        Ok(Dataset { id, train: chosen, test: chosen_test, origin, ..self })
+    }
+
     /// Reads all files, train and test at the same time.
     fn read(name: DatasetName, subset: Option<&str>, open: Open<'_>) -> Result<Dataset> {
         let official = name.official();
@@ -210,6 +238,22 @@ fn reject_another(data: &Dataset, dir: &Path) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Ascending indices of `count` images: of every class as many, one more of some, as far as a class has them.
+fn balanced(labels: &[u8], count: usize, rng: Rng) -> Vec<usize> {
+    let mut seen = [0usize; 256];
+    let mut rank = |index: u32| {
+        let label = labels[index as usize];
+        seen[usize::from(label)] += 1;
+        (seen[usize::from(label)], label, index as usize)
+    };
+    // The first of every class, then the second of every class, and so on.
+    let mut ranked: Vec<(usize, u8, usize)> = rng.permutation(labels.len()).into_iter().map(&mut rank).collect();
+    ranked.sort_unstable();
+    let mut chosen: Vec<usize> = ranked[..count].iter().map(|&(_, _, index)| index).collect();
+    chosen.sort_unstable();
+    chosen
 }
 
 fn fingerprint(train: &Split, test: &Split) -> String {

@@ -3,9 +3,9 @@
 
 use serde::Deserialize;
 
-use super::defaults::{paper_training, sgd};
-use super::{BlockSpec, Coordinates, Profile, Published, Settings, Table};
-use crate::attack::{EpsSchedule, PgdConfig, Ramp};
+use super::defaults::{adam, coarse, paper_training, sgd};
+use super::{BlockSpec, Coordinates, Identity, Profile, Published, Settings, Table};
+use crate::attack::{EpsSchedule, Ramp};
 use crate::data::DatasetName;
 use crate::error::{Error, Result};
 use crate::models::Network;
@@ -29,6 +29,8 @@ pub const TABLE: Table = Table {
             column_axis: "Optimiser",
             rows: INITS,
             columns: &["adam", "sgd", "cosanneal"],
+            exists: |_, _| true,
+            absent: "",
             by_default: true,
         },
         BlockSpec {
@@ -38,11 +40,16 @@ pub const TABLE: Table = Table {
             column_axis: "Optimiser",
             rows: INITS,
             columns: &["adam-1e-4", "adam-1e-3", "sgd", "cosanneal"],
+            exists: |_, _| true,
+            absent: "",
             by_default: false,
         },
     ],
+    comparisons: &[],
+    smoke: (3000, 1000),
     seeds,
     chain,
+    identity,
     published,
     notes,
 };
@@ -73,11 +80,10 @@ fn chain(at: &Coordinates, settings: &Settings) -> Result<Vec<StageConfig>> {
         seed: at.seed,
         optimizer,
         schedule,
-        ..paper_training(&settings.data)
+        ..paper_training(&settings.data, settings.train_images)
     };
     if settings.profile == Profile::Smoke {
-        // The same ball, a quarter of the work; 10 × 0.04 still reaches every point of it.
-        let attack = PgdConfig { steps: 10, step_size: 0.04, ..config.eval_attack };
+        let attack = coarse(&config.eval_attack);
         config.attack = Some(attack.clone());
         config.eval_attack = attack;
     }
@@ -101,7 +107,6 @@ fn optimizer(column: &str) -> Result<(OptimizerConfig, LrSchedule)> {
         period: 0,
         warmup_epochs: 0.0,
     };
-    let adam = |lr| OptimizerConfig::Adam { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
     Ok(match column {
         "adam" | "adam-1e-4" => (adam(1e-4), schedule(LrShape::Constant, &[])),
         "adam-1e-3" => (adam(1e-3), schedule(LrShape::Constant, &[])),
@@ -109,6 +114,19 @@ fn optimizer(column: &str) -> Result<(OptimizerConfig, LrSchedule)> {
         "cosanneal" => (sgd(0.1, 0.0), schedule(LrShape::Cosine, &[])),
         other => return Err(Error::Failed(format!("table b1 has no optimiser '{other}'"))),
     })
+}
+
+fn identity(at: &Coordinates, last: &StageConfig) -> Identity {
+    let init = match last {
+        StageConfig::Train(config) => config.init.name(),
+        _ => at.row,
+    };
+    Identity {
+        init: Some(init.to_string()),
+        optimizer: Some(at.column.to_string()),
+        original_w: Some(last.network().1),
+        pruned_w: None,
+    }
 }
 
 /// A line of the published table.
@@ -127,7 +145,7 @@ fn published(at: &Coordinates) -> Option<Published> {
     let mut reader = csv::Reader::from_reader(include_str!("published/b1.csv").as_bytes());
     let mut rows = reader.deserialize().filter_map(csv::Result::<PublishedRow>::ok);
     let row = rows.find(|row| row.init == at.row && row.optimizer == at.column)?;
-    Some(Published { natural: row.natural, adversarial: row.adversarial })
+    Some(Published { natural: Some(row.natural), adversarial: row.adversarial })
 }
 
 fn notes(settings: &Settings) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{BlockSpec, Coordinates, Settings, Table};
 use crate::error::{Error, Result};
 use crate::pipeline::{StageConfig, paths, set};
+use crate::train::Sparsity;
 
 /// One seed of one cell with the stages that lead to its numbers.
 pub struct Cell {
@@ -22,10 +23,31 @@ impl Cell {
         format!("{method}{row}:{column} seed {seed}")
     }
 
+    /// What the user calls one stage of its chain: the cell, and which of several stages it is.
+    pub fn stage_label(&self, table: &Table, config: &StageConfig) -> String {
+        let label = self.label(table);
+        if self.chain.len() == 1 { label } else { format!("{label}, {}", step(config)) }
+    }
+
     /// The same as the stem of a file name.
     pub fn file_name(&self) -> String {
         let Coordinates { block, row, column, seed } = self.at;
         format!("{}-{row}-{column}-{seed}", block.method)
+    }
+}
+
+/// A stage's part in a chain of several.
+fn step(config: &StageConfig) -> &'static str {
+    match config {
+        StageConfig::Import(_) => "import",
+        StageConfig::Train(config) => match config.sparsity {
+            Sparsity::Dense => "dense",
+            Sparsity::Masked(_) => "retraining",
+            Sparsity::Admm(_) => "ADMM",
+            Sparsity::Proximal(_) => "proximal gradient",
+        },
+        StageConfig::Prune(_) => "pruning",
+        StageConfig::Eval(_) => "measurement",
     }
 }
 
@@ -40,11 +62,9 @@ pub fn cells(table: &'static Table, settings: &Settings) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
     for &seed in &settings.seeds {
         for &block in &blocks {
-            for &row in block.rows {
-                for &column in block.columns.iter().filter(|column| selected(&settings.cells, row, column)) {
-                    let at = Coordinates { block, row, column, seed };
-                    cells.push(Cell { at, chain: (table.chain)(&at, settings)? });
-                }
+            for (row, column) in block.cells().filter(|(row, column)| selected(&settings.cells, row, column)) {
+                let at = Coordinates { block, row, column, seed };
+                cells.push(Cell { at, chain: (table.chain)(&at, settings)? });
             }
         }
     }
@@ -81,25 +101,46 @@ fn pattern_matches(pattern: &str, row: &str, column: &str) -> bool {
 
 /// Every pattern must select something: a misspelt one would silently select nothing.
 fn check_patterns(blocks: &[&BlockSpec], patterns: &[String]) -> Result<()> {
-    let all = || blocks.iter().flat_map(|b| b.rows.iter().flat_map(|r| b.columns.iter().map(move |c| (*r, *c))));
+    let all = || blocks.iter().flat_map(|block| block.cells());
     for pattern in patterns {
         let Some((row, column)) = pattern.split_once(':') else {
             let (r, c) = all().next().unwrap_or_default();
             return Err(Error::Usage(format!("--cells: expected ROW:COLUMN like '{r}:{c}', got '{pattern}'")));
         };
-        if all().any(|(r, c)| pattern_matches(pattern, r, c)) {
-            continue;
+        if !all().any(|(r, c)| pattern_matches(pattern, r, c)) {
+            return Err(no_such_cell(blocks, row, column));
         }
-        let rows = || blocks.iter().flat_map(|b| b.rows.iter().copied());
-        let what = |axis: &str| format!("{} in --cells", axis.to_lowercase());
-        if row != "*" && !rows().any(|name| name == row) {
-            return Err(Error::unknown(&what(blocks[0].row_axis), row, blocks[0].rows.iter().copied()));
-        }
-        let mut columns: Vec<&str> = blocks.iter().flat_map(|b| b.columns.iter().copied()).collect();
-        columns.dedup();
-        return Err(Error::unknown(&what(blocks[0].column_axis), column, columns));
     }
     Ok(())
+}
+
+/// Which part of the pattern `row`:`column` is wrong.
+fn no_such_cell(blocks: &[&BlockSpec], row: &str, column: &str) -> Error {
+    let unique = |names: &mut dyn Iterator<Item = &'static str>| {
+        let mut known = Vec::new();
+        names.for_each(|name| {
+            if !known.contains(&name) {
+                known.push(name)
+            }
+        });
+        known
+    };
+    let rows = unique(&mut blocks.iter().flat_map(|block| block.rows.iter().copied()));
+    let columns = unique(&mut blocks.iter().flat_map(|block| block.columns.iter().copied()));
+    let unknown = |axis: fn(&BlockSpec) -> &'static str, name: &str, known: Vec<&str>| {
+        let axis = blocks.last().map_or("name", |block| axis(block));
+        Error::unknown(&format!("{} in --cells", axis.to_lowercase()), name, known)
+    };
+    if row != "*" && !rows.contains(&row) {
+        return unknown(|block| block.row_axis, row, rows);
+    }
+    if !columns.iter().any(|name| pattern_matches(&format!("*:{column}"), row, name)) {
+        return unknown(|block| block.column_axis, column, columns);
+    }
+    let why = blocks.iter().map(|block| block.absent).find(|why| !why.is_empty());
+    let here = unique(&mut blocks.iter().flat_map(|block| block.cells()).filter(|(r, _)| *r == row).map(|(_, c)| c));
+    let why = why.map_or(String::new(), |why| format!(", {why}"));
+    Error::Usage(format!("--cells {row}:{column}: no such cell{why}; '{row}' has {}", here.join(", ")))
 }
 
 /// Replaces one value wherever it exists: `optimizer.momentum` means nothing to the cells trained with Adam.

@@ -3,12 +3,21 @@
 //! A table is a few blocks of cells. Each cell, for each seed, is a chain of stages; the last stage's scores are the
 //! cell's numbers. A new table is a file with a [`Table`] constant, an entry here and its published values.
 
+pub mod a1;
 pub mod b1;
+pub mod c1;
 mod cells;
+mod chains;
 pub mod defaults;
+pub mod fashion;
+mod grids;
 mod results;
+pub mod t2;
+pub mod t3;
+pub mod t4;
 
 pub use cells::{Cell, cells};
+pub use chains::Method;
 pub use results::report;
 
 use crate::choice::choice;
@@ -17,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::StageConfig;
 
 /// Every table the engine reproduces.
-pub const TABLES: &[Table] = &[b1::TABLE];
+pub const TABLES: &[Table] = &[a1::TABLE, b1::TABLE, c1::TABLE, fashion::TABLE, t2::TABLE, t3::TABLE, t4::TABLE];
 
 choice! {
     /// How much of a table's work is done.
@@ -41,17 +50,23 @@ pub struct Table {
     pub dataset: DatasetName,
     /// The cells, one block a method.
     pub blocks: &'static [BlockSpec],
+    /// Pairs of methods, the first of which is shown minus the second, cell by cell.
+    pub comparisons: &'static [(&'static str, &'static str)],
+    /// Training and test images of the embedded sample that the smoke profile uses.
+    pub smoke: (usize, usize),
     /// Seeds a cell has by default.
     pub seeds: fn(Profile) -> usize,
     /// The stages that lead to a cell's numbers, each starting from the one before.
     pub chain: fn(&Coordinates, &Settings) -> Result<Vec<StageConfig>>,
+    /// What a cell is called in `table.csv`, given the last stage of its chain.
+    pub identity: fn(&Coordinates, &StageConfig) -> Identity,
     /// The paper's numbers for a cell, if it has any.
     pub published: fn(&Coordinates) -> Option<Published>,
     /// What a reader of the numbers must know.
     pub notes: fn(&Settings) -> Vec<String>,
 }
 
-/// The cells of one method: all combinations of a row and a column.
+/// The cells of one method: combinations of a row and a column.
 pub struct BlockSpec {
     /// Its name for `--method`.
     pub method: &'static str,
@@ -65,6 +80,10 @@ pub struct BlockSpec {
     pub rows: &'static [&'static str],
     /// Names of the columns.
     pub columns: &'static [&'static str],
+    /// Whether a row and a column have a cell.
+    pub exists: fn(&str, &str) -> bool,
+    /// Why some have none, for the user who asks for it.
+    pub absent: &'static str,
     /// Run when `--method` is not given.
     pub by_default: bool,
 }
@@ -82,11 +101,24 @@ pub struct Coordinates {
     pub seed: u64,
 }
 
+/// The columns of `table.csv` that tell the cells of a method apart; `None` where one does not apply.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Identity {
+    /// Initialiser.
+    pub init: Option<String>,
+    /// Optimiser.
+    pub optimizer: Option<String>,
+    /// Width before pruning.
+    pub original_w: Option<usize>,
+    /// Width of the dense network of the same size after pruning.
+    pub pruned_w: Option<usize>,
+}
+
 /// The paper's numbers, percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
-    /// On clean images.
-    pub natural: f64,
+    /// On clean images, if it says so.
+    pub natural: Option<f64>,
     /// On attacked images.
     pub adversarial: f64,
 }
@@ -134,6 +166,15 @@ impl Table {
 
     /// Number of cells of a default run.
     pub fn size(&self) -> usize {
-        self.blocks.iter().filter(|block| block.by_default).map(|block| block.rows.len() * block.columns.len()).sum()
+        self.blocks.iter().filter(|block| block.by_default).map(|block| block.cells().count()).sum()
+    }
+}
+
+impl BlockSpec {
+    /// Row and column of every cell, row by row.
+    pub fn cells(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let (rows, columns) = (self.rows, self.columns);
+        let all = rows.iter().flat_map(move |&row| columns.iter().map(move |&column| (row, column)));
+        all.filter(|(row, column)| (self.exists)(row, column))
     }
 }

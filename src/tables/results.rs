@@ -7,23 +7,23 @@ use serde_json::Value;
 use super::{BlockSpec, Cell, Coordinates, Settings, Table};
 use crate::attack::{AttackLoss, PgdConfig};
 use crate::error::{Error, Result};
-use crate::pipeline::{JobId, Plan, Scores, StageConfig};
+use crate::pipeline::{Job, JobId, Plan, Scores, StageConfig};
 use crate::report::{Block, Report, Row, Summary};
 
-/// The report of a table: `ends` are the cells' last jobs, in the order of `cells`, and `results` what the plan's
+/// The report of a table: `chains` are the jobs of each cell, in the order of `cells`, and `results` what the plan's
 /// jobs left, by [`JobId::index`]. Cells without a result are empty.
 pub fn report(
     table: &'static Table,
     settings: &Settings,
     cells: &[Cell],
     plan: &Plan,
-    ends: &[JobId],
+    chains: &[Vec<JobId>],
     results: &[Option<Value>],
 ) -> Result<Report> {
     let mut finished = Vec::new();
-    for (cell, end) in cells.iter().zip(ends) {
-        if let Some(result) = &results[end.index()] {
-            finished.push((cell.at, row(table, settings, cell, plan, *end, result)?));
+    for (cell, chain) in cells.iter().zip(chains) {
+        if let Some(row) = row(table, settings, cell, plan, chain, results)? {
+            finished.push((cell.at, row));
         }
     }
     let mut report = Report {
@@ -66,37 +66,58 @@ fn block(spec: &BlockSpec, wanted: &[&Coordinates], finished: &[(Coordinates, Ro
     }
 }
 
-fn row(table: &Table, settings: &Settings, cell: &Cell, plan: &Plan, end: JobId, result: &Value) -> Result<Row> {
-    let job = &plan.jobs()[end.index()];
-    let scores = Scores::of(&job.stage.config, result).map_err(|e| {
-        // Not of this process's making: what it writes, it can read.
-        let path = Path::new("store").join(&job.key).join("result.json");
-        Error::input(path, e.to_string(), "restore the file, or discard this stage's results with --fresh")
-    })?;
-    let StageConfig::Train(config) = &job.stage.config else { todo!() };
+/// The row of a cell whose last stage is finished.
+fn row(
+    table: &Table,
+    settings: &Settings,
+    cell: &Cell,
+    plan: &Plan,
+    chain: &[JobId],
+    results: &[Option<Value>],
+) -> Result<Option<Row>> {
+    let Some(job) = chain.last().map(|end| &plan.jobs()[end.index()]) else { return Ok(None) };
+    let Some(result) = &results[job.id.index()] else { return Ok(None) };
+    let config = &job.stage.config;
+    let last = scores(job, result)?;
+    let mut seconds = 0.0;
+    for id in chain {
+        if let Some(result) = &results[id.index()] {
+            seconds += scores(&plan.jobs()[id.index()], result)?.seconds;
+        }
+    }
     let published = (table.published)(&cell.at);
-    Ok(Row {
+    let identity = (table.identity)(&cell.at, config);
+    Ok(Some(Row {
         table: table.id.to_string(),
-        dataset: config.data.name.to_string(),
-        network: config.network.to_string(),
+        dataset: settings.data.name.to_string(),
+        network: config.network().0.to_string(),
         method: cell.at.block.method.to_string(),
-        init: Some(config.init.to_string()),
-        optimizer: Some(cell.at.column.to_string()),
-        original_w: Some(config.width),
-        pruned_w: None,
+        init: identity.init,
+        optimizer: identity.optimizer,
+        original_w: identity.original_w,
+        pruned_w: identity.pruned_w,
         seed: cell.at.seed,
-        natural: scores.natural,
-        adversarial: scores.adversarial,
-        attack: attack_name(&config.eval_attack),
-        collapsed: scores.collapsed,
-        paper_natural: published.map(|p| p.natural),
+        natural: last.natural,
+        adversarial: last.adversarial,
+        attack: config.eval_attack().map(attack_name).unwrap_or_default(),
+        collapsed: last.collapsed,
+        paper_natural: published.and_then(|p| p.natural),
         paper_adversarial: published.map(|p| p.adversarial),
         profile: settings.profile.to_string(),
         backend: job.stage.backend.to_string(),
         precision: job.stage.precision.to_string(),
-        epochs: scores.epochs,
-        seconds: scores.seconds,
+        // Of the whole chain, whoever else shares its stages: what the cell would cost alone.
+        epochs: cell.chain.iter().map(StageConfig::epochs).sum(),
+        seconds,
         stage: job.key.clone(),
+    }))
+}
+
+fn scores(job: &Job, result: &Value) -> Result<Scores> {
+    Scores::of(&job.stage.config, result).map_err(|e| {
+        // Not of this process's making: what it writes, it can read.
+        let path = Path::new("store").join(&job.key).join("result.json");
+        Error::input(path, e.to_string(), "restore the file, or discard this stage's results with --fresh")
     })
 }
 

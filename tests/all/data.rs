@@ -4,6 +4,7 @@
 //! - `readers`: the two formats, well-formed and damaged in every way, and under random bytes
 //! - `sets`: whole data sets: finding, loading, verifying
 //! - `sample`: the embedded sample, and the rule that makes it
+//! - `subset`: fewer images of a set
 //! - `fetch`: downloads from `server`, which fails in all the usual ways
 
 mod fetch;
@@ -12,3 +13,4 @@ mod readers;
 mod sample;
 mod server;
 mod sets;
+mod subset;

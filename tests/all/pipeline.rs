@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 fn config(seed: u64) -> TrainConfig {
     let data = DataId { name: DatasetName::Mnist, subset: "full".into(), fingerprint: "0123456789abcdef".into() };
-    TrainConfig { seed, ..paper_training(&data) }
+    TrainConfig { seed, ..paper_training(&data, 60_000) }
 }
 
 fn stage(config: TrainConfig) -> Stage {

@@ -1,9 +1,15 @@
 //! The registry of tables, table B1, and what all tables share.
+//!
+//! - `pruning`: the chains, cells and published numbers of the other tables, their shared stages and their cost
+//! - `rows`: what a finished chain becomes in a report
+
+mod pruning;
+mod rows;
 
 use engine::attack::Ramp;
 use engine::data::{DataId, DatasetName};
 use engine::optim::{LrShape, OptimizerConfig};
-use engine::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::pipeline::{BackendName, JobId, Plan, Precision, StageConfig};
 use engine::tables::{self, Cell, Profile, Published, Settings, TABLES, Table};
 use engine::train::TrainConfig;
 use serde_json::{Value, json};
@@ -46,10 +52,11 @@ fn names(cells: &[Cell]) -> Vec<String> {
 
 #[test]
 fn unknown_tables_are_told_the_known_ones() {
-    let error = Table::find("a1").err().unwrap();
-    assert_eq!(error.to_string(), "unknown table 'a1'; known: b1");
+    let error = Table::find("a2").err().unwrap();
+    assert_eq!(error.to_string(), "unknown table 'a2'; known: a1, b1, c1, fashion, t2, t3, t4");
     assert_eq!(error.exit_code(), 2);
-    assert_eq!(TABLES.iter().map(Table::size).collect::<Vec<_>>(), [21]);
+    let sizes = [4 + 3 * 10, 21, 4 + 10, 3 + 3 * 12, 5 + 5 + 10, 5 + 10, 5 + 5 + 2 * 10];
+    assert_eq!(TABLES.iter().map(Table::size).collect::<Vec<_>>(), sizes);
 }
 
 #[test]
@@ -64,7 +71,7 @@ fn b1_is_the_papers_21_cells_with_its_numbers() {
             ("kaiming_normal", "adam") => (19.68, 19.02),
             _ => (11.35, 11.35),
         };
-        assert_eq!(published, Published { natural, adversarial }, "{}", cell.label(table));
+        assert_eq!(published, Published { natural: Some(natural), adversarial }, "{}", cell.label(table));
 
         let config = training(cell);
         assert_eq!(config.init.name(), cell.at.row);
@@ -220,13 +227,15 @@ fn a_report_has_the_finished_cells_and_leaves_the_others_empty() {
     let settings = Settings { seeds: vec![0, 1], cells: cells_wanted, ..settings(Profile::Quick) };
     let cells = b1(&settings);
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
-    let ends: Vec<_> = cells.iter().map(|c| plan.add(&c.label(table), c.chain[0].clone(), &[], 1).unwrap()).collect();
+    let chains: Vec<Vec<JobId>> =
+        cells.iter().map(|c| vec![plan.add(&c.label(table), c.chain[0].clone(), &[], 1).unwrap()]).collect();
     // Order of the jobs: uniform 0, normal 0, uniform 1, normal 1.
     let results = [Some(result(90.0, false)), None, Some(result(11.35, true)), None];
-    let report = tables::report(table, &settings, &cells, &plan, &ends, &results).unwrap();
+    let report = tables::report(table, &settings, &cells, &plan, &chains, &results).unwrap();
 
     assert_eq!(report.rows.iter().map(|row| row.seed).collect::<Vec<_>>(), [0, 1]);
     let row = &report.rows[0];
+    assert_eq!((row.original_w, row.pruned_w), (Some(1), None));
     assert_eq!((row.init.as_deref(), row.optimizer.as_deref()), (Some("uniform"), Some("adam")));
     assert_eq!((row.natural, row.adversarial, row.attack.as_str()), (90.0, 85.0, "pgd-40"));
     assert_eq!((row.paper_natural, row.paper_adversarial), (Some(78.86), Some(70.47)));

@@ -1,0 +1,89 @@
+use engine::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::report::Report;
+use engine::tables::{self, Profile, Settings, Table};
+use serde_json::{Value, json};
+
+use super::pruning::{add, cells, settings};
+
+fn measured(natural: f64) -> Value {
+    json!({
+        "images": 1000, "natural": natural, "adversarial": natural - 5.0, "natural_loss": 0.1,
+        "adversarial_loss": 0.2, "zero_gradient": 0.0, "constant_prediction": null,
+    })
+}
+
+/// What a stage might have left, after two seconds.
+fn result(config: &StageConfig, natural: f64) -> Value {
+    let test = measured(natural);
+    match config {
+        StageConfig::Import(_) => json!({}),
+        StageConfig::Train(config) => {
+            let selected = json!({ "select": "last", "epoch": 1, "test": test, "held_out": null });
+            json!({
+                "selected": selected, "candidates": [selected], "collapsed": false, "parameters": 1,
+                "epochs": config.epochs, "seconds": 2.0,
+            })
+        }
+        StageConfig::Prune(_) => {
+            let sparsity = json!({ "layers": [] });
+            json!({
+                "before": measured(90.0), "after": test, "sparsity": sparsity, "collapsed": true, "seconds": 2.0,
+            })
+        }
+        StageConfig::Eval(_) => json!({ "test": test, "collapsed": false, "seconds": 2.0 }),
+    }
+}
+
+/// The report of a table whose job `i` has natural accuracy `i`.
+fn report(id: &str, methods: &[&str], patterns: &[&str]) -> Report {
+    let table = Table::find(id).unwrap();
+    let settings = Settings {
+        methods: methods.iter().map(|method| method.to_string()).collect(),
+        cells: patterns.iter().map(|pattern| pattern.to_string()).collect(),
+        ..settings(id, Profile::Quick)
+    };
+    let cells = cells(id, &settings);
+    let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
+    let chains = add(&mut plan, &cells);
+    let results: Vec<Option<Value>> =
+        plan.jobs().iter().enumerate().map(|(i, job)| Some(result(&job.stage.config, i as f64))).collect();
+    tables::report(table, &settings, &cells, &plan, &chains, &results).unwrap()
+}
+
+#[test]
+fn a_row_is_the_end_of_its_chain_and_the_cost_of_all_of_it() {
+    let report = report("t2", &["adversarial-training", "admm"], &["4:dense", "4:1"]);
+    let [dense, admm] = &report.rows[..] else { panic!("{:?}", report.rows) };
+    assert_eq!((&*dense.method, dense.original_w, dense.pruned_w), ("adversarial-training", Some(4), None));
+    assert_eq!((&*admm.method, admm.original_w, admm.pruned_w), ("admm", Some(4), Some(1)));
+    assert_eq!((admm.init.as_deref(), admm.optimizer.as_deref(), &*admm.network), (None, None, "lenet"));
+    // Jobs: dense 0, ADMM 1, prune 2, retraining 3.
+    assert_eq!((dense.natural, admm.natural, admm.adversarial), (0.0, 3.0, -2.0));
+    assert_eq!((dense.epochs, dense.seconds), (5, 2.0));
+    assert_eq!((admm.epochs, admm.seconds, &*admm.attack), (13, 8.0, "pgd-40"));
+    assert_eq!((admm.paper_natural, admm.paper_adversarial), (Some(96.22), Some(89.41)));
+    let titles: Vec<&str> = report.blocks.iter().map(|block| &*block.title).collect();
+    assert_eq!(titles, ["Dense, adversarial training", "Pruned with ADMM"]);
+    assert_eq!((&report.blocks[1].rows[..], &report.blocks[1].columns[..]), (&["4".into()][..], &["1".into()][..]));
+}
+
+#[test]
+fn other_stages_end_a_chain_too() {
+    let c1 = report("c1", &["admm"], &["2:1"]);
+    let [row] = &c1.rows[..] else { panic!("{:?}", c1.rows) };
+    assert_eq!((&*row.attack, row.natural, row.epochs), ("cw-40", 4.0, 13));
+    assert_eq!((row.paper_natural, row.paper_adversarial), (None, Some(11.35)));
+
+    let a1 = report("a1", &["no-retrain"], &["2:1"]);
+    let [row] = &a1.rows[..] else { panic!("{:?}", a1.rows) };
+    assert_eq!((row.natural, row.collapsed, row.epochs, &*row.network), (1.0, true, 4, "resnet18"));
+}
+
+#[test]
+fn a_width_that_is_no_whole_number_is_left_out() {
+    let report = report("fashion", &["admm"], &["16:*"]);
+    let widths: Vec<_> = report.rows.iter().map(|row| (row.original_w, row.pruned_w)).collect();
+    let original = Some(16);
+    let pruned = [Some(8), Some(4), Some(2), Some(1), None];
+    assert_eq!(widths, pruned.map(|pruned| (original, pruned)));
+}
