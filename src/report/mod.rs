@@ -12,6 +12,7 @@
 //! | `run.json` | [`run_record::RunRecord::write`] |
 //! | the terminal | [`terminal::terminal`] |
 
+mod comparison;
 pub mod csv;
 pub mod curves;
 mod legend;
@@ -29,6 +30,8 @@ mod sample;
 use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
+
+pub use comparison::{Comparison, Gap};
 
 /// One seed of one cell: a row of `table.csv`. Accuracies in percent; empty where a column does not apply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +102,8 @@ pub struct Report {
     pub notes: Vec<String>,
     pub rows: Vec<Row>,
     pub blocks: Vec<Block>,
+    /// Differences of two blocks, shown below them.
+    pub comparisons: Vec<Comparison>,
 }
 
 impl Summary {

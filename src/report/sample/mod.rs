@@ -58,6 +58,7 @@ pub fn report() -> Report {
             block("From scratch", &["uniform", "kaiming_normal"], &["adam", "sgd"], &scratch),
             block("With eps warm-up", &["uniform"], &["adam"], &warmup),
         ],
+        comparisons: vec![],
         rows: [scratch, warmup].concat(),
     }
 }
