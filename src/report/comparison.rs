@@ -53,6 +53,11 @@ impl Gap {
             paper_adversarial: published(|cell| cell.paper_adversarial),
         }
     }
+
+    /// True if the paper has numbers for both methods.
+    pub fn is_published(&self) -> bool {
+        self.paper_natural.is_some() || self.paper_adversarial.is_some()
+    }
 }
 
 impl Comparison {
@@ -75,9 +80,19 @@ impl Comparison {
         })
     }
 
+    /// True if the paper has numbers for both methods in some cell.
+    pub fn is_published(&self) -> bool {
+        self.gaps().any(Gap::is_published)
+    }
+
     /// The gap at (`row`, `column`); `None` where one of the two was not run.
     pub fn gap(&self, row: usize, column: usize) -> Option<&Gap> {
         self.cells.get(row)?.get(column)?.as_ref()
+    }
+
+    /// Whether there could be a gap at (`row`, `column`), as [`Block::has_place`].
+    pub fn has_place(&self, row: usize, column: usize) -> bool {
+        super::has_place(&self.rows[row], &self.columns[column])
     }
 
     /// All gaps.
