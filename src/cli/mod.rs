@@ -1,6 +1,6 @@
 //! The command line: one file a verb. The only place that prints or exits.
 
-mod attack;
+mod attack_args;
 mod bench;
 mod data;
 mod device;

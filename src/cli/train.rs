@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::attack::AttackArgs;
+use super::attack_args::AttackArgs;
 use super::device::DeviceArgs;
 use super::run::key_value;
 use super::{execute, output};

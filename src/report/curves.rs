@@ -18,9 +18,8 @@ const HEAD_HEIGHT: i32 = 34;
 /// Up to this many, every epoch has a dot; more would merge into a thick line.
 const MOST_DOTS: usize = 40;
 
-/// Blue and vermilion of Okabe & Ito (2008), told apart without colour vision.
-const NATURAL: RGBColor = RGBColor(0, 114, 178);
-const ADVERSARIAL: RGBColor = RGBColor(213, 94, 0);
+const NATURAL: RGBColor = paint::BLUE;
+const ADVERSARIAL: RGBColor = paint::VERMILION;
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordi32, RangedCoordf64>>;
 

@@ -1,6 +1,6 @@
 //! The lines under a table that say how to read it; only those that the table needs.
 
-use super::{Report, Summary, numbers::COLLAPSED};
+use super::{Comparison, Report, Summary, numbers::COLLAPSED};
 use crate::data::DatasetName;
 
 /// Lines for under the table, in the order in which a reader meets what they explain.
@@ -16,7 +16,23 @@ pub fn legend(report: &Report) -> Vec<String> {
         lines.push(format!("{COLLAPSED} every seed collapsed: the network predicts one class for every image."));
     }
     lines.extend(published_collapse(report));
+    lines.extend(gaps(report));
     lines
+}
+
+/// How to read the comparisons, and how not to.
+fn gaps(report: &Report) -> Option<String> {
+    let gaps = || report.comparisons.iter().flat_map(Comparison::gaps);
+    gaps().next()?;
+    let mut text = "Gaps: difference of the means in points, natural/adversarial".to_string();
+    if gaps().any(|gap| gap.natural_spread.is_some()) {
+        text += "; ±: standard deviation of that difference";
+    }
+    let caution = "a gap within its spread says nothing.";
+    Some(match report.comparisons.iter().any(Comparison::is_published) {
+        true => format!("{text}. Most published gaps are below 2 points: {caution}"),
+        false => format!("{text}; {caution}"),
+    })
 }
 
 fn units(report: &Report) -> String {

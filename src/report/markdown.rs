@@ -1,7 +1,9 @@
-//! `table.md`: each block as a grid in the paper's layout, measured over published.
+//! `table.md`: each block as a grid in the paper's layout, measured over published; then the comparisons.
 
-use super::numbers::{ABSENT, COLLAPSED, difference, measured, percent, published, success};
-use super::{Block, Report, Summary, legend::legend};
+use super::numbers::{
+    COLLAPSED, absent, difference, measured, measured_gap, percent, published, published_gap, signed, success,
+};
+use super::{Block, Comparison, Gap, Report, Summary, legend::legend};
 
 /// The table as GitHub-flavoured Markdown. Each row of a block takes one line for the measured values and, where the
 /// paper has numbers, one for the published ones and one for the difference.
@@ -10,6 +12,9 @@ pub fn markdown(report: &Report) -> String {
     text += &list(&report.notes);
     for block in &report.blocks {
         text += &format!("\n## {}\n\n{}", block.title, grid(&lines(block)));
+    }
+    for comparison in &report.comparisons {
+        text += &format!("\n## {}\n\n{}", comparison.title, grid(&gap_lines(comparison)));
     }
     text + &list(&legend(report))
 }
@@ -22,22 +27,59 @@ fn list(items: &[String]) -> String {
 }
 
 /// One line of the grid: the row's label, what the line shows, a value for each column.
+fn line(label: &str, what: &str, values: impl Iterator<Item = String>) -> Vec<String> {
+    [label.to_string(), what.to_string()].into_iter().chain(values).collect()
+}
+
+fn header(row_axis: &str, column_axis: &str, columns: &[String]) -> Vec<String> {
+    line(&format!("{row_axis} \\ {column_axis}"), "", columns.iter().cloned())
+}
+
 fn lines(block: &Block) -> Vec<Vec<String>> {
-    let corner = format!("{} \\ {}", block.row_axis, block.column_axis);
-    let mut lines = vec![[corner, String::new()].into_iter().chain(block.columns.iter().cloned()).collect()];
+    let columns = 0..block.columns.len();
+    let mut lines = vec![header(&block.row_axis, &block.column_axis, &block.columns)];
     for (r, label) in block.rows.iter().enumerate() {
-        let cells: Vec<Option<&Summary>> = (0..block.columns.len()).map(|c| block.cell(r, c)).collect();
         let mut push = |label: &str, what: &str, show: fn(&Summary) -> Option<String>| {
-            let values = cells.iter().map(|cell| cell.and_then(show).unwrap_or_else(|| ABSENT.to_string()));
-            lines.push([label.to_string(), what.to_string()].into_iter().chain(values).collect());
+            let value = |c| block.cell(r, c).and_then(show).unwrap_or_else(|| absent(block.has_place(r, c)));
+            lines.push(line(label, what, columns.clone().map(value)));
         };
         push(label, "measured", |cell| Some(with_spread(cell)));
-        if cells.iter().flatten().any(|cell| cell.is_published()) {
+        if columns.clone().filter_map(|c| block.cell(r, c)).any(Summary::is_published) {
             push("", "published", published);
             push("", "difference", difference);
         }
     }
     lines
+}
+
+fn gap_lines(comparison: &Comparison) -> Vec<Vec<String>> {
+    let columns = 0..comparison.columns.len();
+    let mut lines = vec![header(&comparison.row_axis, &comparison.column_axis, &comparison.columns)];
+    for (r, label) in comparison.rows.iter().enumerate() {
+        let mut push = |label: &str, what: &str, show: fn(&Gap) -> Option<String>| {
+            let value = |c| comparison.gap(r, c).and_then(show).unwrap_or_else(|| absent(comparison.has_place(r, c)));
+            lines.push(line(label, what, columns.clone().map(value)));
+        };
+        push(label, "measured", |gap| Some(gap_with_spread(gap)));
+        if columns.clone().filter_map(|c| comparison.gap(r, c)).any(Gap::is_published) {
+            push("", "published", published_gap);
+        }
+    }
+    lines
+}
+
+/// `+1.62/+0.85`, between several seeds `+1.62 ± 0.50 / +0.85 ± 0.40`.
+fn gap_with_spread(gap: &Gap) -> String {
+    match (gap.natural_spread, gap.adversarial_spread) {
+        (Some(natural), Some(adversarial)) => format!(
+            "{} ± {} / {} ± {}",
+            signed(gap.natural),
+            percent(natural),
+            signed(gap.adversarial),
+            percent(adversarial)
+        ),
+        _ => measured_gap(gap),
+    }
 }
 
 /// `95.40/88.12`, over several seeds `95.40 ± 0.31 / 88.12 ± 0.52 (3/3)`; a dagger if all of them collapsed.
@@ -85,6 +127,11 @@ mod tests {
     #[test]
     fn golden() {
         assert_eq!(markdown(&sample::report()), include_str!("sample/table.md"));
+    }
+
+    #[test]
+    fn golden_of_a_triangle() {
+        assert_eq!(markdown(&sample::widths()), include_str!("sample/widths.md"));
     }
 
     #[test]

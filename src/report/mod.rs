@@ -8,16 +8,20 @@
 //! | `table.csv` | [`csv::write_csv`] |
 //! | `table.md` | [`markdown::markdown`] |
 //! | `table.svg` | [`svg::table_svg`] |
+//! | `rates.svg` | [`rates::rates_svg`] |
 //! | `curves.svg` of a stage | [`curves::curves_svg`] |
 //! | `run.json` | [`run_record::RunRecord::write`] |
 //! | the terminal | [`terminal::terminal`] |
 
+mod comparison;
 pub mod csv;
 pub mod curves;
+mod layout;
 mod legend;
 pub mod markdown;
 mod numbers;
 mod paint;
+pub mod rates;
 pub mod run_record;
 pub mod svg;
 pub mod terminal;
@@ -29,6 +33,8 @@ mod sample;
 use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
+
+pub use comparison::{Comparison, Gap};
 
 /// One seed of one cell: a row of `table.csv`. Accuracies in percent; empty where a column does not apply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +105,8 @@ pub struct Report {
     pub notes: Vec<String>,
     pub rows: Vec<Row>,
     pub blocks: Vec<Block>,
+    /// Differences of two blocks, shown below them.
+    pub comparisons: Vec<Comparison>,
 }
 
 impl Summary {
@@ -144,9 +152,22 @@ impl Block {
         self.cells.get(row)?.get(column)?.as_ref()
     }
 
+    /// Whether there could be a cell at (`row`, `column`): a grid of widths is a triangle, no network is pruned to its
+    /// own width or a larger one.
+    pub fn has_place(&self, row: usize, column: usize) -> bool {
+        has_place(&self.rows[row], &self.columns[column])
+    }
+
     /// All cells that were run.
     pub fn summaries(&self) -> impl Iterator<Item = &Summary> {
         self.cells.iter().flatten().flatten()
+    }
+}
+
+fn has_place(row: &str, column: &str) -> bool {
+    match (row.parse::<usize>(), column.parse::<usize>()) {
+        (Ok(original), Ok(pruned)) => pruned < original,
+        _ => true,
     }
 }
 
@@ -222,6 +243,12 @@ mod tests {
         let cell = sample::summary(&[(0.1, 0.2), (0.3, 0.7), (95.37, 88.13)], None);
         let back = sample::summary(&[(95.37, 88.13), (0.3, 0.7), (0.1, 0.2)], None);
         assert_eq!(cell, back);
+    }
+
+    #[test]
+    fn widths_make_a_triangle_and_names_do_not() {
+        assert!(has_place("16", "8") && !has_place("8", "8") && !has_place("8", "16"));
+        assert!(has_place("uniform", "adam") && has_place("16", "2x") && has_place("16", "dense"));
     }
 
     #[test]

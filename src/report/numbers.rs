@@ -1,9 +1,14 @@
 //! How numbers look in every output: two decimals as the paper prints, NaN visible, absent values as a dash.
 
-use super::Summary;
+use super::{Gap, Summary};
 
 /// What stands where there is no value.
 pub const ABSENT: &str = "–";
+
+/// What stands in a cell without a value: nothing where there could not be one.
+pub fn absent(has_place: bool) -> String {
+    if has_place { ABSENT.to_string() } else { String::new() }
+}
 
 /// Marks a cell whose seeds all collapsed.
 pub const COLLAPSED: &str = "†";
@@ -29,14 +34,31 @@ pub fn published(cell: &Summary) -> Option<String> {
     cell.is_published().then(|| format!("{}/{}", half(cell.paper_natural), half(cell.paper_adversarial)))
 }
 
+/// `+0.40`.
+pub fn signed(points: f64) -> String {
+    format!("{:+.2}", round2(points))
+}
+
+/// A pair of differences, `+0.40/-1.20`, a dash for a missing half; `None` without either.
+fn signed_pair(natural: Option<f64>, adversarial: Option<f64>) -> Option<String> {
+    let half = |value: Option<f64>| value.map_or_else(|| ABSENT.to_string(), signed);
+    (natural.is_some() || adversarial.is_some()).then(|| format!("{}/{}", half(natural), half(adversarial)))
+}
+
 /// Measured minus published: `+0.40/-1.20`; `None` if nothing is published.
 pub fn difference(cell: &Summary) -> Option<String> {
-    let half = |measured: f64, paper: Option<f64>| {
-        paper.map_or_else(|| ABSENT.to_string(), |paper| format!("{:+.2}", round2(measured - paper)))
-    };
-    cell.is_published().then(|| {
-        format!("{}/{}", half(cell.natural, cell.paper_natural), half(cell.adversarial, cell.paper_adversarial))
-    })
+    let half = |measured: f64, paper: Option<f64>| paper.map(|paper| measured - paper);
+    signed_pair(half(cell.natural, cell.paper_natural), half(cell.adversarial, cell.paper_adversarial))
+}
+
+/// Measured gap: `+1.62/+0.85`.
+pub fn measured_gap(gap: &Gap) -> String {
+    format!("{}/{}", signed(gap.natural), signed(gap.adversarial))
+}
+
+/// Published gap: `+1.62/+0.85`; `None` if there is none.
+pub fn published_gap(gap: &Gap) -> Option<String> {
+    signed_pair(gap.paper_natural, gap.paper_adversarial)
 }
 
 /// Seeds that trained, of all: `7/10`; `None` for a single seed, where [`COLLAPSED`] says it all.

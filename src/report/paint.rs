@@ -23,6 +23,12 @@ pub const MUTED: RGBColor = RGBColor(95, 99, 104);
 /// Colour of lines that only guide the eye.
 pub const FAINT: RGBColor = RGBColor(218, 220, 224);
 
+/// Blue of Okabe & Ito (2008), whose colours are told apart without colour vision.
+pub const BLUE: RGBColor = RGBColor(0, 114, 178);
+
+/// Their vermilion.
+pub const VERMILION: RGBColor = RGBColor(213, 94, 0);
+
 /// Which point of a text its position is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
@@ -132,6 +138,17 @@ pub fn viridis(percent: f64) -> RGBColor {
     ViridisRGB.get_color_normalized(percent as f32, 0.0, 100.0)
 }
 
+/// Where the scale of gaps ends, in points.
+pub const MOST_GAP: f64 = 5.0;
+
+/// Vermilion over white at 0 to blue, from -5 to +5 points.
+pub fn diverging(points: f64) -> RGBColor {
+    let t = (points.abs() / MOST_GAP).min(1.0);
+    let end = if points < 0.0 { VERMILION } else { BLUE };
+    let mix = |end: u8| (255.0 + t * (f64::from(end) - 255.0)).round() as u8;
+    RGBColor(mix(end.0), mix(end.1), mix(end.2))
+}
+
 /// Black or white, whichever has the higher contrast on `background` by the luminance of WCAG 2.
 pub fn text_on(background: RGBColor) -> RGBColor {
     let linear = |channel: u8| {
@@ -153,6 +170,13 @@ mod tests {
         assert_eq!(text_on(viridis(0.0)), WHITE);
         assert_eq!(text_on(viridis(100.0)), BLACK);
         assert_eq!((text_on(WHITE), text_on(BLACK)), (BLACK, WHITE));
+    }
+
+    #[test]
+    fn the_scale_of_gaps_is_white_in_the_middle_and_ends_at_five_points() {
+        assert_eq!((diverging(0.0), diverging(-5.0), diverging(5.0)), (WHITE, VERMILION, BLUE));
+        assert_eq!((diverging(-30.0), diverging(30.0)), (VERMILION, BLUE));
+        assert_ne!(diverging(0.5), diverging(-0.5));
     }
 
     #[test]

@@ -1,44 +1,44 @@
 //! `table.svg`: each block as a heat map, the measured cells beside the published ones.
 
-use super::numbers::{ABSENT, COLLAPSED, measured, percent, published, success};
-use super::paint::{Align, INK, MUTED, Page, bold, chars_in, font, text_on, text_width, viridis};
-use super::{Block, Report, Summary, legend::legend, wrap::wrap};
+use plotters::style::RGBColor;
+
+use super::paint::{Align, INK, MOST_GAP, MUTED, Page, bold, chars_in, diverging, font, text_width, viridis};
+use super::{Report, layout::Layout, legend::legend, wrap::wrap};
 use crate::error::Result;
 
 /// Around the page.
-const MARGIN: i32 = 28;
+pub const MARGIN: i32 = 28;
 /// Between row labels and cells, and inside a cell left and right of the text.
-const GUTTER: i32 = 12;
-/// Between the measured panel and the published one.
-const PANEL_GAP: i32 = 24;
-/// Between two cells.
-const GAP: i32 = 2;
+pub const GUTTER: i32 = 12;
 /// From one line of small text to the next.
-const LEADING: i32 = 18;
-/// The same inside a cell.
-const FACE_LEADING: i32 = 15;
+pub const LEADING: i32 = 18;
 /// Narrowest page: notes below this width would be a thin column.
 const MIN_WIDTH: i32 = 640;
 
 const TITLE: f64 = 18.0;
-const HEADING: f64 = 14.0;
-const LABEL: f64 = 12.0;
-const SMALL: f64 = 11.0;
+pub const HEADING: f64 = 14.0;
+pub const LABEL: f64 = 12.0;
+pub const SMALL: f64 = 11.0;
 
-/// The table as an SVG picture. Colour is adversarial accuracy on a fixed scale from 0 to 100 %, so that pictures of
-/// different tables compare.
+/// The table as an SVG picture, comparisons below the blocks. Colour is adversarial accuracy on a fixed scale from 0 to
+/// 100 %, so that pictures of different tables compare; for gaps it is the adversarial gap on one from -5 to +5 points.
 ///
 /// # Errors
 /// [`crate::error::Error::Failed`] if the drawing library refuses.
 pub fn table_svg(report: &Report) -> Result<String> {
-    let layouts: Vec<Layout> = report.blocks.iter().map(Layout::new).collect();
-    let width = layouts.iter().map(Layout::width).max().unwrap_or(0).max(MIN_WIDTH);
+    let blocks: Vec<Layout> = report.blocks.iter().map(Layout::of_block).collect();
+    let gaps: Vec<Layout> = report.comparisons.iter().map(Layout::of_gaps).collect();
+    let layouts = || blocks.iter().chain(&gaps);
+    let width = layouts().map(Layout::width).max().unwrap_or(0).max(MIN_WIDTH);
     let mut page = Page::default();
     let mut y = header(&mut page, report, width);
-    for layout in &layouts {
+    for layout in layouts() {
         y = layout.draw(&mut page, y);
     }
-    y = scale(&mut page, y);
+    y = ACCURACY.draw(&mut page, y, layouts().any(Layout::has_missing));
+    if !gaps.is_empty() {
+        y = ADVERSARIAL_GAP.draw(&mut page, y, false);
+    }
     for line in legend(report) {
         y = paragraph(&mut page, &line, y, width);
     }
@@ -66,151 +66,61 @@ fn paragraph(page: &mut Page, text: &str, mut y: i32, width: i32) -> i32 {
     y
 }
 
-/// The colour scale and the sign for a missing value.
-fn scale(page: &mut Page, y: i32) -> i32 {
-    const STEPS: i32 = 100;
-    const STEP: i32 = 3;
-    const HEIGHT: i32 = 12;
-    let name = "Adversarial accuracy, %";
-    let x = MARGIN + text_width(name, LABEL);
-    let middle = y + HEIGHT / 2;
-    page.text((MARGIN, middle), Align::Left, name, font(LABEL, INK));
-    for i in 0..STEPS {
-        // The last pixel of a step lies under the next one: no seams.
-        page.fill((x + i * STEP, y), (STEP + i32::from(i + 1 < STEPS), HEIGHT), viridis(f64::from(i) + 0.5));
-    }
-    for tick in (0..=100).step_by(25) {
-        page.text((x + tick * STEP, y + HEIGHT + 10), Align::Centre, &tick.to_string(), font(SMALL, MUTED));
-    }
-    let x = x + STEPS * STEP + 3 * GUTTER;
-    page.hatch((x, y), (2 * HEIGHT, HEIGHT));
-    page.text((x + 2 * HEIGHT + 6, middle), Align::Left, "no value", font(LABEL, INK));
-    y + HEIGHT + 10 + 2 * LEADING
+/// A colour scale.
+struct Scale {
+    name: &'static str,
+    range: (f64, f64),
+    color: fn(f64) -> RGBColor,
+    /// From left to right, evenly spaced.
+    ticks: &'static [&'static str],
 }
 
-/// What a cell of the picture shows.
-struct Face {
-    /// Decides the colour: adversarial accuracy.
-    value: f64,
-    /// The accuracies, then in smaller print the spread and the success rate.
-    lines: Vec<String>,
-}
+const ACCURACY: Scale = Scale {
+    name: "Adversarial accuracy, %",
+    range: (0.0, 100.0),
+    color: viridis,
+    ticks: &["0", "25", "50", "75", "100"],
+};
 
-impl Face {
-    fn measured(cell: &Summary) -> Option<Self> {
-        let mark = if cell.collapsed() { COLLAPSED } else { "" };
-        let mut lines = vec![format!("{}{mark}", measured(cell))];
-        if let (Some(natural), Some(adversarial)) = (cell.natural_std, cell.adversarial_std) {
-            lines.push(format!("±{}/{}", percent(natural), percent(adversarial)));
+const ADVERSARIAL_GAP: Scale = Scale {
+    name: "Adversarial gap, points",
+    range: (-MOST_GAP, MOST_GAP),
+    color: diverging,
+    ticks: &["-5 or less", "0", "+5 or more"],
+};
+
+impl Scale {
+    /// Draws the scale below `y` and, if something is missing, the sign for it.
+    fn draw(&self, page: &mut Page, y: i32, missing: bool) -> i32 {
+        const STEPS: i32 = 100;
+        const STEP: i32 = 3;
+        const HEIGHT: i32 = 12;
+        let x = MARGIN + text_width(self.name, LABEL);
+        let middle = y + HEIGHT / 2;
+        page.text((MARGIN, middle), Align::Left, self.name, font(LABEL, INK));
+        let (low, high) = self.range;
+        for i in 0..STEPS {
+            let color = (self.color)(low + (high - low) * (f64::from(i) + 0.5) / f64::from(STEPS));
+            // The last pixel of a step lies under the next one: no seams.
+            page.fill((x + i * STEP, y), (STEP + i32::from(i + 1 < STEPS), HEIGHT), color);
         }
-        lines.extend(success(cell).map(|success| format!("{success} trained")));
-        Some(Face { value: cell.adversarial, lines })
-    }
-
-    fn published(cell: &Summary) -> Option<Self> {
-        let value = cell.paper_adversarial.or(cell.paper_natural)?;
-        Some(Face { value, lines: vec![published(cell)?] })
-    }
-
-    fn draw(&self, page: &mut Page, (x, y): (i32, i32), (w, h): (i32, i32)) {
-        let mut ink = INK;
-        if self.value.is_finite() {
-            let color = viridis(self.value);
-            page.fill((x, y), (w, h), color);
-            ink = text_on(color);
-        } else {
-            page.hatch((x, y), (w, h));
+        let spacing = STEPS * STEP / (self.ticks.len() as i32 - 1);
+        for (i, tick) in (0..).zip(self.ticks) {
+            page.text((x + i * spacing, y + HEIGHT + 10), Align::Centre, tick, font(SMALL, MUTED));
         }
-        let top = y + h / 2 - FACE_LEADING * (self.lines.len() as i32 - 1) / 2;
-        for (i, line) in (0..).zip(&self.lines) {
-            let style = if i == 0 { bold(LABEL, ink) } else { font(SMALL, ink) };
-            page.text((x + w / 2, top + i * FACE_LEADING), Align::Centre, line, style);
+        if missing {
+            let x = x + STEPS * STEP + 3 * GUTTER;
+            page.hatch((x, y), (2 * HEIGHT, HEIGHT));
+            page.text((x + 2 * HEIGHT + 6, middle), Align::Left, "no value", font(LABEL, INK));
         }
-    }
-}
-
-/// A panel's heading and what its cells show.
-type Panel = (&'static str, fn(&Summary) -> Option<Face>);
-
-/// Where the parts of a block go.
-struct Layout<'a> {
-    block: &'a Block,
-    corner: String,
-    label_width: i32,
-    cell: (i32, i32),
-    panels: Vec<Panel>,
-}
-
-impl<'a> Layout<'a> {
-    fn new(block: &'a Block) -> Self {
-        let mut panels: Vec<Panel> = vec![("Measured", Face::measured)];
-        if block.summaries().any(Summary::is_published) {
-            panels.push(("Published", Face::published));
-        }
-        let widest = |texts: &[String]| texts.iter().map(|text| text_width(text, LABEL)).max().unwrap_or(0);
-        let faces = || panels.iter().flat_map(|(_, face)| block.summaries().filter_map(face));
-        let widest_face = faces().map(|face| widest(&face.lines)).max().unwrap_or(0);
-        let tallest_face = faces().map(|face| face.lines.len()).max().unwrap_or(1);
-        let width = widest_face.max(widest(&block.columns)) + 2 * GUTTER;
-        let height = FACE_LEADING * tallest_face as i32 + 16;
-        let corner = format!("{} \\ {}", block.row_axis, block.column_axis);
-        let label_width = widest(&block.rows).max(text_width(&corner, LABEL));
-        Layout { block, corner, label_width, cell: (width, height), panels }
-    }
-
-    fn panel_width(&self) -> i32 {
-        self.block.columns.len() as i32 * (self.cell.0 + GAP) - GAP
-    }
-
-    fn width(&self) -> i32 {
-        self.label_width + GUTTER + self.panels.len() as i32 * (self.panel_width() + PANEL_GAP) - PANEL_GAP
-    }
-
-    fn draw(&self, page: &mut Page, mut y: i32) -> i32 {
-        let block = self.block;
-        y += GUTTER + HEADING as i32 / 2;
-        page.text((MARGIN, y), Align::Left, &block.title, bold(HEADING, INK));
-        y += 24;
-        let first = MARGIN + self.label_width + GUTTER;
-        for (i, (name, _)) in (0..).zip(&self.panels) {
-            let x = first + i * (self.panel_width() + PANEL_GAP);
-            page.text((x, y), Align::Left, name, bold(LABEL, MUTED));
-            for (c, column) in (0..).zip(&block.columns) {
-                let centre = x + c * (self.cell.0 + GAP) + self.cell.0 / 2;
-                page.text((centre, y + LEADING), Align::Centre, column, font(LABEL, INK));
-            }
-        }
-        page.text((first - GUTTER, y + LEADING), Align::Right, &self.corner, font(LABEL, MUTED));
-        y += LEADING + 12;
-        for (r, label) in block.rows.iter().enumerate() {
-            page.text((first - GUTTER, y + self.cell.1 / 2), Align::Right, label, font(LABEL, INK));
-            for (i, (_, face)) in (0..).zip(&self.panels) {
-                let x = first + i * (self.panel_width() + PANEL_GAP);
-                self.draw_row(page, (x, y), r, *face);
-            }
-            y += self.cell.1 + GAP;
-        }
-        y + 2 * GUTTER
-    }
-
-    fn draw_row(&self, page: &mut Page, (x, y): (i32, i32), row: usize, face: fn(&Summary) -> Option<Face>) {
-        for column in 0..self.block.columns.len() {
-            let at = (x + column as i32 * (self.cell.0 + GAP), y);
-            match self.block.cell(row, column).and_then(face) {
-                Some(face) => face.draw(page, at, self.cell),
-                None => {
-                    page.hatch(at, self.cell);
-                    let centre = (at.0 + self.cell.0 / 2, at.1 + self.cell.1 / 2);
-                    page.text(centre, Align::Centre, ABSENT, font(LABEL, MUTED));
-                }
-            }
-        }
+        y + HEIGHT + 10 + 2 * LEADING
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::numbers::ABSENT;
     use crate::report::sample;
 
     /// Every text of the picture, after checking that it is well-formed XML and inside the page.
@@ -252,6 +162,30 @@ mod tests {
         assert_eq!(count("11.35/11.35"), 2, "both published collapses");
         assert_eq!(count(ABSENT), 2, "kaiming_normal + adam, measured and published");
         assert!(!svg.contains("NaN"));
+    }
+
+    #[test]
+    fn a_triangle_is_blank_beyond_its_edge_and_compared_below() {
+        let report = sample::widths();
+        let all = texts(&table_svg(&report).unwrap());
+        let count = |text: &str| all.iter().filter(|t| *t == text).count();
+        assert_eq!((count("ADMM − post-prune"), count("Measured gap"), count("Published gap")), (1, 1, 1));
+        assert_eq!((count("+1.70/+0.87"), count("±0.29/0.29"), count("+0.90/+0.50")), (1, 1, 1), "{all:?}");
+        assert_eq!((count("-0.50/-0.30"), count("+5 or more"), count("no value")), (1, 1, 1));
+        // Of eight places each: three without a cell or four without a gap, and five that the paper leaves out.
+        assert_eq!(count(ABSENT), 2 * (3 + 5) + 4 + 5);
+    }
+
+    #[test]
+    fn a_full_triangle_has_nothing_missing() {
+        let mut report = sample::widths();
+        let cell = || Some(sample::summary(&[(95.0, 88.0)], None));
+        let cells = vec![vec![cell(), cell(), None], vec![cell(), cell(), cell()], vec![cell(), cell(), cell()]];
+        report.blocks[0].cells = cells;
+        report.blocks.truncate(1);
+        report.comparisons.clear();
+        let texts = texts(&table_svg(&report).unwrap());
+        assert!(texts.iter().all(|text| text != ABSENT && text != "no value"), "{texts:?}");
     }
 
     #[test]

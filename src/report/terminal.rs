@@ -1,9 +1,9 @@
 //! The table as plain text for the terminal, measured and published side by side.
 
-use super::numbers::{ABSENT, COLLAPSED, measured, percent, published, success};
-use super::{Block, Report, Summary, legend::legend, wrap::wrap};
+use super::numbers::{ABSENT, COLLAPSED, absent, measured, measured_gap, percent, published, published_gap, success};
+use super::{Block, Comparison, Gap, Report, Summary, legend::legend, wrap::wrap};
 
-/// Lines are at most this wide; a block with more columns than fit continues below.
+/// Lines are at most this wide; a grid with more columns than fit continues below.
 const WIDTH: usize = 100;
 
 /// Between columns.
@@ -14,41 +14,64 @@ pub fn terminal(report: &Report) -> String {
     let mut lines = Vec::new();
     lines.extend(wrap(&report.title, WIDTH));
     lines.extend(report.notes.iter().flat_map(|note| wrap(note, WIDTH)));
-    for block in &report.blocks {
+    let blocks = report.blocks.iter().map(|block| (&block.title, Grid::of_block(block)));
+    let gaps = report.comparisons.iter().map(|comparison| (&comparison.title, Grid::of_gaps(comparison)));
+    for (title, grid) in blocks.chain(gaps) {
         lines.push(String::new());
-        lines.push(block.title.clone());
-        lines.extend(grid(block));
+        lines.push(title.clone());
+        lines.extend(grid.lines());
     }
     lines.push(String::new());
     lines.extend(legend(report).iter().flat_map(|line| wrap(line, WIDTH)));
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// One column of a block, laid out.
+/// What a cell shows.
+struct Entry {
+    measured: String,
+    published: String,
+    /// In a line of its own.
+    spread: Option<String>,
+}
+
+impl Entry {
+    fn of_cell(cell: &Summary) -> Self {
+        let published = published(cell).unwrap_or_else(|| ABSENT.to_string());
+        Entry { measured: marked(cell), published, spread: spread(cell) }
+    }
+
+    fn of_gap(gap: &Gap) -> Self {
+        let published = published_gap(gap).unwrap_or_else(|| ABSENT.to_string());
+        Entry { measured: measured_gap(gap), published, spread: gap_spread(gap) }
+    }
+
+    fn absent(has_place: bool) -> Self {
+        Entry { measured: absent(has_place), published: absent(has_place), spread: None }
+    }
+}
+
+/// One column, laid out.
 struct Column {
     width: usize,
     /// The column's name, then what its halves are, then a rule.
     header: Vec<String>,
-    /// For each row of the block, one line or two.
+    /// For each row, one line or two.
     cells: Vec<Vec<String>>,
 }
 
 impl Column {
-    fn new(block: &Block, column: usize) -> Self {
-        let cells: Vec<Option<&Summary>> = (0..block.rows.len()).map(|r| block.cell(r, column)).collect();
-        let left: Vec<String> = cells.iter().map(|c| c.map_or(ABSENT.to_string(), marked)).collect();
-        let left_width = chars("measured").max(left.iter().map(|text| chars(text)).max().unwrap_or(0));
-        let beside = |left: &str, right: &str| format!("{left:<left_width$}{:GAP$}{right}", "");
-
-        let compared = block.summaries().any(Summary::is_published);
-        let mut header = vec![block.columns[column].clone()];
-        header.push(if compared { beside("measured", "published") } else { "measured".to_string() });
-        let lines = |(left, cell): (&String, &Option<&Summary>)| {
-            let right = cell.and_then(published).unwrap_or_else(|| ABSENT.to_string());
-            let first = if compared { beside(left, &right) } else { left.clone() };
-            [first].into_iter().chain(cell.and_then(spread)).collect()
+    /// With published values beside the measured ones if `compared`.
+    fn new(name: &str, compared: bool, entries: &[Entry]) -> Self {
+        let left = entries.iter().map(|entry| chars(&entry.measured)).max().unwrap_or(0).max(chars("measured"));
+        let beside = |measured: &str, published: &str| match compared {
+            true => format!("{measured:<left$}{:GAP$}{published}", ""),
+            false => measured.to_string(),
         };
-        let cells: Vec<Vec<String>> = left.iter().zip(&cells).map(lines).collect();
+        let mut header = vec![name.to_string(), beside("measured", "published")];
+        let lines = |entry: &Entry| -> Vec<String> {
+            [beside(&entry.measured, &entry.published)].into_iter().chain(entry.spread.clone()).collect()
+        };
+        let cells: Vec<Vec<String>> = entries.iter().map(lines).collect();
         let width = header.iter().chain(cells.iter().flatten()).map(|text| chars(text)).max().unwrap_or(0);
         header.push("-".repeat(width));
         Column { width, header, cells }
@@ -66,19 +89,74 @@ fn spread(cell: &Summary) -> Option<String> {
     Some(format!("±{}/{} ({})", percent(natural), percent(adversarial), success(cell)?))
 }
 
-fn grid(block: &Block) -> Vec<String> {
-    let labels = [&block.column_axis, &block.row_axis].into_iter().chain(&block.rows);
-    let label_width = labels.map(|label| chars(label)).max().unwrap_or(0);
-    let columns: Vec<Column> = (0..block.columns.len()).map(|c| Column::new(block, c)).collect();
-    panels(&columns, WIDTH.saturating_sub(label_width))
-        .into_iter()
-        .enumerate()
-        .flat_map(|(i, panel)| {
-            // A blank line between the panels of one block.
-            let gap = (i > 0).then(String::new);
-            gap.into_iter().chain(panel_lines(block, panel, label_width))
-        })
-        .collect()
+/// `±0.50/0.40`, of a difference.
+fn gap_spread(gap: &Gap) -> Option<String> {
+    Some(format!("±{}/{}", percent(gap.natural_spread?), percent(gap.adversarial_spread?)))
+}
+
+/// A block or a comparison, laid out.
+struct Grid<'a> {
+    row_axis: &'a str,
+    column_axis: &'a str,
+    rows: &'a [String],
+    columns: Vec<Column>,
+}
+
+impl<'a> Grid<'a> {
+    fn of_block(block: &'a Block) -> Self {
+        let compared = block.summaries().any(Summary::is_published);
+        let entry = |r, c| block.cell(r, c).map_or_else(|| Entry::absent(block.has_place(r, c)), Entry::of_cell);
+        let column = |(c, name): (usize, &String)| {
+            let entries: Vec<Entry> = (0..block.rows.len()).map(|r| entry(r, c)).collect();
+            Column::new(name, compared, &entries)
+        };
+        let columns = block.columns.iter().enumerate().map(column).collect();
+        Grid { row_axis: &block.row_axis, column_axis: &block.column_axis, rows: &block.rows, columns }
+    }
+
+    fn of_gaps(gaps: &'a Comparison) -> Self {
+        let entry = |r, c| gaps.gap(r, c).map_or_else(|| Entry::absent(gaps.has_place(r, c)), Entry::of_gap);
+        let column = |(c, name): (usize, &String)| {
+            let entries: Vec<Entry> = (0..gaps.rows.len()).map(|r| entry(r, c)).collect();
+            Column::new(name, gaps.is_published(), &entries)
+        };
+        let columns = gaps.columns.iter().enumerate().map(column).collect();
+        Grid { row_axis: &gaps.row_axis, column_axis: &gaps.column_axis, rows: &gaps.rows, columns }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let labels = [self.column_axis, self.row_axis].into_iter().chain(self.rows.iter().map(String::as_str));
+        let label_width = labels.map(chars).max().unwrap_or(0);
+        panels(&self.columns, WIDTH.saturating_sub(label_width))
+            .into_iter()
+            .enumerate()
+            .flat_map(|(i, panel)| {
+                // A blank line between the panels of one grid.
+                let gap = (i > 0).then(String::new);
+                gap.into_iter().chain(self.panel_lines(panel, label_width))
+            })
+            .collect()
+    }
+
+    fn panel_lines(&self, columns: &[Column], label_width: usize) -> Vec<String> {
+        let line = |label: &str, text: &dyn Fn(&Column) -> String| {
+            columns.iter().fold(format!("{label:<label_width$}"), |line, column| {
+                format!("{line}{:GAP$}{:<width$}", "", text(column), width = column.width)
+            })
+        };
+        let rule = "-".repeat(label_width);
+        let labels = [self.column_axis, self.row_axis, &rule];
+        let mut lines: Vec<String> =
+            labels.iter().enumerate().map(|(i, label)| line(label, &|column| column.header[i].clone())).collect();
+        for (r, label) in self.rows.iter().enumerate() {
+            let height = columns.iter().map(|column| column.cells[r].len()).max().unwrap_or(0);
+            for i in 0..height {
+                let text = |column: &Column| column.cells[r].get(i).cloned().unwrap_or_default();
+                lines.push(line(if i == 0 { label } else { "" }, &text));
+            }
+        }
+        lines
+    }
 }
 
 /// Splits the columns into runs that fit into `width` side by side; at least one column each.
@@ -99,26 +177,6 @@ fn panels(columns: &[Column], width: usize) -> Vec<&[Column]> {
     panels
 }
 
-fn panel_lines(block: &Block, columns: &[Column], label_width: usize) -> Vec<String> {
-    let line = |label: &str, text: &dyn Fn(&Column) -> String| {
-        columns.iter().fold(format!("{label:<label_width$}"), |line, column| {
-            format!("{line}{:GAP$}{:<width$}", "", text(column), width = column.width)
-        })
-    };
-    let rule = "-".repeat(label_width);
-    let labels = [block.column_axis.as_str(), &block.row_axis, &rule];
-    let mut lines: Vec<String> =
-        labels.iter().enumerate().map(|(i, label)| line(label, &|column| column.header[i].clone())).collect();
-    for (r, label) in block.rows.iter().enumerate() {
-        let height = columns.iter().map(|column| column.cells[r].len()).max().unwrap_or(0);
-        for i in 0..height {
-            let text = |column: &Column| column.cells[r].get(i).cloned().unwrap_or_default();
-            lines.push(line(if i == 0 { label } else { "" }, &text));
-        }
-    }
-    lines
-}
-
 fn chars(text: &str) -> usize {
     text.chars().count()
 }
@@ -131,6 +189,11 @@ mod tests {
     #[test]
     fn golden() {
         assert_eq!(terminal(&sample::report()), include_str!("sample/table.txt"));
+    }
+
+    #[test]
+    fn golden_of_a_triangle() {
+        assert_eq!(terminal(&sample::widths()), include_str!("sample/widths.txt"));
     }
 
     /// Table B1 with ten seeds and every initialiser fits side by side.

@@ -32,6 +32,7 @@ pub fn report(
         notes: (table.notes)(settings),
         rows: Vec::new(),
         blocks: Vec::new(),
+        comparisons: Vec::new(),
     };
     for spec in table.blocks {
         let wanted: Vec<&Coordinates> =

@@ -1,6 +1,7 @@
-//! A made-up table for the tests: two blocks, one seed and three, collapsed cells, empty cells, unpublished cells.
+//! Made-up tables for the tests. One with two blocks, one seed and three, collapsed cells, empty cells, unpublished
+//! cells; one with triangles of widths and their comparison; one of prune rates.
 
-use super::{Block, Report, Row, Summary, group};
+use super::{Block, Comparison, Report, Row, Summary, group};
 
 /// A row of a made-up table B1.
 pub fn row(init: &str, optimizer: &str, seed: u64, accuracy: (f64, f64), paper: Option<(f64, f64)>) -> Row {
@@ -58,6 +59,7 @@ pub fn report() -> Report {
             block("From scratch", &["uniform", "kaiming_normal"], &["adam", "sgd"], &scratch),
             block("With eps warm-up", &["uniform"], &["adam"], &warmup),
         ],
+        comparisons: vec![],
         rows: [scratch, warmup].concat(),
     }
 }
@@ -77,4 +79,60 @@ pub fn block(title: &str, inits: &[&str], optimizers: &[&str], rows: &[Row]) -> 
         columns: optimizers.iter().map(|s| s.to_string()).collect(),
         cells: inits.iter().map(|i| optimizers.iter().map(|o| find(i, o)).collect()).collect(),
     }
+}
+
+/// Two methods in triangles of widths, and what one gains over the other: with a spread, with one seed, published and
+/// not, not run.
+pub fn widths() -> Report {
+    let post = widths_block(
+        "Post-prune",
+        [
+            [Some(summary(&[(90.5, 80.0), (91.1, 80.8), (90.2, 79.9)], Some((90.1, 79.5)))), None, None],
+            [Some(summary(&[(92.0, 83.0)], Some((92.5, 82.0)))), Some(summary(&[(94.0, 86.0)], None)), None],
+            [Some(summary(&[(88.0, 75.5)], Some((87.2, 76.0)))), None, Some(summary(&[(95.0, 88.0)], None))],
+        ],
+    );
+    let admm = widths_block(
+        "ADMM",
+        [
+            [Some(summary(&[(92.1, 81.0), (92.5, 81.2), (92.3, 81.1)], Some((91.0, 80.0)))), None, None],
+            [Some(summary(&[(91.5, 82.7)], Some((93.0, 83.1)))), Some(summary(&[(94.2, 86.0)], None)), None],
+            [Some(summary(&[(94.5, 82.0)], Some((91.1, 77.8)))), Some(summary(&[(94.0, 85.0)], None)), None],
+        ],
+    );
+    let comparisons = Comparison::of("ADMM − post-prune", &admm, &post).into_iter().collect();
+    Report { blocks: vec![post, admm], title: "Table X: widths".into(), comparisons, rows: vec![], ..report() }
+}
+
+/// A block of three original widths, pruned to 1, 2 and 4.
+fn widths_block(title: &str, cells: [[Option<Summary>; 3]; 3]) -> Block {
+    Block {
+        title: title.into(),
+        row_axis: "Original w".into(),
+        column_axis: "Pruned w".into(),
+        rows: ["4", "8", "16"].map(String::from).into(),
+        columns: ["1", "2", "4"].map(String::from).into(),
+        cells: cells.map(Vec::from).into(),
+    }
+}
+
+/// Two methods over three prune rates for two widths, two seeds; one cell was not run.
+pub fn rates() -> Report {
+    let block = |title: &str, loss: f64| {
+        let cell = |rate: f64| {
+            let natural = 90.0 - loss * rate;
+            Some(summary(&[(natural, natural - 12.0), (natural - 3.0, natural - 20.0)], None))
+        };
+        Block {
+            title: title.into(),
+            row_axis: "Original w".into(),
+            column_axis: "Prune rate".into(),
+            rows: ["8", "16"].map(String::from).into(),
+            columns: ["2x", "8x", "32x"].map(String::from).into(),
+            cells: vec![[2.0, 8.0, 32.0].map(cell).into(), [1.0, 4.0, 16.0].map(cell).into()],
+        }
+    };
+    let mut blocks = vec![block("Post-prune", 2.0), block("ADMM", 0.5)];
+    blocks[0].cells[0][2] = None;
+    Report { title: "Table Y: prune rates".into(), blocks, rows: vec![], ..report() }
 }

@@ -1,0 +1,222 @@
+//! Grids of coloured cells: the measured ones beside the published ones.
+
+use plotters::style::RGBColor;
+
+use super::numbers::{ABSENT, COLLAPSED, measured, measured_gap, percent, published, published_gap, success};
+use super::paint::{Align, FAINT, INK, MUTED, Page, bold, diverging, font, text_on, text_width, viridis};
+use super::svg::{GUTTER, HEADING, LABEL, LEADING, MARGIN, SMALL};
+use super::{Block, Comparison, Gap, Summary};
+
+/// Between the measured panel and the published one.
+const PANEL_GAP: i32 = 24;
+/// Between two cells.
+const GAP: i32 = 2;
+/// From one line of text inside a cell to the next.
+const FACE_LEADING: i32 = 15;
+
+/// What a cell with a value shows.
+struct Face {
+    /// Decides the colour; hatched if it is not finite.
+    value: f64,
+    color: fn(f64) -> RGBColor,
+    /// With an edge, so that a white cell is seen on the white page.
+    edged: bool,
+    /// The numbers, then in smaller print the spread and the success rate.
+    lines: Vec<String>,
+}
+
+impl Face {
+    fn measured(cell: &Summary) -> Self {
+        let mark = if cell.collapsed() { COLLAPSED } else { "" };
+        let mut lines = vec![format!("{}{mark}", measured(cell))];
+        if let (Some(natural), Some(adversarial)) = (cell.natural_std, cell.adversarial_std) {
+            lines.push(format!("±{}/{}", percent(natural), percent(adversarial)));
+        }
+        lines.extend(success(cell).map(|success| format!("{success} trained")));
+        Face { value: cell.adversarial, color: viridis, edged: false, lines }
+    }
+
+    fn published(cell: &Summary) -> Option<Self> {
+        let value = cell.paper_adversarial.or(cell.paper_natural)?;
+        Some(Face { value, color: viridis, edged: false, lines: vec![published(cell)?] })
+    }
+
+    fn measured_gap(gap: &Gap) -> Self {
+        let mut lines = vec![measured_gap(gap)];
+        if let (Some(natural), Some(adversarial)) = (gap.natural_spread, gap.adversarial_spread) {
+            lines.push(format!("±{}/{}", percent(natural), percent(adversarial)));
+        }
+        Face { value: gap.adversarial, color: diverging, edged: true, lines }
+    }
+
+    fn published_gap(gap: &Gap) -> Option<Self> {
+        let value = gap.paper_adversarial.or(gap.paper_natural)?;
+        Some(Face { value, color: diverging, edged: true, lines: vec![published_gap(gap)?] })
+    }
+
+    fn draw(&self, page: &mut Page, (x, y): (i32, i32), (w, h): (i32, i32)) {
+        let mut ink = INK;
+        if self.value.is_finite() {
+            let color = (self.color)(self.value);
+            page.fill((x, y), (w, h), if self.edged { FAINT } else { color });
+            if self.edged {
+                page.fill((x + 1, y + 1), (w - 2, h - 2), color);
+            }
+            ink = text_on(color);
+        } else {
+            page.hatch((x, y), (w, h));
+        }
+        let top = y + h / 2 - FACE_LEADING * (self.lines.len() as i32 - 1) / 2;
+        for (i, line) in (0..).zip(&self.lines) {
+            let style = if i == 0 { bold(LABEL, ink) } else { font(SMALL, ink) };
+            page.text((x + w / 2, top + i * FACE_LEADING), Align::Centre, line, style);
+        }
+    }
+}
+
+/// What stands at a place of the grid.
+enum Place {
+    Face(Face),
+    /// Not run, or not published.
+    Missing,
+    /// There could be no value here.
+    Nothing,
+}
+
+impl Place {
+    fn new(face: Option<Face>, has_place: bool) -> Self {
+        match face {
+            Some(face) => Place::Face(face),
+            None if has_place => Place::Missing,
+            None => Place::Nothing,
+        }
+    }
+}
+
+/// A heading, and the places row by row.
+struct Panel {
+    name: &'static str,
+    places: Vec<Vec<Place>>,
+}
+
+/// A block or a comparison, and where its parts go.
+pub struct Layout<'a> {
+    title: &'a str,
+    rows: &'a [String],
+    columns: &'a [String],
+    corner: String,
+    label_width: i32,
+    cell: (i32, i32),
+    panels: Vec<Panel>,
+}
+
+impl<'a> Layout<'a> {
+    pub fn of_block(block: &'a Block) -> Self {
+        let panel = |name, face: fn(&Summary) -> Option<Face>| {
+            let place = |r, c| Place::new(block.cell(r, c).and_then(face), block.has_place(r, c));
+            Panel { name, places: places(&block.rows, &block.columns, place) }
+        };
+        let mut panels = vec![panel("Measured", |cell| Some(Face::measured(cell)))];
+        if block.summaries().any(Summary::is_published) {
+            panels.push(panel("Published", Face::published));
+        }
+        let corner = format!("{} \\ {}", block.row_axis, block.column_axis);
+        Layout::new(&block.title, &block.rows, &block.columns, corner, panels)
+    }
+
+    pub fn of_gaps(gaps: &'a Comparison) -> Self {
+        let panel = |name, face: fn(&Gap) -> Option<Face>| {
+            let place = |r, c| Place::new(gaps.gap(r, c).and_then(face), gaps.has_place(r, c));
+            Panel { name, places: places(&gaps.rows, &gaps.columns, place) }
+        };
+        let mut panels = vec![panel("Measured gap", |gap| Some(Face::measured_gap(gap)))];
+        if gaps.is_published() {
+            panels.push(panel("Published gap", Face::published_gap));
+        }
+        let corner = format!("{} \\ {}", gaps.row_axis, gaps.column_axis);
+        Layout::new(&gaps.title, &gaps.rows, &gaps.columns, corner, panels)
+    }
+
+    fn new(title: &'a str, rows: &'a [String], columns: &'a [String], corner: String, panels: Vec<Panel>) -> Self {
+        let widest = |texts: &[String]| texts.iter().map(|text| text_width(text, LABEL)).max().unwrap_or(0);
+        let faces = || {
+            panels.iter().flat_map(|panel| panel.places.iter().flatten()).filter_map(|place| match place {
+                Place::Face(face) => Some(face),
+                Place::Missing | Place::Nothing => None,
+            })
+        };
+        let widest_face = faces().map(|face| widest(&face.lines)).max().unwrap_or(0);
+        let tallest_face = faces().map(|face| face.lines.len()).max().unwrap_or(1);
+        // A panel of one column must still have room for its heading.
+        let heading = panels.iter().map(|panel| text_width(panel.name, LABEL)).max().unwrap_or(0);
+        let heading = heading / columns.len().max(1) as i32;
+        let width = widest_face.max(widest(columns)).max(heading) + 2 * GUTTER;
+        let height = FACE_LEADING * tallest_face as i32 + 16;
+        let label_width = widest(rows).max(text_width(&corner, LABEL));
+        Layout { title, rows, columns, corner, label_width, cell: (width, height), panels }
+    }
+
+    fn panel_width(&self) -> i32 {
+        self.columns.len() as i32 * (self.cell.0 + GAP) - GAP
+    }
+
+    pub fn width(&self) -> i32 {
+        self.label_width + GUTTER + self.panels.len() as i32 * (self.panel_width() + PANEL_GAP) - PANEL_GAP
+    }
+
+    /// Whether something is hatched.
+    pub fn has_missing(&self) -> bool {
+        let hatched = |place: &Place| match place {
+            Place::Face(face) => !face.value.is_finite(),
+            Place::Missing => true,
+            Place::Nothing => false,
+        };
+        self.panels.iter().any(|panel| panel.places.iter().flatten().any(hatched))
+    }
+
+    /// Draws it below `y`; returns where the next thing goes.
+    pub fn draw(&self, page: &mut Page, mut y: i32) -> i32 {
+        y += GUTTER + HEADING as i32 / 2;
+        page.text((MARGIN, y), Align::Left, self.title, bold(HEADING, INK));
+        y += 24;
+        let first = MARGIN + self.label_width + GUTTER;
+        for (i, panel) in (0..).zip(&self.panels) {
+            let x = first + i * (self.panel_width() + PANEL_GAP);
+            page.text((x, y), Align::Left, panel.name, bold(LABEL, MUTED));
+            for (c, column) in (0..).zip(self.columns) {
+                let centre = x + c * (self.cell.0 + GAP) + self.cell.0 / 2;
+                page.text((centre, y + LEADING), Align::Centre, column, font(LABEL, INK));
+            }
+        }
+        page.text((first - GUTTER, y + LEADING), Align::Right, &self.corner, font(LABEL, MUTED));
+        y += LEADING + 12;
+        for (r, label) in self.rows.iter().enumerate() {
+            page.text((first - GUTTER, y + self.cell.1 / 2), Align::Right, label, font(LABEL, INK));
+            for (i, panel) in (0..).zip(&self.panels) {
+                let x = first + i * (self.panel_width() + PANEL_GAP);
+                self.draw_row(page, (x, y), &panel.places[r]);
+            }
+            y += self.cell.1 + GAP;
+        }
+        y + 2 * GUTTER
+    }
+
+    fn draw_row(&self, page: &mut Page, (x, y): (i32, i32), places: &[Place]) {
+        for (c, place) in (0..).zip(places) {
+            let at = (x + c * (self.cell.0 + GAP), y);
+            match place {
+                Place::Face(face) => face.draw(page, at, self.cell),
+                Place::Missing => {
+                    page.hatch(at, self.cell);
+                    let centre = (at.0 + self.cell.0 / 2, at.1 + self.cell.1 / 2);
+                    page.text(centre, Align::Centre, ABSENT, font(LABEL, MUTED));
+                }
+                Place::Nothing => {}
+            }
+        }
+    }
+}
+
+fn places(rows: &[String], columns: &[String], place: impl Fn(usize, usize) -> Place) -> Vec<Vec<Place>> {
+    (0..rows.len()).map(|r| (0..columns.len()).map(|c| place(r, c)).collect()).collect()
+}
