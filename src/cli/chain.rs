@@ -97,7 +97,7 @@ impl ChainArgs {
             dir.display()
         ))?;
 
-        let outcome = execute::execute(&plan, prepared, data, model, &device, 1, self.quiet)?;
+        let outcome = execute::execute(&plan, prepared, data, &device, 1, self.quiet, model)?;
         let results = plan.jobs().iter().zip(outcome.results);
         let finished: Option<Vec<_>> = results.map(|(job, result)| Some((&job.stage.config, result?))).collect();
         let published = finished.map_or(Ok(()), |results| {

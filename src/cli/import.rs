@@ -26,17 +26,9 @@ impl Import {
     /// Reads and checks the model that is to be trained on `data`.
     ///
     /// # Errors
-    /// As [`load_model`]; [`Error::Input`] for a network that only shrinking makes; [`Error::Usage`] if `data` does not
-    /// fit it.
+    /// As [`load_model`]; [`Error::Usage`] if `data` does not fit it.
     pub fn open(path: &Path, data: &Dataset) -> Result<Self> {
         let (model, info) = load_model(&Cpu::<f32>::new(1)?, path)?;
-        if info.outputs.is_some() {
-            return Err(Error::input(
-                path,
-                "was shrunk to layers of other sizes than a width has, and cannot be trained",
-                "give the model it was made from",
-            ));
-        }
         let architecture = model.architecture().clone();
         architecture.check_data(data.shape, data.classes)?;
         let sha256 = hex(&Sha256::digest(fs::read(path).map_err(Error::io(path, "read"))?));

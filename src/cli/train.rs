@@ -106,11 +106,14 @@ impl TrainArgs {
             config.sparsity = Sparsity::Masked(MaskedConfig { target: import.pruned()?, compact: false });
         }
         config.origin = if self.inherit { Origin::Inherited } else { Origin::Parent };
-        match self.init {
-            Some(_) if !self.inherit => Err(Error::Usage(
-                "--init: the weights come from the model; drop the flag, or add --inherit".to_string(),
-            )),
-            _ => Ok(()),
+        if self.init.is_some() && !self.inherit {
+            let why = "--init: the weights come from the model; drop the flag, or add --inherit";
+            return Err(Error::Usage(why.to_string()));
         }
+        if self.inherit && import.info.outputs.is_some() {
+            let problem = "was shrunk, so the places it has kept are not known";
+            return Err(Error::input(&import.path, problem, "give the model it was shrunk from"));
+        }
+        Ok(())
     }
 }
