@@ -189,13 +189,31 @@ pub fn save_model(path: &Path, entries: &[Entry], info: &ModelInfo) -> Result<()
     write_atomic(path, &encode(entries, info)?)
 }
 
+/// What a training's state has in its metadata, and a model has not.
+#[derive(Deserialize)]
+struct Unfinished {
+    #[serde(rename = "updates")]
+    _updates: u32,
+}
+
+fn model_info(file: &Checkpoint) -> Result<ModelInfo> {
+    file.metadata().map_err(|error| match file.metadata::<Unfinished>() {
+        Ok(_) => Error::input(
+            &file.path,
+            "is the state of an unfinished training",
+            "finish it first, by the command that began it",
+        ),
+        Err(_) => error,
+    })
+}
+
 /// Loads a `model.safetensors`.
 ///
 /// # Errors
 /// [`Error::Input`] if the file is missing or damaged, or its tensors are not those of the network it names.
 pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<(Model<B>, ModelInfo)> {
     let file = Checkpoint::read(path, MODEL_HINT)?;
-    let info: ModelInfo = file.metadata()?;
+    let info = model_info(&file)?;
     let architecture = info.architecture().map_err(|e| file.error(e.to_string()))?;
     // From the file, not zeros first: a file cannot ask for more memory than it is long.
     let params = architecture.params.iter().map(|p| file.tensor(&p.name, &p.shape)).collect::<Result<Vec<_>>>()?;

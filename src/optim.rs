@@ -57,6 +57,21 @@ impl OptimizerConfig {
         }
     }
 
+    /// The weight decay.
+    pub fn weight_decay(&self) -> f32 {
+        match self {
+            OptimizerConfig::Sgd { weight_decay, .. } | OptimizerConfig::Adam { weight_decay, .. } => *weight_decay,
+        }
+    }
+
+    /// The same rule with another base learning rate, if there is one.
+    pub fn with_lr(mut self, new: Option<f32>) -> Self {
+        match &mut self {
+            OptimizerConfig::Sgd { lr, .. } | OptimizerConfig::Adam { lr, .. } => *lr = new.unwrap_or(*lr),
+        }
+        self
+    }
+
     /// Names of the buffers kept per parameter, as PyTorch calls them.
     fn slots(&self) -> &'static [&'static str] {
         match self {

@@ -2,14 +2,19 @@
 
 mod attack_args;
 mod bench;
+mod chain;
 mod data;
+mod dataset;
 mod device;
 mod doctor;
 mod eval;
 mod execute;
+mod export;
+mod import;
 mod interrupt;
 mod output;
 mod progress;
+mod prune;
 mod run;
 mod table_run;
 mod train;
@@ -33,10 +38,14 @@ struct Cli {
 enum Verb {
     /// Reproduce a table of the paper
     Run(run::RunArgs),
-    /// Train one network
+    /// Train one network, fresh or from a checkpoint
     Train(train::TrainArgs),
+    /// Prune a trained network, and retrain what is left
+    Prune(prune::PruneArgs),
     /// Measure a trained network: accuracy on clean and on attacked images
     Eval(eval::EvalArgs),
+    /// Write a trained network to a file, shrunk if it is pruned
+    Export(export::ExportArgs),
     /// Find, check, download and sample data sets
     Data(data::DataArgs),
     /// Show what the engine finds on this machine
@@ -50,7 +59,9 @@ impl Verb {
         match self {
             Verb::Run(args) => run::run(args),
             Verb::Train(args) => train::run(args),
+            Verb::Prune(args) => prune::run(args),
             Verb::Eval(args) => eval::run(args),
+            Verb::Export(args) => export::run(args),
             Verb::Data(args) => data::run(args),
             Verb::Doctor(args) => doctor::run(args),
             Verb::Bench(args) => bench::run(args),

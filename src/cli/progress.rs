@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::output;
 use crate::error::{Error, Result};
-use crate::pipeline::{Job, Monitor, Plan, Prepared, Scores};
+use crate::pipeline::{Job, Monitor, Plan, Prepared, Scores, StageConfig};
 use crate::train::EpochRow;
 
 /// Between two lines when the output is not a terminal.
@@ -206,6 +206,7 @@ fn style(template: &str) -> ProgressStyle {
 fn ending(job: &Job, outcome: &Result<Value>) -> String {
     let label = &job.label;
     match outcome.as_ref().map(|result| Scores::of(&job.stage.config, result)) {
+        Ok(_) if matches!(job.stage.config, StageConfig::Import(_)) => format!("done  {label}"),
         Ok(Ok(scores)) => {
             let collapsed = if scores.collapsed { ", collapsed" } else { "" };
             let (natural, adversarial) = (scores.natural, scores.adversarial);

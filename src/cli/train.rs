@@ -1,23 +1,21 @@
-//! `engine train`: one network, as a stage of its own.
+//! `engine train`: one network, from its initialisation or from a checkpoint.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::attack_args::AttackArgs;
-use super::device::DeviceArgs;
-use super::run::key_value;
-use super::{execute, output};
-use crate::attack::PgdConfig;
+use super::chain::{ChainArgs, Link, scores};
+use super::import::Import;
+use super::output;
 use crate::choice::choice;
-use crate::data::{Dataset, DatasetName};
-use crate::error::Result;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
 use crate::init::Init;
 use crate::models::Network;
 use crate::optim::OptimizerConfig;
-use crate::pipeline::{Plan, Scores, StageConfig, Store, set};
+use crate::pipeline::{Scores, StageConfig};
 use crate::tables::defaults::{paper_training, sgd};
-use crate::train::TrainConfig;
+use crate::train::{MaskedConfig, Origin, Sparsity, TrainConfig};
 
 choice! {
     /// Optimisers by name.
@@ -31,24 +29,24 @@ choice! {
 
 #[derive(Args)]
 pub struct TrainArgs {
-    /// lenet, lenet-cifar, resnet18 or vgg16-bn [default: the paper's for the data set]
+    /// Go on with this model instead of fresh weights; a pruned one keeps its zeros
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Insist that the model is pruned
+    #[arg(long, requires = "model")]
+    masked: bool,
+    /// Train the places that the pruned model has kept from the initial weights, not from the model's
+    #[arg(long, requires = "model")]
+    inherit: bool,
+    /// lenet, lenet-cifar, resnet18 or vgg16-bn [default: the model's, or the paper's for the data set]
     #[arg(long)]
     network: Option<Network>,
-    /// Width multiplier
-    #[arg(long, value_name = "W", default_value_t = 1, allow_negative_numbers = true)]
-    width: usize,
-    /// mnist, fashion-mnist or cifar10
-    #[arg(long, value_name = "NAME", default_value_t = DatasetName::Mnist)]
-    data_set: DatasetName,
-    /// Directory with the data sets
-    #[arg(long, value_name = "DIR", conflicts_with = "sample")]
-    data: Option<PathBuf>,
-    /// Train on the embedded sample
+    /// Width multiplier [default: the model's, or 1]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    width: Option<usize>,
+    /// Initialiser of the convolutions [default: PyTorch's]
     #[arg(long)]
-    sample: bool,
-    /// Initialiser of the convolutions
-    #[arg(long, default_value_t = Init::Default)]
-    init: Init,
+    init: Option<Init>,
     /// adam (lr 1e-4) or sgd (lr 0.1, momentum 0.9) [default: the paper's for the data set]
     #[arg(long, value_name = "NAME")]
     optimizer: Option<OptimizerName>,
@@ -58,97 +56,64 @@ pub struct TrainArgs {
     /// Passes over the training images [default: the paper's for the data set]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
-    /// Key of all random numbers
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
-    seed: u64,
     #[command(flatten)]
-    attack: AttackArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Directory for results; a run found there is resumed
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    out: PathBuf,
-    /// Discard what earlier runs did
-    #[arg(long)]
-    fresh: bool,
-    /// No progress
-    #[arg(long)]
-    quiet: bool,
-    /// Change any other setting, like held_out=0; repeatable
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
+    chain: ChainArgs,
 }
 
 pub fn run(args: &TrainArgs) -> Result<()> {
-    let device = args.device.resolve()?;
-    let data =
-        if args.sample { Dataset::sample(args.data_set) } else { Dataset::load(args.data_set, args.data.as_deref()) }?;
-    let config = args.config(&data)?;
-    let (train, test) = (data.train.labels.len(), data.test.labels.len());
-    config.validate(train)?;
-
-    let label = format!("{} w={} on {} seed {}", config.network, config.width, args.data_set, config.seed);
-    let config = StageConfig::Train(config);
-    let passes = config.passes(train, test);
-    let mut plan = Plan::new(device.backend, device.precision);
-    let id = plan.add(&label, config, &[], passes)?;
-    let job = &plan.jobs()[id.index()];
-    let store = Store::open(&args.out)?;
-    let prepared = plan.prepare(&store, args.fresh)?;
-    let dir = store.path(&job.key);
-    let time = execute::estimate(&prepared, &device);
-    output::print(&format!(
-        "{label}: {} {}, threads: {}; {}; {time}; results in {}",
-        device.backend,
-        device.precision,
-        device.threads,
-        data.origin,
-        dir.display()
-    ))?;
-
-    let outcome = execute::execute(&plan, prepared, &data, &device, 1, args.quiet, None)?;
-    let publish = |result| {
-        let scores = Scores::of(&job.stage.config, result)?;
-        let collapsed = if scores.collapsed { "; collapsed: one class for every image" } else { "" };
-        output::print(&format!("natural {:.2}, adversarial {:.2}{collapsed}", scores.natural, scores.adversarial))?;
-        output::print(&format!("model: {}", dir.join("model.safetensors").display()))
-    };
-    let published = outcome.results[id.index()].as_ref().map_or(Ok(()), publish);
-    execute::conclude(outcome.failures, outcome.interrupted, published)
+    let data = args.chain.images.load()?;
+    let mut config = args.config(&data);
+    let mut links: Vec<Link> = Vec::new();
+    if let Some(path) = &args.model {
+        let import = Import::open(path, &data)?;
+        args.go_on(&import, &mut config)?;
+        links.push(("import", import.stage()));
+    }
+    let title = format!("{} w={} on {} seed {}", config.network, config.width, data.id.name, config.seed);
+    links.push(("", StageConfig::Train(config)));
+    args.chain.run(&title, &data, args.model.as_deref(), links, |results| match results.last() {
+        Some((config, result)) => output::print(&scores(&Scores::of(config, result)?)),
+        None => Ok(()),
+    })
 }
 
 impl TrainArgs {
-    /// The paper's settings for the data set with the flags' changes, `--set` last.
-    fn config(&self, data: &Dataset) -> Result<TrainConfig> {
+    /// The paper's settings for the data set with the flags' changes.
+    fn config(&self, data: &Dataset) -> TrainConfig {
         let paper = paper_training(&data.id, data.train.len());
         let adam = OptimizerConfig::Adam { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
-        let mut optimizer = match self.optimizer {
+        let optimizer = match self.optimizer {
             Some(OptimizerName::Adam) => adam,
             Some(OptimizerName::Sgd) => sgd(0.1, 0.0),
             None => paper.optimizer,
         };
-        if let Some(new) = self.lr {
-            match &mut optimizer {
-                OptimizerConfig::Sgd { lr, .. } | OptimizerConfig::Adam { lr, .. } => *lr = new,
-            }
-        }
-        let attack = self.attack.resolve(self.data_set);
-        let mut config = TrainConfig {
+        let config = TrainConfig {
             network: self.network.unwrap_or(paper.network),
-            width: self.width,
-            init: self.init,
+            width: self.width.unwrap_or(paper.width),
+            init: self.init.unwrap_or(paper.init),
             epochs: self.epochs.unwrap_or(paper.epochs),
-            seed: self.seed,
-            optimizer,
-            // Natural training is still measured under the paper's attack.
-            eval_attack: attack.clone().unwrap_or(paper.eval_attack),
-            // Restarts are for measuring only.
-            attack: attack.map(|attack| PgdConfig { restarts: 1, ..attack }),
+            optimizer: optimizer.with_lr(self.lr),
             ..paper
         };
-        for (path, value) in &self.set {
-            config = set(&config, path, value)?;
+        self.chain.training(config)
+    }
+
+    /// Makes `config` go on with `import`.
+    fn go_on(&self, import: &Import, config: &mut TrainConfig) -> Result<()> {
+        import.check_said(self.network, self.width)?;
+        (config.network, config.width) = (import.info.network, import.info.width);
+        if self.masked || self.inherit || import.info.pruned.is_some() {
+            config.sparsity = Sparsity::Masked(MaskedConfig { target: import.pruned()?, compact: false });
         }
-        Ok(config)
+        config.origin = if self.inherit { Origin::Inherited } else { Origin::Parent };
+        if self.init.is_some() && !self.inherit {
+            let why = "--init: the weights come from the model; drop the flag, or add --inherit";
+            return Err(Error::Usage(why.to_string()));
+        }
+        if self.inherit && import.info.outputs.is_some() {
+            let problem = "was shrunk, so the places it has kept are not known";
+            return Err(Error::input(&import.path, problem, "give the model it was shrunk from"));
+        }
+        Ok(())
     }
 }

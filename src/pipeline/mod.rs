@@ -11,7 +11,7 @@ mod store;
 mod worker;
 
 pub use plan::{Failure, Job, JobId, Monitor, Outcome, Plan, Prepared};
-pub use set::{paths, set};
+pub use set::{paths, set, set_all};
 pub use stage::{
     BackendName, EvalConfig, EvalResult, ImportConfig, Precision, PruneConfig, PruneResult, Scores, Stage, StageConfig,
 };

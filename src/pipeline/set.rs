@@ -1,5 +1,7 @@
 //! `--set key=value`: one value of a configuration, by its dotted path.
 
+use std::collections::BTreeSet;
+
 use serde::{Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
@@ -17,6 +19,26 @@ pub fn set<T: Serialize + DeserializeOwned>(config: &T, path: &str, text: &str) 
     let slot = find(&mut table, path).ok_or_else(unknown)?;
     *slot = parse_as(slot, text).map_err(wrong)?;
     table.try_into().map_err(|e| wrong(one_line(&e)))
+}
+
+/// Replaces the value at `path` in every one of `configs` that has it: `optimizer.momentum` means nothing to a stage trained
+/// with Adam.
+///
+/// # Errors
+/// As [`set`]; the path is unknown if none of them has it.
+pub fn set_all<'a, T>(configs: impl IntoIterator<Item = &'a mut T>, path: &str, text: &str) -> Result<()>
+where
+    T: Serialize + DeserializeOwned + 'a,
+{
+    let mut known = BTreeSet::new();
+    for config in configs {
+        let paths = paths(config)?;
+        if paths.iter().any(|known| known == path) {
+            *config = set(config, path, text)?;
+        }
+        known.extend(paths);
+    }
+    if known.contains(path) { Ok(()) } else { Err(Error::unknown("setting", path, known.iter().map(String::as_str))) }
 }
 
 /// Dotted paths of all values of `config` that [`set`] can replace.

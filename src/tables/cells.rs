@@ -1,10 +1,8 @@
 //! From what the user asked to the cells that have to be run.
 
-use std::collections::BTreeSet;
-
 use super::{BlockSpec, Coordinates, Settings, Table};
 use crate::error::{Error, Result};
-use crate::pipeline::{StageConfig, paths, set};
+use crate::pipeline::{StageConfig, set_all};
 use crate::train::Sparsity;
 
 /// One seed of one cell with the stages that lead to its numbers.
@@ -143,19 +141,11 @@ fn no_such_cell(blocks: &[&BlockSpec], row: &str, column: &str) -> Error {
     Error::Usage(format!("--cells {row}:{column}: no such cell{why}; '{row}' has {}", here.join(", ")))
 }
 
-/// Replaces one value wherever it exists: `optimizer.momentum` means nothing to the cells trained with Adam.
+/// Replaces one value wherever it exists.
 fn apply(cells: &mut [Cell], path: &str, value: &str) -> Result<()> {
     let reserved = [("epochs", "--epochs"), ("seed", "--seed and --seeds"), ("data", "--table and --data")];
     if let Some((_, flag)) = reserved.iter().find(|(name, _)| path.split('.').next() == Some(name)) {
         return Err(Error::Usage(format!("--set {path}: use {flag} instead")));
     }
-    let mut known = BTreeSet::new();
-    for config in cells.iter_mut().flat_map(|cell| &mut cell.chain) {
-        let paths = paths(config)?;
-        if paths.iter().any(|known| known == path) {
-            *config = set(config, path, value)?;
-        }
-        known.extend(paths);
-    }
-    if known.contains(path) { Ok(()) } else { Err(Error::unknown("setting", path, known.iter().map(String::as_str))) }
+    set_all(cells.iter_mut().flat_map(|cell| &mut cell.chain), path, value)
 }

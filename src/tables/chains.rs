@@ -66,7 +66,8 @@ impl Recipe {
             phases.iter_mut().for_each(|phase| phase.epochs = epochs);
         }
         let [dense, approach, retrain] = phases;
-        let rho = if profile == Profile::Paper { 1e-3 } else { 1e-2 };
+        // A short approach needs a stronger pull to arrive.
+        let rho = if profile == Profile::Paper { 1e-3 } else { 3e-2 };
         Recipe { base: shortened(base, profile), dense, approach, retrain, rho, profile }
     }
 
@@ -184,7 +185,7 @@ fn phases(profile: Profile, cifar: bool) -> [Phase; 3] {
         (Profile::Paper, true) => {
             [phase(300, sgd(0.1, decay), MultiStep), approach(200), phase(100, sgd(0.01, decay), Cosine)]
         }
-        (_, false) => [phase(5, adam(1e-3), Constant), approach(4), phase(4, adam(1e-3), Cosine)],
+        (_, false) => [phase(5, adam(1e-3), Constant), approach(3), phase(3, adam(1e-3), Cosine)],
         (_, true) => [phase(4, sgd(0.1, decay), Cosine), approach(4), phase(3, sgd(0.01, decay), Cosine)],
     };
     if profile == Profile::Smoke {

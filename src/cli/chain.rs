@@ -1,0 +1,141 @@
+//! A chain of stages on one data set: what `train` and `prune` have in common.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::attack_args::AttackArgs;
+use super::dataset::DatasetArgs;
+use super::device::DeviceArgs;
+use super::run::key_value;
+use super::{execute, output};
+use crate::attack::PgdConfig;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::pipeline::{JobId, Plan, Scores, StageConfig, Store, set_all};
+use crate::train::{TrainConfig, validate_attack};
+
+#[derive(Args)]
+pub struct ChainArgs {
+    #[command(flatten)]
+    pub images: DatasetArgs,
+    /// Key of all random numbers
+    #[arg(
+        long, value_name = "S", default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..1 << 63),
+        allow_negative_numbers = true
+    )]
+    pub seed: u64,
+    #[command(flatten)]
+    pub attack: AttackArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Directory for results; a run found there is resumed
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    out: PathBuf,
+    /// Discard what earlier runs did
+    #[arg(long)]
+    fresh: bool,
+    /// No progress
+    #[arg(long)]
+    quiet: bool,
+    /// Change any other setting, like held_out=0; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+}
+
+/// One stage of a chain, and what the user calls it.
+pub type Link = (&'static str, StageConfig);
+
+impl ChainArgs {
+    /// A published training with this seed and attack.
+    pub fn training(&self, paper: TrainConfig) -> TrainConfig {
+        let attack = self.attack.resolve(self.images.name);
+        TrainConfig {
+            seed: self.seed,
+            // Natural training is still measured under the paper's attack.
+            eval_attack: attack.clone().unwrap_or(paper.eval_attack),
+            // Restarts are for measuring only.
+            attack: attack.map(|attack| PgdConfig { restarts: 1, ..attack }),
+            ..paper
+        }
+    }
+
+    /// Runs the stages, each on the result of the one before, and lets `publish` show their results. The first may
+    /// import `model`; the last one's model is what all is about.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings out of range, and whatever makes a stage fail.
+    pub fn run(
+        &self,
+        title: &str,
+        data: &Dataset,
+        model: Option<&Path>,
+        mut links: Vec<Link>,
+        publish: impl FnOnce(&[(&StageConfig, Value)]) -> Result<()>,
+    ) -> Result<()> {
+        let device = self.device.resolve()?;
+        self.settle(&mut links, data)?;
+        let mut plan = Plan::new(device.backend, device.precision);
+        let mut last: Option<JobId> = None;
+        for (name, config) in links {
+            let label = if name.is_empty() { title.to_string() } else { format!("{title}: {name}") };
+            let passes = config.passes(data.train.len(), data.test.len());
+            last = Some(plan.add(&label, config, last.as_slice(), passes)?);
+        }
+        let store = Store::open(&self.out)?;
+        let prepared = plan.prepare(&store, self.fresh)?;
+        let dir = plan.jobs().last().map(|job| store.path(&job.key)).unwrap_or_default();
+        let time = execute::estimate(&prepared, &device);
+        output::print(&format!(
+            "{title}: {} {}, threads: {}; {}; {time}; results in {}",
+            device.backend,
+            device.precision,
+            device.threads,
+            data.origin,
+            dir.display()
+        ))?;
+
+        let outcome = execute::execute(&plan, prepared, data, &device, 1, self.quiet, model)?;
+        let results = plan.jobs().iter().zip(outcome.results);
+        let finished: Option<Vec<_>> = results.map(|(job, result)| Some((&job.stage.config, result?))).collect();
+        let published = finished.map_or(Ok(()), |results| {
+            publish(&results)?;
+            output::print(&format!("model: {}", dir.join("model.safetensors").display()))
+        });
+        execute::conclude(outcome.failures, outcome.interrupted, published)
+    }
+
+    /// Applies `--set` and checks every value.
+    fn settle(&self, links: &mut [Link], data: &Dataset) -> Result<()> {
+        for (path, value) in &self.set {
+            if is_given_by_flags(path) {
+                return Err(Error::Usage(format!("--set {path}: another flag decides it; see --help")));
+            }
+            set_all(links.iter_mut().map(|(_, config)| config), path, value)?;
+        }
+        for (_, config) in links {
+            match config {
+                StageConfig::Train(config) => config.validate(data.train.len())?,
+                StageConfig::Prune(config) => validate_attack("eval_attack", &config.eval_attack)?,
+                StageConfig::Import(_) | StageConfig::Eval(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the stages of a chain must agree on, or the user has said in another way.
+fn is_given_by_flags(path: &str) -> bool {
+    let group = path.split('.').next().unwrap_or_default();
+    let target = ["sparsity.kind", "sparsity.scheme", "sparsity.ratio", "sparsity.linear"];
+    ["kind", "sha256", "data", "network", "width", "origin", "epochs", "seed"].contains(&group)
+        || target.contains(&path)
+}
+
+/// "natural 98.12, adversarial 91.40", and whether the network has collapsed.
+pub fn scores(scores: &Scores) -> String {
+    let collapsed = if scores.collapsed { "; collapsed: one class for every image" } else { "" };
+    format!("natural {:.2}, adversarial {:.2}{collapsed}", scores.natural, scores.adversarial)
+}

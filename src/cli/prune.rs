@@ -1,0 +1,246 @@
+//! `engine prune`: a smaller network from a trained one.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::chain::{ChainArgs, Link, scores};
+use super::import::Import;
+use super::output;
+use crate::backend::cpu::Cpu;
+use crate::checkpoint::{ModelInfo, load_model};
+use crate::choice::choice;
+use crate::data::{Dataset, DatasetName};
+use crate::error::{Error, Result};
+use crate::optim::{LrSchedule, LrShape};
+use crate::pipeline::{PruneConfig, PruneResult, Scores, StageConfig};
+use crate::prune::{AdmmConfig, Scheme, SparsityReport, Target, groups};
+use crate::tables::defaults::{paper_training, sgd};
+use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
+
+choice! {
+    /// Ways to a pruned network.
+    pub enum PruneMethod: "pruning method" {
+        /// At once, by magnitude.
+        PostPrune = "post-prune",
+        /// After training towards it with ADMM.
+        Admm = "admm",
+        /// After training with projections.
+        Proximal = "proximal",
+    }
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("amount").args(["to_width", "ratio", "report"]).required(true))]
+pub struct PruneArgs {
+    /// The model.safetensors of a finished stage
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Only show what is left of the model, layer by layer
+    #[arg(long)]
+    report: bool,
+    /// Remove as much of every layer as leaves the size of this width
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    to_width: Option<usize>,
+    /// Share removed of every layer, at least 0 and below 1
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    ratio: Option<f64>,
+    /// post-prune (at once), admm (train towards it first) or proximal (train with projections first)
+    #[arg(long, value_name = "NAME", default_value_t = PruneMethod::PostPrune)]
+    method: PruneMethod,
+    /// irregular, filter, column, bn-filter or tied (filters that a residual network can be shrunk by)
+    #[arg(long, value_name = "NAME", default_value_t = Scheme::Filter)]
+    scheme: Scheme,
+    /// Leave fully connected layers as they are
+    #[arg(long)]
+    keep_linear: bool,
+    /// Epochs of admm or proximal [default: 40, or 200 for CIFAR-10]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    epochs: Option<usize>,
+    /// Learning rate of admm or proximal, which use SGD [default: 0.01]
+    #[arg(long, allow_negative_numbers = true)]
+    lr: Option<f32>,
+    /// Weight of admm's penalty at the start [default: 0.001]
+    #[arg(long, allow_negative_numbers = true)]
+    rho: Option<f32>,
+    /// What admm's rho is multiplied by at each update [default: 1.3]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    growth: Option<f32>,
+    /// Epochs between two updates of admm [default: a tenth of its epochs]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    update_every: Option<usize>,
+    /// How often proximal projects: epoch or step [default: epoch]
+    #[arg(long, value_name = "WHEN")]
+    every: Option<ProximalEvery>,
+    /// Stop after pruning
+    #[arg(long, conflicts_with_all = ["retrain_epochs", "retrain_lr"])]
+    no_retrain: bool,
+    /// Epochs of the training with masks that follows [default: 40, or 100 for CIFAR-10]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    retrain_epochs: Option<usize>,
+    /// Learning rate of the training with masks [default: 1e-4 with Adam, or 0.01 with SGD for CIFAR-10]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true)]
+    retrain_lr: Option<f32>,
+    #[command(flatten)]
+    chain: ChainArgs,
+}
+
+pub fn run(args: &PruneArgs) -> Result<()> {
+    if args.report {
+        let backend = Cpu::<f32>::new(1)?;
+        let (model, _) = load_model(&backend, &args.model)?;
+        return output::print(&SparsityReport::of(&backend, &model).text());
+    }
+    args.check_method()?;
+    let data = args.chain.images.load()?;
+    let import = Import::open(&args.model, &data)?;
+    let target = args.target(&import)?;
+    let ModelInfo { network, width, .. } = import.info;
+    let title = format!(
+        "{network} w={width} pruned by {:.4} ({}, {}) on {} seed {}",
+        target.ratio, args.method, target.scheme, data.id.name, args.chain.seed
+    );
+    args.chain.run(&title, &data, Some(&args.model), args.links(&import, target, &data), publish)
+}
+
+/// What pruning and retraining came to.
+fn publish(results: &[(&StageConfig, Value)]) -> Result<()> {
+    let Some(at) = results.iter().position(|(config, _)| matches!(config, StageConfig::Prune(_))) else {
+        return Ok(());
+    };
+    let (config, result) = &results[at];
+    let pruned = PruneResult::deserialize(result).map_err(|e| Error::Failed(format!("no pruning result ({e})")))?;
+    output::print(&pruned.sparsity.text())?;
+    let PruneResult { before, .. } = &pruned;
+    output::print(&format!("before pruning    natural {:.2}, adversarial {:.2}", before.natural, before.adversarial))?;
+    output::print(&format!("after pruning     {}", scores(&Scores::of(config, result)?)))?;
+    match results.get(at + 1) {
+        Some((config, result)) => output::print(&format!("after retraining  {}", scores(&Scores::of(config, result)?))),
+        None => Ok(()),
+    }
+}
+
+impl PruneArgs {
+    /// # Errors
+    /// [`Error::Usage`] for a flag that means nothing to the method.
+    fn check_method(&self) -> Result<()> {
+        use PruneMethod::{Admm, PostPrune, Proximal};
+        for (flag, given, methods) in [
+            ("--epochs", self.epochs.is_some(), &[Admm, Proximal][..]),
+            ("--lr", self.lr.is_some(), &[Admm, Proximal]),
+            ("--rho", self.rho.is_some(), &[Admm]),
+            ("--growth", self.growth.is_some(), &[Admm]),
+            ("--update-every", self.update_every.is_some(), &[Admm]),
+            ("--every", self.every.is_some(), &[Proximal]),
+        ] {
+            if given && !methods.contains(&self.method) {
+                let known: Vec<_> = methods.iter().map(|method| method.name()).collect();
+                let retrain = match self.method == PostPrune && ["--epochs", "--lr"].contains(&flag) {
+                    true => format!(", or use --retrain-{}", flag.trim_start_matches('-')),
+                    false => String::new(),
+                };
+                return Err(Error::Usage(format!(
+                    "{flag}: means nothing to {}; add --method {}{retrain}",
+                    self.method,
+                    known.join(" or ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What `import` is to be pruned to.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is pruned already; [`Error::Usage`] for a width that is not smaller, and as [`groups()`].
+    fn target(&self, import: &Import) -> Result<Target> {
+        if import.info.pruned.is_some() || import.info.outputs.is_some() {
+            return Err(Error::input(&self.model, "is pruned already", "give the dense model it was made from"));
+        }
+        let width = import.info.width;
+        let ratio = match (self.to_width, self.ratio) {
+            (Some(to), _) if (1..width).contains(&to) => 1.0 - to as f64 / width as f64,
+            (Some(to), _) => {
+                let why = format!("the model has width {width}; prune to a smaller width, 1 or more");
+                return Err(Error::Usage(format!("--to-width {to}: {why}")));
+            }
+            (None, ratio) => ratio.unwrap_or_default(),
+        };
+        let target = Target { scheme: self.scheme, ratio, linear: !self.keep_linear };
+        groups(&import.architecture, &target)?;
+        Ok(target)
+    }
+
+    /// Import, approach if the method has one, prune, retraining.
+    fn links(&self, import: &Import, target: Target, data: &Dataset) -> Vec<Link> {
+        let ModelInfo { network, width, .. } = import.info;
+        let paper =
+            TrainConfig { network, width, origin: Origin::Parent, ..paper_training(&data.id, data.train.len()) };
+        let paper = self.chain.training(paper);
+        let prune = PruneConfig {
+            data: data.id.clone(),
+            network,
+            width,
+            seed: self.chain.seed,
+            sparsity: target,
+            eval_attack: paper.eval_attack.clone(),
+        };
+        let mut links: Vec<Link> = vec![("import", import.stage())];
+        links.extend(self.approach(target, &paper).map(|config| (self.method.name(), StageConfig::Train(config))));
+        links.push(("pruning", StageConfig::Prune(prune)));
+        if !self.no_retrain {
+            links.push(("retraining", StageConfig::Train(self.retraining(target, &paper))));
+        }
+        links
+    }
+
+    /// The training that ends in a network which is almost pruned, if the method has one. Its optimiser is unpublished;
+    /// next to Adam's normalised steps the small penalty would hardly pull.
+    fn approach(&self, target: Target, paper: &TrainConfig) -> Option<TrainConfig> {
+        let epochs = self.epochs.unwrap_or(if paper.data.name == DatasetName::Cifar10 { 200 } else { 40 });
+        // Ten updates, as published for all data sets.
+        let update_every = self.update_every.unwrap_or((epochs / 10).max(1));
+        let sparsity = match self.method {
+            PruneMethod::PostPrune => return None,
+            PruneMethod::Admm => Sparsity::Admm(AdmmConfig {
+                target,
+                rho: self.rho.unwrap_or(1e-3),
+                growth: self.growth.unwrap_or(1.3),
+                update_every,
+            }),
+            PruneMethod::Proximal => {
+                Sparsity::Proximal(ProximalConfig { target, every: self.every.unwrap_or(ProximalEvery::Epoch) })
+            }
+        };
+        Some(TrainConfig {
+            epochs,
+            optimizer: sgd(0.01, paper.optimizer.weight_decay()).with_lr(self.lr),
+            schedule: schedule(LrShape::Periodic, update_every),
+            // The last model is the one to prune.
+            select: Selection::Last,
+            sparsity,
+            ..paper.clone()
+        })
+    }
+
+    /// The training with masks. Its length and learning rate are unpublished.
+    fn retraining(&self, target: Target, paper: &TrainConfig) -> TrainConfig {
+        let (epochs, optimizer, shape) = match paper.data.name {
+            DatasetName::Cifar10 => (100, sgd(0.01, paper.optimizer.weight_decay()), LrShape::Cosine),
+            DatasetName::Mnist | DatasetName::FashionMnist => (40, paper.optimizer.clone(), LrShape::Constant),
+        };
+        TrainConfig {
+            epochs: self.retrain_epochs.unwrap_or(epochs),
+            optimizer: optimizer.with_lr(self.retrain_lr),
+            schedule: schedule(shape, 0),
+            sparsity: Sparsity::Masked(MaskedConfig { target, compact: false }),
+            ..paper.clone()
+        }
+    }
+}
+
+fn schedule(shape: LrShape, period: usize) -> LrSchedule {
+    LrSchedule { shape, milestones: Vec::new(), gamma: 0.1, period, warmup_epochs: 0.0 }
+}
