@@ -1,5 +1,6 @@
 //! The command line: one file a verb. The only place that prints or exits.
 
+mod attack;
 mod attack_args;
 mod bench;
 mod data;
@@ -9,8 +10,10 @@ mod eval;
 mod execute;
 mod interrupt;
 mod output;
+mod passes;
 mod progress;
 mod run;
+mod subject;
 mod table_run;
 mod train;
 
@@ -35,6 +38,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Train one network
     Train(train::TrainArgs),
+    /// Attack a trained network and draw what it sees: clean, perturbation, adversarial
+    Attack(attack::AttackVerbArgs),
     /// Measure a trained network: accuracy on clean and on attacked images
     Eval(eval::EvalArgs),
     /// Find, check, download and sample data sets
@@ -50,6 +55,7 @@ impl Verb {
         match self {
             Verb::Run(args) => run::run(args),
             Verb::Train(args) => train::run(args),
+            Verb::Attack(args) => attack::run(args),
             Verb::Eval(args) => eval::run(args),
             Verb::Data(args) => data::run(args),
             Verb::Doctor(args) => doctor::run(args),
