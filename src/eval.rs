@@ -51,6 +51,21 @@ pub struct Subset<'s, 'i, B: Backend> {
 /// Images sent through the network at once; bounds the memory, not the result.
 const BATCH: usize = 512;
 
+/// An image, what an attack made of it, and the classes predicted for both.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// Class it belongs to.
+    pub label: u8,
+    /// Pixels of the clean image, `c × h × w`, 0 to 1.
+    pub clean: Vec<f32>,
+    /// Class predicted for it.
+    pub natural: u8,
+    /// Pixels of the first attacked image that is misclassified; of the last one if every start is withstood.
+    pub attacked: Vec<f32>,
+    /// Class predicted for it.
+    pub adversarial: u8,
+}
+
 /// Evaluates in [`Mode::Eval`], on clean images and, if there is an attack, on attacked ones. The random start of an
 /// image is a function of `seed`, of the start's number and of the image's place in `subset`. `tick` is told how many image
 /// passes were done, from any thread, and may end the evaluation with an error.
@@ -65,17 +80,28 @@ pub fn evaluate<B: Backend>(
     seed: u64,
     tick: &(dyn Fn(u64) -> Result<()> + Sync),
 ) -> Result<EvalReport> {
-    let mut total = Part::default();
-    for (batch, indices) in subset.indices.chunks(BATCH).enumerate() {
-        let parts = backend.map_parts(indices.len(), |range| {
-            let first = (batch * BATCH + range.start) as u64;
-            evaluate_part(backend, model, subset, &indices[range], attack, seed, first, tick)
-        });
-        for part in parts {
-            total.add(part?);
-        }
-    }
-    Ok(total.report(subset.indices.len(), attack.is_some()))
+    let evaluation = Evaluation { backend, model, subset, attack, seed, tick, keep: false };
+    Ok(evaluation.run()?.0)
+}
+
+/// As [`evaluate`] under `attack`; also returns the images, in the order of `subset`.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn examples<B: Backend>(
+    backend: &B,
+    model: &Model<B>,
+    subset: &Subset<'_, '_, B>,
+    attack: &PgdConfig,
+    seed: u64,
+    tick: &(dyn Fn(u64) -> Result<()> + Sync),
+) -> Result<(EvalReport, Vec<Example>)> {
+    Evaluation { backend, model, subset, attack: Some(attack), seed, tick, keep: true }.run()
+}
+
+/// Image passes of an evaluation: what its ticks add up to.
+pub fn passes(images: usize, attack: Option<&PgdConfig>) -> u64 {
+    (images * attack.map_or(1, |attack| 1 + attack.restarts * (attack.steps + 1))) as u64
 }
 
 /// Sums over some of the images.
@@ -86,6 +112,8 @@ struct Part {
     robust: usize,
     /// Smallest and largest class predicted for a clean image.
     predicted: Option<(u8, u8)>,
+    /// Only if they are to be kept.
+    examples: Vec<Example>,
 }
 
 impl Part {
@@ -97,6 +125,7 @@ impl Part {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),
         };
+        self.examples.extend(other.examples);
     }
 
     fn report(&self, images: usize, attacked: bool) -> EvalReport {
@@ -114,54 +143,104 @@ impl Part {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn evaluate_part<B: Backend>(
-    backend: &B,
-    model: &Model<B>,
-    subset: &Subset<'_, '_, B>,
-    indices: &[u32],
-    attack: Option<&PgdConfig>,
+/// What [`evaluate`] and [`examples`] are asked.
+struct Evaluation<'a, 's, 'i, B: Backend> {
+    backend: &'a B,
+    model: &'a Model<B>,
+    subset: &'a Subset<'s, 'i, B>,
+    attack: Option<&'a PgdConfig>,
     seed: u64,
-    first: u64,
-    tick: &(dyn Fn(u64) -> Result<()> + Sync),
-) -> Result<Part> {
-    let labels: Vec<u8> = indices.iter().map(|&i| subset.labels[i as usize]).collect();
-    let clean = backend.gather(subset.images, indices, None);
-    let mut part = Part::default();
-    let predictions = classify(backend, model, backend.copy(&clean), &labels, &mut part.clean)?;
-    part.predicted = predictions.iter().min().copied().zip(predictions.iter().max().copied());
-    tick(labels.len() as u64)?;
-    let Some(attack) = attack else { return Ok(part) };
-    let mut robust = vec![true; labels.len()];
-    for restart in 0..attack.restarts {
-        let rng = Rng::new(seed, Stream::EvalAttack, restart as u32);
-        let start = Start { rng: &rng, first, strength: 1.0 };
-        let attacked = Pgd { backend, model, mode: Mode::Eval, config: attack }.attack(start, &clean, &labels, drop)?;
-        part.attacked += attacked.counts;
-        let predictions = classify(backend, model, attacked.images, &labels, &mut part.attacked)?;
-        robust.iter_mut().zip(predictions.iter().zip(&labels)).for_each(|(r, (p, l))| *r &= p == l);
-        tick((labels.len() * (attack.steps + 1)) as u64)?;
-    }
-    part.robust = robust.into_iter().filter(|&r| r).count();
-    Ok(part)
+    tick: &'a (dyn Fn(u64) -> Result<()> + Sync),
+    /// Keep the images.
+    keep: bool,
 }
 
-/// Predictions for a batch of images, tallied.
-fn classify<B: Backend>(
-    backend: &B,
-    model: &Model<B>,
-    images: B::Buf,
-    labels: &[u8],
-    counts: &mut Counts,
-) -> Result<Vec<u8>> {
-    let n = labels.len();
-    let d = LogitDims { n: n as u32, classes: model.architecture().classes as u32 };
-    let tape = Tape::new(backend);
-    let params = model.leaves(&tape);
-    let input = tape.leaf(Tensor::new(images, model.input(n)));
-    let logits = model.forward(&tape, &params, &input, Mode::Eval)?.logits;
-    let mut tally = backend.tally();
-    backend.tally_add(&d, logits.buf(), &backend.labels(labels), &mut tally);
-    *counts += backend.tally_read(&tally);
-    Ok(backend.predictions(&d, logits.buf()))
+impl<B: Backend> Evaluation<'_, '_, '_, B> {
+    fn run(&self) -> Result<(EvalReport, Vec<Example>)> {
+        let mut total = Part::default();
+        for (batch, indices) in self.subset.indices.chunks(BATCH).enumerate() {
+            let parts = self.backend.map_parts(indices.len(), |range| {
+                let first = (batch * BATCH + range.start) as u64;
+                self.part(&indices[range], first)
+            });
+            for part in parts {
+                total.add(part?);
+            }
+        }
+        Ok((total.report(self.subset.indices.len(), self.attack.is_some()), total.examples))
+    }
+
+    /// Evaluates the images at `indices`, the first of which is at place `first` of the subset.
+    fn part(&self, indices: &[u32], first: u64) -> Result<Part> {
+        let backend = self.backend;
+        let labels: Vec<u8> = indices.iter().map(|&i| self.subset.labels[i as usize]).collect();
+        let images = labels.len() as u64;
+        let clean = backend.gather(self.subset.images, indices, None);
+        let mut part = Part::default();
+        let predictions = self.classify(backend.copy(&clean), &labels, &mut part.clean)?;
+        part.predicted = predictions.iter().min().copied().zip(predictions.iter().max().copied());
+        if self.keep {
+            part.examples = examples_of(&backend.download_batch(labels.len(), &clean), &labels, &predictions);
+        }
+        (self.tick)(images)?;
+        let Some(config) = self.attack else { return Ok(part) };
+        let mut robust = vec![true; labels.len()];
+        for restart in 0..config.restarts {
+            let rng = Rng::new(self.seed, Stream::EvalAttack, restart as u32);
+            let start = Start { rng: &rng, first, strength: 1.0 };
+            let pgd = Pgd { backend, model: self.model, mode: Mode::Eval, config };
+            let mut told = Ok(());
+            let attacked = pgd.attack(start, &clean, &labels, |_| {
+                if told.is_ok() {
+                    told = (self.tick)(images);
+                }
+            })?;
+            told?;
+            part.attacked += attacked.counts;
+            let pixels = self.keep.then(|| backend.download_batch(labels.len(), &attacked.images));
+            let predictions = self.classify(attacked.images, &labels, &mut part.attacked)?;
+            if let Some(pixels) = pixels {
+                keep_attacked(&mut part.examples, &robust, &pixels, &predictions);
+            }
+            robust.iter_mut().zip(predictions.iter().zip(&labels)).for_each(|(r, (p, l))| *r &= p == l);
+            (self.tick)(images)?;
+        }
+        part.robust = robust.into_iter().filter(|&r| r).count();
+        Ok(part)
+    }
+
+    /// Predictions for a batch of images, tallied.
+    fn classify(&self, images: B::Buf, labels: &[u8], counts: &mut Counts) -> Result<Vec<u8>> {
+        let (backend, model, n) = (self.backend, self.model, labels.len());
+        let d = LogitDims { n: n as u32, classes: model.architecture().classes as u32 };
+        let tape = Tape::new(backend);
+        let params = model.leaves(&tape);
+        let input = tape.leaf(Tensor::new(images, model.input(n)));
+        let logits = model.forward(&tape, &params, &input, Mode::Eval)?.logits;
+        let mut tally = backend.tally();
+        backend.tally_add(&d, logits.buf(), &backend.labels(labels), &mut tally);
+        *counts += backend.tally_read(&tally);
+        Ok(backend.predictions(&d, logits.buf()))
+    }
+}
+
+/// Clean images, so far not attacked.
+fn examples_of(pixels: &[f32], labels: &[u8], predictions: &[u8]) -> Vec<Example> {
+    let images = pixels.chunks_exact((pixels.len() / labels.len().max(1)).max(1));
+    let example = |(clean, (&label, &natural)): (&[f32], (&u8, &u8))| {
+        let clean = clean.to_vec();
+        Example { label, attacked: clean.clone(), clean, natural, adversarial: natural }
+    };
+    images.zip(labels.iter().zip(predictions)).map(example).collect()
+}
+
+/// Replaces the attacked image of every example that has withstood all starts before this one.
+fn keep_attacked(examples: &mut [Example], robust: &[bool], pixels: &[f32], predictions: &[u8]) {
+    let images = pixels.chunks_exact((pixels.len() / examples.len().max(1)).max(1));
+    for (((example, &robust), image), &prediction) in examples.iter_mut().zip(robust).zip(images).zip(predictions) {
+        if robust {
+            example.attacked.copy_from_slice(image);
+            example.adversarial = prediction;
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a verb. The only place that prints or exits.
 
+mod attack;
 mod attack_args;
 mod bench;
 mod chain;
@@ -13,9 +14,11 @@ mod export;
 mod import;
 mod interrupt;
 mod output;
+mod passes;
 mod progress;
 mod prune;
 mod run;
+mod subject;
 mod table_run;
 mod train;
 
@@ -42,6 +45,8 @@ enum Verb {
     Train(train::TrainArgs),
     /// Prune a trained network, and retrain what is left
     Prune(prune::PruneArgs),
+    /// Attack a trained network and draw what it sees: clean, perturbation, adversarial
+    Attack(attack::AttackVerbArgs),
     /// Measure a trained network: accuracy on clean and on attacked images
     Eval(eval::EvalArgs),
     /// Write a trained network to a file, shrunk if it is pruned
@@ -60,6 +65,7 @@ impl Verb {
             Verb::Run(args) => run::run(args),
             Verb::Train(args) => train::run(args),
             Verb::Prune(args) => prune::run(args),
+            Verb::Attack(args) => attack::run(args),
             Verb::Eval(args) => eval::run(args),
             Verb::Export(args) => export::run(args),
             Verb::Data(args) => data::run(args),

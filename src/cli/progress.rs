@@ -14,7 +14,7 @@ use crate::pipeline::{Job, Monitor, Plan, Prepared, Scores, StageConfig};
 use crate::train::EpochRow;
 
 /// Between two lines when the output is not a terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+pub(super) const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows progress on stderr; results go to stdout.
 pub struct Progress {
@@ -198,7 +198,7 @@ fn bars(total: u64) -> Display {
     Display::Bars { all, overall }
 }
 
-fn style(template: &str) -> ProgressStyle {
+pub(super) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 

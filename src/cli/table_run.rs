@@ -13,7 +13,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::pipeline::{Job, JobId, Plan, Prepared, Store};
 use crate::report::run_record::{DataRecord, Machine, RunRecord};
-use crate::report::{Report, csv, curves, markdown, svg, terminal};
+use crate::report::{Report, csv, curves, markdown, rates, svg, terminal};
 use crate::tables::{self, Cell, Profile, Settings, Table};
 
 /// One run of one table.
@@ -95,6 +95,9 @@ impl TableRun<'_> {
         output::write_file(&path, table)?;
         output::write_file(&self.dir.join("table.md"), markdown::markdown(report))?;
         output::write_file(&self.dir.join("table.svg"), svg::table_svg(report)?)?;
+        if let Some(rates) = rates::rates_svg(report)? {
+            output::write_file(&self.dir.join("rates.svg"), rates)?;
+        }
         let path = self.dir.join("run.json");
         let mut record = Vec::new();
         self.record(wall)?.write(&mut record).map_err(Error::io(&path, "write"))?;

@@ -61,6 +61,8 @@ pub struct Official {
     pub shape: [usize; 3],
     /// Labels are 0 to `classes - 1`.
     pub classes: usize,
+    /// What the classes are called, in lower case.
+    pub class_names: &'static [&'static str],
     /// Images in the published training split.
     pub train_images: usize,
     /// Images in the published test split.
@@ -167,6 +169,7 @@ static MNIST: Official = Official {
     folder: "mnist",
     shape: [1, 28, 28],
     classes: 10,
+    class_names: &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     train_images: 60_000,
     test_images: 10_000,
     files: &MNIST_FILES,
@@ -187,6 +190,18 @@ static FASHION_MNIST: Official = Official {
     folder: "fashion-mnist",
     shape: [1, 28, 28],
     classes: 10,
+    class_names: &[
+        "t-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ],
     train_images: 60_000,
     test_images: 10_000,
     files: &FASHION_MNIST_FILES,
@@ -208,6 +223,7 @@ static CIFAR10: Official = Official {
     folder: "cifar-10-batches-bin",
     shape: [3, 32, 32],
     classes: 10,
+    class_names: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
     train_images: 50_000,
     test_images: 10_000,
     files: &CIFAR10_FILES,

@@ -10,12 +10,14 @@
 //! | `table.svg` | [`svg::table_svg`] |
 //! | `rates.svg` | [`rates::rates_svg`] |
 //! | `curves.svg` of a stage | [`curves::curves_svg`] |
+//! | `grid-000.png` of `engine attack` | [`grid::Grid::png`] |
 //! | `run.json` | [`run_record::RunRecord::write`] |
 //! | the terminal | [`terminal::terminal`] |
 
 mod comparison;
 pub mod csv;
 pub mod curves;
+pub mod grid;
 mod layout;
 mod legend;
 pub mod markdown;
