@@ -2,7 +2,9 @@
 
 use super::{BlockSpec, Coordinates, Settings, Table};
 use crate::error::{Error, Result};
+use crate::models::Architecture;
 use crate::pipeline::{StageConfig, set_all};
+use crate::prune::groups;
 use crate::train::Sparsity;
 
 /// One seed of one cell with the stages that lead to its numbers.
@@ -73,8 +75,16 @@ pub fn cells(table: &'static Table, settings: &Settings) -> Result<Vec<Cell>> {
         if let StageConfig::Train(config) = config {
             config.validate(settings.train_images)?;
         }
+        check_target(config, settings.data.name.official().classes)?;
     }
     Ok(cells)
+}
+
+/// Checks that what a stage prunes to leaves something of every layer.
+fn check_target(config: &StageConfig, classes: usize) -> Result<()> {
+    let Some(target) = config.target() else { return Ok(()) };
+    let (network, width) = config.network();
+    groups(&Architecture::new(network, width, classes)?, target).map(drop)
 }
 
 fn select_blocks(table: &'static Table, methods: &[String]) -> Result<Vec<&'static BlockSpec>> {

@@ -8,7 +8,7 @@ use super::{BlockSpec, Cell, Coordinates, Settings, Table};
 use crate::attack::{AttackLoss, PgdConfig};
 use crate::error::{Error, Result};
 use crate::pipeline::{Job, JobId, Plan, Scores, StageConfig};
-use crate::report::{Block, Report, Row, Summary};
+use crate::report::{Block, Comparison, Report, Row, Summary};
 
 /// The report of a table: `chains` are the jobs of each cell, in the order of `cells`, and `results` what the plan's
 /// jobs left, by [`JobId::index`]. Cells without a result are empty.
@@ -34,13 +34,20 @@ pub fn report(
         blocks: Vec::new(),
         comparisons: Vec::new(),
     };
+    let mut methods = Vec::new();
     for spec in table.blocks {
         let wanted: Vec<&Coordinates> =
             cells.iter().map(|c| &c.at).filter(|at| at.block.method == spec.method).collect();
         if !wanted.is_empty() {
+            methods.push(spec.method);
             report.blocks.push(block(spec, &wanted, &finished, &mut report.rows));
         }
     }
+    let find = |method: &str| methods.iter().position(|m| *m == method).map(|i| &report.blocks[i]);
+    let compare = |(minuend, subtrahend): &(&str, &str)| {
+        Comparison::of(&format!("{minuend} − {subtrahend}"), find(minuend)?, find(subtrahend)?)
+    };
+    report.comparisons = table.comparisons.iter().filter_map(compare).collect();
     Ok(report)
 }
 

@@ -133,7 +133,7 @@ fn chains_are_the_methods() {
 fn every_method_trains_as_long_as_the_others() {
     for (id, profile, length) in [
         ("t2", Profile::Paper, 83 + 40 + 40),
-        ("t2", Profile::Quick, 5 + 4 + 4),
+        ("t2", Profile::Quick, 5 + 3 + 3),
         ("t3", Profile::Paper, 300 + 200 + 100),
         ("t3", Profile::Quick, 4 + 4 + 3),
         ("t3", Profile::Smoke, 3),
@@ -184,7 +184,7 @@ fn quick_measures_once_with_the_published_attack() {
     assert_eq!((attack.steps, attack.step_size, dense.eval_attack.steps), (10, 0.04, 40));
     assert_eq!((dense.eps_schedule.ramp, dense.eps_schedule.epochs), (Ramp::Cosine, 2.0));
     assert_eq!(training(&mnist[1]).eps_schedule.ramp, Ramp::Constant);
-    assert_eq!(training(&chain("t2", Profile::Quick, "scratch", "4:1")[0]).eps_schedule.epochs, 13.0 / 3.0);
+    assert_eq!(training(&chain("t2", Profile::Quick, "scratch", "4:1")[0]).eps_schedule.epochs, 11.0 / 3.0);
     for id in ["t2", "t4", "fashion"] {
         for config in cells(id, &settings(id, Profile::Quick)).iter().flat_map(|cell| &cell.chain) {
             if let StageConfig::Train(config) = config {
@@ -306,6 +306,20 @@ fn c1_attacks_the_models_of_t2() {
     let attack = chain[4].eval_attack().unwrap();
     assert_eq!((attack.eps, attack.steps, attack.step_size, attack.loss), (0.3, 40, 0.01, AttackLoss::Margin));
     assert_eq!(ratio(&chain[4]), 0.9375);
+}
+
+#[test]
+fn targets_are_checked_before_anything_runs() {
+    for (id, method, path, value, expected) in [
+        ("a1", "no-retrain", "sparsity.ratio", "1", "ratio: must be in [0, 1), got 1"),
+        ("t2", "admm", "sparsity.ratio", "0.99", "would leave conv1"),
+        ("t2", "post-prune", "sparsity.scheme", "bn-filter", "needs batch normalisation"),
+    ] {
+        let overrides = vec![(path.to_string(), value.to_string())];
+        let settings = Settings { overrides, ..only(id, Profile::Quick, method, "16:1") };
+        let error = tables::cells(Table::find(id).unwrap(), &settings).err().unwrap();
+        assert!(error.exit_code() == 2 && error.to_string().contains(expected), "{method}: {error}");
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_row_is_the_end_of_its_chain_and_the_cost_of_all_of_it() {
     // Jobs: dense 0, ADMM 1, prune 2, retraining 3.
     assert_eq!((dense.natural, admm.natural, admm.adversarial), (0.0, 3.0, -2.0));
     assert_eq!((dense.epochs, dense.seconds), (5, 2.0));
-    assert_eq!((admm.epochs, admm.seconds, &*admm.attack), (13, 8.0, "pgd-40"));
+    assert_eq!((admm.epochs, admm.seconds, &*admm.attack), (11, 8.0, "pgd-40"));
     assert_eq!((admm.paper_natural, admm.paper_adversarial), (Some(96.22), Some(89.41)));
     let titles: Vec<&str> = report.blocks.iter().map(|block| &*block.title).collect();
     assert_eq!(titles, ["Dense, adversarial training", "Pruned with ADMM"]);
@@ -71,12 +71,28 @@ fn a_row_is_the_end_of_its_chain_and_the_cost_of_all_of_it() {
 fn other_stages_end_a_chain_too() {
     let c1 = report("c1", &["admm"], &["2:1"]);
     let [row] = &c1.rows[..] else { panic!("{:?}", c1.rows) };
-    assert_eq!((&*row.attack, row.natural, row.epochs), ("cw-40", 4.0, 13));
+    assert_eq!((&*row.attack, row.natural, row.epochs), ("cw-40", 4.0, 11));
     assert_eq!((row.paper_natural, row.paper_adversarial), (None, Some(11.35)));
 
     let a1 = report("a1", &["no-retrain"], &["2:1"]);
     let [row] = &a1.rows[..] else { panic!("{:?}", a1.rows) };
     assert_eq!((row.natural, row.collapsed, row.epochs, &*row.network), (1.0, true, 4, "resnet18"));
+}
+
+#[test]
+fn methods_that_were_run_are_compared_cell_by_cell() {
+    let a1 = report("a1", &["adversarial-training", "post-prune", "admm"], &["2:1", "4:1"]);
+    let [comparison] = &a1.comparisons[..] else { panic!("{:?}", a1.comparisons) };
+    assert_eq!(comparison.title, "admm − post-prune");
+    assert_eq!((&comparison.rows[..], &comparison.columns[..]), (&["2".into(), "4".into()][..], &["1".into()][..]));
+    // Jobs: 2:1 dense 0, prune 1, retraining 2; 4:1 dense 3, 4, 5; then ADMM 6, 7, 8 and 9, 10, 11.
+    let gaps: Vec<_> = comparison.gaps().map(|gap| (gap.natural, gap.paper_natural)).collect();
+    assert_eq!(gaps, [(8.0 - 2.0, Some(64.53 - 64.39)), (11.0 - 5.0, Some(64.36 - 62.49))]);
+
+    assert!(report("a1", &["admm"], &["2:1"]).comparisons.is_empty());
+    let t2 = report("t2", &["admm", "proximal", "scratch"], &["2:1"]);
+    let titles: Vec<&str> = t2.comparisons.iter().map(|comparison| &*comparison.title).collect();
+    assert_eq!(titles, ["admm − proximal", "admm − scratch"]);
 }
 
 #[test]
