@@ -4,6 +4,7 @@ mod attack;
 mod attack_args;
 mod bench;
 mod data;
+mod dataset;
 mod device;
 mod doctor;
 mod eval;

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::attack_args::AttackArgs;
+use super::dataset::DatasetArgs;
 use super::device::DeviceArgs;
 use super::passes::Passes;
 use crate::attack::PgdConfig;
 use crate::backend::cpu::Cpu;
 use crate::backend::{Images, Memory};
 use crate::checkpoint::load_model;
-use crate::data::{Dataset, DatasetName};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::{self, Subset};
 use crate::models::Model;
@@ -22,15 +23,8 @@ pub struct SubjectArgs {
     /// The model.safetensors of a finished stage
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// mnist, fashion-mnist or cifar10
-    #[arg(long, value_name = "NAME", default_value_t = DatasetName::Mnist)]
-    pub data_set: DatasetName,
-    /// Directory with the data sets
-    #[arg(long, value_name = "DIR", conflicts_with = "sample")]
-    data: Option<PathBuf>,
-    /// Measure on the embedded sample
-    #[arg(long)]
-    sample: bool,
+    #[command(flatten)]
+    data: DatasetArgs,
     /// Key of the attack's random starts
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
@@ -64,14 +58,11 @@ impl SubjectArgs {
     /// another size than the network's, an attack on a network that was never trained.
     pub fn load(&self) -> Result<Subject> {
         let device = self.device.resolve()?;
-        let attack = self.attack.resolve(self.data_set);
+        let attack = self.attack.resolve(self.data.name);
         if let Some(attack) = &attack {
             validate_attack("attack", attack)?;
         }
-        let data = match self.sample {
-            true => Dataset::sample(self.data_set),
-            false => Dataset::load(self.data_set, self.data.as_deref()),
-        }?;
+        let data = self.data.load()?;
         let backend = Cpu::<f32>::new(device.threads)?;
         let (model, info) = load_model(&backend, &self.model)?;
         model.architecture().check_data(data.shape, data.classes)?;
