@@ -1,12 +1,18 @@
 //! Projected gradient descent: PyTorch's iterates, its cost, and that it attacks.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use engine::attack::pgd::{Attacked, Pgd, Start};
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::backend::cpu::{Cpu, Kernel};
 use engine::backend::{Backend, Counts, Images, Memory};
-use engine::eval::{EvalReport, Subset, evaluate};
+use engine::dims::LogitDims;
+use engine::error::Error;
+use engine::eval::{EvalReport, Subset, evaluate, examples, passes};
 use engine::models::{Mode, Model, Network};
 use engine::rng::{Rng, Stream};
+use engine::tape::Tape;
+use engine::tensor::Tensor;
 
 use crate::backends::{labels, on_every_backend, uniform};
 use crate::compare::assert_close;
@@ -201,4 +207,65 @@ fn restarts_never_raise_accuracy() {
     let accuracies: Vec<f64> = (1..=6).map(with).collect();
     assert!(accuracies.windows(2).all(|pair| pair[1] <= pair[0]), "{accuracies:?}");
     assert!(accuracies[5] < accuracies[0], "six starts find more than one: {accuracies:?}");
+}
+
+/// What is kept of the images says the same as the report, and the ticks add up.
+#[test]
+fn examples_are_what_the_report_counts() {
+    let backend = Cpu::<f32>::new(2).unwrap();
+    let model = trained(&backend);
+    let data = digits(1, 100);
+    let images = backend.resident(data.shape, &data.test.images);
+    // Not the first ones, and not in order.
+    let indices: Vec<u32> = (30..90).rev().collect();
+    let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
+    let config = PgdConfig { eps: 0.1, step_size: 0.02, restarts: 4, ..attack(2) };
+    let ticked = AtomicU64::new(0);
+    let tick = |n: u64| {
+        ticked.fetch_add(n, Ordering::Relaxed);
+        Ok(())
+    };
+    let (report, kept) = examples(&backend, &model, &subset, &config, 7, &tick).unwrap();
+    assert_eq!(ticked.into_inner(), passes(60, Some(&config)));
+    assert_eq!(report, evaluate(&backend, &model, &subset, Some(&config), 7, &|_| Ok(())).unwrap());
+    assert_eq!((report.images, kept.len()), (60, 60));
+
+    let percent = |right: usize| 100.0 * right as f64 / 60.0;
+    assert_eq!(report.natural, percent(kept.iter().filter(|e| e.natural == e.label).count()));
+    assert_eq!(report.adversarial, percent(kept.iter().filter(|e| e.adversarial == e.label).count()));
+    assert!(report.adversarial > 0.0 && report.adversarial < report.natural, "{report:?}");
+    for (example, &index) in kept.iter().zip(&indices) {
+        assert_eq!(example.label, data.test.labels[index as usize]);
+        let clean: Vec<f32> = data.test.image(index as usize).iter().map(|&v| f32::from(v) / 255.0).collect();
+        assert_close("clean pixels", &example.clean, &clean, 1e-6, 0.0);
+        assert_close("attacked pixels", &example.attacked, &clean, 0.1 + 1e-6, 0.0);
+        assert_ne!(example.attacked, example.clean);
+    }
+    // The classes kept are those of the pixels kept.
+    let attacked: Vec<f32> = kept.iter().flat_map(|e| e.attacked.clone()).collect();
+    let tape = Tape::new(&backend);
+    let x = tape.leaf(Tensor::new(backend.upload_batch(60, &attacked), model.input(60)));
+    let logits = model.forward(&tape, &model.leaves(&tape), &x, Mode::Eval).unwrap().logits;
+    let predicted = backend.predictions(&LogitDims { n: 60, classes: 10 }, logits.buf());
+    assert_eq!(predicted, kept.iter().map(|e| e.adversarial).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_evaluation_ends_with_the_error_of_its_tick() {
+    let backend = Cpu::<f32>::new(1).unwrap();
+    let model = trained(&backend);
+    let data = digits(1, 10);
+    let images = backend.resident(data.shape, &data.test.images);
+    let subset = Subset { images: &images, labels: &data.test.labels, indices: &[0, 1, 2] };
+    // After the clean images, inside the attack, and after it.
+    for last in 1..=4 {
+        let ticks = AtomicU64::new(0);
+        let tick = |_| match ticks.fetch_add(1, Ordering::Relaxed) + 1 {
+            n if n >= last => Err(Error::Interrupted),
+            _ => Ok(()),
+        };
+        let outcome = evaluate(&backend, &model, &subset, Some(&attack(2)), 7, &tick);
+        assert!(matches!(outcome, Err(Error::Interrupted)), "{last}: {outcome:?}");
+        assert_eq!(ticks.into_inner(), last, "no tick after the error");
+    }
 }

@@ -1,5 +1,6 @@
 //! The built binary, seen from outside: exit codes, messages, files.
 
+mod attack;
 mod bad_input;
 mod disk;
 mod interruption;
