@@ -2,7 +2,10 @@
 
 mod bad_input;
 mod disk;
+mod export;
 mod interruption;
+mod models;
+mod prune;
 mod stores;
 mod verbs;
 
