@@ -126,26 +126,20 @@ impl PruneArgs {
     /// # Errors
     /// [`Error::Usage`] for a flag that means nothing to the method.
     fn check_method(&self) -> Result<()> {
-        use PruneMethod::{Admm, PostPrune, Proximal};
-        for (flag, given, methods) in [
-            ("--epochs", self.epochs.is_some(), &[Admm, Proximal][..]),
-            ("--lr", self.lr.is_some(), &[Admm, Proximal]),
-            ("--rho", self.rho.is_some(), &[Admm]),
-            ("--growth", self.growth.is_some(), &[Admm]),
-            ("--update-every", self.update_every.is_some(), &[Admm]),
-            ("--every", self.every.is_some(), &[Proximal]),
+        use PruneMethod::{Admm, Proximal};
+        let (admm, proximal) = ("add --method admm", "add --method proximal");
+        let method = self.method;
+        let wrong = |given: bool, methods: &[PruneMethod]| given && !methods.contains(&method);
+        for (flag, wrong, hint) in [
+            ("--epochs", wrong(self.epochs.is_some(), &[Admm, Proximal]), "use --retrain-epochs, or another --method"),
+            ("--lr", wrong(self.lr.is_some(), &[Admm, Proximal]), "use --retrain-lr, or another --method"),
+            ("--rho", wrong(self.rho.is_some(), &[Admm]), admm),
+            ("--growth", wrong(self.growth.is_some(), &[Admm]), admm),
+            ("--update-every", wrong(self.update_every.is_some(), &[Admm]), admm),
+            ("--every", wrong(self.every.is_some(), &[Proximal]), proximal),
         ] {
-            if given && !methods.contains(&self.method) {
-                let known: Vec<_> = methods.iter().map(|method| method.name()).collect();
-                let retrain = match self.method == PostPrune && ["--epochs", "--lr"].contains(&flag) {
-                    true => format!(", or use --retrain-{}", flag.trim_start_matches('-')),
-                    false => String::new(),
-                };
-                return Err(Error::Usage(format!(
-                    "{flag}: means nothing to {}; add --method {}{retrain}",
-                    self.method,
-                    known.join(" or ")
-                )));
+            if wrong {
+                return Err(Error::Usage(format!("{flag}: means nothing to {method}; {hint}")));
             }
         }
         Ok(())

@@ -3,7 +3,10 @@
 mod attack;
 mod bad_input;
 mod disk;
+mod export;
 mod interruption;
+mod models;
+mod prune;
 mod stores;
 mod verbs;
 

@@ -27,7 +27,7 @@ fn a_reader_that_has_gone_is_no_error() {
 #[test]
 fn every_verb_has_help() {
     let all = stdout(&["--help"]);
-    for verb in ["run", "train", "eval", "data", "doctor", "bench"] {
+    for verb in ["run", "train", "prune", "eval", "export", "data", "doctor", "bench"] {
         assert!(all.lines().any(|line| line.trim_start().starts_with(verb)), "{all}");
         assert!(stdout(&[verb, "--help"]).contains(&format!("Usage: engine {verb}")));
     }
