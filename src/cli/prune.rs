@@ -12,12 +12,14 @@ use super::output;
 use crate::backend::cpu::Cpu;
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::choice::choice;
-use crate::data::{Dataset, DatasetName};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::optim::{LrSchedule, LrShape};
 use crate::pipeline::{PruneConfig, PruneResult, Scores, StageConfig};
 use crate::prune::{AdmmConfig, Scheme, SparsityReport, Target, groups};
-use crate::tables::defaults::{paper_training, sgd};
+use crate::tables::Profile;
+use crate::tables::chains::{Phase, Phases, RHO_GROWTH, update_every};
+use crate::tables::defaults::paper_training;
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
 choice! {
@@ -190,18 +192,17 @@ impl PruneArgs {
         links
     }
 
-    /// The training that ends in a network which is almost pruned, if the method has one. Its optimiser is unpublished;
-    /// next to Adam's normalised steps the small penalty would hardly pull.
+    /// The training that ends in a network which is almost pruned, if the method has one.
     fn approach(&self, target: Target, paper: &TrainConfig) -> Option<TrainConfig> {
-        let epochs = self.epochs.unwrap_or(if paper.data.name == DatasetName::Cifar10 { 200 } else { 40 });
-        // Ten updates, as published for all data sets.
-        let update_every = self.update_every.unwrap_or((epochs / 10).max(1));
+        let Phases { approach, rho, .. } = Phases::of(Profile::Paper, paper.data.name);
+        let epochs = self.epochs.unwrap_or(approach.epochs);
+        let update_every = self.update_every.unwrap_or(update_every(epochs));
         let sparsity = match self.method {
             PruneMethod::PostPrune => return None,
             PruneMethod::Admm => Sparsity::Admm(AdmmConfig {
                 target,
-                rho: self.rho.unwrap_or(1e-3),
-                growth: self.growth.unwrap_or(1.3),
+                rho: self.rho.unwrap_or(rho),
+                growth: self.growth.unwrap_or(RHO_GROWTH),
                 update_every,
             }),
             PruneMethod::Proximal => {
@@ -210,8 +211,8 @@ impl PruneArgs {
         };
         Some(TrainConfig {
             epochs,
-            optimizer: sgd(0.01, paper.optimizer.weight_decay()).with_lr(self.lr),
-            schedule: schedule(LrShape::Periodic, update_every),
+            optimizer: approach.optimizer.with_lr(self.lr),
+            schedule: schedule(approach.shape, update_every),
             // The last model is the one to prune.
             select: Selection::Last,
             sparsity,
@@ -219,12 +220,9 @@ impl PruneArgs {
         })
     }
 
-    /// The training with masks. Its length and learning rate are unpublished.
+    /// The training with masks.
     fn retraining(&self, target: Target, paper: &TrainConfig) -> TrainConfig {
-        let (epochs, optimizer, shape) = match paper.data.name {
-            DatasetName::Cifar10 => (100, sgd(0.01, paper.optimizer.weight_decay()), LrShape::Cosine),
-            DatasetName::Mnist | DatasetName::FashionMnist => (40, paper.optimizer.clone(), LrShape::Constant),
-        };
+        let Phase { epochs, optimizer, shape } = Phases::of(Profile::Paper, paper.data.name).retrain;
         TrainConfig {
             epochs: self.retrain_epochs.unwrap_or(epochs),
             optimizer: optimizer.with_lr(self.retrain_lr),

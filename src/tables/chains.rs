@@ -38,21 +38,41 @@ choice! {
 
 /// How one phase of a chain is trained.
 #[derive(Clone)]
-struct Phase {
-    epochs: usize,
-    optimizer: OptimizerConfig,
-    shape: LrShape,
+pub struct Phase {
+    /// Its length.
+    pub epochs: usize,
+    /// Update rule.
+    pub optimizer: OptimizerConfig,
+    /// Learning rate over the phase.
+    pub shape: LrShape,
+}
+
+/// The phases of a chain under one profile.
+#[derive(Clone)]
+pub struct Phases {
+    /// Training of the dense network.
+    pub dense: Phase,
+    /// Training of the dense network towards a pruned one.
+    pub approach: Phase,
+    /// Training of what a hard prune has left.
+    pub retrain: Phase,
+    /// Weight of ADMM's penalty at the start of the approach.
+    pub rho: f32,
+}
+
+/// What ADMM's penalty is multiplied by at each update.
+pub const RHO_GROWTH: f32 = 1.3;
+
+/// Epochs between updates of ADMM's variables: ten updates, as published for all data sets.
+pub fn update_every(epochs: usize) -> usize {
+    (epochs / 10).max(1)
 }
 
 /// The settings of a table's stages under one profile and seed.
 pub struct Recipe {
     /// What all training stages have in common.
     base: TrainConfig,
-    dense: Phase,
-    /// The phase between dense training and the hard prune.
-    approach: Phase,
-    retrain: Phase,
-    rho: f32,
+    phases: Phases,
     profile: Profile,
 }
 
@@ -61,14 +81,11 @@ impl Recipe {
     pub fn new(network: Network, settings: &Settings, seed: u64) -> Self {
         let Settings { profile, ref data, train_images, .. } = *settings;
         let base = TrainConfig { network, seed, ..paper_training(data, train_images) };
-        let mut phases = phases(profile, data.name == DatasetName::Cifar10);
+        let mut phases = Phases::of(profile, data.name);
         if let Some(epochs) = settings.epochs {
-            phases.iter_mut().for_each(|phase| phase.epochs = epochs);
+            phases.set_epochs(epochs);
         }
-        let [dense, approach, retrain] = phases;
-        // A short approach needs a stronger pull to arrive.
-        let rho = if profile == Profile::Paper { 1e-3 } else { 3e-2 };
-        Recipe { base: shortened(base, profile), dense, approach, retrain, rho, profile }
+        Recipe { base: shortened(base, profile), phases, profile }
     }
 
     /// The stages of `method` on the network of `width`, pruned to the share `kept` of each layer.
@@ -81,15 +98,22 @@ impl Recipe {
             Method::NaturalTraining => vec![StageConfig::Train(TrainConfig { attack: None, ..self.dense(width) })],
             Method::AdversarialTraining => vec![dense],
             Method::Admm => {
-                let growth = 1.3;
-                let config = AdmmConfig { target, rho: self.rho, growth, update_every: self.update_every() };
-                vec![dense, self.approach(width, Sparsity::Admm(config)), prune, retrain(self.retrain.epochs)]
+                let (rho, update_every) = (self.phases.rho, self.update_every());
+                let config = AdmmConfig { target, rho, growth: RHO_GROWTH, update_every };
+                vec![dense, self.approach(width, Sparsity::Admm(config)), prune, retrain(self.phases.retrain.epochs)]
             }
             Method::Proximal => {
                 let config = ProximalConfig { target, every: ProximalEvery::Epoch };
-                vec![dense, self.approach(width, Sparsity::Proximal(config)), prune, retrain(self.retrain.epochs)]
+                vec![
+                    dense,
+                    self.approach(width, Sparsity::Proximal(config)),
+                    prune,
+                    retrain(self.phases.retrain.epochs),
+                ]
             }
-            Method::PostPrune => vec![dense, prune, retrain(self.approach.epochs.saturating_add(self.retrain.epochs))],
+            Method::PostPrune => {
+                vec![dense, prune, retrain(self.phases.approach.epochs.saturating_add(self.phases.retrain.epochs))]
+            }
             Method::NoRetrain => vec![dense, prune],
             Method::Scratch => vec![StageConfig::Train(self.scratch((width as f64 * kept).round() as usize))],
             Method::Inherited => {
@@ -102,20 +126,21 @@ impl Recipe {
 
     /// Adversarial training of a dense network.
     fn dense(&self, width: usize) -> TrainConfig {
-        self.from_initialisation(width, self.dense.epochs, 0.4)
+        self.from_initialisation(width, self.phases.dense.epochs, 0.4)
     }
 
     /// The same with the epochs of a whole chain.
     fn scratch(&self, width: usize) -> TrainConfig {
         // A length that is too large is refused with the stage's other settings; here it must only not wrap.
-        let epochs = self.dense.epochs.saturating_add(self.approach.epochs).saturating_add(self.retrain.epochs);
+        let Phases { dense, approach, retrain, .. } = &self.phases;
+        let epochs = dense.epochs.saturating_add(approach.epochs).saturating_add(retrain.epochs);
         self.from_initialisation(width, epochs, 1.0 / 3.0)
     }
 
     /// Dense training; where it is short, narrow networks only get going with an attack that grows over the first
     /// epochs, the share `ramp` of all.
     fn from_initialisation(&self, width: usize, epochs: usize, ramp: f64) -> TrainConfig {
-        let mut config = self.train(width, &Phase { epochs, ..self.dense.clone() });
+        let mut config = self.train(width, &Phase { epochs, ..self.phases.dense.clone() });
         if self.profile != Profile::Paper && config.data.name != DatasetName::Cifar10 {
             config.eps_schedule = EpsSchedule { ramp: Ramp::Cosine, epochs: ramp * epochs as f64 };
         }
@@ -125,13 +150,13 @@ impl Recipe {
     /// Training of the dense model towards a pruned one. The last model is the one to prune, so it suffices to measure
     /// now and then.
     fn approach(&self, width: usize, sparsity: Sparsity) -> StageConfig {
-        let eval_every = if self.profile == Profile::Paper { self.update_every() } else { self.approach.epochs };
+        let eval_every = if self.profile == Profile::Paper { self.update_every() } else { self.phases.approach.epochs };
         StageConfig::Train(TrainConfig {
             origin: Origin::Parent,
             select: Selection::Last,
             eval_every,
             sparsity,
-            ..self.train(width, &self.approach)
+            ..self.train(width, &self.phases.approach)
         })
     }
 
@@ -145,7 +170,7 @@ impl Recipe {
         StageConfig::Train(TrainConfig {
             origin: Origin::Parent,
             sparsity: Sparsity::Masked(MaskedConfig { target, compact: true }),
-            ..self.train(width, &Phase { epochs, ..self.retrain.clone() })
+            ..self.train(width, &Phase { epochs, ..self.phases.retrain.clone() })
         })
     }
 
@@ -165,33 +190,45 @@ impl Recipe {
         }
     }
 
-    /// Epochs between updates of ADMM's variables: ten updates, as published for both data sets.
     fn update_every(&self) -> usize {
-        (self.approach.epochs / 10).max(1)
+        update_every(self.phases.approach.epochs)
     }
 }
 
-/// Dense training, approach and retraining.
-///
-/// Unpublished and ours: the optimiser of the approach (next to Adam's normalised steps the small penalty would hardly
-/// pull), the learning rate and length of MNIST's retraining, and all of `quick`.
-fn phases(profile: Profile, cifar: bool) -> [Phase; 3] {
-    use LrShape::{Constant, Cosine, MultiStep, Periodic};
-    let decay = if cifar { 1e-4 } else { 0.0 };
-    let phase = |epochs, optimizer, shape| Phase { epochs, optimizer, shape };
-    let approach = |epochs| phase(epochs, sgd(0.01, decay), Periodic);
-    let mut phases = match (profile, cifar) {
-        (Profile::Paper, false) => [phase(83, adam(1e-4), Constant), approach(40), phase(40, adam(1e-4), Constant)],
-        (Profile::Paper, true) => {
-            [phase(300, sgd(0.1, decay), MultiStep), approach(200), phase(100, sgd(0.01, decay), Cosine)]
+impl Phases {
+    /// Those of a profile on a data set.
+    ///
+    /// Unpublished and ours: the optimiser of the approach (next to Adam's normalised steps the small penalty would
+    /// hardly pull), the learning rate and length of MNIST's retraining, and all of `quick`.
+    pub fn of(profile: Profile, data: DatasetName) -> Self {
+        use LrShape::{Constant, Cosine, MultiStep, Periodic};
+        let cifar = data == DatasetName::Cifar10;
+        let decay = if cifar { 1e-4 } else { 0.0 };
+        let phase = |epochs, optimizer, shape| Phase { epochs, optimizer, shape };
+        let approach = |epochs| phase(epochs, sgd(0.01, decay), Periodic);
+        let [dense, approach, retrain] = match (profile, cifar) {
+            (Profile::Paper, false) => [phase(83, adam(1e-4), Constant), approach(40), phase(40, adam(1e-4), Constant)],
+            (Profile::Paper, true) => {
+                [phase(300, sgd(0.1, decay), MultiStep), approach(200), phase(100, sgd(0.01, decay), Cosine)]
+            }
+            (_, false) => [phase(5, adam(1e-3), Constant), approach(3), phase(3, adam(1e-3), Cosine)],
+            (_, true) => [phase(4, sgd(0.1, decay), Cosine), approach(4), phase(3, sgd(0.01, decay), Cosine)],
+        };
+        // A short approach needs a stronger pull to arrive.
+        let rho = if profile == Profile::Paper { 1e-3 } else { 3e-2 };
+        let mut phases = Phases { dense, approach, retrain, rho };
+        if profile == Profile::Smoke {
+            phases.set_epochs(1);
         }
-        (_, false) => [phase(5, adam(1e-3), Constant), approach(3), phase(3, adam(1e-3), Cosine)],
-        (_, true) => [phase(4, sgd(0.1, decay), Cosine), approach(4), phase(3, sgd(0.01, decay), Cosine)],
-    };
-    if profile == Profile::Smoke {
-        phases.iter_mut().for_each(|phase| phase.epochs = 1);
+        phases
     }
-    phases
+
+    /// Gives every phase this length.
+    fn set_epochs(&mut self, epochs: usize) {
+        for phase in [&mut self.dense, &mut self.approach, &mut self.retrain] {
+            phase.epochs = epochs;
+        }
+    }
 }
 
 /// The paper's training with the cheaper attacks and measurements of a profile.

@@ -7,7 +7,7 @@ pub mod a1;
 pub mod b1;
 pub mod c1;
 mod cells;
-mod chains;
+pub mod chains;
 pub mod defaults;
 pub mod fashion;
 mod grids;
