@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use super::{Buf, Cpu, Real};
-use crate::backend::{Memory, Prune, Residuals};
+use crate::backend::{Prune, Residuals};
 
 /// Partial sums of a norm.
 const SUMS: usize = 8;
@@ -42,29 +42,20 @@ impl<T: Real> Prune for Cpu<T> {
 
     fn top_k_mask(&self, k: usize, x: &Buf<T>) -> Option<Buf<T>> {
         assert!(k <= x.len());
-        let mut magnitudes = self.alloc(x.len());
-        let mut nan = false;
-        for (magnitude, x) in magnitudes.iter_mut().zip(x.iter()) {
-            *magnitude = x.abs();
-            nan |= x.is_nan();
-        }
-        if nan {
-            return None;
-        }
-        let mut mask = self.zeros(x.len());
-        if k == 0 {
-            return Some(mask);
-        }
-        let descending = |a: &T, b: &T| b.partial_cmp(a).unwrap_or(Ordering::Equal);
-        let (larger, &mut smallest, _) = magnitudes.select_nth_unstable_by(k - 1, descending);
-        let mut ties = k - larger.iter().filter(|&&m| m > smallest).count();
-        for (mask, x) in mask.iter_mut().zip(x.iter()) {
-            let magnitude = x.abs();
-            if magnitude > smallest {
-                *mask = T::one();
-            } else if magnitude == smallest && ties > 0 {
-                *mask = T::one();
-                ties -= 1;
+        let Border { smallest, mut surplus } = border(k, x)?;
+        let mut mask = self.alloc(x.len());
+        self.arch.dispatch(|| {
+            for (mask, x) in mask.iter_mut().zip(x.iter()) {
+                *mask = if x.abs() >= smallest { T::one() } else { T::zero() };
+            }
+        });
+        for (mask, x) in mask.iter_mut().zip(x.iter()).rev() {
+            if surplus == 0 {
+                break;
+            }
+            if x.abs() == smallest {
+                *mask = T::zero();
+                surplus -= 1;
             }
         }
         Some(mask)
@@ -93,23 +84,76 @@ impl<T: Real> Prune for Cpu<T> {
         assert!(mask.len() == n && z.len() == n && u.len() == n);
         let mut sums = [[0.0; SUMS]; 3];
         self.arch.dispatch(|| {
-            for first in (0..n).step_by(SUMS) {
-                let len = SUMS.min(n - first);
-                let (mask, w) = (&mask[first..][..len], &w[first..][..len]);
-                let (z, u) = (&mut z[first..][..len], &mut u[first..][..len]);
-                for i in 0..len {
-                    let sum = w[i] + u[i];
-                    let new = if mask[i] == T::zero() { T::zero() } else { sum };
-                    sums[0][i] += square(w[i] - new);
-                    sums[1][i] += square(new - z[i]);
-                    sums[2][i] += square(w[i]);
-                    // Not u + (w - z), which would leave rounding errors of w where the weight is kept.
-                    (z[i], u[i]) = (new, sum - new);
-                }
+            let ((mask, mask_rest), (w, w_rest)) = (mask.as_chunks::<SUMS>(), w.as_chunks::<SUMS>());
+            let ((z, z_rest), (u, u_rest)) = (z.as_chunks_mut::<SUMS>(), u.as_chunks_mut::<SUMS>());
+            for i in 0..w.len() {
+                admm_update(&mask[i], &w[i], &mut z[i], &mut u[i], &mut sums);
             }
+            admm_update(mask_rest, w_rest, z_rest, u_rest, &mut sums);
         });
         let [primal, dual, weight] = sums.map(|sums| sums.iter().sum::<f64>().sqrt());
         Residuals { primal, dual, weight }
+    }
+}
+
+/// Where the kept magnitudes end.
+struct Border<T> {
+    /// The smallest magnitude that is kept.
+    smallest: T,
+    /// How many of that magnitude are too many.
+    surplus: usize,
+}
+
+/// Magnitudes are counted by the upper 16 bits of an f32 without its sign, which grow with it.
+const BUCKETS: usize = 1 << 15;
+
+#[inline(always)]
+fn bucket<T: Real>(x: T) -> usize {
+    (x.as_f32().abs().to_bits() >> 16) as usize
+}
+
+/// The border of the `k` largest magnitudes; `None` if there is a NaN.
+///
+/// Counting finds the bucket that the border is in; only what is in there, mostly less than a hundredth, is compared.
+fn border<T: Real>(k: usize, x: &[T]) -> Option<Border<T>> {
+    let mut counts = vec![0_usize; BUCKETS];
+    let mut nan = false;
+    for &x in x {
+        counts[bucket(x)] += 1;
+        nan |= x.is_nan();
+    }
+    if nan {
+        return None;
+    }
+    if k == 0 {
+        // Only infinities reach this one, and they are too many.
+        return Some(Border { smallest: T::infinity(), surplus: x.iter().filter(|x| x.is_infinite()).count() });
+    }
+    // How many are needed of the bucket and those below.
+    let (mut needed, mut at) = (k, BUCKETS - 1);
+    while counts[at] < needed {
+        needed -= counts[at];
+        at -= 1;
+    }
+    let mut candidates = Vec::with_capacity(counts[at]);
+    candidates.extend(x.iter().filter(|&&x| bucket(x) == at).map(|x| x.abs()));
+    let descending = |a: &T, b: &T| b.partial_cmp(a).unwrap_or(Ordering::Equal);
+    let (_, &mut smallest, _) = candidates.select_nth_unstable_by(needed - 1, descending);
+    let not_smaller = candidates.iter().filter(|&&m| m >= smallest).count();
+    Some(Border { smallest, surplus: not_smaller - needed })
+}
+
+/// The update of some elements; the squares of what its residuals are norms of are added to `sums`.
+#[inline(always)]
+fn admm_update<T: Real>(mask: &[T], w: &[T], z: &mut [T], u: &mut [T], sums: &mut [[f64; SUMS]; 3]) {
+    for i in 0..w.len() {
+        let sum = w[i] + u[i];
+        let new = if mask[i] == T::zero() { T::zero() } else { sum };
+        sums[0][i] += square(w[i] - new);
+        sums[1][i] += square(new - z[i]);
+        sums[2][i] += square(w[i]);
+        // Not u + (w - z), which would leave rounding errors of w where the weight is kept.
+        (z[i], u[i]) = (new, sum - new);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Exactly k, lower indices first, nearest point; projections of whole networks.
 
 use engine::backend::cpu::Cpu;
-use engine::backend::{Backend, Memory};
+use engine::backend::{Backend, Memory, Prune};
 use engine::error::Error;
 use engine::models::Network;
 use engine::prune::{Group, Scheme, Slice, groups, hard_prune, project, select};
@@ -156,6 +156,7 @@ fn infinities_are_kept_first() {
     let x = backend.upload(&[f32::MAX, f32::INFINITY, -1.0, f32::NEG_INFINITY]);
     let mask = select(&backend, &group(Slice::Element, 1, 4, 2), "conv1", &[&x]).unwrap();
     assert_eq!(backend.download(&mask), [0.0, 1.0, 0.0, 1.0]);
+    assert_eq!(backend.download(&backend.top_k_mask(0, &x).unwrap()), [0.0; 4]);
 }
 
 /// Survivors of a group: items with any weight left. Before pruning all have.
