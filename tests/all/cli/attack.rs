@@ -96,7 +96,7 @@ fn what_cannot_be_attacked() {
         assert_contains(&error_line(&run(&on("attack", &model, extra), &out), 2), expected);
     };
     told(&["--attack", "none"], &["--attack none attacks nothing", "engine eval"]);
-    told(&["--attack", "pdg"], &["did you mean 'pgd'?"]);
+    told(&["--attack", "pdg"], &["unknown attack 'pdg'"]);
     told(&["--n", "0"], &["--n: must be 1 to 1000", "got 0"]);
     told(&["--n", "1001"], &["--n: must be 1 to 1000", "got 1001"]);
     told(&["--eps", "-1"], &["attack.eps: must be at least 0"]);
