@@ -127,7 +127,8 @@ fn damaged_cifar_files() {
 #[test]
 fn too_few_images_for_the_settings() {
     let (dir, _) = data("mnist", "mnist", "train-images-idx3-ubyte");
-    let args = ["run", "--table", "b1", "--profile", "quick", "--data", dir.path().to_str().unwrap()];
+    let data_dir = dir.path().to_str().unwrap();
+    let args = ["run", "--table", "b1", "--profile", "quick", "--data", data_dir, "--set", "held_out=5000"];
     let line = error_line(&run(&args, &dir.path().join("out")), 2);
     assert_contains(&line, &["held_out: must be below the 3000 training images", "--set held_out=N"]);
 }
