@@ -23,7 +23,7 @@ pub const TABLE: Table = Table {
     chain: |at, settings| grids::chain(Network::ResNet18, at, settings),
     identity: grids::identity,
     published: t4::published,
-    notes: notes,
+    notes,
 };
 
 fn notes(settings: &Settings) -> Vec<String> {

@@ -18,10 +18,10 @@ pub const TABLE: Table = Table {
     comparisons: &[],
     smoke: t2::SMOKE,
     seeds: grids::seeds,
-    chain: chain,
+    chain,
     identity: grids::identity,
     published: |at| grids::published(include_str!("published/c1.csv"), at),
-    notes: notes,
+    notes,
 };
 
 /// The chain of table 2, then a measurement.

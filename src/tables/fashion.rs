@@ -23,10 +23,10 @@ pub const TABLE: Table = Table {
     comparisons: &[("admm", "post-prune"), ("admm", "proximal")],
     smoke: (150, 50),
     seeds: grids::seeds,
-    chain: chain,
-    identity: identity,
+    chain,
+    identity,
     published: |_| None,
-    notes: notes,
+    notes,
 };
 
 const ROWS: &[&str] = &["16", "8", "4"];

@@ -19,7 +19,7 @@ pub const TABLE: Table = Table {
     seeds: grids::seeds,
     chain: |at, settings| grids::chain(Network::ResNet18, at, settings),
     identity: grids::identity,
-    published: published,
+    published,
     notes: chains::notes,
 };
 

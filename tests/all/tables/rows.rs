@@ -25,7 +25,10 @@ fn result(config: &StageConfig, natural: f64) -> Value {
             })
         }
         StageConfig::Prune(_) => {
-            let sparsity = json!({ "layers": [] });
+            let sparsity = json!({
+                "layers": [], "parameters": 2, "parameters_kept": 1, "conv_compression": 2.0, "compression": 2.0,
+                "multiply_adds": 2, "multiply_adds_kept": 1,
+            });
             json!({
                 "before": measured(90.0), "after": test, "sparsity": sparsity, "collapsed": true, "seconds": 2.0,
             })
