@@ -11,7 +11,7 @@ use crate::choice::choice;
 use crate::data::DataId;
 use crate::data::source::hex;
 use crate::error::{Error, Result};
-use crate::eval::EvalReport;
+use crate::eval::{self, EvalReport};
 use crate::models::Network;
 use crate::prune::{SparsityReport, Target};
 use crate::train::{TrainConfig, TrainResult};
@@ -110,11 +110,12 @@ impl StageConfig {
 
     /// Image passes of the whole stage on a data set with `train` and `test` images.
     pub fn passes(&self, train: usize, test: usize) -> u64 {
-        let measure = |attack: &PgdConfig| test as u64 * ((attack.steps * attack.restarts) as u64 + 2);
+        let measure = |attack: &PgdConfig| eval::passes(test, Some(attack));
         match self {
             StageConfig::Import(_) => 0,
             StageConfig::Train(config) => config.passes(train, test),
-            StageConfig::Prune(config) => 2 * measure(&config.eval_attack),
+            // The model before pruning is the parent's, which has measured it.
+            StageConfig::Prune(config) => measure(&config.eval_attack),
             StageConfig::Eval(config) => measure(&config.eval_attack),
         }
     }

@@ -8,6 +8,7 @@ use crate::attack::{EpsSchedule, PgdConfig};
 use crate::choice::choice;
 use crate::data::{DataId, DatasetName};
 use crate::error::{Error, Result};
+use crate::eval;
 use crate::init::Init;
 use crate::models::{Architecture, MAX_WIDTH, Network};
 use crate::optim::{LrSchedule, LrShape, OptimizerConfig};
@@ -145,9 +146,9 @@ impl TrainConfig {
     /// A training step passes each image once for every attack step and once for the weights; evaluation once for
     /// every attack step, once clean and once attacked.
     pub fn passes(&self, train: usize, test: usize) -> u64 {
-        let steps = |attack: &PgdConfig| (attack.steps * attack.restarts) as u64;
-        let trained = train.saturating_sub(self.held_out) as u64 * (self.attack.as_ref().map_or(0, steps) + 1);
-        let evaluated = (test + self.held_out) as u64 * (steps(&self.eval_attack) + 2);
+        let steps = self.attack.as_ref().map_or(0, |attack| attack.steps);
+        let trained = train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1);
+        let evaluated = eval::passes(test + self.held_out, Some(&self.eval_attack));
         self.epochs as u64 * trained + self.epochs.div_ceil(self.eval_every.max(1)) as u64 * evaluated
     }
 
