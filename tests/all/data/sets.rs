@@ -162,3 +162,12 @@ fn full_sets_are_recognised_and_load_fast() {
         assert_eq!(name.official().recognise(fingerprint), content);
     }
 }
+
+#[test]
+fn every_class_has_a_name_of_its_own() {
+    for &name in DatasetName::ALL {
+        let official = name.official();
+        let names: std::collections::BTreeSet<&str> = official.class_names.iter().copied().collect();
+        assert_eq!((names.len(), official.class_names.len()), (official.classes, official.classes), "{name}");
+    }
+}
