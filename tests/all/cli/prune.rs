@@ -57,7 +57,7 @@ fn post_prune_prunes_and_retrains() {
     let (info, report) = read(&printed(&text));
     // The import had three epochs behind it.
     assert_eq!((info.width, info.pruned, info.epochs), (2, Some(half(Scheme::Filter)), 4));
-    assert!(text.contains(&report.text().trim_end()), "{text}\n{}", report.text());
+    assert!(text.contains(report.text().trim_end()), "{text}\n{}", report.text());
     assert!(report.layers.iter().take(3).all(|layer| 2 * layer.filters_kept == layer.filters), "{report:?}");
     // From a model of ten percent to one that has learnt something.
     let natural = |line: &str| {
