@@ -57,13 +57,6 @@ impl OptimizerConfig {
         }
     }
 
-    /// The weight decay.
-    pub fn weight_decay(&self) -> f32 {
-        match self {
-            OptimizerConfig::Sgd { weight_decay, .. } | OptimizerConfig::Adam { weight_decay, .. } => *weight_decay,
-        }
-    }
-
     /// The same rule with another base learning rate, if there is one.
     pub fn with_lr(mut self, new: Option<f32>) -> Self {
         match &mut self {

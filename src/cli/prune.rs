@@ -71,8 +71,12 @@ pub struct PruneArgs {
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     growth: Option<f32>,
     /// Epochs between two updates of admm [default: a tenth of its epochs]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    update_every: Option<usize>,
+    #[arg(
+        long, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        allow_negative_numbers = true
+    )]
+    update_every: Option<u32>,
     /// How often proximal projects: epoch or step [default: epoch]
     #[arg(long, value_name = "WHEN")]
     every: Option<ProximalEvery>,
@@ -196,7 +200,7 @@ impl PruneArgs {
     fn approach(&self, target: Target, paper: &TrainConfig) -> Option<TrainConfig> {
         let Phases { approach, rho, .. } = Phases::of(Profile::Paper, paper.data.name);
         let epochs = self.epochs.unwrap_or(approach.epochs);
-        let update_every = self.update_every.unwrap_or(update_every(epochs));
+        let update_every = self.update_every.map_or(update_every(epochs), |n| n as usize);
         let sparsity = match self.method {
             PruneMethod::PostPrune => return None,
             PruneMethod::Admm => Sparsity::Admm(AdmmConfig {

@@ -12,9 +12,8 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::init::Init;
 use crate::models::Network;
-use crate::optim::OptimizerConfig;
 use crate::pipeline::{Scores, StageConfig};
-use crate::tables::defaults::{paper_training, sgd};
+use crate::tables::defaults::{adam, paper_training, sgd};
 use crate::train::{MaskedConfig, Origin, Sparsity, TrainConfig};
 
 choice! {
@@ -81,9 +80,8 @@ impl TrainArgs {
     /// The paper's settings for the data set with the flags' changes.
     fn config(&self, data: &Dataset) -> TrainConfig {
         let paper = paper_training(&data.id, data.train.len());
-        let adam = OptimizerConfig::Adam { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
         let optimizer = match self.optimizer {
-            Some(OptimizerName::Adam) => adam,
+            Some(OptimizerName::Adam) => adam(1e-4),
             Some(OptimizerName::Sgd) => sgd(0.1, 0.0),
             None => paper.optimizer,
         };

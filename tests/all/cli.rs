@@ -2,6 +2,7 @@
 
 mod attack;
 mod bad_input;
+mod bad_models;
 mod disk;
 mod export;
 mod interruption;

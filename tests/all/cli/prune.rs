@@ -40,7 +40,8 @@ fn post_prune_prunes_and_retrains() {
     let dir = tempfile::tempdir().unwrap();
     let dense = write(dir.path(), Network::LeNet, 2, None);
     let out = dir.path().join("out");
-    let args = ["prune", "--model", dense.to_str().unwrap(), "--to-width", "1", "--retrain-epochs", "1"];
+    let args = ["prune", "--model", dense.to_str().unwrap(), "--to-width", "1", "--attack", "none"];
+    let args = [&args[..], &["--retrain-epochs", "1", "--retrain-lr", "0.003"]].concat();
     let text = tiny(&args, &out);
     assert_contains(
         &text,

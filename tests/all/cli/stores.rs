@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use engine::pipeline::Store;
+use engine::pipeline::{FORMAT, Store};
 use predicates::prelude::*;
 
 use super::interruption::kill_after_an_epoch;
@@ -25,13 +25,14 @@ fn an_output_directory_that_cannot_be_written_to() {
 #[test]
 fn a_store_of_another_version() {
     let out = copy_of_finished();
-    for version in ["0\n", "2\n", "", "nonsense \x1b[31m with control characters\n"] {
+    let next = format!("{}\n", FORMAT + 1);
+    for version in ["0\n", &next, "", "nonsense \x1b[31m with control characters\n"] {
         fs::write(out.path().join("store/version"), version).unwrap();
         let line = error_line(&run(MOMENT, out.path()), 2);
-        assert_contains(&line, &["the store has format '", "this engine writes format 1", "--out"]);
+        assert_contains(&line, &["the store has format '", &format!("this engine writes format {FORMAT}"), "--out"]);
         assert!(!line.contains('\x1b'), "{line}");
     }
-    fs::write(out.path().join("store/version"), "1\n").unwrap();
+    fs::write(out.path().join("store/version"), format!("{FORMAT}\n")).unwrap();
     success(&run(MOMENT, out.path()));
 }
 
