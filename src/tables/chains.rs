@@ -126,7 +126,7 @@ impl Recipe {
 
     /// Adversarial training of a dense network.
     fn dense(&self, width: usize) -> TrainConfig {
-        self.from_initialisation(width, self.phases.dense.epochs, 0.4)
+        self.dense_training(width, self.phases.dense.epochs, 0.4)
     }
 
     /// The same with the epochs of a whole chain.
@@ -134,12 +134,12 @@ impl Recipe {
         // A length that is too large is refused with the stage's other settings; here it must only not wrap.
         let Phases { dense, approach, retrain, .. } = &self.phases;
         let epochs = dense.epochs.saturating_add(approach.epochs).saturating_add(retrain.epochs);
-        self.from_initialisation(width, epochs, 1.0 / 3.0)
+        self.dense_training(width, epochs, 1.0 / 3.0)
     }
 
     /// Dense training; where it is short, narrow networks only get going with an attack that grows over the first
     /// epochs, the share `ramp` of all.
-    fn from_initialisation(&self, width: usize, epochs: usize, ramp: f64) -> TrainConfig {
+    fn dense_training(&self, width: usize, epochs: usize, ramp: f64) -> TrainConfig {
         let mut config = self.train(width, &Phase { epochs, ..self.phases.dense.clone() });
         if self.profile != Profile::Paper && config.data.name != DatasetName::Cifar10 {
             config.eps_schedule = EpsSchedule { ramp: Ramp::Cosine, epochs: ramp * epochs as f64 };
