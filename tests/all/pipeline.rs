@@ -11,7 +11,8 @@ use engine::checkpoint::write_atomic;
 use engine::data::{DataId, DatasetName};
 use engine::error::{Error, Result};
 use engine::pipeline::{
-    BackendName, Job, JobId, Monitor, Outcome, Plan, Precision, Stage, StageConfig, StageDir, Store, Worker, paths, set,
+    BackendName, FORMAT, Job, JobId, Monitor, Outcome, Plan, Precision, Stage, StageConfig, StageDir, Store, Worker,
+    paths, set,
 };
 use engine::tables::defaults::paper_training;
 use engine::train::{EpochRow, Observer, TrainConfig};
@@ -109,7 +110,7 @@ fn a_key_is_the_same_in_every_build() {
     );
     let stage: Stage = serde_json::from_str(json).unwrap();
     assert_eq!(serde_json::to_string(&stage).unwrap(), json);
-    assert_eq!(stage.key().unwrap(), "3359e6b7ea461bda");
+    assert_eq!(stage.key().unwrap(), "869e81f49f74e8ad");
 }
 
 #[test]
@@ -402,7 +403,7 @@ fn a_store_of_another_format_is_refused() {
     let (out, store) = out();
     drop(store);
     let version = out.path().join("store/version");
-    assert_eq!(fs::read_to_string(&version).unwrap(), "1\n");
+    assert_eq!(fs::read_to_string(&version).unwrap(), format!("{FORMAT}\n"));
     Store::open(out.path()).unwrap();
     for text in ["99\n", "", "\u{1b}[31m\n\nbinary"] {
         fs::write(&version, text).unwrap();

@@ -7,15 +7,13 @@ impl<T: Real> Optim for Cpu<T> {
     fn sgd_step(&self, s: &SgdStep, c: Constraint<'_, Buf<T>>, g: &Buf<T>, v: &mut Buf<T>, w: &mut Buf<T>) {
         assert!(g.len() == w.len() && v.len() == w.len());
         let (lr, momentum, decay) = (T::of(s.lr), T::of(s.momentum), T::of(s.weight_decay));
-        let update = |g: T, v: &mut T, w: &mut T| {
-            *v = momentum * *v + (g + decay * *w);
-            *w -= lr * *v;
-        };
-        for_each(c, g, w, |i, g, w, keep| {
-            update(g, &mut v[i], w);
-            if !keep {
-                (v[i], *w) = (T::zero(), T::zero());
-            }
+        let v = &mut v[..w.len()];
+        self.arch.dispatch(|| {
+            for_each(c, g, w, |i, g, w, keep| {
+                let velocity = momentum * v[i] + (g + decay * *w);
+                let moved = *w - lr * velocity;
+                (v[i], *w) = if keep { (velocity, moved) } else { (T::zero(), T::zero()) };
+            });
         });
     }
 
@@ -35,37 +33,44 @@ impl<T: Real> Optim for Cpu<T> {
         let step = T::of_f64(f64::from(s.lr) / correction(s.beta1));
         let root = T::of_f64(correction(s.beta2).sqrt());
         let eps = T::of(s.eps);
-        for_each(c, g, w, |i, g, w, keep| {
-            let g = g + decay * *w;
-            let mean = m[i];
-            m[i] = mean + (T::one() - beta1) * (g - mean);
-            v[i] = beta2 * v[i] + (T::one() - beta2) * g * g;
-            *w -= step * m[i] / (v[i].sqrt() / root + eps);
-            if !keep {
-                (m[i], v[i], *w) = (T::zero(), T::zero(), T::zero());
-            }
+        let (m, v) = (&mut m[..w.len()], &mut v[..w.len()]);
+        self.arch.dispatch(|| {
+            for_each(c, g, w, |i, g, w, keep| {
+                let g = g + decay * *w;
+                let mean = m[i] + (T::one() - beta1) * (g - m[i]);
+                let square = beta2 * v[i] + (T::one() - beta2) * g * g;
+                let moved = *w - step * mean / (square.sqrt() / root + eps);
+                let zero = T::zero();
+                (m[i], v[i], *w) = if keep { (mean, square, moved) } else { (zero, zero, zero) };
+            });
         });
     }
 }
 
-/// Calls `update(index, gradient with the penalty, weight, kept)` for every element.
-fn for_each<T: Real>(
-    c: Constraint<'_, Buf<T>>,
-    g: &Buf<T>,
-    w: &mut Buf<T>,
-    mut update: impl FnMut(usize, T, &mut T, bool),
-) {
-    let weights = g.iter().zip(w.iter_mut()).enumerate();
+/// Calls `update(index, gradient with the penalty, weight, kept)` for every element. Slices of one length, known to the
+/// compiler, are what it makes vector instructions of.
+#[inline(always)]
+fn for_each<T: Real>(c: Constraint<'_, Buf<T>>, g: &[T], w: &mut [T], mut update: impl FnMut(usize, T, &mut T, bool)) {
+    let n = w.len();
+    let g = &g[..n];
     match c {
-        Constraint::Free => weights.for_each(|(i, (&g, w))| update(i, g, w, true)),
+        Constraint::Free => {
+            for i in 0..n {
+                update(i, g[i], &mut w[i], true);
+            }
+        }
         Constraint::Mask(mask) => {
-            assert!(mask.len() == g.len());
-            weights.for_each(|(i, (&g, w))| update(i, g, w, mask[i] != T::zero()));
+            let mask = &mask[..n];
+            for i in 0..n {
+                update(i, g[i], &mut w[i], mask[i] != T::zero());
+            }
         }
         Constraint::Penalty { rho, z, u } => {
-            assert!(z.len() == g.len() && u.len() == g.len());
-            let rho = T::of(rho);
-            weights.for_each(|(i, (&g, w))| update(i, g + rho * (*w - z[i] + u[i]), w, true));
+            let (rho, z, u) = (T::of(rho), &z[..n], &u[..n]);
+            for i in 0..n {
+                let pull = rho * (w[i] - z[i] + u[i]);
+                update(i, g[i] + pull, &mut w[i], true);
+            }
         }
     }
 }

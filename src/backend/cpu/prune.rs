@@ -116,7 +116,7 @@ fn bucket<T: Real>(x: T) -> usize {
 ///
 /// Counting finds the bucket that the border is in; only what is in there, mostly less than a hundredth, is compared.
 fn border<T: Real>(k: usize, x: &[T]) -> Option<Border<T>> {
-    let mut counts = vec![0_usize; BUCKETS];
+    let mut counts = vec![0_u32; BUCKETS];
     let mut nan = false;
     for &x in x {
         counts[bucket(x)] += 1;
@@ -131,11 +131,11 @@ fn border<T: Real>(k: usize, x: &[T]) -> Option<Border<T>> {
     }
     // How many are needed of the bucket and those below.
     let (mut needed, mut at) = (k, BUCKETS - 1);
-    while counts[at] < needed {
-        needed -= counts[at];
+    while (counts[at] as usize) < needed {
+        needed -= counts[at] as usize;
         at -= 1;
     }
-    let mut candidates = Vec::with_capacity(counts[at]);
+    let mut candidates = Vec::with_capacity(counts[at] as usize);
     candidates.extend(x.iter().filter(|&&x| bucket(x) == at).map(|x| x.abs()));
     let descending = |a: &T, b: &T| b.partial_cmp(a).unwrap_or(Ordering::Equal);
     let (_, &mut smallest, _) = candidates.select_nth_unstable_by(needed - 1, descending);

@@ -11,7 +11,9 @@ fn stdout(args: &[&str]) -> String {
 #[test]
 fn list_shows_every_table() {
     let text = stdout(&["run", "--list"]);
-    assert!(text.starts_with("b1 ") && text.contains("(21 cells)") && text.lines().count() == 1, "{text}");
+    let ids: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(ids, ["a1", "b1", "c1", "fashion", "t2", "t3", "t4"]);
+    assert!(text.contains("(21 cells)"), "{text}");
 }
 
 #[test]
@@ -27,7 +29,7 @@ fn a_reader_that_has_gone_is_no_error() {
 #[test]
 fn every_verb_has_help() {
     let all = stdout(&["--help"]);
-    for verb in ["run", "train", "prune", "eval", "export", "data", "doctor", "bench"] {
+    for verb in ["run", "train", "prune", "attack", "eval", "export", "data", "doctor", "bench"] {
         assert!(all.lines().any(|line| line.trim_start().starts_with(verb)), "{all}");
         assert!(stdout(&[verb, "--help"]).contains(&format!("Usage: engine {verb}")));
     }

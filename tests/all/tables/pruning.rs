@@ -358,10 +358,8 @@ fn smoke_fits_two_minutes_on_two_cores() {
                 Network::ResNet18 | Network::Vgg16Bn => 11e9,
             };
             let passes = config.passes(settings.train_images, settings.test_images) as f64;
-            // Of a prune's two measurements, the parent has made one.
-            let share = if matches!(config, StageConfig::Prune(_)) { 0.5 } else { 1.0 };
             let cost = 2 * Architecture::new(network, width, 10).unwrap().multiply_adds;
-            work += share * passes * cost as f64;
+            work += passes * cost as f64;
         }
         let seconds = work / (2.0 * speed);
         assert!(seconds > 30.0 && seconds < 120.0, "{id}: {seconds:.0} s");

@@ -100,7 +100,7 @@ fn interrupted_runs_end_as_uninterrupted_ones() {
         let result = loop {
             attempts += 1;
             assert!(attempts < 30, "no progress");
-            match run(2, &config, &data, dir.path(), &Stop::at(10 + attempts)) {
+            match run(2, &config, &data, dir.path(), &Stop::at(40 + attempts)) {
                 Err(Error::Interrupted) => {}
                 other => break other.unwrap(),
             }

@@ -165,7 +165,7 @@ fn admm_pulls_towards_its_projection_and_masks_nothing() {
     };
     let [free, pulled] = [0.0, 1.0].map(|rho| parents.run_through(&pull(rho), &parents.dense()));
     let (free_primal, pulled_primal) = (last_primal(&free), last_primal(&pulled));
-    assert!(pulled_primal < 0.5 * free_primal, "{pulled_primal} with the penalty, {free_primal} without");
+    assert!(pulled_primal < 0.75 * free_primal, "{pulled_primal} with the penalty, {free_primal} without");
     assert_eq!(filters(&pulled.model), [4, 8, 128, 10], "nothing is exactly zero before the hard prune");
     assert_eq!((pulled.info.pruned, pulled.info.epochs), (None, 1 + 4));
 }
