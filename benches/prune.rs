@@ -13,11 +13,13 @@ use engine::backend::Memory;
 use engine::backend::cpu::Cpu;
 use engine::data::DatasetName;
 use engine::init::{Init, initial_values};
-use engine::models::{Architecture, Model, Network};
+use engine::models::{Architecture, Mode, Model, Network};
 use engine::optim::OptimizerConfig;
-use engine::prune::{Admm, AdmmConfig, Scheme, Target, groups, project};
+use engine::prune::{Admm, AdmmConfig, Scheme, Target, groups, hard_prune, project, shrink};
 use engine::rng::{Rng, Stream};
 use engine::tables::defaults::paper_attack;
+use engine::tape::Tape;
+use engine::tensor::Tensor;
 use engine::train::{Sparsifier, Trainer};
 
 /// Images of a step: the paper's for MNIST.
@@ -32,7 +34,7 @@ fn main() {
     }
 }
 
-/// From width 16 to 4.
+/// A quarter is kept: from width 16 to 4.
 fn target(scheme: Scheme) -> Target {
     Target { scheme, ratio: 0.75, linear: true }
 }
@@ -69,6 +71,45 @@ fn admm_update_resnet18(bencher: Bencher<'_, '_>, scheme: &Scheme) {
     let model = Model::new(&backend, architecture, &values).expect("fits");
     let mut admm = Admm::start(&backend, &admm_config(*scheme), &model).expect("fits");
     bencher.bench_local(|| black_box(admm.update(&backend, &model).expect("no NaN")));
+}
+
+/// Networks of which a quarter of every layer is kept, in a way that lets them shrink.
+const SHRINKING: &[(Network, usize, Scheme)] =
+    &[(Network::LeNet, 4, Scheme::Filter), (Network::LeNet, 16, Scheme::Filter), (Network::ResNet18, 4, Scheme::Tied)];
+
+/// A masked network, or what is left of it when the zeros are removed.
+fn pruned(backend: &Cpu<f32>, at: usize, small: bool) -> Model<Cpu<f32>> {
+    let (network, width, scheme) = SHRINKING[at];
+    let architecture = Architecture::new(network, width, 10).expect("a width of the paper");
+    let values = initial_values(&architecture, Init::KaimingNormal, 0);
+    let mut model = Model::new(backend, Arc::new(architecture), &values).expect("fits");
+    hard_prune(backend, &target(scheme), &mut model).expect("no NaN");
+    if small { shrink(backend, &model).expect("fits").model } else { model }
+}
+
+/// A batch through each of [`SHRINKING`].
+fn forward(bencher: Bencher<'_, '_>, at: usize, small: bool) {
+    let backend = cpu();
+    let model = pruned(&backend, at, small);
+    let rng = Rng::new(0, Stream::Augment, 0);
+    let shape = model.input(BATCH);
+    let images: Vec<f32> = (0..shape.len() as u64).map(|i| rng.uniform_at(i)).collect();
+    bencher.bench_local(|| {
+        let tape = Tape::new(&backend);
+        let params = model.leaves(&tape);
+        let input = tape.leaf(Tensor::new(backend.upload_batch(BATCH, &images), shape.clone()));
+        black_box(model.forward(&tape, &params, &input, Mode::Eval).expect("fits").logits)
+    });
+}
+
+#[divan::bench(args = [0, 1, 2], sample_count = 20, sample_size = 1)]
+fn forward_masked(bencher: Bencher<'_, '_>, at: usize) {
+    forward(bencher, at, false);
+}
+
+#[divan::bench(args = [0, 1, 2], sample_count = 20, sample_size = 1)]
+fn forward_shrunk(bencher: Bencher<'_, '_>, at: usize) {
+    forward(bencher, at, true);
 }
 
 /// Training of LeNet w=4, by itself and with the penalty, a step of each in turn.
