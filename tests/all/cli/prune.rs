@@ -11,7 +11,7 @@ use super::models::{half, printed, read, write};
 use super::{assert_contains, engine, run, stage_dirs, success};
 
 /// The weakest attack, the sample, no progress.
-const TINY: &[&str] = &["--sample", "--attack-steps", "1", "--quiet"];
+const TINY: &[&str] = &["--sample", "--attack-steps", "1", "--set", "eval_attack.steps=1", "--quiet"];
 
 /// What a run with `args` and [`TINY`] prints.
 fn tiny(args: &[&str], out: &Path) -> String {
