@@ -153,14 +153,7 @@ fn no_such_cell(blocks: &[&BlockSpec], row: &str, column: &str) -> Error {
 
 /// Replaces one value wherever it exists.
 fn apply(cells: &mut [Cell], path: &str, value: &str) -> Result<()> {
-    let reserved = [
-        ("epochs", "--epochs"),
-        ("seed", "--seed and --seeds"),
-        ("data", "--table and --data"),
-        ("network", "--table"),
-        ("width", "--cells"),
-        ("origin", "--method"),
-    ];
+    let reserved = [("epochs", "--epochs"), ("seed", "--seed and --seeds"), ("data", "--table and --data")];
     if let Some((_, flag)) = reserved.iter().find(|(name, _)| path.split('.').next() == Some(name)) {
         return Err(Error::Usage(format!("--set {path}: use {flag} instead")));
     }
