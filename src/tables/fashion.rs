@@ -12,7 +12,7 @@ use crate::pipeline::StageConfig;
 /// The registry entry.
 pub const TABLE: Table = Table {
     id: "fashion",
-    title: "LeNet on Fashion-MNIST: pruning at once, proximal gradient and ADMM over prune rates",
+    title: "LeNet on Fashion-MNIST: pruning at once, proximal gradient, ADMM",
     dataset: DatasetName::FashionMnist,
     blocks: &[
         BlockSpec { rows: ROWS, ..ADVERSARIAL_TRAINING },
