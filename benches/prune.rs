@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use divan::{Bencher, black_box};
 use engine::attack::PgdConfig;
-use engine::attack::pgd::Start;
-use engine::backend::Memory;
+use engine::attack::pgd::{Batch, Start};
+use engine::backend::{Loss, Memory};
 use engine::backend::cpu::Cpu;
 use engine::data::DatasetName;
 use engine::init::{Init, initial_values};
@@ -139,11 +139,13 @@ impl Pair {
 
     /// Seconds of one step of one of the two.
     fn step(&mut self, which: usize, step: u32, attack: Option<&PgdConfig>) -> f64 {
-        let clean = self.backend.upload_batch(BATCH, &self.images);
+        let (backend, trainer) = (&self.backend, &mut self.trainers[which]);
+        let images = Tensor::new(backend.upload_batch(BATCH, &self.images), trainer.model.input(BATCH));
+        let batch = Batch { images, labels: &self.labels };
         let rng = Rng::new(0, Stream::TrainAttack, step);
         let attack = attack.map(|attack| (attack, Start { rng: &rng, first: 0, strength: 1.0 }));
         let begin = Instant::now();
-        black_box(self.trainers[which].step(&self.backend, clean, &self.labels, attack, 1e-4).expect("fits"));
+        trainer.step(backend, &batch, attack, 1e-4, &mut backend.tally()).expect("fits");
         begin.elapsed().as_secs_f64()
     }
 }

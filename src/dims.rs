@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// A 2-d convolution, or with `h = w = k = 1` any batched matrix product. Activations are NCHW, weights OIHW.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct Conv2dDims {
     pub n: u32,
@@ -71,7 +71,7 @@ impl Conv2dDims {
 }
 
 /// A fully connected layer: `[n, f_in] -> [n, f_out]`, weight `[f_out, f_in]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct LinearDims {
     pub n: u32,
@@ -80,7 +80,7 @@ pub struct LinearDims {
 }
 
 /// Max pooling without padding; the last rows and columns that fill no window are dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct Pool2dDims {
     pub n: u32,
@@ -126,7 +126,7 @@ impl Pool2dDims {
 }
 
 /// A batch of images seen per channel: batch normalisation, global average pooling, bias gradients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct ChannelDims {
     pub n: u32,
@@ -143,7 +143,7 @@ impl ChannelDims {
 }
 
 /// Logits of a batch: `[n, classes]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct LogitDims {
     pub n: u32,

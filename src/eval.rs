@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attack::PgdConfig;
-use crate::attack::pgd::{Pgd, Start};
+use crate::attack::pgd::{Batch, Pgd, Start};
 use crate::backend::{Backend, Counts};
 use crate::dims::LogitDims;
 use crate::error::Result;
@@ -174,13 +174,15 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
     fn part(&self, indices: &[u32], first: u64) -> Result<Part> {
         let backend = self.backend;
         let labels: Vec<u8> = indices.iter().map(|&i| self.subset.labels[i as usize]).collect();
-        let images = labels.len() as u64;
+        let (n, images) = (labels.len(), labels.len() as u64);
         let clean = backend.gather(self.subset.images, indices, None);
+        let on_device = backend.labels(&labels);
+        let batch = Batch { images: Tensor::new(clean, self.model.input(n)), labels: &on_device };
         let mut part = Part::default();
-        let predictions = self.classify(backend.copy(&clean), &labels, &mut part.clean)?;
+        let predictions = self.classify(&batch, &mut part.clean)?;
         part.predicted = predictions.iter().min().copied().zip(predictions.iter().max().copied());
         if self.keep {
-            part.examples = examples_of(&backend.download_batch(labels.len(), &clean), &labels, &predictions);
+            part.examples = examples_of(&batch.images.values(backend), &labels, &predictions);
         }
         (self.tick)(images)?;
         let Some(config) = self.attack else { return Ok(part) };
@@ -190,15 +192,18 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
             let start = Start { rng: &rng, first, strength: 1.0 };
             let pgd = Pgd { backend, model: self.model, mode: Mode::Eval, config };
             let mut told = Ok(());
-            let attacked = pgd.attack(start, &clean, &labels, |_| {
-                if told.is_ok() {
-                    told = (self.tick)(images);
-                }
+            let mut tally = backend.tally();
+            let attacked = backend.step(n, || {
+                pgd.attack(start, &batch, &mut tally, |_| {
+                    if told.is_ok() {
+                        told = (self.tick)(images);
+                    }
+                })
             })?;
             told?;
-            part.attacked += attacked.counts;
-            let pixels = self.keep.then(|| backend.download_batch(labels.len(), &attacked.images));
-            let predictions = self.classify(attacked.images, &labels, &mut part.attacked)?;
+            part.attacked += backend.tally_read(&tally);
+            let pixels = self.keep.then(|| attacked.values(backend));
+            let predictions = self.classify(&Batch { images: attacked, ..batch }, &mut part.attacked)?;
             if let Some(pixels) = pixels {
                 keep_attacked(&mut part.examples, &robust, &pixels, &predictions);
             }
@@ -210,17 +215,22 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
     }
 
     /// Predictions for a batch of images, tallied.
-    fn classify(&self, images: B::Buf, labels: &[u8], counts: &mut Counts) -> Result<Vec<u8>> {
-        let (backend, model, n) = (self.backend, self.model, labels.len());
+    fn classify(&self, batch: &Batch<'_, B>, counts: &mut Counts) -> Result<Vec<u8>> {
+        let (backend, model, n) = (self.backend, self.model, batch.n());
         let d = LogitDims { n: n as u32, classes: model.architecture().classes as u32 };
-        let tape = Tape::new(backend);
-        let params = model.leaves(&tape);
-        let input = tape.leaf(Tensor::new(images, model.input(n)));
-        let logits = model.forward(&tape, &params, &input, Mode::Eval)?.logits;
         let mut tally = backend.tally();
-        backend.tally_add(&d, logits.buf(), &backend.labels(labels), &mut tally);
+        let logits = backend.step(n, || {
+            let tape = Tape::new(backend);
+            let params = model.leaves(&tape);
+            let input = tape.leaf(batch.images.clone());
+            let logits = model.forward(&tape, &params, &input, Mode::Eval)?.logits;
+            backend.tally_add(&d, logits.buf(), batch.labels, &mut tally);
+            Ok(logits)
+        })?;
         *counts += backend.tally_read(&tally);
-        Ok(backend.predictions(&d, logits.buf()))
+        let predictions = backend.predictions(&d, logits.buf());
+        backend.status()?;
+        Ok(predictions)
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | floor | modules | owns |
 //! |---|---|---|
-//! | 0 | [`error`], [`choice`], [`dims`], [`rng`] | errors, named choices, op shapes, the counter-based random generator |
+//! | 0 | [`error`], [`choice`], [`dims`], [`rng`], [`profile`] | errors, named choices, op shapes, the counter-based random generator, marks for a profiler |
 //! | 1 | [`backend`] | the contract of a backend and its implementations |
 //! | 2 | [`tensor`] | buffer + shape |
 //! | 3 | [`tape`] | reverse-mode differentiation |
@@ -32,6 +32,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod pipeline;
+pub mod profile;
 pub mod prune;
 pub mod report;
 pub mod rng;

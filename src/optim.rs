@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{AdamStep, Backend, Constraint, SgdStep};
+use crate::backend::{AdamParam, AdamStep, Backend, Constraint, SgdParam, SgdStep};
 use crate::choice::choice;
 use crate::error::Result;
 use crate::params::ParamSpec;
@@ -129,19 +129,24 @@ impl<B: Backend> Optimizer<B> {
         B: 'c,
     {
         self.updates += 1;
-        for (i, (w, g)) in params.iter_mut().zip(grads).enumerate() {
-            let w = w.buf_mut()?;
-            match (&self.config, &mut self.slots[..]) {
-                (&OptimizerConfig::Sgd { momentum, weight_decay, .. }, [velocity]) => {
-                    let step = SgdStep { lr, momentum, weight_decay };
-                    backend.sgd_step(&step, constraint(i), g.buf(), &mut velocity[i], w);
-                }
-                (&OptimizerConfig::Adam { beta1, beta2, eps, weight_decay, .. }, [m, v]) => {
-                    let step = AdamStep { lr, beta1, beta2, eps, weight_decay, t: self.updates };
-                    backend.adam_step(&step, constraint(i), g.buf(), &mut m[i], &mut v[i], w);
-                }
-                _ => unreachable!("the slots are made from the same configuration"),
+        let weights = params.iter_mut().map(Tensor::buf_mut).collect::<Result<Vec<_>>>()?;
+        let params = weights.into_iter().zip(grads).enumerate();
+        match (&self.config, &mut self.slots[..]) {
+            (&OptimizerConfig::Sgd { momentum, weight_decay, .. }, [velocity]) => {
+                let params = params.zip(velocity);
+                let mut params: Vec<_> = params
+                    .map(|((i, (w, g)), v)| SgdParam { constraint: constraint(i), g: g.buf(), v, w })
+                    .collect();
+                backend.sgd_step(&SgdStep { lr, momentum, weight_decay }, &mut params);
             }
+            (&OptimizerConfig::Adam { beta1, beta2, eps, weight_decay, .. }, [m, v]) => {
+                let params = params.zip(m.iter_mut().zip(v));
+                let mut params: Vec<_> = params
+                    .map(|((i, (w, g)), (m, v))| AdamParam { constraint: constraint(i), g: g.buf(), m, v, w })
+                    .collect();
+                backend.adam_step(&AdamStep { lr, beta1, beta2, eps, weight_decay, t: self.updates }, &mut params);
+            }
+            _ => unreachable!("the slots are made from the same configuration"),
         }
         Ok(())
     }

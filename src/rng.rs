@@ -23,8 +23,9 @@ pub enum Stream {
     Subset = 7,
 }
 
-/// Random access to the numbers of one (seed, stream, step).
-#[derive(Clone, Copy, Debug)]
+/// Random access to the numbers of one (seed, stream, step). Passed whole to a kernel.
+#[derive(Clone, Copy, Debug, bytemuck::NoUninit)]
+#[repr(C)]
 pub struct Rng {
     key: [u32; 2],
     step: u32,

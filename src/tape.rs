@@ -6,9 +6,11 @@
 //! gradient of the image alone, computes no weight gradient.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::tensor::{Shape, Tensor};
 
 /// Gradients of an op's inputs: `None` where `needs` was false.
@@ -21,6 +23,8 @@ struct Node<'a, B: Backend> {
     inputs: Vec<usize>,
     /// `None` for a leaf.
     backward: Option<Backward<'a, B>>,
+    /// The profiler's range it was recorded in.
+    range: Option<Arc<str>>,
 }
 
 /// A value on a tape.
@@ -98,7 +102,7 @@ impl<'a, B: Backend> Tape<'a, B> {
 
     fn push(&self, tensor: Tensor<B>, inputs: Vec<usize>, backward: Option<Backward<'a, B>>) -> Var<B> {
         let mut nodes = self.nodes.borrow_mut();
-        nodes.push(Node { inputs, backward });
+        nodes.push(Node { inputs, backward, range: profile::current() });
         Var { tensor, id: nodes.len() - 1 }
     }
 
@@ -119,11 +123,12 @@ impl<'a, B: Backend> Tape<'a, B> {
         let wanted = reaching(&nodes, wrt);
         let mut grads: Vec<Option<B::Buf>> = nodes.iter().map(|_| None).collect();
         let mut kept: Vec<Option<B::Buf>> = wrt.iter().map(|_| None).collect();
-        grads[loss.id] = Some(self.backend.upload(&[1.0]));
+        grads[loss.id] = Some(self.backend.full(1, 1.0));
         while let Some(node) = nodes.pop() {
             let id = nodes.len();
             let Some(dy) = grads[id].take() else { continue };
             if let Some(backward) = node.backward.filter(|_| node.inputs.iter().any(|&i| wanted[i])) {
+                let _range = profile::again(node.range.as_ref());
                 let needs: Vec<bool> = node.inputs.iter().map(|&i| wanted[i]).collect();
                 for (&input, gradient) in node.inputs.iter().zip(backward(&dy, &needs)) {
                     let Some(gradient) = gradient else { continue };

@@ -92,14 +92,6 @@ impl<B: Memory> Tensor<B> {
         Arc::get_mut(&mut self.buf).ok_or_else(shared)
     }
 
-    /// The buffer itself.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] while another tensor or a tape shares it.
-    pub fn into_buf(self) -> Result<B::Buf> {
-        Arc::into_inner(self.buf).ok_or_else(shared)
-    }
-
     /// The values on the host.
     pub fn values(&self, backend: &B) -> Vec<f32> {
         match self.shape {

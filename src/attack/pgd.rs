@@ -1,10 +1,11 @@
 //! Projected gradient descent (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018).
 
 use super::PgdConfig;
-use crate::backend::{Backend, Counts};
+use crate::backend::Backend;
 use crate::error::Result;
 use crate::models::{Mode, Model, Stats};
 use crate::ops;
+use crate::profile;
 use crate::rng::Rng;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
@@ -32,36 +33,44 @@ pub struct Start<'r> {
     pub strength: f32,
 }
 
-/// Result of an attack.
-pub struct Attacked<B: Backend> {
-    /// The adversarial batch.
-    pub images: B::Buf,
-    /// Gradient elements met, and how many of them were zero.
-    pub counts: Counts,
+/// Images and their classes.
+pub struct Batch<'b, B: Backend> {
+    /// `[n, c, h, w]`, pixels in [0, 1].
+    pub images: Tensor<B>,
+    /// As many labels.
+    pub labels: &'b B::Labels,
+}
+
+impl<B: Backend> Batch<'_, B> {
+    /// Number of images.
+    pub fn n(&self) -> usize {
+        self.images.shape().dims()[0]
+    }
 }
 
 impl<B: Backend> Pgd<'_, B> {
-    /// Attacks the batch `clean` as a whole. `on_pass` gets the batch statistics of every forward pass, for running
-    /// statistics that are to move.
+    /// Attacks `batch` as a whole and returns the adversarial images. `tally` counts the gradient elements met, and how
+    /// many of them were zero; `on_pass` gets the batch statistics of every forward pass, for running statistics that are
+    /// to move.
     ///
     /// # Errors
     /// [`crate::error::Error::Shape`] if the batch does not fit the model.
     pub fn attack(
         &self,
         start: Start<'_>,
-        clean: &B::Buf,
-        labels: &[u8],
+        batch: &Batch<'_, B>,
+        tally: &mut B::Tally,
         on_pass: impl FnMut(Stats<B>),
-    ) -> Result<Attacked<B>> {
-        let n = labels.len();
-        let features = self.model.input(n).len() / n;
+    ) -> Result<Tensor<B>> {
+        let (n, clean) = (batch.n(), &batch.images);
         let x = if self.config.random_start {
-            let eps = start.strength * self.config.eps;
-            self.backend.random_start(n, features, eps, start.rng, start.first, clean)
+            let (features, eps) = (clean.shape().len() / n, start.strength * self.config.eps);
+            self.backend.random_start(n, features, eps, start.rng, start.first, clean.buf())
         } else {
-            self.backend.copy(clean)
+            self.backend.copy(clean.buf())
         };
-        self.ascend(start.strength, clean, x, labels, on_pass)
+        let x = Tensor::new(x, clean.shape().clone());
+        self.ascend(start.strength, batch, x, tally, on_pass)
     }
 
     /// As [`Pgd::attack`] with batch statistics left alone, on the parts of a batch side by side where its samples do
@@ -69,20 +78,23 @@ impl<B: Backend> Pgd<'_, B> {
     ///
     /// # Errors
     /// As [`Pgd::attack`].
-    pub fn attack_in_parts(&self, start: Start<'_>, clean: &B::Buf, labels: &[u8]) -> Result<Attacked<B>> {
-        if self.model.couples_samples(self.mode) {
-            return self.attack(start, clean, labels, drop);
+    pub fn attack_in_parts(&self, start: Start<'_>, batch: &Batch<'_, B>, tally: &mut B::Tally) -> Result<Tensor<B>> {
+        let (backend, n) = (self.backend, batch.n());
+        if self.model.couples_samples(self.mode) || !backend.splits(n) {
+            return self.attack(start, batch, tally, drop);
         }
-        let n = labels.len();
-        let parts = self.backend.map_parts(n, |range| {
+        let parts = backend.map_parts(n, |range| {
             let start = Start { first: start.first + range.start as u64, ..start };
-            self.attack(start, &self.backend.part(n, range.clone(), clean), &labels[range], drop)
+            let labels = &backend.labels_part(range.clone(), batch.labels);
+            let images = backend.part(n, range.clone(), batch.images.buf());
+            let part = Batch { images: Tensor::new(images, self.model.input(range.len())), labels };
+            let mut tally = backend.tally();
+            Ok((self.attack(start, &part, &mut tally, drop)?, tally))
         });
         let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
-        let mut counts = Counts::default();
-        parts.iter().for_each(|part| counts += part.counts);
-        let images = self.backend.join(&parts.iter().map(|part| &part.images).collect::<Vec<_>>());
-        Ok(Attacked { images, counts })
+        parts.iter().for_each(|(_, counted)| backend.tally_merge(counted, tally));
+        let images = backend.join(&parts.iter().map(|(images, _)| images.buf()).collect::<Vec<_>>());
+        Ok(Tensor::new(images, batch.images.shape().clone()))
     }
 
     /// The steps from the point `x`: each goes up the gradient's sign, projects to the ball around the clean images,
@@ -93,28 +105,26 @@ impl<B: Backend> Pgd<'_, B> {
     pub fn ascend(
         &self,
         strength: f32,
-        clean: &B::Buf,
-        x: B::Buf,
-        labels: &[u8],
+        batch: &Batch<'_, B>,
+        mut x: Tensor<B>,
+        tally: &mut B::Tally,
         mut on_pass: impl FnMut(Stats<B>),
-    ) -> Result<Attacked<B>> {
-        let (backend, model, n) = (self.backend, self.model, labels.len());
+    ) -> Result<Tensor<B>> {
+        let (backend, model) = (self.backend, self.model);
         let (eps, step) = (strength * self.config.eps, strength * self.config.step_size);
-        let labels = backend.labels(labels);
-        let mut tally = backend.tally();
-        let mut x = Tensor::new(x, model.input(n));
-        for _ in 0..self.config.steps {
+        for number in 0..self.config.steps {
+            let _range = profile::range(|| format!("attack step {number}"));
             let tape = Tape::new(backend);
             let params = model.leaves(&tape);
             let input = tape.leaf(x.clone());
             let output = model.forward(&tape, &params, &input, self.mode)?;
             // The sum, not the mean: a sample's gradient must not underflow because its batch is large.
-            let loss = ops::loss(&tape, self.config.loss.kind(), 1.0, &output.logits, &labels)?;
+            let loss = ops::loss(&tape, self.config.loss.kind(), 1.0, &output.logits, batch.labels)?;
             let gradient = tape.backward(&loss, &[&input])?;
             on_pass(output.stats);
             drop((params, input));
-            backend.pgd_step(n, eps, step, clean, gradient[0].buf(), x.buf_mut()?, &mut tally);
+            backend.pgd_step(batch.n(), eps, step, batch.images.buf(), gradient[0].buf(), x.buf_mut()?, tally);
         }
-        Ok(Attacked { images: x.into_buf()?, counts: backend.tally_read(&tally) })
+        Ok(x)
     }
 }

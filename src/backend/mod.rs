@@ -8,12 +8,14 @@
 //! Everything is deterministic: the same inputs give the same bits, whatever the number of threads.
 
 pub mod cpu;
+pub mod cuda;
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+use crate::error::Result;
 use crate::rng::Rng;
 
 /// Every kernel family: what the tape, the attacks and the training loop need of a device.
@@ -34,8 +36,12 @@ pub trait Memory: Sync + Sized {
     fn upload_batch(&self, n: usize, values: &[f32]) -> Self::Buf;
     /// Values of a batch of `n` in NCHW order.
     fn download_batch(&self, n: usize, x: &Self::Buf) -> Vec<f32>;
+    /// Plain buffer of `len` elements of this value.
+    fn full(&self, len: usize, value: f32) -> Self::Buf;
     /// Plain buffer of `len` zeros.
-    fn zeros(&self, len: usize) -> Self::Buf;
+    fn zeros(&self, len: usize) -> Self::Buf {
+        self.full(len, 0.0)
+    }
     /// A copy.
     fn copy(&self, x: &Self::Buf) -> Self::Buf;
     /// The samples `range` of a batch of `n`; `range` is one that [`Memory::map_parts`] hands out.
@@ -48,6 +54,28 @@ pub trait Memory: Sync + Sized {
     /// Runs `f` on consecutive parts of a batch of `n` whose samples do not depend on each other, side by side where
     /// that is faster, and returns the results in order. The parts do not depend on the number of threads.
     fn map_parts<R: Send>(&self, n: usize, f: impl Fn(Range<usize>) -> R + Sync) -> Vec<R>;
+    /// Whether [`Memory::map_parts`] makes several parts of a batch of `n`.
+    fn splits(&self, n: usize) -> bool;
+
+    /// Runs `f`, one round of a loop over batches of `samples` that calls the same kernels each time: a device may write
+    /// them down and submit them at once. `f` should neither upload nor download.
+    fn step<R>(&self, _samples: usize, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    /// Waits until everything is done that was asked for.
+    fn synchronize(&self) {}
+    /// Begins or ends what a profiler records, after all work so far.
+    fn record(&self, _on: bool) {}
+    /// Most bytes that were ever in use by buffers at one time.
+    fn peak_bytes(&self) -> usize;
+    /// What has gone wrong on the device so far. The functions above and the kernels do not say; after a failure they
+    /// compute nothing any more. To be asked before a result is believed.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Failed`]: memory has run out, or a kernel has failed.
+    fn status(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Element by element.
@@ -56,14 +84,8 @@ pub trait Elementwise: Memory {
     fn add(&self, a: &Self::Buf, b: &Self::Buf) -> Self::Buf;
     /// `y += a x`.
     fn axpy(&self, a: f32, x: &Self::Buf, y: &mut Self::Buf);
-    /// `x *= a`.
-    fn scale(&self, a: f32, x: &mut Self::Buf);
     /// `s x` for a plain scalar `s` that lives on the device.
     fn scale_by(&self, s: &Self::Buf, x: &Self::Buf) -> Self::Buf;
-    /// `y += t (x - y)`: an exponential moving average.
-    fn lerp(&self, t: f32, x: &Self::Buf, y: &mut Self::Buf);
-    /// Euclidean norm of a plain buffer.
-    fn norm(&self, x: &Self::Buf) -> f32;
     /// `max(x, 0)`.
     fn relu_fwd(&self, x: &Self::Buf) -> Self::Buf;
     /// `dy` where the output `y` of the ReLU is positive, else 0.
@@ -99,6 +121,27 @@ pub struct ChannelStats<Buf> {
     pub var: Buf,
 }
 
+/// What a batch normalisation's backward pass starts from.
+#[derive(Debug)]
+pub struct NormBwd<'a, Buf> {
+    /// Added to the variance.
+    pub eps: f32,
+    /// Input of the forward pass.
+    pub x: &'a Buf,
+    /// Statistics that it was normalised with.
+    pub stats: &'a ChannelStats<Buf>,
+    /// Whether they are those of `x` itself, so that the gradient flows through them too.
+    pub batch_stats: bool,
+    /// Scale.
+    pub gamma: &'a Buf,
+    /// Output of the forward pass, if a ReLU came last.
+    pub relu: Option<&'a Buf>,
+    /// Whether a residual was added; then its gradient is wanted.
+    pub residual: bool,
+    /// Gradient with respect to the output.
+    pub dy: &'a Buf,
+}
+
 /// Gradients of a batch normalisation.
 #[derive(Debug)]
 pub struct NormGrads<Buf> {
@@ -108,6 +151,8 @@ pub struct NormGrads<Buf> {
     pub dgamma: Buf,
     /// With respect to the shift: `[c]`.
     pub dbeta: Buf,
+    /// With respect to the residual, a batch, where it is wanted.
+    pub dresidual: Option<Buf>,
 }
 
 /// Batch normalisation (Ioffe & Szegedy, 2015): `y = gamma (x - mean) / sqrt(var + eps) + beta`.
@@ -127,19 +172,17 @@ pub trait Norm: Memory {
         residual: Option<&Self::Buf>,
         relu: bool,
     ) -> Self::Buf;
-    /// Gradients for the `dy` of the normalised value (before residual and ReLU). With `batch_stats` the gradient also
-    /// flows through the statistics, which are those of `x` itself.
-    #[allow(clippy::too_many_arguments)]
-    fn batch_norm_bwd(
+    /// Gradients of all inputs.
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self::Buf>) -> NormGrads<Self::Buf>;
+    /// Moves running statistics towards those of a batch: `running += momentum (batch - running)`, the batch's variance
+    /// multiplied by `unbias` before.
+    fn move_running(
         &self,
-        d: &ChannelDims,
-        eps: f32,
-        x: &Self::Buf,
-        stats: &ChannelStats<Self::Buf>,
-        gamma: &Self::Buf,
-        dy: &Self::Buf,
-        batch_stats: bool,
-    ) -> NormGrads<Self::Buf>;
+        momentum: f32,
+        unbias: f32,
+        batch: &ChannelStats<Self::Buf>,
+        running: &mut ChannelStats<Self::Buf>,
+    );
 }
 
 /// Pooling.
@@ -230,6 +273,8 @@ pub trait Loss: Memory {
 
     /// Labels of a batch, 0 to classes - 1.
     fn labels(&self, labels: &[u8]) -> Self::Labels;
+    /// Labels of the samples `range`, one that [`Memory::map_parts`] hands out.
+    fn labels_part(&self, range: Range<usize>, labels: &Self::Labels) -> Self::Labels;
     /// `weight × Σ loss(logits, labels)` and its gradient, in full precision.
     fn loss_fwd(
         &self,
@@ -241,8 +286,14 @@ pub trait Loss: Memory {
     ) -> LossOut<Self::Buf>;
     /// The most likely class of each sample; the first one wins a tie.
     fn predictions(&self, d: &LogitDims, logits: &Self::Buf) -> Vec<u8>;
+    /// Counters that go on from `counts`.
+    fn tally_from(&self, counts: &Counts) -> Self::Tally;
     /// Counters at zero.
-    fn tally(&self) -> Self::Tally;
+    fn tally(&self) -> Self::Tally {
+        self.tally_from(&Counts::default())
+    }
+    /// Adds the counts of `part`.
+    fn tally_merge(&self, part: &Self::Tally, tally: &mut Self::Tally);
     /// Adds a batch's samples, correct predictions and cross-entropies.
     fn tally_add(&self, d: &LogitDims, logits: &Self::Buf, labels: &Self::Labels, tally: &mut Self::Tally);
     /// Reads the counters.
@@ -250,7 +301,7 @@ pub trait Loss: Memory {
 }
 
 /// Constants of an SGD update.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct SgdStep {
     pub lr: f32,
@@ -259,7 +310,7 @@ pub struct SgdStep {
 }
 
 /// Constants of an Adam update.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct AdamStep {
     pub lr: f32,
@@ -282,20 +333,39 @@ pub enum Constraint<'a, Buf> {
     Penalty { rho: f32, z: &'a Buf, u: &'a Buf },
 }
 
-/// Parameter updates, in place, on plain buffers.
+/// A parameter that SGD updates.
+pub struct SgdParam<'a, Buf> {
+    /// What it must respect.
+    pub constraint: Constraint<'a, Buf>,
+    /// Gradient.
+    pub g: &'a Buf,
+    /// Velocity.
+    pub v: &'a mut Buf,
+    /// Weight.
+    pub w: &'a mut Buf,
+}
+
+/// A parameter that Adam updates.
+pub struct AdamParam<'a, Buf> {
+    /// What it must respect.
+    pub constraint: Constraint<'a, Buf>,
+    /// Gradient.
+    pub g: &'a Buf,
+    /// First moment.
+    pub m: &'a mut Buf,
+    /// Second moment.
+    pub v: &'a mut Buf,
+    /// Weight.
+    pub w: &'a mut Buf,
+}
+
+/// Updates of all parameters, in place, on plain buffers.
 pub trait Optim: Memory {
-    /// `v = momentum v + (g + weight_decay w)`, `w -= lr v`, under `c`.
-    fn sgd_step(&self, s: &SgdStep, c: Constraint<'_, Self::Buf>, g: &Self::Buf, v: &mut Self::Buf, w: &mut Self::Buf);
-    /// Adam with coupled weight decay and bias correction, in PyTorch's order of operations, under `c`.
-    fn adam_step(
-        &self,
-        s: &AdamStep,
-        c: Constraint<'_, Self::Buf>,
-        g: &Self::Buf,
-        m: &mut Self::Buf,
-        v: &mut Self::Buf,
-        w: &mut Self::Buf,
-    );
+    /// `v = momentum v + (g + weight_decay w)`, `w -= lr v`, under each parameter's constraint.
+    fn sgd_step(&self, s: &SgdStep, params: &mut [SgdParam<'_, Self::Buf>]);
+    /// Adam with coupled weight decay and bias correction, in PyTorch's order of operations, under each parameter's
+    /// constraint.
+    fn adam_step(&self, s: &AdamStep, params: &mut [AdamParam<'_, Self::Buf>]);
 }
 
 /// Euclidean norms of an ADMM update.
@@ -324,6 +394,8 @@ pub trait Prune: Memory {
     fn spread_columns(&self, rows: usize, cols: usize, mask: &Self::Buf) -> Self::Buf;
     /// `x` where `mask` is 1, else +0.
     fn masked_copy(&self, mask: &Self::Buf, x: &Self::Buf) -> Self::Buf;
+    /// Sets `x` to +0 where `mask` is 0.
+    fn apply_mask(&self, mask: &Self::Buf, x: &mut Self::Buf);
     /// The update of ADMM's variables, where `mask` selects from `w + u`: `z = w + u` where it is 1 and 0 elsewhere,
     /// `u += w - z`.
     fn admm_update(&self, mask: &Self::Buf, w: &Self::Buf, z: &mut Self::Buf, u: &mut Self::Buf) -> Residuals;

@@ -8,7 +8,7 @@ use super::eval::print_report;
 use super::output;
 use super::subject::{Subject, SubjectArgs};
 use crate::error::{Error, Result};
-use crate::eval::{Example, examples};
+use crate::eval::Example;
 use crate::report::grid::{Grid, PER_PAGE, Tile};
 
 #[derive(Args)]
@@ -34,8 +34,7 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
     }
     // Before the work, not after it.
     std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out, "create directory"))?;
-    let (report, examples) = subject
-        .on_first(args.n, |backend, model, images, seed, tick| examples(backend, model, images, attack, seed, tick))?;
+    let (report, examples) = subject.measure(args.n, true)?;
     let delta = largest_change(&examples);
     // The sum of a pixel and eps is rounded, by less than this for sums up to 1.
     if delta > f64::from(attack.eps) + f64::from(f32::EPSILON) || delta.is_nan() {

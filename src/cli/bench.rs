@@ -1,6 +1,5 @@
 //! `engine bench`: throughput of PGD adversarial training steps on this machine.
 
-use std::hint::black_box;
 use std::time::Instant;
 
 use clap::Args;
@@ -8,16 +7,18 @@ use clap::Args;
 use super::device::DeviceArgs;
 use super::output;
 use crate::attack::PgdConfig;
-use crate::attack::pgd::Start;
-use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Memory};
+use crate::attack::pgd::{Batch, Start};
+use crate::backend::Backend;
 use crate::data::DatasetName;
 use crate::error::Result;
 use crate::init::Init;
 use crate::models::{Architecture, Network};
 use crate::optim::OptimizerConfig;
+use crate::pipeline::{Task, on_backend};
+use crate::profile;
 use crate::rng::{Rng, Stream};
 use crate::tables::defaults::paper_attack;
+use crate::tensor::Tensor;
 use crate::train::{Trainer, validate_attack};
 
 /// Of the benchmark's network and images; the time does not depend on them.
@@ -59,13 +60,31 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let device = args.device.resolve()?;
     let attack = PgdConfig { steps: args.steps, ..paper_attack(args.data_set()) };
     validate_attack("attack", &attack)?;
-    let backend = Cpu::<f32>::new(device.threads)?;
-    let seconds = backend.scope(|| args.median_seconds(&backend, &attack))?;
+    let task = Bench { args, attack: &attack };
+    let (seconds, peak) = on_backend(device.backend, device.precision, device.threads, task)?;
     // The columns of benches/peers/pytorch_cpu.py, to be compared with it.
     output::print("network,width,batch,attack_steps,mode,threads,version,images_per_second,seconds_per_step")?;
     let BenchArgs { network, width, batch, steps, .. } = args;
     let (threads, version, speed) = (device.threads, env!("CARGO_PKG_VERSION"), f64::from(*batch) / seconds);
-    output::print(&format!("{network},{width},{batch},{steps},engine,{threads},{version},{speed:.1},{seconds:.4}"))
+    output::print(&format!("{network},{width},{batch},{steps},engine,{threads},{version},{speed:.1},{seconds:.4}"))?;
+    output::note(&format!("{}, at most {:.1} MiB in buffers", device.describe(), peak as f64 / f64::from(1 << 20)));
+    Ok(())
+}
+
+/// The benchmark, on whatever backend.
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    attack: &'a PgdConfig,
+}
+
+impl Task for Bench<'_> {
+    /// Seconds of a step, and the most bytes in buffers.
+    type Output = (f64, usize);
+
+    fn run<B: Backend>(self, backend: &B) -> Result<Self::Output> {
+        let seconds = backend.scope(|| self.args.median_seconds(backend, self.attack))?;
+        Ok((seconds, backend.peak_bytes()))
+    }
 }
 
 impl BenchArgs {
@@ -83,12 +102,19 @@ impl BenchArgs {
         let indices: Vec<u32> = (0..labels.len() as u32).collect();
         let images = backend.resident(self.network.input(), &bytes);
         let mut seconds = Vec::new();
+        let mut tally = backend.tally();
         for step in 0..WARM_UP + self.repeat as usize {
             let rng = Rng::new(SEED, Stream::TrainAttack, step as u32);
+            if let recording @ (profile::Recording::Start | profile::Recording::Stop) = profile::before_step() {
+                backend.record(recording == profile::Recording::Start);
+            }
             let begin = Instant::now();
             let clean = backend.gather(&images, &indices, None);
+            let clean = Tensor::new(clean, trainer.model.input(labels.len()));
+            let batch = Batch { images: clean, labels: &backend.labels(&labels) };
             let start = Start { rng: &rng, first: 0, strength: 1.0 };
-            black_box(trainer.step(backend, clean, &labels, Some((attack, start)), sgd.lr())?);
+            trainer.step(backend, &batch, Some((attack, start)), sgd.lr(), &mut tally)?;
+            backend.synchronize();
             seconds.push(begin.elapsed().as_secs_f64());
         }
         Ok(median(seconds.split_off(WARM_UP)))

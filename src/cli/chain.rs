@@ -89,10 +89,8 @@ impl ChainArgs {
         let dir = plan.jobs().last().map(|job| store.path(&job.key)).unwrap_or_default();
         let time = execute::estimate(&prepared, &device);
         output::print(&format!(
-            "{title}: {} {}, threads: {}; {}; {time}; results in {}",
-            device.backend,
-            device.precision,
-            device.threads,
+            "{title}: {}; {}; {time}; results in {}",
+            device.describe(),
             data.origin,
             dir.display()
         ))?;

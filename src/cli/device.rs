@@ -5,9 +5,11 @@ use std::thread::available_parallelism;
 
 use clap::Args;
 
+use crate::backend::cuda::{self, Cuda};
 use crate::choice::choice;
 use crate::error::{Error, Result};
 use crate::pipeline::{BackendName, Precision};
+use crate::profile;
 
 choice! {
     /// What the user may ask for.
@@ -23,7 +25,7 @@ choice! {
 
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// auto, cpu or cuda
+    /// auto (a GPU where there is one), cpu or cuda
     #[arg(long, default_value_t = BackendChoice::Auto)]
     backend: BackendChoice,
     /// f32 or bf16
@@ -36,29 +38,65 @@ pub struct DeviceArgs {
         allow_negative_numbers = true
     )]
     threads: Option<u16>,
+    /// Mark everything with NVTX ranges, and let a profiler record this many steady training steps
+    #[arg(
+        long, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+        allow_negative_numbers = true
+    )]
+    profile_steps: Option<u32>,
 }
 
 /// What computes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Device {
     pub backend: BackendName,
     pub precision: Precision,
     /// CPU threads in all.
     pub threads: usize,
+    /// Name of the GPU, if that computes.
+    pub gpu: Option<String>,
 }
 
 impl DeviceArgs {
     /// # Errors
-    /// [`Error::Usage`] for what this build does not have.
+    /// [`Error::Usage`] for what this build or this machine does not have.
     pub fn resolve(&self) -> Result<Device> {
-        if self.backend == BackendChoice::Cuda {
-            return Err(Error::Usage("--backend cuda: this build has no CUDA backend; use --backend cpu".to_string()));
-        }
         if self.precision == Precision::Bf16 {
-            return Err(Error::Usage("--precision bf16: the CPU backend computes in f32; drop the flag".to_string()));
+            return Err(Error::Usage("--precision bf16: every backend computes in f32 so far; drop the flag".to_string()));
         }
+        if let Some(steps) = self.profile_steps {
+            profile::profile_steps(steps.into());
+        }
+        let gpu = match self.backend {
+            BackendChoice::Cpu => None,
+            // A GPU that cannot be used is worth a word only to those who asked for it, and to `engine doctor`.
+            BackendChoice::Auto => usable_gpu().ok(),
+            BackendChoice::Cuda => Some(usable_gpu().map_err(|why| {
+                Error::Usage(format!("--backend cuda: {why}; `engine doctor` shows what is found, --backend cpu needs no GPU"))
+            })?),
+        };
+        let backend = if gpu.is_some() { BackendName::Cuda } else { BackendName::Cpu };
         let threads = self.threads.map_or_else(cores, usize::from);
-        Ok(Device { backend: BackendName::Cpu, precision: self.precision, threads })
+        Ok(Device { backend, precision: self.precision, threads, gpu })
+    }
+}
+
+/// The name of the GPU, if there is one and the kernels are there for it; or why not.
+pub fn usable_gpu() -> Result<String, String> {
+    let gpu = cuda::gpu()?;
+    Cuda::new().map_err(|error| error.to_string())?;
+    Ok(gpu.name)
+}
+
+impl Device {
+    /// `cpu f32, threads: 2`, or `cuda f32 on NVIDIA H200`.
+    pub fn describe(&self) -> String {
+        let Device { backend, precision, threads, gpu } = self;
+        match gpu {
+            Some(name) => format!("{backend} {precision} on {name}"),
+            None => format!("{backend} {precision}, threads: {threads}"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{device, output};
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::{self, GpuInfo, modules};
 use crate::data::DatasetName;
 use crate::data::locate::Roots;
 use crate::error::Result;
@@ -25,7 +26,9 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     output::print(&format!("engine   {version}, {commit}"))?;
     output::print(&format!("system   {os} {arch}"))?;
     output::print(&format!("cpu      {cpu}, {} threads, vector instructions: {path}", device::cores()))?;
-    output::print("gpu      not looked for: this build has no CUDA backend")?;
+    for line in cuda_lines() {
+        output::print(&line)?;
+    }
     let roots = Roots::new(args.data.as_deref());
     for &name in DatasetName::ALL {
         let place = match roots.find(name) {
@@ -35,6 +38,33 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         output::print(&format!("data     {name:<14} {place}"))?;
     }
     output::print(&format!("         {roots}"))
+}
+
+/// The GPU, the kernels for it, what compiles them, and what `--backend auto` makes of it.
+fn cuda_lines() -> [String; 4] {
+    let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+    let gpu = match cuda::gpu() {
+        Ok(GpuInfo { name, compute_capability, memory, driver }) => format!(
+            "{name}, compute capability {}, {:.1} GiB, driver for CUDA {}",
+            version(compute_capability),
+            memory as f64 / f64::from(1 << 30),
+            version((driver / 1000, driver % 1000 / 10)),
+        ),
+        Err(why) => format!("none: {why}"),
+    };
+    let kernels = match modules::built_with() {
+        Some(nvrtc) => format!("embedded for {} (NVRTC {})", modules::architectures().join(", "), version(nvrtc)),
+        None => "none embedded: this program was built without NVRTC; they are compiled when first used".to_string(),
+    };
+    let nvrtc = match modules::nvrtc() {
+        Ok((path, found)) => format!("{}, {}", version(found), path.display()),
+        Err(why) => format!("none, needed only where no kernels are embedded: {why}"),
+    };
+    let auto = match device::usable_gpu() {
+        Ok(name) => format!("cuda on {name}"),
+        Err(why) => format!("cpu, because {why}"),
+    };
+    [format!("gpu      {gpu}"), format!("kernels  {kernels}"), format!("nvrtc    {nvrtc}"), format!("auto     {auto}")]
 }
 
 /// The processor's name, where the system tells it.

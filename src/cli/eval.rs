@@ -5,7 +5,7 @@ use clap::Args;
 use super::output;
 use super::subject::SubjectArgs;
 use crate::error::Result;
-use crate::eval::{EvalReport, evaluate};
+use crate::eval::EvalReport;
 
 #[derive(Args)]
 pub struct EvalArgs {
@@ -15,11 +15,8 @@ pub struct EvalArgs {
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let subject = args.subject.load()?;
-    let attack = subject.attack.as_ref();
-    let report = subject.on_first(subject.data.test.len(), |backend, model, images, seed, tick| {
-        evaluate(backend, model, images, attack, seed, tick)
-    })?;
-    print_report(&report, &subject.data.origin, attack.is_some())
+    let (report, _) = subject.measure(subject.data.test.len(), false)?;
+    print_report(&report, &subject.data.origin, subject.attack.is_some())
 }
 
 /// Prints what was measured on images from `origin`.

@@ -11,17 +11,28 @@ use super::{interrupt, output};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::models::Architecture;
-use crate::pipeline::{EngineWorker, Failure, Outcome, Plan, Prepared, StageConfig};
+use crate::pipeline::{BackendName, EngineWorker, Failure, Outcome, Plan, Prepared, StageConfig};
 
 /// Assumed speed of a core, for the estimate before anything has been measured: LeNet w=1 reaches 17e9 on an idle AVX2
 /// core, and no core is quite idle.
 const MULTIPLY_ADDS_PER_SECOND: f64 = 15e9;
 
+/// Assumed speed of a GPU, for the same purpose; no measurement stands behind it.
+const GPU_MULTIPLY_ADDS_PER_SECOND: f64 = 5e12;
+
+/// Stages side by side on a GPU, each on a stream of its own: one narrow network leaves most of it idle, but each takes
+/// memory and a thread that feeds it.
+const GPU_JOBS: usize = 4;
+
 /// How many stages to work on side by side, where the user has not said.
 ///
 /// Narrow networks do not fill several cores, so as many as there are cores.
 pub fn side_by_side(jobs: Option<usize>, device: &Device, pending: usize) -> usize {
-    jobs.unwrap_or(device.threads).min(pending).max(1)
+    let usual = match device.backend {
+        BackendName::Cpu => device.threads,
+        BackendName::Cuda => device.threads.min(GPU_JOBS),
+    };
+    jobs.unwrap_or(usual).min(pending).max(1)
 }
 
 /// Does the work of `prepared`, a preparation of `plan`, showing progress and heeding Ctrl-C; `import` is the
@@ -54,11 +65,15 @@ pub fn estimate(prepared: &Prepared<'_>, device: &Device) -> String {
     if work == 0.0 {
         return "nothing left to do".to_string();
     }
-    let seconds = work / (MULTIPLY_ADDS_PER_SECOND * device.threads as f64);
-    let giga = MULTIPLY_ADDS_PER_SECOND / 1e9;
+    let (speed, units, of) = match device.backend {
+        BackendName::Cpu => (MULTIPLY_ADDS_PER_SECOND, device.threads, " a core"),
+        BackendName::Cuda => (GPU_MULTIPLY_ADDS_PER_SECOND, 1, ""),
+    };
+    let seconds = work / (speed * units as f64);
     format!(
-        "about {} at {giga} G multiply-adds/s a core",
-        HumanDuration(Duration::from_secs_f64(seconds.clamp(1.0, 1e9)))
+        "about {} at {} G multiply-adds/s{of}",
+        HumanDuration(Duration::from_secs_f64(seconds.clamp(1.0, 1e9))),
+        speed / 1e9
     )
 }
 

@@ -109,7 +109,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let this = TableRun { table, settings, data, device, cells, plan: &plan, chains, store: &store, dir };
     output::print(&this.first_line(&prepared, jobs))?;
 
-    let outcome = execute::execute(&plan, prepared, &this.data, &device, jobs, args.quiet, None)?;
+    let outcome = execute::execute(&plan, prepared, &this.data, &this.device, jobs, args.quiet, None)?;
     let published = if outcome.interrupted { Ok(()) } else { this.publish(&outcome.results, start) };
     execute::conclude(outcome.failures, outcome.interrupted, published)
 }

@@ -6,16 +6,16 @@ use clap::Args;
 
 use super::attack_args::AttackArgs;
 use super::dataset::DatasetArgs;
-use super::device::DeviceArgs;
+use super::device::{Device, DeviceArgs};
 use super::passes::Passes;
 use crate::attack::PgdConfig;
+use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
-use crate::backend::{Images, Memory};
 use crate::checkpoint::load_model;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::eval::{self, Subset};
-use crate::models::Model;
+use crate::eval::{self, EvalReport, Example, Subset, evaluate, examples};
+use crate::pipeline::{Task, on_backend};
 use crate::train::validate_attack;
 
 #[derive(Args)]
@@ -37,18 +37,15 @@ pub struct SubjectArgs {
     quiet: bool,
 }
 
-/// A network, test images, and how to attack it on them.
+/// A network, test images, what to attack them with, and what computes.
 pub struct Subject {
     pub data: Dataset,
     pub attack: Option<PgdConfig>,
-    backend: Cpu<f32>,
-    model: Model<Cpu<f32>>,
+    device: Device,
+    model: PathBuf,
     seed: u64,
     quiet: bool,
 }
-
-/// Told of image passes.
-type Tick<'a> = &'a (dyn Fn(u64) -> Result<()> + Sync);
 
 impl SubjectArgs {
     /// Reads model and data.
@@ -63,38 +60,53 @@ impl SubjectArgs {
             validate_attack("attack", attack)?;
         }
         let data = self.images.load()?;
-        let backend = Cpu::<f32>::new(device.threads)?;
-        let (model, info) = load_model(&backend, &self.model)?;
+        let (model, info) = load_model(&Cpu::<f32>::new(1)?, &self.model)?;
         model.architecture().check_data(data.shape, data.classes)?;
         if attack.is_some() && info.epochs == 0 {
             let hint = "attacking it says nothing; train it first";
             return Err(Error::input(&self.model, "was never trained", hint));
         }
-        Ok(Subject { data, attack, backend, model, seed: self.seed, quiet: self.quiet })
+        Ok(Subject { data, attack, device, model: self.model.clone(), seed: self.seed, quiet: self.quiet })
     }
 }
 
 impl Subject {
-    /// Runs `measure` on the first `n` test images, at most as many as there are, and shows the progress of the
-    /// evaluation it does.
+    /// Measures on the first `n` test images, at most as many as there are, and shows the progress. With `keep` and an
+    /// attack it also returns the images.
     ///
     /// # Errors
-    /// Those of `measure`.
-    pub fn on_first<T: Send>(
-        &self,
-        n: usize,
-        measure: impl FnOnce(&Cpu<f32>, &Model<Cpu<f32>>, &Subset<'_, '_, Cpu<f32>>, u64, Tick<'_>) -> Result<T> + Send,
-    ) -> Result<T> {
-        let test = &self.data.test;
-        let indices: Vec<u32> = (0..n.min(test.len()) as u32).collect();
-        let images = self.backend.resident(self.data.shape, &test.images);
-        let subset = Subset { images: &images, labels: &test.labels, indices: &indices };
-        let progress = Passes::new(eval::passes(indices.len(), self.attack.as_ref()), self.quiet);
+    /// As [`load_model`] and [`evaluate`]; what keeps the device from starting.
+    pub fn measure(&self, n: usize, keep: bool) -> Result<(EvalReport, Vec<Example>)> {
+        let Device { backend, precision, threads, .. } = self.device;
+        on_backend(backend, precision, threads, Measurement { subject: self, n, keep })
+    }
+}
+
+/// [`Subject::measure`], on whatever backend.
+struct Measurement<'a> {
+    subject: &'a Subject,
+    n: usize,
+    keep: bool,
+}
+
+impl Task for Measurement<'_> {
+    type Output = (EvalReport, Vec<Example>);
+
+    fn run<B: Backend>(self, backend: &B) -> Result<Self::Output> {
+        let Subject { data, attack, model, seed, quiet, .. } = self.subject;
+        let (model, _) = load_model(backend, model)?;
+        let indices: Vec<u32> = (0..self.n.min(data.test.len()) as u32).collect();
+        let images = backend.resident(data.shape, &data.test.images);
+        let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
+        let progress = Passes::new(eval::passes(indices.len(), attack.as_ref()), *quiet);
         let tick = |passes| {
             progress.add(passes);
             Ok(())
         };
-        let measured = self.backend.scope(|| measure(&self.backend, &self.model, &subset, self.seed, &tick));
+        let measured = backend.scope(|| match attack {
+            Some(attack) if self.keep => examples(backend, &model, &subset, attack, *seed, &tick),
+            _ => Ok((evaluate(backend, &model, &subset, attack.as_ref(), *seed, &tick)?, Vec::new())),
+        });
         progress.finish();
         measured
     }

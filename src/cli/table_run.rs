@@ -34,13 +34,13 @@ pub struct TableRun<'a> {
 impl TableRun<'_> {
     /// What runs, on what, how long it should take and where the results go.
     pub fn first_line(&self, prepared: &Prepared<'_>, jobs: usize) -> String {
-        let Device { backend, precision, threads } = self.device;
         let stages = self.plan.jobs().len();
         format!(
-            "{} {}: {backend} {precision}, threads: {threads}; {} from {}; {stages} stages, {} finished, {jobs} side by \
+            "{} {}: {}; {} from {}; {stages} stages, {} finished, {jobs} side by \
              side; {}; results in {}",
             self.table.id,
             self.settings.profile,
+            self.device.describe(),
             self.data.id.name,
             self.data.origin,
             stages - prepared.pending(),
@@ -63,7 +63,7 @@ impl TableRun<'_> {
     /// The report of the finished cells, with a note of where the numbers come from.
     fn report(&self, results: &[Option<Value>]) -> Result<Report> {
         let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.chains, results)?;
-        let Device { backend, precision, .. } = self.device;
+        let Device { backend, precision, .. } = &self.device;
         let comparable = match self.settings.profile {
             Profile::Smoke => " A quick look on few images: NOT comparable with the published numbers.",
             Profile::Quick => " Few epochs: not the published training.",
@@ -142,6 +142,7 @@ impl TableRun<'_> {
                 cpu: doctor::cpu_model(),
                 threads: self.device.threads,
                 backend: self.device.backend.to_string(),
+                gpu: self.device.gpu.clone(),
             },
             config: Value::Array(stages),
             wall_seconds: wall.as_secs_f64(),

@@ -8,6 +8,7 @@ use crate::dims::Conv2dDims;
 use crate::error::{Error, Result};
 use crate::ops;
 use crate::params::{LayerSpec, NormOf, NormSpec, ParamSpec, Role};
+use crate::profile;
 use crate::tape::{Tape, Var};
 
 /// PyTorch's default for the variance of a batch normalisation.
@@ -180,10 +181,20 @@ pub(super) struct BatchStats<Buf> {
 pub(super) struct Pass<'p, 'a, B: Backend> {
     pub tape: &'p Tape<'a, B>,
     pub params: &'p [Var<B>],
+    /// What they are.
+    pub specs: &'p [ParamSpec],
     /// Running statistics per normalisation, in evaluation mode.
     pub running: Option<&'p [Arc<ChannelStats<B::Buf>>]>,
     /// Batch statistics met on the way, in training mode.
     pub stats: RefCell<Vec<BatchStats<B::Buf>>>,
+}
+
+impl<B: Backend> Pass<'_, '_, B> {
+    /// A profiler's range around the layer with this parameter.
+    fn range(&self, param: usize) -> profile::Range {
+        let name = &self.specs[param].name;
+        profile::range(|| name.rsplit_once('.').map_or(name.as_str(), |(layer, _)| layer).to_string())
+    }
 }
 
 impl Conv2d {
@@ -191,6 +202,7 @@ impl Conv2d {
     where
         B::Buf: 'a,
     {
+        let _range = pass.range(self.weight);
         let bias = self.bias.map(|b| &pass.params[b]);
         ops::conv2d(pass.tape, x, &pass.params[self.weight], bias, (self.stride, self.pad), relu)
     }
@@ -201,6 +213,7 @@ impl Linear {
     where
         B::Buf: 'a,
     {
+        let _range = pass.range(self.weight);
         ops::linear(pass.tape, x, &pass.params[self.weight], &pass.params[self.bias], relu)
     }
 }
@@ -216,6 +229,7 @@ impl BatchNorm2d {
     where
         B::Buf: 'a,
     {
+        let _range = pass.range(self.gamma);
         let (gamma, beta) = (&pass.params[self.gamma], &pass.params[self.beta]);
         let bn = ops::BatchNorm { eps: BN_EPS, gamma, beta, residual, relu };
         let running = pass.running.map(|r| r[self.norm].clone());

@@ -242,7 +242,8 @@ impl<B: Backend> Model<B> {
         B: 'a,
     {
         let running = (mode == Mode::Eval).then_some(&self.running[..]);
-        let pass = Pass { tape, params, running, stats: RefCell::default() };
+        let specs = &self.architecture.params;
+        let pass = Pass { tape, specs, params, running, stats: RefCell::default() };
         let logits = match &self.architecture.graph {
             Layers::LeNet(net) => net.forward(&pass, x)?,
             Layers::ResNet18(net) => net.forward(&pass, x)?,
@@ -259,10 +260,8 @@ impl<B: Backend> Model<B> {
     pub fn move_running(&mut self, backend: &B, stats: Stats<B>) -> Result<()> {
         for batch in stats.0 {
             let running = own(&mut self.running[batch.norm])?;
-            let mut var = backend.copy(&batch.stats.var);
-            backend.scale(batch.count as f32 / (batch.count as f32 - 1.0).max(1.0), &mut var);
-            backend.lerp(RUNNING_MOMENTUM, &batch.stats.mean, &mut running.mean);
-            backend.lerp(RUNNING_MOMENTUM, &var, &mut running.var);
+            let unbias = batch.count as f32 / (batch.count as f32 - 1.0).max(1.0);
+            backend.move_running(RUNNING_MOMENTUM, unbias, &batch.stats, running);
         }
         Ok(())
     }

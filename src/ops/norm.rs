@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::expect_plain;
-use crate::backend::{Backend, ChannelStats};
+use crate::backend::{Backend, ChannelStats, NormBwd, NormGrads};
 use crate::dims::ChannelDims;
 use crate::error::{Error, Result};
 use crate::tape::{Tape, Var};
@@ -58,15 +58,22 @@ where
     let (saved_x, saved_gamma, saved_y) = (x.tensor().clone(), bn.gamma.tensor().clone(), bn.relu.then(|| y.clone()));
     let inputs: Vec<&Var<B>> = [Some(x), Some(bn.gamma), Some(bn.beta), bn.residual].into_iter().flatten().collect();
     let saved_stats = stats.clone();
-    let y = tape.record(y, &inputs, move |dy_out, needs| {
-        let masked = saved_y.map(|y| backend.relu_bwd(y.buf(), dy_out));
-        let dy = masked.as_ref().unwrap_or(dy_out);
-        let (x, gamma) = (saved_x.buf(), saved_gamma.buf());
-        let grads = backend.batch_norm_bwd(&d, eps, x, &saved_stats, gamma, dy, batch_stats);
-        let mut all =
-            vec![needs[0].then_some(grads.dx), needs[1].then_some(grads.dgamma), needs[2].then_some(grads.dbeta)];
-        if let Some(&needed) = needs.get(3) {
-            all.push(needed.then(|| masked.unwrap_or_else(|| backend.copy(dy_out))));
+    let with_residual = bn.residual.is_some();
+    let y = tape.record(y, &inputs, move |dy, needs| {
+        let bwd = NormBwd {
+            eps,
+            x: saved_x.buf(),
+            stats: &saved_stats,
+            batch_stats,
+            gamma: saved_gamma.buf(),
+            relu: saved_y.as_ref().map(Tensor::buf),
+            residual: with_residual && needs[3],
+            dy,
+        };
+        let NormGrads { dx, dgamma, dbeta, dresidual } = backend.batch_norm_bwd(&d, &bwd);
+        let mut all = vec![needs[0].then_some(dx), needs[1].then_some(dgamma), needs[2].then_some(dbeta)];
+        if with_residual {
+            all.push(dresidual);
         }
         all
     });

@@ -100,6 +100,16 @@ pub struct EvalConfig {
 }
 
 impl StageConfig {
+    /// What kind of work it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            StageConfig::Import(_) => "import",
+            StageConfig::Train(_) => "train",
+            StageConfig::Prune(_) => "prune",
+            StageConfig::Eval(_) => "eval",
+        }
+    }
+
     /// Epochs the stage trains; its `metrics.csv` has as many rows when it is done.
     pub fn epochs(&self) -> usize {
         match self {

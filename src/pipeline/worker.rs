@@ -8,19 +8,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::stage::{
-    BackendName, EvalConfig, EvalResult, ImportConfig, Precision, PruneConfig, PruneResult, Stage, StageConfig,
-};
+use super::device::{Task, on_backend};
+use super::stage::{EvalConfig, EvalResult, ImportConfig, PruneConfig, PruneResult, Stage, StageConfig};
 use super::store::{StageDir, read_result};
 use crate::attack::PgdConfig;
 use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
 use crate::checkpoint::{self, ModelInfo, load_model, write_atomic};
 use crate::data::Dataset;
 use crate::data::source::hex;
 use crate::error::{Error, Result};
 use crate::eval::{self, EvalReport, Subset};
 use crate::models::Model;
+use crate::profile;
 use crate::prune::{SparsityReport, hard_prune};
 use crate::train::{self, Observer, TrainResult};
 
@@ -48,13 +47,27 @@ pub struct EngineWorker<'a> {
 
 impl Worker for EngineWorker<'_> {
     fn run(&self, stage: &Stage, dir: &StageDir, observer: &dyn Observer) -> Result<Value> {
-        match (stage.backend, stage.precision) {
-            (BackendName::Cpu, Precision::F32) => {
-                let backend = Cpu::<f32>::new(self.threads)?;
-                Work { backend: &backend, data: self.data, import: self.import, stage, dir, observer }.run()
-            }
-            (backend, precision) => Err(Error::Usage(format!("this build has no {backend} backend in {precision}"))),
-        }
+        on_backend(stage.backend, stage.precision, self.threads, StageTask { worker: self, stage, dir, observer })
+    }
+}
+
+/// A stage to work on, on whatever backend.
+struct StageTask<'a> {
+    worker: &'a EngineWorker<'a>,
+    stage: &'a Stage,
+    dir: &'a StageDir,
+    observer: &'a dyn Observer,
+}
+
+impl Task for StageTask<'_> {
+    type Output = Value;
+
+    fn run<B: Backend>(self, backend: &B) -> Result<Value> {
+        let StageTask { worker: EngineWorker { data, import, .. }, stage, dir, observer } = self;
+        let _range = profile::range(|| format!("stage {}", stage.config.kind()));
+        let result = Work { backend, data, import: *import, stage, dir, observer }.run()?;
+        backend.status()?;
+        Ok(result)
     }
 }
 
@@ -104,7 +117,9 @@ impl<B: Backend> Work<'_, B> {
         hard_prune(self.backend, &config.sparsity, &mut model)?;
         let after = self.measure(&model, &config.eval_attack, config.seed)?;
         let info = ModelInfo { pruned: Some(config.sparsity), ..info };
-        checkpoint::save_model(&self.dir.path().join(MODEL), &model.state(self.backend), &info)?;
+        let state = model.state(self.backend);
+        self.backend.status()?;
+        checkpoint::save_model(&self.dir.path().join(MODEL), &state, &info)?;
         Ok(PruneResult {
             collapsed: after.collapsed(self.data.classes),
             before,

@@ -50,8 +50,7 @@ impl<B: Backend> Masks<B> {
         }
         for (norm, mask) in self.means.iter().enumerate() {
             if let Some(mask) = mask {
-                let mean = model.running_mean_mut(norm)?;
-                *mean = backend.masked_copy(mask, mean);
+                backend.apply_mask(mask, model.running_mean_mut(norm)?);
             }
         }
         Ok(())

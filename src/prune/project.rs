@@ -87,7 +87,6 @@ pub(super) fn spread<B: Backend>(backend: &B, group: &Group, member: &ParamSpec,
 
 /// Sets what `mask` does not keep to zero.
 pub(super) fn apply<B: Backend>(backend: &B, mask: &B::Buf, tensor: &mut Tensor<B>) -> Result<()> {
-    let masked = backend.masked_copy(mask, tensor.buf());
-    *tensor.buf_mut()? = masked;
+    backend.apply_mask(mask, tensor.buf_mut()?);
     Ok(())
 }

@@ -53,6 +53,9 @@ pub struct Machine {
     pub threads: usize,
     /// `cpu` or `cuda`.
     pub backend: String,
+    /// The GPU's name, if it computed.
+    #[serde(default)]
+    pub gpu: Option<String>,
 }
 
 impl RunRecord {
@@ -94,6 +97,7 @@ mod tests {
                 cpu: None,
                 threads: 2,
                 backend: "cpu".into(),
+                gpu: None,
             },
             config: serde_json::json!({ "epochs": 2, "lr": 1e-4 }),
             wall_seconds: 12.5,

@@ -9,14 +9,16 @@ use super::start::{First, start};
 use super::state::{self, Kept, Progress};
 use super::step::Trainer;
 use super::{Candidate, EpochRow, Observer, ResidualRow, TrainResult};
-use crate::attack::pgd::Start;
+use crate::attack::pgd::{Batch, Start};
 use crate::backend::{Backend, Counts, CropFlip};
 use crate::checkpoint::{self, ModelInfo};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::{self, EvalReport, Subset};
 use crate::prune::{Admm, LayerResiduals};
+use crate::profile;
 use crate::rng::{Rng, Stream};
+use crate::tensor::Tensor;
 
 /// Steps between looks at the loss: a look makes a GPU wait.
 const CHECK_EVERY: u64 = 64;
@@ -63,6 +65,8 @@ struct Run<'a, B: Backend> {
     test: Vec<u32>,
     trainer: Trainer<B>,
     progress: Progress,
+    /// The counts of the epoch in flight, on the device; `progress` has them as of the last look.
+    tally: B::Tally,
     kept: Kept,
     /// When the clock of the epoch in flight was last read.
     clock: Instant,
@@ -103,6 +107,7 @@ impl<'a, B: Backend> Run<'a, B> {
             held_out: sorted(held_out),
             test: (0..data.test.labels.len() as u32).collect(),
             trainer,
+            tally: backend.tally_from(&progress.counts),
             progress,
             kept,
             clock: Instant::now(),
@@ -114,7 +119,7 @@ impl<'a, B: Backend> Run<'a, B> {
         while self.progress.epoch < self.config.epochs {
             match self.epoch() {
                 Err(Error::Interrupted) => {
-                    self.check("training", self.progress.counts.loss)?;
+                    self.look()?;
                     self.save()?;
                     return Err(Error::Interrupted);
                 }
@@ -129,6 +134,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let selected = selected.ok_or_else(|| Error::Failed("a run of no epochs has no result".into()))?.clone();
         let kept = self.kept.iter().find(|(select, _)| *select == selected.select);
         let weights = kept.map_or_else(|| self.trainer.model.state(self.backend), |(_, entries)| entries.clone());
+        self.backend.status()?;
         checkpoint::save_model(&self.dir.join("model.safetensors"), &weights, &self.info)?;
         Ok(TrainResult {
             collapsed: selected.test.collapsed(self.data.classes),
@@ -157,6 +163,7 @@ impl<'a, B: Backend> Run<'a, B> {
     /// The rest of the epoch in flight: its training steps, then its evaluation.
     fn epoch(&mut self) -> Result<()> {
         let epoch = self.progress.epoch;
+        let _range = profile::range(|| format!("epoch {epoch}"));
         let order = Rng::new(self.config.seed, Stream::Shuffle, epoch as u32).permutation(self.trained_on.len());
         while self.progress.step < self.steps_per_epoch() {
             let first = self.progress.step as usize * self.config.batch;
@@ -165,7 +172,7 @@ impl<'a, B: Backend> Run<'a, B> {
             let passes = self.step(&indices)?;
             self.progress.step += 1;
             if self.progress.step.is_multiple_of(CHECK_EVERY) || self.progress.step == self.steps_per_epoch() {
-                self.check("training", self.progress.counts.loss)?;
+                self.look()?;
             }
             tick(self.observer, passes)?;
         }
@@ -198,6 +205,13 @@ impl<'a, B: Backend> Run<'a, B> {
         })
     }
 
+    /// Reads the counts, and stops a run that they or the device say has failed.
+    fn look(&mut self) -> Result<()> {
+        self.progress.counts = self.backend.tally_read(&self.tally);
+        self.backend.status()?;
+        self.check("training", self.progress.counts.loss)
+    }
+
     /// Stops a run whose loss is NaN or infinite, before its state replaces the last good one.
     fn check(&self, what: &str, loss: f64) -> Result<()> {
         if loss.is_finite() {
@@ -215,7 +229,13 @@ impl<'a, B: Backend> Run<'a, B> {
     /// One step on these training images. Returns the image passes done.
     fn step(&mut self, indices: &[u32]) -> Result<u64> {
         let (backend, config, step) = (self.backend, self.config, self.global_step());
+        let _range = profile::range(|| format!("step {step}"));
+        match profile::before_step() {
+            profile::Recording::Unchanged => {}
+            recording => backend.record(recording == profile::Recording::Start),
+        }
         let labels: Vec<u8> = indices.iter().map(|&i| self.data.train.labels[i as usize]).collect();
+        let labels = backend.labels(&labels);
         let rng = Rng::new(config.seed, Stream::Augment, step as u32);
         let augment = config.augment.then_some(CropFlip { rng, pad: CROP_PAD });
         let clean = backend.gather(&self.train_images, indices, augment.as_ref());
@@ -223,7 +243,9 @@ impl<'a, B: Backend> Run<'a, B> {
         let start = Start { rng: &rng, first: 0, strength: self.strength(step) };
         let attack = config.attack.as_ref().map(|attack| (attack, start));
         let lr = self.lr(step);
-        self.progress.counts += self.trainer.step(backend, clean, &labels, attack, lr)?;
+        let images = Tensor::new(clean, self.trainer.model.input(indices.len()));
+        let batch = Batch { images, labels: &labels };
+        self.trainer.step(backend, &batch, attack, lr, &mut self.tally)?;
         let attack_steps = config.attack.as_ref().map_or(0, |attack| attack.steps);
         Ok((indices.len() * (attack_steps + 1)) as u64)
     }
@@ -282,6 +304,7 @@ impl<'a, B: Backend> Run<'a, B> {
         self.progress.epoch = epoch;
         self.progress.step = 0;
         self.progress.counts = Counts::default();
+        self.tally = self.backend.tally();
         self.progress.seconds = 0.0;
         Ok(())
     }

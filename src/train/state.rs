@@ -86,6 +86,8 @@ pub(super) fn save<B: Backend>(
     for (select, state) in kept {
         entries.extend(prefixed(select.name(), state.clone()));
     }
+    // What a failed device returns must not replace a good state.
+    backend.status()?;
     checkpoint::write_atomic(&dir.join(STATE), &checkpoint::encode(&entries, progress)?)
 }
 

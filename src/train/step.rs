@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::sparse::Sparsifier;
-use crate::attack::pgd::{Attacked, Pgd, Start};
+use crate::attack::pgd::{Batch, Pgd, Start};
 use crate::attack::{BnMode, PgdConfig};
-use crate::backend::{Backend, Counts, LossKind};
+use crate::backend::{Backend, LossKind};
 use crate::dims::LogitDims;
 use crate::error::Result;
 use crate::init::{Init, initial_values};
 use crate::models::{Architecture, Mode, Model};
 use crate::ops;
 use crate::optim::{Optimizer, OptimizerConfig};
+use crate::profile;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 
@@ -48,28 +49,28 @@ impl<B: Backend> Trainer<B> {
         Trainer { model, optimizer, sparsifier }
     }
 
-    /// One step on the batch `clean`: attacks it, if there is an attack, and moves the weights down the gradient of the
-    /// mean cross-entropy with learning rate `lr`. Returns what was counted on the way.
+    /// One step on `batch`: attacks it, if there is an attack, and moves the weights down the gradient of the mean
+    /// cross-entropy with learning rate `lr`. What was counted on the way is added to `tally`.
     ///
     /// # Errors
-    /// [`crate::error::Error::Shape`] if the batch does not fit the network.
+    /// [`crate::error::Error::Shape`] if the batch does not fit the network; what [`crate::backend::Memory::status`] says.
     pub fn step(
         &mut self,
         backend: &B,
-        clean: B::Buf,
-        labels: &[u8],
+        batch: &Batch<'_, B>,
         attack: Option<(&PgdConfig, Start<'_>)>,
         lr: f32,
-    ) -> Result<Counts> {
-        let (images, mut counts) = match attack {
+        tally: &mut B::Tally,
+    ) -> Result<()> {
+        backend.step(batch.n(), || match attack {
             Some((config, start)) => {
-                let attacked = self.attack(backend, config, start, &clean, labels)?;
-                (attacked.images, attacked.counts)
+                let images = self.attack(backend, config, start, batch, tally)?;
+                self.update(backend, &Batch { images, labels: batch.labels }, lr, tally)
             }
-            None => (clean, Counts::default()),
-        };
-        counts += self.update(backend, images, labels, lr)?;
-        Ok(counts)
+            None => self.update(backend, batch, lr, tally),
+        })?;
+        self.sparsifier.after_step(backend, &mut self.model)?;
+        backend.status()
     }
 
     /// The adversarial images of a step.
@@ -78,41 +79,37 @@ impl<B: Backend> Trainer<B> {
         backend: &B,
         config: &PgdConfig,
         start: Start<'_>,
-        clean: &B::Buf,
-        labels: &[u8],
-    ) -> Result<Attacked<B>> {
+        batch: &Batch<'_, B>,
+        tally: &mut B::Tally,
+    ) -> Result<Tensor<B>> {
         let mode = if config.bn == BnMode::Eval { Mode::Eval } else { Mode::Train };
         let pgd = Pgd { backend, model: &self.model, mode, config };
         if config.bn != BnMode::TrainMoving {
-            return pgd.attack_in_parts(start, clean, labels);
+            return pgd.attack_in_parts(start, batch, tally);
         }
         let mut met = Vec::new();
-        let attacked = pgd.attack(start, clean, labels, |stats| met.push(stats))?;
+        let images = pgd.attack(start, batch, tally, |stats| met.push(stats))?;
         // Training mode does not read the running statistics, so they may as well move after the last pass.
         met.into_iter().try_for_each(|stats| self.model.move_running(backend, stats))?;
-        Ok(attacked)
+        Ok(images)
     }
 
-    /// One update of the weights on `images`.
-    fn update(&mut self, backend: &B, images: B::Buf, labels: &[u8], lr: f32) -> Result<Counts> {
-        let n = labels.len();
+    /// One update of the weights on `batch`.
+    fn update(&mut self, backend: &B, batch: &Batch<'_, B>, lr: f32, tally: &mut B::Tally) -> Result<()> {
+        let n = batch.n();
+        let _range = profile::range(|| "update".to_string());
         let tape = Tape::new(backend);
         let params = self.model.leaves(&tape);
-        let input = tape.leaf(Tensor::new(images, self.model.input(n)));
+        let input = tape.leaf(batch.images.clone());
         let output = self.model.forward(&tape, &params, &input, Mode::Train)?;
-        let labels = backend.labels(labels);
-        let loss = ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &output.logits, &labels)?;
+        let loss = ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &output.logits, batch.labels)?;
         let d = LogitDims { n: n as u32, classes: self.model.architecture().classes as u32 };
-        let mut tally = backend.tally();
-        backend.tally_add(&d, output.logits.buf(), &labels, &mut tally);
-        let counts = backend.tally_read(&tally);
+        backend.tally_add(&d, output.logits.buf(), batch.labels, tally);
         let grads = tape.backward(&loss, &params.iter().collect::<Vec<_>>())?;
         // The optimiser wants the weights for itself.
         drop((params, input, output.logits));
         let constraint = |param| self.sparsifier.constraint(param);
         self.optimizer.step(backend, lr, &grads, self.model.params_mut(), constraint)?;
-        self.model.move_running(backend, output.stats)?;
-        self.sparsifier.after_step(backend, &mut self.model)?;
-        Ok(counts)
+        self.model.move_running(backend, output.stats)
     }
 }

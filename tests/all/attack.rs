@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::attack::pgd::{Attacked, Pgd, Start};
+use engine::attack::pgd::{self, Pgd, Start};
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::backend::cpu::{Cpu, Kernel};
 use engine::backend::{Backend, Counts, Images, Loss, Memory};
@@ -35,20 +35,23 @@ fn iterates_are_pytorchs<B: Backend>(backend: &B) {
         let config = PgdConfig { eps: number("eps"), step_size: number("step_size"), loss, ..attack(1) };
         let labels = networks::labels(&oracle, &format!("{case}.labels"));
         let n = labels.len();
-        let clean = backend.upload_batch(n, oracle.values(&format!("{case}.clean")));
-        let mut x = backend.upload_batch(n, oracle.values(&format!("{case}.start")));
+        let images =
+            |of: &str| Tensor::new(backend.upload_batch(n, oracle.values(&format!("{case}.{of}"))), model.input(n));
+        let clean = pgd::Batch { images: images("clean"), labels: &backend.labels(&labels) };
+        let mut x = images("start");
         for step in 0..10 {
             let pgd = Pgd { backend, model: &model, mode, config: &config };
-            let attacked = pgd.ascend(1.0, &clean, x, &labels, drop).unwrap();
-            x = attacked.images;
+            let mut tally = backend.tally();
+            x = pgd.ascend(1.0, &clean, x, &mut tally, drop).unwrap();
+            let counts = backend.tally_read(&tally);
             let want = oracle.values(&format!("{case}.step{step}.x"));
             // A wrong sign is an error of twice the step size, 0.01 or more.
             let what = format!("{case}: x after step {step}");
-            assert_close(&what, &backend.download_batch(n, &x), want, 1e-6, 0.0);
+            assert_close(&what, &x.values(backend), want, 1e-6, 0.0);
             let signs = oracle.values(&format!("{case}.step{step}.sign"));
             let zeros = signs.iter().filter(|&&sign| sign == 0.0).count() as u64;
             assert_eq!(
-                (attacked.counts.gradients, attacked.counts.zero_gradients),
+                (counts.gradients, counts.zero_gradients),
                 (signs.len() as u64, zeros),
                 "{what}"
             );
@@ -78,19 +81,26 @@ impl Batch {
     /// Adversarial images and counts, of the batch as a whole.
     fn attack<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
         let pgd = Pgd { backend, model, mode: Mode::Train, config };
-        let clean = backend.upload_batch(self.n, &self.images);
-        self.values(backend, pgd.attack(self.start(), &clean, &self.labels, drop).unwrap())
+        self.run(backend, model, |batch, tally| pgd.attack(self.start(), batch, tally, drop))
     }
 
     /// The same in parts.
     fn attack_in_parts<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
         let pgd = Pgd { backend, model, mode: Mode::Train, config };
-        let clean = backend.upload_batch(self.n, &self.images);
-        self.values(backend, pgd.attack_in_parts(self.start(), &clean, &self.labels).unwrap())
+        self.run(backend, model, |batch, tally| pgd.attack_in_parts(self.start(), batch, tally))
     }
 
-    fn values<B: Backend>(&self, backend: &B, attacked: Attacked<B>) -> (Vec<f32>, Counts) {
-        (backend.download_batch(self.n, &attacked.images), attacked.counts)
+    fn run<B: Backend>(
+        &self,
+        backend: &B,
+        model: &Model<B>,
+        attack: impl FnOnce(&pgd::Batch<'_, B>, &mut B::Tally) -> Result<Tensor<B>, Error>,
+    ) -> (Vec<f32>, Counts) {
+        let images = Tensor::new(backend.upload_batch(self.n, &self.images), model.input(self.n));
+        let mut tally = backend.tally();
+        let batch = pgd::Batch { images, labels: &backend.labels(&self.labels) };
+        let attacked = attack(&batch, &mut tally).unwrap();
+        (attacked.values(backend), backend.tally_read(&tally))
     }
 }
 
@@ -148,13 +158,14 @@ fn moving_statistics_are_handed_out_and_move_only_then() {
     let (_, mut model) = recorded(&backend, "resnet18");
     let before = model.state(&backend);
     let (images, labels, rng) = (uniform(4, 5 * 3072), labels(5, 5, 10), Rng::new(6, Stream::TrainAttack, 0));
-    let clean = backend.upload_batch(5, &images);
+    let images = Tensor::new(backend.upload_batch(5, &images), model.input(5));
+    let batch = pgd::Batch { images, labels: &backend.labels(&labels) };
     let start = Start { rng: &rng, first: 0, strength: 1.0 };
     for (mode, moves) in [(Mode::Eval, false), (Mode::Train, true)] {
         let mut met = Vec::new();
         let config = PgdConfig { bn: BnMode::TrainMoving, ..attack(3) };
         let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
-        pgd.attack(start, &clean, &labels, |stats| met.push(stats)).unwrap();
+        pgd.attack(start, &batch, &mut backend.tally(), |stats| met.push(stats)).unwrap();
         assert_eq!(met.len(), 3, "one for each pass");
         assert_eq!(model.state(&backend), before);
         met.into_iter().for_each(|stats| model.move_running(&backend, stats).unwrap());

@@ -1,5 +1,10 @@
 //! Stamps generic tests out, one copy per backend.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use engine::backend::Memory;
+use engine::backend::cuda::{self, Cuda};
+
 /// Makes a test of every function `fn name<B: Backend>(backend: &B)` of the surrounding module, for each backend. A new
 /// backend is one more module in here.
 macro_rules! on_every_backend {
@@ -13,9 +18,44 @@ macro_rules! on_every_backend {
         mod cpu_f64 {
             $(#[test] fn $name() { super::$name(&engine::backend::cpu::Cpu::<f64>::new(2).unwrap()) })+
         }
+        $crate::backends::on_cuda! { $($name),+ }
     };
 }
 pub(crate) use on_every_backend;
+
+/// The same for the CUDA kernels alone: compiled for the host, and on a GPU.
+macro_rules! on_cuda {
+    ($($name:ident),+ $(,)?) => {
+        mod cuda_host {
+            $(#[test] fn $name() { $crate::backends::on($crate::cuda_host::backend(), super::$name) })+
+        }
+        mod cuda {
+            $(#[test] fn $name() { $crate::backends::on($crate::backends::gpu(), super::$name) })+
+        }
+    };
+}
+pub(crate) use on_cuda;
+
+/// Runs a test on a device, if there is one. What went wrong on the device explains a failure best, so it comes first.
+pub fn on(device: Option<Cuda>, test: impl FnOnce(&Cuda)) {
+    let Some(device) = device else { return };
+    let outcome = catch_unwind(AssertUnwindSafe(|| test(&device)));
+    device.synchronize();
+    if let Err(error) = device.status() {
+        panic!("{error}");
+    }
+    outcome.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+/// The GPU, or `None` where there is none; with `ENGINE_REQUIRE_CUDA=1` there must be one.
+pub fn gpu() -> Option<Cuda> {
+    if let Err(why) = cuda::gpu() {
+        assert!(std::env::var_os("ENGINE_REQUIRE_CUDA").is_none_or(|v| v != "1"), "ENGINE_REQUIRE_CUDA=1, but {why}");
+        println!("SKIP: {why}");
+        return None;
+    }
+    Some(Cuda::new().unwrap())
+}
 
 use engine::rng::{Rng, Stream};
 

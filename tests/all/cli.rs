@@ -18,10 +18,10 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-/// The binary, to be run where no data set of this machine's user is found.
+/// The binary, to be run where no data set of this machine's user and no GPU is found.
 fn engine(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-    command.args(args).env_remove("ENGINE_DATA").env("XDG_DATA_HOME", "/nonexistent");
+    command.args(args).env_remove("ENGINE_DATA").env("XDG_DATA_HOME", "/nonexistent").env("CUDA_VISIBLE_DEVICES", "");
     command
 }
 

@@ -3,11 +3,14 @@
 //! - `attack`: PGD against PyTorch's iterates, its cost, and that it attacks
 //! - `backends`: stamps generic tests out, one copy per backend
 //! - `cli`: the built binary: exit codes, messages and files; bad input, full disks, kill -9, Ctrl-C, threads, memory
+//! - `cuda`: the CUDA backend as a whole: what reaches the driver, steps of training against the CPU
+//! - `cuda_host`: the CUDA kernels compiled for the host, every access checked; that the checks catch planted bugs
 //! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
 //! - `floors`: no module imports from a floor above its own
 //! - `gradients`: central differences of every op and of whole networks, in f64
 //! - `init`: moments, ranges and orthogonality of the initialisers
+//! - `kernels`: the CUDA kernels' registers and spills, and their prototypes as the host knows them
 //! - `models`: sizes and names of the networks, whole passes against PyTorch
 //! - `networks`: networks with the weights recorded from PyTorch
 //! - `numdiff`: central differences, and that the check itself can fail
@@ -23,10 +26,13 @@ mod attack;
 mod backends;
 mod cli;
 mod compare;
+mod cuda;
+mod cuda_host;
 mod data;
 mod floors;
 mod gradients;
 mod init;
+mod kernels;
 mod models;
 mod networks;
 mod numdiff;

@@ -37,23 +37,10 @@ impl<T: Real> Elementwise for Cpu<T> {
         });
     }
 
-    fn scale(&self, a: f32, x: &mut Buf<T>) {
-        x.iter_mut().for_each(|x| *x *= T::of(a));
-    }
-
     fn scale_by(&self, s: &Buf<T>, x: &Buf<T>) -> Buf<T> {
         let mut y = self.buffer(x);
         y.iter_mut().for_each(|y| *y *= s[0]);
         y
-    }
-
-    fn lerp(&self, t: f32, x: &Buf<T>, y: &mut Buf<T>) {
-        assert_eq!(x.len(), y.len());
-        y.iter_mut().zip(x.iter()).for_each(|(y, &x)| *y += T::of(t) * (x - *y));
-    }
-
-    fn norm(&self, x: &Buf<T>) -> f32 {
-        x.iter().map(|x| x.as_f64() * x.as_f64()).sum::<f64>().sqrt() as f32
     }
 
     fn relu_fwd(&self, x: &Buf<T>) -> Buf<T> {

@@ -1,5 +1,7 @@
 //! Losses, predictions and counters. The work is tiny, so it is plain f64, one sample after the other.
 
+use std::ops::Range;
+
 use super::{Buf, Cpu, Real, lane_index};
 use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE, Memory};
 use crate::dims::LogitDims;
@@ -45,6 +47,10 @@ impl<T: Real> Loss for Cpu<T> {
         labels.to_vec()
     }
 
+    fn labels_part(&self, range: Range<usize>, labels: &Vec<u8>) -> Vec<u8> {
+        labels[range].to_vec()
+    }
+
     fn loss_fwd(
         &self,
         d: &LogitDims,
@@ -74,8 +80,12 @@ impl<T: Real> Loss for Cpu<T> {
         (0..d.n as usize).map(|sample| argmax(&sample_logits(d, logits, sample)) as u8).collect()
     }
 
-    fn tally(&self) -> Counts {
-        Counts::default()
+    fn tally_from(&self, counts: &Counts) -> Counts {
+        *counts
+    }
+
+    fn tally_merge(&self, part: &Counts, tally: &mut Counts) {
+        *tally += *part;
     }
 
     fn tally_add(&self, d: &LogitDims, logits: &Buf<T>, labels: &Vec<u8>, tally: &mut Counts) {

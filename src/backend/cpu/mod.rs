@@ -102,11 +102,6 @@ impl<T: Real> Cpu<T> {
         self.calls[kernel as usize].load(Ordering::Relaxed)
     }
 
-    /// Most bytes that were ever in use by buffers at one time.
-    pub fn peak_bytes(&self) -> usize {
-        self.arena.peak_bytes()
-    }
-
     /// Plain buffer in the backend's own precision.
     pub fn buffer(&self, values: &[T]) -> Buf<T> {
         let mut buf = self.alloc(values.len());
@@ -215,9 +210,9 @@ impl<T: Real> Memory for Cpu<T> {
         self.batch_values(n, x).into_iter().map(|v| v.as_f32()).collect()
     }
 
-    fn zeros(&self, len: usize) -> Buf<T> {
+    fn full(&self, len: usize, value: f32) -> Buf<T> {
         let mut buf = self.alloc(len);
-        buf.fill(T::zero());
+        buf.fill(T::of(value));
         buf
     }
 
@@ -254,5 +249,13 @@ impl<T: Real> Memory for Cpu<T> {
         } else {
             self.threads.install(|| (0..blocks(n)).into_par_iter().with_max_len(1).map(part).collect())
         }
+    }
+
+    fn splits(&self, n: usize) -> bool {
+        blocks(n) > 1
+    }
+
+    fn peak_bytes(&self) -> usize {
+        self.arena.peak_bytes()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::real::relu;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::{ChannelStats, Norm, NormGrads};
+use crate::backend::{ChannelStats, Elementwise, Memory, Norm, NormBwd, NormGrads};
 use crate::dims::ChannelDims;
 
 /// A channel's pixels in one block of images, and how many of the lanes hold images.
@@ -92,32 +92,39 @@ impl<T: Real> Norm for Cpu<T> {
 
     /// With `xhat = (x - mean) / std`: `dbeta = Σ dy`, `dgamma = Σ dy xhat` and
     /// `dx = gamma / std (dy - [dbeta + xhat dgamma] / count)`, the bracket only with batch statistics.
-    fn batch_norm_bwd(
-        &self,
-        d: &ChannelDims,
-        eps: f32,
-        x: &Buf<T>,
-        stats: &ChannelStats<Buf<T>>,
-        gamma: &Buf<T>,
-        dy: &Buf<T>,
-        batch_stats: bool,
-    ) -> NormGrads<Buf<T>> {
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Buf<T>>) -> NormGrads<Buf<T>> {
         self.count(Kernel::BatchNormBwd);
+        let &NormBwd { eps, x, stats, batch_stats, gamma, relu, residual, dy } = b;
+        let masked = relu.map(|y| self.relu_bwd(y, dy));
+        let dy = masked.as_ref().unwrap_or(dy);
         let inv_std: Vec<T> = stats.var.iter().map(|&v| inverse_std(v, eps)).collect();
         let dbeta = self.channel_sums(d, dy, dy, |_, dy, _| dy);
         let dgamma = self.channel_sums(d, x, dy, |c, x, dy| dy * (x - stats.mean[c]) * inv_std[c]);
         let count = f64::from(d.n) * f64::from(d.hw);
         let coefficient = |sum: f64| if batch_stats { T::of_f64(sum / count) } else { T::zero() };
-        let (x, dy) = (lanes(x), lanes(dy));
+        let (x, dy_lanes) = (lanes(x), lanes(dy));
         let dx = self.per_channel(d, |c, i| {
             let (mean_dy, mean_dy_xhat) = (coefficient(dbeta[c]), coefficient(dgamma[c]));
             let scale = gamma[c] * inv_std[c];
             std::array::from_fn(|l| {
                 let xhat = (x[i][l] - stats.mean[c]) * inv_std[c];
-                scale * (dy[i][l] - mean_dy - xhat * mean_dy_xhat)
+                scale * (dy_lanes[i][l] - mean_dy - xhat * mean_dy_xhat)
             })
         });
         let plain = |sums: &[f64]| self.buffer(&sums.iter().map(|&s| T::of_f64(s)).collect::<Vec<T>>());
-        NormGrads { dx, dgamma: plain(&dgamma), dbeta: plain(&dbeta) }
+        let (dgamma, dbeta) = (plain(&dgamma), plain(&dbeta));
+        NormGrads { dx, dgamma, dbeta, dresidual: residual.then(|| masked.unwrap_or_else(|| self.copy(b.dy))) }
+    }
+
+    fn move_running(
+        &self,
+        momentum: f32,
+        unbias: f32,
+        batch: &ChannelStats<Buf<T>>,
+        running: &mut ChannelStats<Buf<T>>,
+    ) {
+        let (momentum, unbias) = (T::of(momentum), T::of(unbias));
+        running.mean.iter_mut().zip(batch.mean.iter()).for_each(|(r, &b)| *r += momentum * (b - *r));
+        running.var.iter_mut().zip(batch.var.iter()).for_each(|(r, &b)| *r += momentum * (unbias * b - *r));
     }
 }

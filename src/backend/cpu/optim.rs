@@ -1,10 +1,21 @@
 //! Parameter updates, in PyTorch's order of operations.
 
 use super::{Buf, Cpu, Real};
-use crate::backend::{AdamStep, Constraint, Optim, SgdStep};
+use crate::backend::{AdamParam, AdamStep, Constraint, Optim, SgdParam, SgdStep};
 
 impl<T: Real> Optim for Cpu<T> {
-    fn sgd_step(&self, s: &SgdStep, c: Constraint<'_, Buf<T>>, g: &Buf<T>, v: &mut Buf<T>, w: &mut Buf<T>) {
+    fn sgd_step(&self, s: &SgdStep, params: &mut [SgdParam<'_, Buf<T>>]) {
+        params.iter_mut().for_each(|param| self.sgd_param(s, param));
+    }
+
+    fn adam_step(&self, s: &AdamStep, params: &mut [AdamParam<'_, Buf<T>>]) {
+        params.iter_mut().for_each(|param| self.adam_param(s, param));
+    }
+}
+
+impl<T: Real> Cpu<T> {
+    fn sgd_param(&self, s: &SgdStep, param: &mut SgdParam<'_, Buf<T>>) {
+        let SgdParam { constraint: c, g, v, w } = param;
         assert!(g.len() == w.len() && v.len() == w.len());
         let (lr, momentum, decay) = (T::of(s.lr), T::of(s.momentum), T::of(s.weight_decay));
         let v = &mut v[..w.len()];
@@ -17,15 +28,8 @@ impl<T: Real> Optim for Cpu<T> {
         });
     }
 
-    fn adam_step(
-        &self,
-        s: &AdamStep,
-        c: Constraint<'_, Buf<T>>,
-        g: &Buf<T>,
-        m: &mut Buf<T>,
-        v: &mut Buf<T>,
-        w: &mut Buf<T>,
-    ) {
+    fn adam_param(&self, s: &AdamStep, param: &mut AdamParam<'_, Buf<T>>) {
+        let AdamParam { constraint: c, g, m, v, w } = param;
         assert!(g.len() == w.len() && m.len() == w.len() && v.len() == w.len());
         let (beta1, beta2, decay) = (T::of(s.beta1), T::of(s.beta2), T::of(s.weight_decay));
         // The corrections are powers close to 1: in f32 they would lose the digits that matter.
@@ -50,7 +54,7 @@ impl<T: Real> Optim for Cpu<T> {
 /// Calls `update(index, gradient with the penalty, weight, kept)` for every element. Slices of one length, known to the
 /// compiler, are what it makes vector instructions of.
 #[inline(always)]
-fn for_each<T: Real>(c: Constraint<'_, Buf<T>>, g: &[T], w: &mut [T], mut update: impl FnMut(usize, T, &mut T, bool)) {
+fn for_each<T: Real>(c: &Constraint<'_, Buf<T>>, g: &[T], w: &mut [T], mut update: impl FnMut(usize, T, &mut T, bool)) {
     let n = w.len();
     let g = &g[..n];
     match c {
@@ -66,7 +70,7 @@ fn for_each<T: Real>(c: Constraint<'_, Buf<T>>, g: &[T], w: &mut [T], mut update
             }
         }
         Constraint::Penalty { rho, z, u } => {
-            let (rho, z, u) = (T::of(rho), &z[..n], &u[..n]);
+            let (rho, z, u) = (T::of(*rho), &z[..n], &u[..n]);
             for i in 0..n {
                 let pull = rho * (w[i] - z[i] + u[i]);
                 update(i, g[i] + pull, &mut w[i], true);

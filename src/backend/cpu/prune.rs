@@ -79,6 +79,11 @@ impl<T: Real> Prune for Cpu<T> {
         self.zip(mask, x, |m, x| if m == T::zero() { T::zero() } else { x })
     }
 
+    fn apply_mask(&self, mask: &Buf<T>, x: &mut Buf<T>) {
+        assert_eq!(mask.len(), x.len());
+        x.iter_mut().zip(mask.iter()).filter(|(_, m)| **m == T::zero()).for_each(|(x, _)| *x = T::zero());
+    }
+
     fn admm_update(&self, mask: &Buf<T>, w: &Buf<T>, z: &mut Buf<T>, u: &mut Buf<T>) -> Residuals {
         let n = w.len();
         assert!(mask.len() == n && z.len() == n && u.len() == n);

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use engine::backend::cuda::modules;
+
 use super::{MOMENT, engine, finished, run, stage_dirs, success};
 
 fn stdout(args: &[&str]) -> String {
@@ -116,9 +118,18 @@ fn data_list_verify_and_sample() {
 fn doctor_tells_the_truth() {
     let text = stdout(&["doctor"]);
     let cpu = engine::backend::cpu::Cpu::<f32>::new(1).unwrap();
-    for expected in [env!("CARGO_PKG_VERSION"), cpu.vector_path(), "no CUDA backend", "commit", "cifar10"] {
+    for expected in [env!("CARGO_PKG_VERSION"), cpu.vector_path(), "commit", "cifar10"] {
         assert!(text.contains(expected), "no '{expected}' in {text}");
     }
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+    super::assert_contains(line("gpu "), &["none: ", "NVIDIA driver"]);
+    super::assert_contains(line("auto "), &["cpu, because ", "NVIDIA driver"]);
+    let kernels = if modules::built_with().is_some() { "embedded for 80, " } else { "built without NVRTC" };
+    super::assert_contains(line("kernels "), &[kernels]);
+    // Which NVRTC there is, is the machine's affair; that none is found can be had everywhere.
+    let without = super::engine(&["doctor"]).env("ENGINE_NVRTC", "none").output().unwrap();
+    let without = success(&without);
+    assert!(without.contains("nvrtc    none, needed only where no kernels are embedded: "), "{without}");
     let out = tempfile::tempdir().unwrap();
     success(&run(&["data", "sample", "--data-set", "mnist"], out.path()));
     let text = stdout(&["doctor", "--data", out.path().to_str().unwrap()]);

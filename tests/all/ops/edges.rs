@@ -1,6 +1,6 @@
 //! What no recorded value shows: NaN, ties, huge values, batches that do not fill the backend's blocks.
 
-use engine::backend::{Backend, LossKind};
+use engine::backend::{Backend, LossKind, NormBwd};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{normal, on_every_backend};
@@ -26,15 +26,9 @@ fn elementwise<B: Backend>(backend: &B) {
     let mut z = backend.copy(&y);
     backend.axpy(0.5, &x, &mut z);
     check("axpy", &z, zip(|a, b| b + 0.5 * a));
-    backend.scale(4.0, &mut z);
-    check("scale", &z, zip(|a, b| 4.0 * (b + 0.5 * a)));
-    let mut z = backend.copy(&y);
-    backend.lerp(0.25, &x, &mut z);
-    check("lerp", &z, zip(|a, b| 0.75 * b + 0.25 * a));
     check("the copied buffer", &y, b.clone());
-    check("zeros", &backend.zeros(3), vec![0.0; 3]);
-    let norm = a.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>().sqrt();
-    assert_close("norm", &[backend.norm(&x)], &[norm], 1e-6, 0.0);
+    assert_eq!(backend.download(&backend.zeros(3)), [0.0; 3]);
+    assert_eq!(backend.download(&backend.full(5, -2.5)), [-2.5; 5]);
 }
 
 fn parts_of_a_batch_join_to_it<B: Backend>(backend: &B) {
@@ -154,7 +148,19 @@ fn padding_never_leaks<B: Backend>(backend: &B) {
         same("mean", &dirty_stats.mean, &stats.mean);
         same("var", &dirty_stats.var, &stats.var);
         let (dy, gamma) = (backend.upload_batch(n, &normal(4, elements)), backend.upload(&[1.0, 2.0, 3.0]));
-        let bwd = |x: &B::Buf| backend.batch_norm_bwd(&d, 1e-5, x, &stats, &gamma, &dy, true);
+        let bwd = |x: &B::Buf| {
+            let b = NormBwd {
+                eps: 1e-5,
+                x,
+                stats: &stats,
+                batch_stats: true,
+                gamma: &gamma,
+                relu: None,
+                residual: false,
+                dy: &dy,
+            };
+            backend.batch_norm_bwd(&d, &b)
+        };
         same("dgamma", &bwd(&dirty).dgamma, &bwd(&clean).dgamma);
         same("dbeta", &bwd(&dirty).dbeta, &bwd(&clean).dbeta);
         let conv = Conv2dDims::new(dims, 3, 1, 1, 0).unwrap();

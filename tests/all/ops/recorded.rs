@@ -1,6 +1,6 @@
 //! Every op on every case recorded from PyTorch, to 1e-5.
 
-use engine::backend::{Backend, ChannelStats, Constraint, LossKind};
+use engine::backend::{Backend, ChannelStats, Constraint, LossKind, NormBwd};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::optim::{Optimizer, OptimizerConfig};
 use engine::tensor::Tensor;
@@ -158,10 +158,37 @@ fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B
     let (x, dy, gamma, beta) = (case.batch("x"), case.batch("dy"), case.plain("gamma"), case.plain("beta"));
     let fwd = |residual, relu| case.backend.batch_norm_fwd(&d, BN_EPS, &x, stats, &gamma, &beta, residual, relu);
     case.check_batch(&format!("{mode}.y"), &fwd(None, false));
-    let grads = case.backend.batch_norm_bwd(&d, BN_EPS, &x, stats, &gamma, &dy, mode == "train");
+    let batch_stats = mode == "train";
+    let plain = NormBwd {
+        eps: BN_EPS,
+        x: &x,
+        stats,
+        batch_stats,
+        gamma: &gamma,
+        relu: None,
+        residual: false,
+        dy: &dy,
+    };
+    let grads = case.backend.batch_norm_bwd(&d, &plain);
     case.check_batch(&format!("{mode}.dx"), &grads.dx);
     case.check_plain(&format!("{mode}.dgamma"), &grads.dgamma);
     case.check_plain(&format!("{mode}.dbeta"), &grads.dbeta);
+    assert!(grads.dresidual.is_none());
+
+    // With a ReLU last the gradient is that of the masked dy, which is also the residual's.
+    let values = |buf: &B::Buf| case.backend.download_batch(d.n as usize, buf);
+    let y = fwd(Some(&dy), true);
+    let masked = case.backend.relu_bwd(&y, &dy);
+    let want = case.backend.batch_norm_bwd(&d, &NormBwd { dy: &masked, ..plain });
+    let got = case.backend.batch_norm_bwd(&d, &NormBwd { relu: Some(&y), residual: true, ..plain });
+    assert_close("dx behind a ReLU", &values(&got.dx), &values(&want.dx), RTOL, 0.0);
+    let (got_dgamma, want_dgamma) = (case.backend.download(&got.dgamma), case.backend.download(&want.dgamma));
+    assert_close("dgamma behind a ReLU", &got_dgamma, &want_dgamma, RTOL, 0.0);
+    let (got_dbeta, want_dbeta) = (case.backend.download(&got.dbeta), case.backend.download(&want.dbeta));
+    assert_close("dbeta behind a ReLU", &got_dbeta, &want_dbeta, RTOL, 0.0);
+    assert_eq!(got.dresidual.map(|dy| values(&dy)), Some(values(&masked)), "the residual's gradient");
+    let linear = case.backend.batch_norm_bwd(&d, &NormBwd { residual: true, ..plain });
+    assert_eq!(linear.dresidual.map(|dy| values(&dy)), Some(values(&dy)), "without a ReLU");
 
     // dy as the residual: any values will do.
     let pairs = case.values(&format!("{mode}.y")).iter().zip(case.values("dy"));
@@ -174,13 +201,11 @@ fn running_statistics<B: Backend>(backend: &B) {
     each_case(backend, "batch_norm", |case| {
         let d = ChannelDims::new(case.image_dims("x"));
         let count = (d.n * d.hw) as f32;
-        let mut batch = backend.channel_stats(&d, &case.batch("x"));
-        backend.scale(count / (count - 1.0), &mut batch.var);
-        let (mut mean, mut var) = (case.plain("running_mean"), case.plain("running_var"));
-        backend.lerp(0.1, &batch.mean, &mut mean);
-        backend.lerp(0.1, &batch.var, &mut var);
-        case.check_plain("train.running_mean", &mean);
-        case.check_plain("train.running_var", &var);
+        let batch = backend.channel_stats(&d, &case.batch("x"));
+        let mut running = ChannelStats { mean: case.plain("running_mean"), var: case.plain("running_var") };
+        backend.move_running(0.1, count / (count - 1.0), &batch, &mut running);
+        case.check_plain("train.running_mean", &running.mean);
+        case.check_plain("train.running_var", &running.var);
     });
 }
 

@@ -1,7 +1,7 @@
 //! Masks and penalties inside an update of the weights.
 
 use engine::backend::cpu::Cpu;
-use engine::backend::{Backend, Constraint, Optim, SgdStep};
+use engine::backend::{Backend, Constraint, Optim, SgdParam, SgdStep};
 use engine::models::{Model, Network};
 use engine::optim::{Optimizer, OptimizerConfig};
 use engine::prune::{Admm, AdmmConfig, Masks, Scheme, hard_prune};
@@ -118,7 +118,8 @@ fn the_penalty_gradient_is_that_of_the_penalty() {
     let (z, u) = (backend.buffer(&z), backend.buffer(&u));
     let (g, mut v, mut after) = (backend.buffer(&[0.0; 33]), backend.buffer(&[0.0; 33]), backend.buffer(&w));
     let step = SgdStep { lr: 1.0, momentum: 0.0, weight_decay: 0.0 };
-    backend.sgd_step(&step, Constraint::Penalty { rho: RHO, z: &z, u: &u }, &g, &mut v, &mut after);
+    let constraint = Constraint::Penalty { rho: RHO, z: &z, u: &u };
+    backend.sgd_step(&step, &mut [SgdParam { constraint, g: &g, v: &mut v, w: &mut after }]);
     let gradient: Vec<f64> = w.iter().zip(after.iter()).map(|(before, after)| before - after).collect();
     check_gradient("penalty", penalty, &w, &gradient, 1e-5, 1e-9, None);
 }

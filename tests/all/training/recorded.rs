@@ -1,9 +1,9 @@
 //! Whole steps of adversarial training: PyTorch's losses and weights, and how much memory they take.
 
 use engine::attack::PgdConfig;
-use engine::attack::pgd::Pgd;
+use engine::attack::pgd::{Batch, Pgd};
 use engine::backend::cpu::Cpu;
-use engine::backend::{Backend, Constraint};
+use engine::backend::{Backend, Constraint, Memory};
 use engine::models::{Mode, Model, Network};
 use engine::optim::{Optimizer, OptimizerConfig};
 use engine::tensor::Tensor;
@@ -37,10 +37,11 @@ impl<B: Backend> Trainee<'_, B> {
     /// Attacks `clean` from `start`, then steps on the mean loss of the attacked images, which is returned.
     fn step(&mut self, clean: &[f32], start: &[f32], labels: &[u8]) -> f32 {
         let (backend, n) = (self.backend, labels.len());
-        let (clean, start) = (backend.upload_batch(n, clean), backend.upload_batch(n, start));
         let (model, config) = (&self.model, &self.attack);
-        let attacked = Pgd { backend, model, mode: Mode::Train, config }.ascend(1.0, &clean, start, labels, drop);
-        let x = Tensor::new(attacked.unwrap().images, model.input(n));
+        let images = |values| Tensor::new(backend.upload_batch(n, values), model.input(n));
+        let batch = Batch { images: images(clean), labels: &backend.labels(labels) };
+        let pgd = Pgd { backend, model, mode: Mode::Train, config };
+        let x = pgd.ascend(1.0, &batch, images(start), &mut backend.tally(), drop).unwrap();
         let pass = pass(backend, model, Mode::Train, 1.0 / n as f32, x, labels);
         self.optimizer.step(backend, self.lr, &pass.grads, self.model.params_mut(), |_| Constraint::Free).unwrap();
         self.model.move_running(backend, pass.stats).unwrap();

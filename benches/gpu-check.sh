@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, from the folder that gpu-kit.sh makes: kernel tests on the device, compute-sanitizer on
+# them, the smoke profile of every table beside the CPU's, throughput of the training steps. Writes to out/ and to the
+# terminal; exits with 1 if anything failed.
+#
+#   bash gpu-check.sh [tests] [sanitizer] [tables] [speed]      # all four unless named
+set -uo pipefail
+cd "$(dirname "$0")"
+mkdir -p out
+export CARGO_MANIFEST_DIR=$PWD ENGINE_REQUIRE_CUDA=1
+parts=${*:-tests sanitizer tables speed}
+failed=()
+
+part() { [[ " $parts " == *" $1 "* ]] && printf '\n== %s\n' "$1"; }
+check() {
+    local name=$1
+    shift
+    if "$@" > "out/$name.txt" 2>&1; then echo "ok      $name"; else echo "FAILED  $name (out/$name.txt)"; failed+=("$name"); fi
+}
+
+{ cat commit; nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv; ./engine doctor; } | tee out/machine.txt
+
+if part tests; then
+    check kernel-tests ./kernel-tests ::cuda::
+    grep -E '^test result' out/kernel-tests.txt
+fi
+
+if part sanitizer; then
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null)
+    if [ -z "$sanitizer" ]; then
+        echo "FAILED  compute-sanitizer is not here"
+        failed+=(sanitizer)
+    else
+        # One launch at a time, so that a finding names its kernel; the op tests launch every kernel.
+        for tool in memcheck racecheck synccheck initcheck; do
+            ENGINE_CUDA=single check "$tool" "$sanitizer" --tool "$tool" --error-exitcode 9 \
+                ./kernel-tests ::cuda:: --skip steps --skip models --skip training --test-threads 1
+            grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "out/$tool.txt"
+        done
+    fi
+fi
+
+# Mean and largest distance of the two backends' accuracies, cell by cell; chaotic training makes single cells differ, so
+# only the mean is held to a limit, in points.
+agree() {
+    awk -F, -v limit=5 '
+        FNR == 1 { for (i = 1; i <= NF; i++) col[$i] = i; next }
+        $col["seed"] == "mean" { next }
+        { key = $col["method"] "," $col["init"] "," $col["optimizer"] "," $col["original_w"] "," $col["pruned_w"] "," $col["seed"] }
+        NR == FNR { natural[key] = $col["natural"]; adversarial[key] = $col["adversarial"]; next }
+        key in natural {
+            for (which = 0; which < 2; which++) {
+                d = which ? $col["adversarial"] - adversarial[key] : $col["natural"] - natural[key]
+                sum += d < 0 ? -d : d; n++
+                if (d < 0) d = -d
+                if (d > worst) { worst = d; where = key }
+            }
+        }
+        END {
+            if (n == 0) { print "no cell in common"; exit 1 }
+            printf "%d numbers, mean distance %.2f points, largest %.2f (%s)\n", n, sum / n, worst, where
+            exit sum / n > limit
+        }' "$1" "$2"
+}
+
+if part tables; then
+    for table in a1 b1 c1 fashion t2 t3 t4; do
+        check "$table-cuda" ./engine run --table "$table" --profile smoke --backend cuda --out out/cuda --fresh
+        check "$table-cpu" ./engine run --table "$table" --profile smoke --backend cpu --out out/cpu --fresh
+        check "$table-agreement" agree "out/cpu/$table-smoke/table.csv" "out/cuda/$table-smoke/table.csv"
+        cat "out/$table-agreement.txt"
+    done
+    # What is to come back is small.
+    rm -rf out/cuda/store out/cpu/store
+fi
+
+if part speed; then
+    {
+        bench() { ./engine bench --backend cuda --repeat 20 "$@"; }
+        bench --network lenet --width 1 --batch 64 | head -n 1
+        for width in 1 2 4 8 16; do bench --network lenet --width $width --batch 64 | tail -n 1; done
+        for width in 1 2 4 8 16; do bench --network resnet18 --width $width --batch 128 --steps 10 | tail -n 1; done
+        for width in 1 16; do bench --network resnet18 --width $width --batch 512 --steps 10 | tail -n 1; done
+    } 2> out/speed.log | tee out/speed.csv
+    cat out/speed.log
+    [ "$(wc -l < out/speed.csv)" = 13 ] || failed+=(speed)
+fi
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '\nFAILED: %s\n' "${failed[*]}"
+    exit 1
+fi
+printf '\nall green\n'

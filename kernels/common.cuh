@@ -1,0 +1,76 @@
+// What every kernel file shares. The same files are compiled by NVRTC (device code, no host headers at all) and by the
+// host's C++ compiler behind host/cuda.h, where one fiber plays each thread and every access to memory is checked.
+//
+// Conventions
+// - Blocks are one-dimensional in threads. A kernel that needs rows and columns of threads computes them.
+// - Shared memory is declared with SHARED(name, Type), once per object, at the top of the kernel; Type may be an array.
+// - No thread leaves a kernel before a barrier that others still reach.
+// - Sums have a fixed order: no float atomics. Integer atomics commute, so they may be used.
+// - `// registers <= N` above a kernel is its budget; a test holds the compiler to it, and to no spills.
+#pragma once
+
+template <class T>
+struct Identity {
+    using Type = T;
+};
+
+#ifdef __CUDACC_RTC__
+#define SHARED(name, ...) __shared__ typename Identity<__VA_ARGS__>::Type name
+#endif
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// The structs of src/dims.rs.
+
+struct Conv2dDims {
+    u32 n, c_in, h_in, w_in, c_out, h_out, w_out, k, stride, pad;
+};
+
+struct LinearDims {
+    u32 n, f_in, f_out;
+};
+
+struct Pool2dDims {
+    u32 n, c, h_in, w_in, h_out, w_out, k, stride;
+};
+
+struct ChannelDims {
+    u32 n, c, hw;
+};
+
+struct LogitDims {
+    u32 n, classes;
+};
+
+static constexpr u32 WARP = 32;
+static constexpr u32 FULL_WARP = 0xffffffffu;
+
+// NaN goes through, as in PyTorch: a comparison with NaN is false.
+static __device__ __forceinline__ float relu(float x) {
+    return x <= 0.0f ? 0.0f : x;
+}
+
+// The sum of `value` over the warp, in every lane; the order is a fixed tree.
+template <class T>
+static __device__ __forceinline__ T warp_sum(T value) {
+    for (u32 offset = WARP / 2; offset > 0; offset /= 2) {
+        value += __shfl_xor_sync(FULL_WARP, value, offset);
+    }
+    return value;
+}
+
+// The sum of `value` over a block of THREADS threads, in every thread. `scratch` is shared and may be used again right
+// away.
+template <u32 THREADS, class T>
+static __device__ __forceinline__ T block_sum(T value, T (&scratch)[THREADS / WARP]) {
+    value = warp_sum(value);
+    if (threadIdx.x % WARP == 0) scratch[threadIdx.x / WARP] = value;
+    __syncthreads();
+    T sum = scratch[0];
+    for (u32 warp = 1; warp < THREADS / WARP; warp++) sum += scratch[warp];
+    __syncthreads();
+    return sum;
+}

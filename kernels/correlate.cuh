@@ -1,0 +1,283 @@
+// The correlation of images with taps, which is what a convolution and its input gradient are: channels by pixels, summed
+// over channels and taps.
+//
+//   result[m][i, j] = sum over c, s, t of  w(m, c, s, t) x[c][i step + first_h + s, j step + first_w + t]
+//
+// Input pixels whose row and column leave the same remainders modulo the stride are reached by the same taps, so an input
+// gradient is a dense correlation per pair of remainders: a *phase*. What is outside of the image counts as zeros.
+#pragma once
+#include "gemm.cuh"
+
+struct Correlation {
+    // The image: channels, height, width.
+    u32 n, c, h, w;
+    // The result of this phase: channels, rows, columns. Tap (0, 0) of result (i, j) is at (i step + first_h, j step + first_w).
+    u32 m, rows, cols, step;
+    i32 first_h, first_w;
+    // Rows and columns of taps; the weight of channel c, tap (i, j) for result channel m is at
+    // m w_m + c w_c + w_first + i w_h + j w_w.
+    u32 taps_h, taps_w, w_m, w_c;
+    i32 w_first, w_h, w_w;
+    // Result (i, j) is pixel (i y_step + y_h, j y_step + y_w) of `y_rows` x `y_cols`.
+    u32 y_rows, y_cols, y_step, y_h, y_w;
+};
+
+static __device__ __forceinline__ Correlation forward(const Conv2dDims& d) {
+    const i32 k = d.k, pad = d.pad;
+    return {
+        d.n, d.c_in, d.h_in, d.w_in, d.c_out, d.h_out, d.w_out, d.stride, -pad, -pad,
+        d.k, d.k, d.c_in * d.k * d.k, d.k * d.k, 0, k, 1,
+        d.h_out, d.w_out, 1, 0, 0,
+    };
+}
+
+// One side of a phase: input pixel i stride + phase gets tap t of output i + offset - t', where t = first + t' stride.
+struct PhaseSide {
+    u32 first, taps, pixels;
+    i32 offset;
+
+    __device__ __forceinline__ PhaseSide(u32 phase, u32 k, u32 stride, u32 pad, u32 side) {
+        first = (phase + pad) % stride;
+        taps = first < k ? (k - 1 - first) / stride + 1 : 0;
+        pixels = phase < side ? (side - phase - 1) / stride + 1 : 0;
+        offset = (phase + pad) / stride;
+    }
+};
+
+// The taps go backwards, so that the image is read forwards.
+static __device__ __forceinline__ Correlation backward(const Conv2dDims& d, u32 phase) {
+    const u32 phase_h = phase / d.stride, phase_w = phase % d.stride;
+    const PhaseSide h(phase_h, d.k, d.stride, d.pad, d.h_in), w(phase_w, d.k, d.stride, d.pad, d.w_in);
+    const i32 last_h = (i32)h.taps - 1, last_w = (i32)w.taps - 1, k = d.k, stride = d.stride;
+    const i32 w_first = ((i32)h.first + stride * last_h) * k + (i32)w.first + stride * last_w;
+    return {
+        d.n, d.c_out, d.h_out, d.w_out, d.c_in, h.pixels, w.pixels, 1, h.offset - last_h, w.offset - last_w,
+        h.taps, w.taps, d.k * d.k, d.c_in * d.k * d.k, w_first, -stride * k, -stride,
+        d.h_in, d.w_in, d.stride, phase_h, phase_w,
+    };
+}
+
+// A pixel of the result that a thread loads the image for.
+struct Pixel {
+    u32 image;
+    i32 row, col;  // of its tap (0, 0)
+    bool inside;
+
+    __device__ __forceinline__ Pixel(const Correlation& g, u32 pixel) {
+        const u32 plane = g.rows * g.cols, at = pixel % plane;
+        image = pixel / plane;
+        row = (i32)(at / g.cols * g.step) + g.first_h;
+        col = (i32)(at % g.cols * g.step) + g.first_w;
+        inside = image < g.n;
+    }
+
+    __device__ __forceinline__ bool reaches(const Correlation& g, u32 tap_h, u32 tap_w) const {
+        return inside && (u32)(row + (i32)tap_h) < g.h && (u32)(col + (i32)tap_w) < g.w;
+    }
+
+    // Where tap (0, 0) of channel 0 is, which may be outside of the image.
+    __device__ __forceinline__ const float* start(const Correlation& g, const float* x) const {
+        return x + (i64)image * g.c * g.h * g.w + (i64)row * (i32)g.w + col;
+    }
+};
+
+// Slabs of whole channels, all K x K taps of each: what a thread adds to its address is known when this is compiled.
+template <class T, u32 K>
+struct TapSlabs {
+    static constexpr u32 TAPS = K * K, CHANNELS = T::K / TAPS, GROUPS = T::THREADS / T::N, MINE = CHANNELS / GROUPS;
+    static_assert(T::K % TAPS == 0 && CHANNELS % GROUPS == 0 && T::THREADS % T::N == 0, "whole channels");
+    // Filters that the block loads at a time, one weight a thread; a few threads have none.
+    static constexpr u32 ROWS = T::THREADS / T::K, PASSES = (T::M + ROWS - 1) / ROWS;
+
+    const float *x, *w;
+    u32 plane, width, x_next, w_next, w_row;
+    u32 taps_inside;          // a bit for each
+    i32 x_left, w_left;       // channels that are left for this thread's pixels and weights
+    u32 filters;              // of PASSES, that exist
+    float pixels[MINE][TAPS], weights[PASSES];
+
+    static __device__ __forceinline__ u32 slabs(const Correlation& g) {
+        return (g.c + CHANNELS - 1) / CHANNELS;
+    }
+
+    __device__ __forceinline__ TapSlabs(
+        const Correlation& g, u32 first_m, u32 first_pixel, u32 slab, const float* x_, const float* w_
+    ) {
+        const Pixel pixel(g, first_pixel + threadIdx.x % T::N);
+        taps_inside = 0;
+#pragma unroll
+        for (u32 tap = 0; tap < TAPS; tap++) taps_inside |= (u32)pixel.reaches(g, tap / K, tap % K) << tap;
+        plane = g.h * g.w, width = g.w, x_next = CHANNELS * plane;
+        const u32 channel = slab * CHANNELS + threadIdx.x / T::N * MINE;
+        x = pixel.start(g, x_) + (u64)channel * plane;
+        x_left = (i32)(g.c - channel);
+
+        const u32 element = threadIdx.x % T::K, w_channel = slab * CHANNELS + element / TAPS;
+        const u32 m = first_m + threadIdx.x / T::K;
+        w = w_ + (u64)m * g.w_m + (u64)w_channel * g.w_c + g.w_first + (i32)(element % TAPS) * g.w_w;
+        w_next = CHANNELS * g.w_c, w_row = ROWS * g.w_m;
+        w_left = (i32)(g.c - w_channel);
+        filters = threadIdx.x < ROWS * T::K && m < g.m ? (g.m - m - 1) / ROWS + 1 : 0;
+    }
+
+    __device__ __forceinline__ void fetch() {
+#pragma unroll
+        for (u32 c = 0; c < MINE; c++) {
+            const u32 inside = (i32)c < x_left ? taps_inside : 0;
+#pragma unroll
+            for (u32 tap = 0; tap < TAPS; tap++) {
+                const float* from = x + c * plane + tap / K * width + tap % K;
+                pixels[c][tap] = inside >> tap & 1 ? *from : 0.0f;
+            }
+        }
+        const u32 rows = w_left > 0 ? filters : 0;
+#pragma unroll
+        for (u32 i = 0; i < PASSES; i++) weights[i] = i < rows ? w[(u64)i * w_row] : 0.0f;
+        x += x_next, x_left -= (i32)CHANNELS;
+        w += w_next, w_left -= (i32)CHANNELS;
+    }
+
+    __device__ __forceinline__ void put(float (&a)[T::K][T::A_ROW], float (&b)[T::K][T::B_ROW]) const {
+        const u32 first = threadIdx.x / T::N * MINE * TAPS, column = threadIdx.x % T::N;
+#pragma unroll
+        for (u32 i = 0; i < MINE * TAPS; i++) b[first + i][column] = pixels[i / TAPS][i % TAPS];
+        if (threadIdx.x >= ROWS * T::K) return;
+#pragma unroll
+        for (u32 i = 0; i < PASSES; i++) {
+            const u32 row = threadIdx.x / T::K + i * ROWS;
+            if (row < T::M) a[threadIdx.x % T::K][row] = weights[i];
+        }
+    }
+};
+
+// Slabs of T::K channels of one tap, for any kernel size and any phase. BY_CHANNEL: neighbouring threads load the weights of
+// neighbouring channels, else of neighbouring filters, whichever are nearer in memory.
+template <class T, bool BY_CHANNEL>
+struct ChannelSlabs {
+    static constexpr u32 GROUPS = T::THREADS / T::N, MINE = T::K / GROUPS, PASSES = T::M * T::K / T::THREADS;
+    static_assert(T::THREADS % T::N == 0 && T::M * T::K % T::THREADS == 0 && T::THREADS % T::M == 0, "even shares");
+    // From a thread's weight to its next one.
+    static constexpr u32 STEP_K = BY_CHANNEL ? 0 : T::THREADS / T::M, STEP_M = BY_CHANNEL ? T::THREADS / T::K : 0;
+
+    const Correlation& g;
+    Pixel pixel;
+    const float *x, *w;
+    u32 channel, tap_h, tap_w;  // of the next slab
+    u32 first_m, w_k, w_m;      // the thread's first weight: row w_k, column w_m of the slab
+    float pixels[MINE], weights[PASSES];
+
+    static __device__ __forceinline__ u32 slabs(const Correlation& g) {
+        return (g.c + T::K - 1) / T::K * g.taps_h * g.taps_w;
+    }
+
+    __device__ __forceinline__ ChannelSlabs(
+        const Correlation& g_, u32 first_m_, u32 first_pixel, u32 slab, const float* x_, const float* w_
+    ) : g(g_), pixel(g_, first_pixel + threadIdx.x % T::N), x(pixel.start(g_, x_)), w(w_), first_m(first_m_) {
+        const u32 taps = g.taps_h * g.taps_w, tap = taps == 0 ? 0 : slab % taps;
+        channel = taps == 0 ? 0 : slab / taps * T::K;
+        tap_h = taps == 0 ? 0 : tap / g.taps_w, tap_w = taps == 0 ? 0 : tap % g.taps_w;
+        w_k = BY_CHANNEL ? threadIdx.x % T::K : threadIdx.x / T::M;
+        w_m = BY_CHANNEL ? threadIdx.x / T::K : threadIdx.x % T::M;
+    }
+
+    __device__ __forceinline__ void fetch() {
+        const u32 mine = channel + threadIdx.x / T::N * MINE, plane = g.h * g.w;
+        const u32 channels = pixel.reaches(g, tap_h, tap_w) && mine < g.c ? g.c - mine : 0;
+        const float* from = x + (u64)mine * plane + tap_h * g.w + tap_w;
+#pragma unroll
+        for (u32 i = 0; i < MINE; i++, from += plane) pixels[i] = i < channels ? *from : 0.0f;
+
+        const u32 c = channel + w_k, m = first_m + w_m;
+        const u32 left = BY_CHANNEL ? g.m - m : g.c - c, step = STEP_K * g.w_c + STEP_M * g.w_m;
+        const u32 passes = c < g.c && m < g.m ? (left - 1) / (STEP_K + STEP_M) + 1 : 0;
+        from = w + (u64)c * g.w_c + (u64)m * g.w_m + (g.w_first + (i32)tap_h * g.w_h + (i32)tap_w * g.w_w);
+#pragma unroll
+        for (u32 i = 0; i < PASSES; i++, from += step) weights[i] = i < passes ? *from : 0.0f;
+
+        if (++tap_w < g.taps_w) return;
+        tap_w = 0;
+        if (++tap_h < g.taps_h) return;
+        tap_h = 0, channel += T::K;
+    }
+
+    __device__ __forceinline__ void put(float (&a)[T::K][T::A_ROW], float (&b)[T::K][T::B_ROW]) const {
+        const u32 first = threadIdx.x / T::N * MINE, column = threadIdx.x % T::N;
+#pragma unroll
+        for (u32 c = 0; c < MINE; c++) b[first + c][column] = pixels[c];
+#pragma unroll
+        for (u32 i = 0; i < PASSES; i++) a[w_k + i * STEP_K][w_m + i * STEP_M] = weights[i];
+    }
+};
+
+// Adds a bias per row and applies the ReLU.
+template <class T>
+static __device__ __forceinline__ void finish_rows(
+    const Place<T>& place, u32 first_m, u32 rows, const float* b, u32 apply_relu, float (&c)[T::MICRO_M][T::MICRO_N]
+) {
+#pragma unroll
+    for (u32 i = 0; i < T::MICRO_M; i++) {
+        const u32 m = first_m + place.row(i);
+        const float bias = b && m < rows ? b[m] : 0.0f;
+#pragma unroll
+        for (u32 j = 0; j < T::MICRO_N; j++) {
+            c[i][j] += bias;
+            if (apply_relu) c[i][j] = relu(c[i][j]);
+        }
+    }
+}
+
+template <class T>
+static __device__ __forceinline__ void store_pixels(
+    const Correlation& g, const Place<T>& place, u32 first_m, u32 first_pixel,
+    const float (&c)[T::MICRO_M][T::MICRO_N], float* y
+) {
+    static_assert(T::MICRO_N % 4 == 0, "four pixels a piece");
+    const u32 plane = g.rows * g.cols, pixels = g.n * plane, y_plane = g.y_rows * g.y_cols;
+    // If an image's pixels come in fours, so do the tile's.
+    const bool whole = g.y_step == 1 && plane % 4 == 0;
+#pragma unroll
+    for (u32 j = 0; j < T::MICRO_N; j += 4) {
+#pragma unroll
+        for (u32 q = 0; q < 4; q++) {
+            const u32 pixel = first_pixel + place.col(j + q), image = pixel / plane, at = pixel % plane;
+            if (pixel >= pixels) break;
+            const u32 row = at / g.cols * g.y_step + g.y_h, col = at % g.cols * g.y_step + g.y_w;
+            float* to = y + (u64)image * g.m * y_plane + row * g.y_cols + col;
+#pragma unroll
+            for (u32 i = 0; i < T::MICRO_M; i++) {
+                const u32 m = first_m + place.row(i);
+                float* at_m = to + (u64)m * y_plane;
+                if (m >= g.m) continue;
+                if (!whole) {
+                    *at_m = c[i][j + q];
+                } else if (q == 0) {
+                    *reinterpret_cast<float4*>(at_m) = make_float4(c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]);
+                }
+            }
+            if (whole) break;
+        }
+    }
+}
+
+// The tile of `g` that is the block's, with `parts` blocks for each, of which this is number `part`. Where there are more than
+// one, `y` is a workspace of so many results, without bias and ReLU.
+//
+// gridDim.x = tiles of channels by tiles of pixels. Blocks that are neighbours in time share their pixels.
+template <class T, class Loader>
+static __device__ __forceinline__ void correlate(
+    Slabs<T>& slabs, const Correlation& g, u32 part, u32 parts, const float* x, const float* w, const float* b, u32 apply_relu,
+    float* y
+) {
+    const u32 tiles_m = (g.m + T::M - 1) / T::M;
+    const u32 first_m = blockIdx.x % tiles_m * T::M, first_pixel = blockIdx.x / tiles_m * T::N;
+    // A phase may have fewer pixels than the first one.
+    if (first_pixel >= g.n * g.rows * g.cols) return;
+    const Place<T> place;
+    const Share share(Loader::slabs(g), parts, part);
+    Loader loader(g, first_m, first_pixel, share.begin, x, w);
+    float c[T::MICRO_M][T::MICRO_N];
+    multiply<T>(slabs, loader, share.count, place, c);
+    finish_rows<T>(place, first_m, g.m, b, apply_relu, c);
+    y += (u64)part * g.n * g.m * g.y_rows * g.y_cols;
+    store_pixels<T>(g, place, first_m, first_pixel, c, y);
+}

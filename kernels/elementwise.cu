@@ -1,0 +1,71 @@
+// Element by element, on plain buffers and batches alike.
+//
+//     fill      y = value                     relu_fwd  y = max(x, 0), NaN passes
+//     copy      y[to + i] = x[from + i]       relu_bwd  dx = dy where the output y of the ReLU is not <= 0, else 0
+//     add       y = a + b
+//     axpy      y += a x                      scale_by  y = s[0] x
+//
+// Grid-stride over float4, and the last n % 4 elements by the grid's first threads. All are bound by memory; one
+// 16-byte access per operand and thread fills it. Only axpy reads what it writes, and copy leaves the rest of y as it
+// is.
+#include "common.cuh"
+#include "vector.cuh"
+
+// y[i] = f(a[i], b[i]). Without __restrict__, because y may be b; with a = b it is loaded once.
+template <class F>
+static __device__ __forceinline__ void zip(u32 n, const float* a, const float* b, float* y, F f) {
+    const u32 first = blockIdx.x * blockDim.x + threadIdx.x;
+    for (u32 i = first; i < n / 4; i += gridDim.x * blockDim.x) {
+        as<float4>(y)[i] = lanes(f, as<float4>(a)[i], as<float4>(b)[i]);
+    }
+    const u32 tail = n / 4 * 4 + first;
+    if (tail < n) y[tail] = f(a[tail], b[tail]);
+}
+
+// registers <= 32
+extern "C" __global__ void __launch_bounds__(256) fill(u32 n, float value, float* y) {
+    const u32 first = blockIdx.x * blockDim.x + threadIdx.x;
+    for (u32 i = first; i < n / 4; i += gridDim.x * blockDim.x) {
+        as<float4>(y)[i] = make_float4(value, value, value, value);
+    }
+    const u32 tail = n / 4 * 4 + first;
+    if (tail < n) y[tail] = value;
+}
+
+// registers <= 32
+extern "C" __global__ void __launch_bounds__(256) copy(u32 n, u32 from, const float* x, u32 to, float* y) {
+    x += from;
+    y += to;
+    if (from % 4 == 0 && to % 4 == 0) {
+        zip(n, x, x, y, [](float x, float) { return x; });
+    } else {
+        // Parts of a batch with an odd number of features per image: still coalesced, only narrower.
+        for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) y[i] = x[i];
+    }
+}
+
+// registers <= 32
+extern "C" __global__ void __launch_bounds__(256) add(u32 n, const float* a, const float* b, float* y) {
+    zip(n, a, b, y, [](float a, float b) { return a + b; });
+}
+
+// registers <= 32
+extern "C" __global__ void __launch_bounds__(256) axpy(u32 n, float a, const float* x, float* y) {
+    zip(n, x, y, y, [a](float x, float y) { return y + a * x; });
+}
+
+// registers <= 32
+extern "C" __global__ void __launch_bounds__(256) scale_by(u32 n, const float* s, const float* x, float* y) {
+    const float scale = s[0];
+    zip(n, x, x, y, [scale](float x, float) { return scale * x; });
+}
+
+// registers <= 32
+extern "C" __global__ void __launch_bounds__(256) relu_fwd(u32 n, const float* x, float* y) {
+    zip(n, x, x, y, [](float x, float) { return relu(x); });
+}
+
+// registers <= 32
+extern "C" __global__ void __launch_bounds__(256) relu_bwd(u32 n, const float* y, const float* dy, float* dx) {
+    zip(n, y, dy, dx, [](float y, float dy) { return y <= 0.0f ? 0.0f : dy; });
+}

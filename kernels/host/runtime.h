@@ -1,0 +1,56 @@
+// Where the kernels and the runtime meet.
+#pragma once
+
+#define HOST_HIDDEN __attribute__((visibility("hidden")))
+// For what belongs to one thread of the system: an offset known at load time instead of a call per use.
+#define HOST_THREAD_LOCAL __attribute__((visibility("hidden"), tls_model("initial-exec")))
+
+namespace host {
+
+using Size = decltype(sizeof 0);
+using Bits = unsigned long long;
+
+// A place in the source; as an operation's default argument that of the caller.
+struct Site {
+    const char* file;
+    int line;
+
+    static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
+};
+
+// An object in shared memory.
+struct SharedObject {
+    const char* name;
+    Size bytes;
+    // Place in the runtime's tables, 0 before the first use.
+    unsigned index;
+};
+
+// What lanes that wait for each other exchange.
+enum class Exchange { nothing, votes, values };
+
+// A kernel as the runtime calls it.
+struct Kernel {
+    const char* name;
+    void (*run)(void** args);
+    const Size* param_sizes;
+    Size params;
+    Kernel* next;
+};
+
+// Makes a kernel known.
+HOST_HIDDEN void add(Kernel* kernel);
+
+// Where the running block has the object.
+HOST_HIDDEN void* shared(SharedObject& object);
+
+// Waits for all threads of the block.
+HOST_HIDDEN void sync_threads(Site site);
+
+// Waits for the lanes of `mask`. Returns the value of lane `source`, or the lanes whose value is not 0.
+HOST_HIDDEN Bits exchange(Exchange what, unsigned mask, Bits value, unsigned source, Site site);
+
+// Checks an atomic operation; `from` is the code that asks for it.
+HOST_HIDDEN void atomic(void* at, Size bytes, void* from);
+
+}  // namespace host

@@ -1,0 +1,113 @@
+//! What the CUDA backend needs of a driver. There are two: NVIDIA's ([`super::nvidia`]), and one in the tests that runs the
+//! same kernels compiled for the host. A driver is one device seen through one stream: what it is asked to do happens in
+//! the order of the calls.
+
+use std::ffi::c_void;
+
+/// A kernel in a driver's own terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function(pub u64);
+
+/// A launch of a kernel.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Which kernel.
+    pub function: Function,
+    /// Its name.
+    pub name: &'static str,
+    /// Blocks in x, y and z.
+    pub blocks: [u32; 3],
+    /// Threads of a block, all in x.
+    pub threads: u32,
+    /// Where each argument's bytes are.
+    pub args: &'a mut [*mut c_void],
+}
+
+/// Why there is no memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllocError {
+    /// The device has not enough left.
+    OutOfMemory,
+    /// Something else, in the driver's words.
+    Failed(String),
+}
+
+/// The result of a driver call: an error is one line in the driver's words.
+pub type DriverResult<T> = Result<T, String>;
+
+/// A device and a stream on it.
+pub trait Driver: Send + Sync {
+    /// What the device is called.
+    fn name(&self) -> String;
+
+    /// The kernel with this name.
+    fn function(&self, name: &str) -> DriverResult<Function>;
+
+    /// Size in bytes of each of a kernel's parameters; `None` if the driver cannot tell.
+    fn param_sizes(&self, function: Function) -> DriverResult<Option<Vec<usize>>>;
+
+    /// Queues a launch. What the arguments point to is copied before the call returns.
+    ///
+    /// # Safety
+    /// The arguments must have the number, the sizes and the meaning of the kernel's parameters, and every address among
+    /// them must be one of this driver's, of as many elements as the kernel touches.
+    unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()>;
+
+    /// Makes a graph of launches, each after the one before it.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`], whenever the graph is launched.
+    unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>>;
+
+    /// Memory of at least `bytes` bytes, aligned to 256; its content is unspecified.
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    fn alloc(&self, bytes: usize) -> Result<u64, AllocError>;
+
+    /// Gives memory back.
+    ///
+    /// # Safety
+    /// `address` must come from [`Driver::alloc`] of this driver, and nothing queued may use it.
+    unsafe fn free(&self, address: u64);
+
+    /// Is told that `bytes` of the `capacity` bytes at `address`, the whole of an allocation, are now a buffer with
+    /// unspecified content. A driver that checks accesses can hold kernels to that.
+    fn handed_out(&self, _address: u64, _bytes: usize, _capacity: usize) {}
+
+    /// Free and total bytes of the device.
+    fn memory(&self) -> DriverResult<(usize, usize)>;
+
+    /// Queues a copy to the device; `source` may change when the call returns.
+    ///
+    /// # Safety
+    /// `to` must be memory of this driver of at least as many bytes.
+    unsafe fn upload(&self, to: u64, source: &[u8]) -> DriverResult<()>;
+
+    /// Copies from the device, after all that is queued.
+    ///
+    /// # Safety
+    /// `from` must be memory of this driver of at least as many bytes.
+    unsafe fn download(&self, from: u64, target: &mut [u8]) -> DriverResult<()>;
+
+    /// Waits for all that is queued.
+    ///
+    /// # Errors
+    /// What went wrong in any of it.
+    fn synchronize(&self) -> DriverResult<()>;
+}
+
+/// Launches in a fixed order, submitted at once.
+pub trait Graph: Send {
+    /// Replaces the arguments of launch `index`; everything else of it stays.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`].
+    unsafe fn set_args(&mut self, index: usize, call: &mut Call<'_>) -> DriverResult<()>;
+
+    /// Queues the launches.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`].
+    unsafe fn launch(&mut self) -> DriverResult<()>;
+}

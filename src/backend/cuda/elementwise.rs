@@ -1,0 +1,94 @@
+//! Element by element, and the copies that [`crate::backend::Memory`] asks for.
+
+use super::kernel::kernels;
+use super::pool::Device;
+use super::{Buf, Cuda, tuning};
+use crate::backend::Elementwise;
+
+kernels! { "elementwise":
+    fill(n: u32, value: f32, y: &mut Device<f32>);
+    copy(n: u32, from: u32, x: &Device<f32>, to: u32, y: &mut Device<f32>);
+    add(n: u32, a: &Device<f32>, b: &Device<f32>, y: &mut Device<f32>);
+    axpy(n: u32, a: f32, x: &Device<f32>, y: &mut Device<f32>);
+    scale_by(n: u32, s: &Device<f32>, x: &Device<f32>, y: &mut Device<f32>);
+    relu_fwd(n: u32, x: &Device<f32>, y: &mut Device<f32>);
+    relu_bwd(n: u32, y: &Device<f32>, dy: &Device<f32>, dx: &mut Device<f32>);
+}
+
+impl Cuda {
+    /// `len` elements of `value`.
+    pub(super) fn fill(&self, len: usize, value: f32) -> Buf {
+        let mut y = self.alloc(len);
+        // SAFETY: `y` has `len` elements.
+        unsafe { launch::fill(self, tuning::elements(len, 4), len as u32, value, &mut y) };
+        y
+    }
+
+    /// A copy of `x`.
+    pub(super) fn copy_of(&self, x: &Buf) -> Buf {
+        self.copy_range(x, 0, x.len())
+    }
+
+    /// A copy of the `len` elements of `x` from `first`.
+    pub(super) fn copy_range(&self, x: &Buf, first: usize, len: usize) -> Buf {
+        let mut y = self.alloc(len);
+        self.copy_into(x, first, len, &mut y, 0);
+        y
+    }
+
+    /// The elements of `parts`, one after the other.
+    pub(super) fn join_bufs(&self, parts: &[&Buf]) -> Buf {
+        let mut whole = self.alloc(parts.iter().map(|part| part.len()).sum());
+        let mut to = 0;
+        for part in parts {
+            self.copy_into(part, 0, part.len(), &mut whole, to);
+            to += part.len();
+        }
+        whole
+    }
+
+    fn copy_into(&self, x: &Buf, from: usize, len: usize, y: &mut Buf, to: usize) {
+        assert!(from + len <= x.len() && to + len <= y.len());
+        // SAFETY: just checked, and `y` is not `x`, which is borrowed too.
+        unsafe { launch::copy(self, tuning::elements(len, 4), len as u32, from as u32, x, to as u32, y) };
+    }
+}
+
+impl Elementwise for Cuda {
+    fn add(&self, a: &Buf, b: &Buf) -> Buf {
+        assert_eq!(a.len(), b.len());
+        let mut y = self.alloc(a.len());
+        // SAFETY: all three have as many elements.
+        unsafe { launch::add(self, tuning::elements(a.len(), 4), a.len() as u32, a, b, &mut y) };
+        y
+    }
+
+    fn axpy(&self, a: f32, x: &Buf, y: &mut Buf) {
+        assert_eq!(x.len(), y.len());
+        // SAFETY: both have as many elements.
+        unsafe { launch::axpy(self, tuning::elements(x.len(), 4), x.len() as u32, a, x, y) };
+    }
+
+    fn scale_by(&self, s: &Buf, x: &Buf) -> Buf {
+        assert!(!s.is_empty());
+        let mut y = self.alloc(x.len());
+        // SAFETY: `x` and `y` have as many elements, `s` has one.
+        unsafe { launch::scale_by(self, tuning::elements(x.len(), 4), x.len() as u32, s, x, &mut y) };
+        y
+    }
+
+    fn relu_fwd(&self, x: &Buf) -> Buf {
+        let mut y = self.alloc(x.len());
+        // SAFETY: both have as many elements.
+        unsafe { launch::relu_fwd(self, tuning::elements(x.len(), 4), x.len() as u32, x, &mut y) };
+        y
+    }
+
+    fn relu_bwd(&self, y: &Buf, dy: &Buf) -> Buf {
+        assert_eq!(y.len(), dy.len());
+        let mut dx = self.alloc(y.len());
+        // SAFETY: all three have as many elements.
+        unsafe { launch::relu_bwd(self, tuning::elements(y.len(), 4), y.len() as u32, y, dy, &mut dx) };
+        dx
+    }
+}

@@ -1,0 +1,170 @@
+//! Kernels as the host sees them: their prototypes, typed functions that launch them, and their arguments as bytes.
+
+use std::ffi::c_void;
+
+use super::pool::Device;
+use crate::backend::{AdamStep, SgdStep};
+use crate::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+use crate::rng::Rng;
+
+/// A kernel's prototype.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelSpec {
+    /// The file it is in, `kernels/<file>.cu`.
+    pub file: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters.
+    pub params: &'static [Param],
+}
+
+/// A kernel's parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its name.
+    pub name: &'static str,
+    /// Its size in bytes.
+    pub size: usize,
+    /// Whether it is an address.
+    pub pointer: bool,
+}
+
+/// Declares the kernels of a file: `const KERNELS` with their prototypes, and in the module `launch` an unsafe function
+/// of the same name for each, which takes the backend, the [`Grid`] and the arguments.
+macro_rules! kernels {
+    ($file:literal: $( $name:ident ( $($arg:ident : $ty:ty),* $(,)? ); )+) => {
+        /// Prototypes of the kernels in this family's file.
+        pub(super) const KERNELS: &[$crate::backend::cuda::kernel::KernelSpec] = &[$(
+            $crate::backend::cuda::kernel::KernelSpec {
+                file: $file,
+                name: stringify!($name),
+                params: &[$( $crate::backend::cuda::kernel::Param {
+                    name: stringify!($arg),
+                    size: <$ty as $crate::backend::cuda::kernel::Arg>::SIZE,
+                    pointer: <$ty as $crate::backend::cuda::kernel::Arg>::POINTER,
+                } ),*],
+            }
+        ),+];
+
+        /// A function for each kernel. They are unsafe because a kernel believes what it is told about lengths.
+        mod launch {
+            #[allow(unused_imports)]
+            use super::*;
+            use $crate::backend::cuda::{Cuda, kernel::{Arg, Args, Grid}};
+            $(
+                #[allow(clippy::too_many_arguments)]
+                pub unsafe fn $name(cuda: &Cuda, grid: Grid, $($arg: $ty),*) {
+                    let mut args = Args::default();
+                    $( Arg::push($arg, &mut args); )*
+                    // SAFETY: the arguments have the types of the prototype, which is checked against the kernel when the
+                    // backend starts; the caller vouches for the lengths.
+                    unsafe { cuda.launch(stringify!($name), grid, &args) }
+                }
+            )+
+        }
+    };
+}
+pub(super) use kernels;
+
+/// How many blocks of how many threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Blocks in x, y and z.
+    pub blocks: [u32; 3],
+    /// Threads of a block, all in x.
+    pub threads: u32,
+}
+
+impl Grid {
+    /// `blocks` in x.
+    pub fn line(blocks: u32, threads: u32) -> Self {
+        Grid { blocks: [blocks, 1, 1], threads }
+    }
+}
+
+/// The arguments of a launch, each at a multiple of eight bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Args {
+    words: Vec<u64>,
+    /// Where each begins.
+    starts: Vec<u32>,
+}
+
+impl Args {
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+        self.starts.push(self.words.len() as u32);
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.words.push(u64::from_le_bytes(word));
+        }
+    }
+
+    /// The bytes of all arguments, with zeros between them.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Where each argument begins, in words.
+    pub(super) fn starts(&self) -> &[u32] {
+        &self.starts
+    }
+}
+
+/// The address of each argument in `words`.
+pub(super) fn pointers(words: &[u64], starts: &[u32]) -> Vec<*mut c_void> {
+    starts.iter().map(|&start| words[start as usize..].as_ptr().cast_mut().cast()).collect()
+}
+
+/// What can be an argument.
+pub trait Arg {
+    /// Bytes of the kernel's parameter.
+    const SIZE: usize;
+    /// Whether it is an address.
+    const POINTER: bool = false;
+    /// Appends the value.
+    fn push(self, args: &mut Args);
+}
+
+/// Types that are passed as they are.
+macro_rules! by_value {
+    ($($ty:ty),+ $(,)?) => { $(
+        impl Arg for $ty {
+            const SIZE: usize = size_of::<$ty>();
+            fn push(self, args: &mut Args) {
+                args.push_bytes(bytemuck::bytes_of(&self));
+            }
+        }
+    )+ };
+}
+pub(super) use by_value;
+
+by_value!(u32, u64, f32, f64, Conv2dDims, LinearDims, Pool2dDims, ChannelDims, LogitDims, SgdStep, AdamStep, Rng);
+
+impl<T> Arg for &Device<T> {
+    const SIZE: usize = 8;
+    const POINTER: bool = true;
+    fn push(self, args: &mut Args) {
+        self.address().push(args);
+    }
+}
+
+impl<T> Arg for &mut Device<T> {
+    const SIZE: usize = 8;
+    const POINTER: bool = true;
+    fn push(self, args: &mut Args) {
+        self.address().push(args);
+    }
+}
+
+/// A null pointer for `None`.
+impl<D: Arg> Arg for Option<D> {
+    const SIZE: usize = D::SIZE;
+    const POINTER: bool = D::POINTER;
+    fn push(self, args: &mut Args) {
+        match self {
+            Some(buffer) => buffer.push(args),
+            None => 0_u64.push(args),
+        }
+    }
+}

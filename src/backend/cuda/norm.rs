@@ -1,0 +1,134 @@
+//! Batch normalisation: one or two launches for statistics, one forwards, two backwards.
+
+use super::kernel::kernels;
+use super::pool::Device;
+use super::{Buf, Cuda, tuning};
+use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads};
+use crate::dims::ChannelDims;
+
+kernels! { "norm":
+    channel_stats(
+        d: ChannelDims, values: u32, x: &Device<f32>, part: Option<&mut Device<[f32; 2]>>, mean: &mut Device<f32>,
+        var: &mut Device<f32>,
+    );
+    channel_stats_finish(
+        d: ChannelDims, parts: u32, size: u32, part: &Device<[f32; 2]>, mean: &mut Device<f32>, var: &mut Device<f32>,
+    );
+    batch_norm_fwd(
+        d: ChannelDims, eps: f32, x: &Device<f32>, mean: &Device<f32>, var: &Device<f32>, gamma: &Device<f32>,
+        beta: &Device<f32>, residual: Option<&Device<f32>>, apply_relu: u32, y: &mut Device<f32>,
+    );
+    batch_norm_bwd_sums(
+        d: ChannelDims, x: &Device<f32>, mean: &Device<f32>, y: Option<&Device<f32>>, dy: &Device<f32>,
+        g: Option<&mut Device<f32>>, part: &mut Device<[f32; 2]>,
+    );
+    batch_norm_bwd(
+        d: ChannelDims, eps: f32, batch_stats: u32, parts: u32, x: &Device<f32>, mean: &Device<f32>, var: &Device<f32>,
+        gamma: &Device<f32>, part: &Device<[f32; 2]>, g: Option<&Device<f32>>, dgamma: &mut Device<f32>,
+        dbeta: &mut Device<f32>, dx: &mut Device<f32>,
+    );
+    move_running(
+        c: u32, momentum: f32, unbias: f32, mean: &Device<f32>, var: &Device<f32>, running_mean: &mut Device<f32>,
+        running_var: &mut Device<f32>,
+    );
+}
+
+/// Elements of a batch.
+fn elements(d: &ChannelDims) -> usize {
+    d.n as usize * d.c as usize * d.hw as usize
+}
+
+impl Norm for Cuda {
+    fn channel_stats(&self, d: &ChannelDims, x: &Buf) -> ChannelStats<Buf> {
+        assert_eq!(x.len(), elements(d));
+        let c = d.c as usize;
+        let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
+        let (grid, values) = tuning::channel_stats(d);
+        let parts = grid.blocks[0];
+        let mut part = (parts > 1).then(|| self.alloc(c * parts as usize));
+        // SAFETY: the blocks cover the batch; `part` has a pair for each block, unless each finishes its own channel.
+        unsafe { launch::channel_stats(self, grid, *d, values, x, part.as_mut(), &mut stats.mean, &mut stats.var) };
+        if let Some(part) = part {
+            let (grid, size) = (tuning::channel_stats_finish(d), grid.threads * values);
+            // SAFETY: `part` has `parts` pairs for each channel, and the statistics an element.
+            unsafe {
+                launch::channel_stats_finish(self, grid, *d, parts, size, &part, &mut stats.mean, &mut stats.var);
+            }
+        }
+        stats
+    }
+
+    fn batch_norm_fwd(
+        &self,
+        d: &ChannelDims,
+        eps: f32,
+        x: &Buf,
+        stats: &ChannelStats<Buf>,
+        gamma: &Buf,
+        beta: &Buf,
+        residual: Option<&Buf>,
+        relu: bool,
+    ) -> Buf {
+        assert!(x.len() == elements(d) && residual.is_none_or(|residual| residual.len() == x.len()));
+        assert_eq!([&stats.mean, &stats.var, gamma, beta].map(Device::len), [d.c as usize; 4]);
+        let (ChannelStats { mean, var }, grid) = (stats, tuning::channels(d));
+        let mut y = self.alloc(x.len());
+        // SAFETY: just checked: batches have as many elements as `d` says, the others one per channel.
+        unsafe {
+            launch::batch_norm_fwd(self, grid, *d, eps, x, mean, var, gamma, beta, residual, relu.into(), &mut y);
+        }
+        y
+    }
+
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Buf>) -> NormGrads<Buf> {
+        assert!([b.x, b.dy].into_iter().chain(b.relu).all(|batch| batch.len() == elements(d)));
+        assert_eq!([&b.stats.mean, &b.stats.var, b.gamma].map(Device::len), [d.c as usize; 3]);
+        let (ChannelStats { mean, var }, grid) = (b.stats, tuning::channels(d));
+        let (c, parts) = (d.c as usize, grid.blocks[0]);
+        let (mut dgamma, mut dbeta) = (self.alloc(c), self.alloc(c));
+        let (mut part, mut dx) = (self.alloc(c * parts as usize), self.alloc(b.x.len()));
+        let mut dresidual = b.residual.then(|| self.alloc(b.x.len()));
+        // Where the first kernel leaves what came through the ReLU; without ReLU nor residual that is `dy` itself.
+        let g = if b.relu.is_some() { dresidual.as_mut().or(Some(&mut dx)) } else { dresidual.as_mut() };
+        // SAFETY: just checked, as above; `part` has a pair for each block.
+        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, b.x, mean, b.relu, b.dy, g, &mut part) };
+        let g = match (&dresidual, b.relu) {
+            (Some(dresidual), _) => Some(dresidual),
+            (None, Some(_)) => None,
+            (None, None) => Some(b.dy),
+        };
+        let batch_stats = b.batch_stats.into();
+        // SAFETY: as above; `part` has `parts` pairs for each channel, and `g`, or `dx` in its place, is written.
+        unsafe {
+            launch::batch_norm_bwd(
+                self,
+                grid,
+                *d,
+                b.eps,
+                batch_stats,
+                parts,
+                b.x,
+                mean,
+                var,
+                b.gamma,
+                &part,
+                g,
+                &mut dgamma,
+                &mut dbeta,
+                &mut dx,
+            );
+        }
+        NormGrads { dx, dgamma, dbeta, dresidual }
+    }
+
+    fn move_running(&self, momentum: f32, unbias: f32, batch: &ChannelStats<Buf>, running: &mut ChannelStats<Buf>) {
+        let c = batch.mean.len();
+        assert_eq!([&batch.var, &running.mean, &running.var].map(Device::len), [c; 3]);
+        let (ChannelStats { mean, var }, grid) = (batch, tuning::elements(c, 1));
+        let (running_mean, running_var) = (&mut running.mean, &mut running.var);
+        // SAFETY: all four have `c` elements, and the grid as many threads, for it is far from the most blocks.
+        unsafe {
+            launch::move_running(self, grid, c as u32, momentum, unbias, mean, var, running_mean, running_var);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Device memory that is handed back instead of freed: a training step asks for the same sizes over and over, and gets the
+//! same addresses, so that its graph can be replayed as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::driver::{AllocError, Driver};
+
+/// What went wrong first. Like CUDA's own errors it is kept until somebody asks: kernels that come after it are not
+/// launched, and buffers have no memory.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Memory ran out when a buffer of that many bytes was asked for.
+    OutOfMemory { asked: usize },
+    /// Anything else, in one line.
+    Failed(String),
+}
+
+/// The allocator of one backend.
+pub(super) struct Pool {
+    driver: Arc<dyn Driver>,
+    blocks: Mutex<Blocks>,
+    fault: OnceLock<Fault>,
+}
+
+/// Bytes of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// In buffers that exist.
+    pub live: usize,
+    /// The most that ever were.
+    pub peak: usize,
+    /// Taken from the device.
+    pub held: usize,
+}
+
+#[derive(Default)]
+struct Blocks {
+    /// Free blocks by size; of each size the lowest address goes first, so that addresses do not depend on the order in
+    /// which buffers were dropped.
+    free: BTreeMap<usize, BTreeSet<u64>>,
+    memory: MemoryUse,
+}
+
+impl Pool {
+    pub fn new(driver: Arc<dyn Driver>) -> Arc<Self> {
+        Arc::new(Pool { driver, blocks: Mutex::default(), fault: OnceLock::new() })
+    }
+
+    /// Keeps `fault` if it is the first.
+    pub fn fail(&self, fault: Fault) {
+        // A second fault is a consequence of the first.
+        let _ = self.fault.set(fault);
+    }
+
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.get()
+    }
+
+    pub fn memory(&self) -> MemoryUse {
+        self.lock().memory
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer of `len` elements with unspecified content.
+    pub fn take<T>(home: &Arc<Self>, len: usize) -> Device<T> {
+        let bytes = (len * size_of::<T>()).max(1);
+        let capacity = block_size(bytes);
+        let mut blocks = home.lock();
+        blocks.memory.live += capacity;
+        blocks.memory.peak = blocks.memory.peak.max(blocks.memory.live);
+        let address = if home.fault().is_some() { 0 } else { home.block(&mut blocks, bytes, capacity) };
+        Device { address, len, capacity, pool: home.clone(), of: PhantomData }
+    }
+
+    /// The address of a block, 0 if there is none to be had.
+    fn block(&self, blocks: &mut Blocks, bytes: usize, capacity: usize) -> u64 {
+        let cached = blocks.free.get_mut(&capacity).and_then(BTreeSet::pop_first);
+        let address = cached.map_or_else(|| self.grow(blocks, capacity), Ok);
+        match address {
+            Ok(address) => {
+                self.driver.handed_out(address, bytes, capacity);
+                address
+            }
+            Err(AllocError::OutOfMemory) => {
+                self.fail(Fault::OutOfMemory { asked: bytes });
+                0
+            }
+            Err(AllocError::Failed(why)) => {
+                self.fail(Fault::Failed(why));
+                0
+            }
+        }
+    }
+
+    /// A block from the device; when that is full, once more after all free blocks of other sizes went back to it.
+    fn grow(&self, blocks: &mut Blocks, capacity: usize) -> Result<u64, AllocError> {
+        let address = match self.driver.alloc(capacity) {
+            Err(AllocError::OutOfMemory) => {
+                self.driver.synchronize().map_err(AllocError::Failed)?;
+                self.free_all(blocks);
+                self.driver.alloc(capacity)?
+            }
+            other => other?,
+        };
+        blocks.memory.held += capacity;
+        Ok(address)
+    }
+
+    fn free_all(&self, blocks: &mut Blocks) {
+        for (capacity, addresses) in std::mem::take(&mut blocks.free) {
+            for address in addresses {
+                // SAFETY: a free block belongs to no buffer, and what was queued has been waited for.
+                unsafe { self.driver.free(address) };
+                blocks.memory.held -= capacity;
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // The last buffer is gone; what is queued may still use its memory.
+        if self.driver.synchronize().is_ok() {
+            let mut blocks = std::mem::take(self.blocks.get_mut().unwrap_or_else(PoisonError::into_inner));
+            self.free_all(&mut blocks);
+        }
+    }
+}
+
+/// Sizes are rounded up, to 512 bytes and to an eighth of their power of two, so that blocks are found again.
+fn block_size(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 16).max(512);
+    bytes.div_ceil(step) * step
+}
+
+/// `len` elements on the device.
+pub struct Device<T> {
+    /// 0 after a fault.
+    address: u64,
+    len: usize,
+    capacity: usize,
+    pool: Arc<Pool>,
+    of: PhantomData<T>,
+}
+
+// SAFETY: a buffer is an address; its elements are only touched through the driver, which is `Sync`.
+unsafe impl<T: Send> Send for Device<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Device<T> {}
+
+impl<T> Device<T> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl<T> Drop for Device<T> {
+    fn drop(&mut self) {
+        let mut blocks = self.pool.lock();
+        blocks.memory.live -= self.capacity;
+        if self.address != 0 {
+            blocks.free.entry(self.capacity).or_default().insert(self.address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::block_size;
+
+    #[test]
+    fn blocks_are_little_larger_than_asked() {
+        for bytes in [1, 4, 511, 512, 513, 5000, 70_000, (1 << 20) + 1, 123_456_789] {
+            let size = block_size(bytes);
+            assert!(size >= bytes && size.is_multiple_of(512), "{bytes}: {size}");
+            assert!(size <= bytes + bytes / 7 + 512, "{bytes}: {size}");
+        }
+        assert_eq!(block_size(1 << 20), 1 << 20);
+    }
+}

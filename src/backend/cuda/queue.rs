@@ -1,0 +1,219 @@
+//! Launches on their way to the driver: at once, or written down for a step and submitted as a graph.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::driver::{Call, Driver, DriverResult, Function, Graph};
+use super::kernel::{Args, Grid, KernelSpec, Param, pointers};
+use super::pool::{Fault, Pool};
+use crate::error::{Error, Result};
+
+/// Graphs kept: of full and of shorter batches, in training and in evaluation.
+const GRAPHS: usize = 8;
+
+/// Bytes of the largest argument that an error shows: dims are smaller, tables of addresses larger.
+const LARGEST_SHOWN: usize = 64;
+
+/// A launch, written down.
+#[derive(Clone, Debug)]
+struct Launch {
+    /// Index among the kernels.
+    kernel: usize,
+    grid: Grid,
+    args: Args,
+}
+
+impl Launch {
+    /// Whether the other one is the same but for its arguments.
+    fn is_like(&self, other: &Launch) -> bool {
+        (self.kernel, self.grid) == (other.kernel, other.grid)
+    }
+}
+
+/// A graph and the launches it is made of.
+struct Replay {
+    launches: Vec<Launch>,
+    graph: Box<dyn Graph>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Launches of the step in flight; `None` outside of steps, and in a step that had to submit early.
+    recording: Option<Vec<Launch>>,
+    /// Most recently used last.
+    replays: Vec<Replay>,
+}
+
+/// The way to one driver.
+pub(super) struct Queue {
+    driver: Arc<dyn Driver>,
+    pool: Arc<Pool>,
+    kernels: Vec<(KernelSpec, Function)>,
+    by_name: HashMap<&'static str, usize>,
+    how: Submission,
+    state: Mutex<State>,
+}
+
+/// How launches reach the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submission {
+    /// Those of a step together, as a graph.
+    Graphs,
+    /// One by one, so that what a profiler shows of the host lies around the kernels.
+    Single,
+    /// One by one, each waited for: an error names its kernel.
+    Waiting,
+}
+
+impl Queue {
+    /// Looks up every kernel, and checks the parameters where the driver can tell.
+    pub fn new(driver: Arc<dyn Driver>, pool: Arc<Pool>, specs: &[KernelSpec], how: Submission) -> Result<Self> {
+        let failed = |name: &str, why: String| Error::Failed(format!("kernel {name}: {why}"));
+        let mut kernels = Vec::new();
+        for spec in specs {
+            let function = driver.function(spec.name).map_err(|why| failed(spec.name, why))?;
+            let declared: Vec<usize> = spec.params.iter().map(|p| p.size).collect();
+            match driver.param_sizes(function).map_err(|why| failed(spec.name, why))? {
+                Some(sizes) if sizes != declared => {
+                    return Err(failed(
+                        spec.name,
+                        format!("takes parameters of {sizes:?} bytes, the host passes {declared:?}"),
+                    ));
+                }
+                _ => kernels.push((*spec, function)),
+            }
+        }
+        let by_name = specs.iter().enumerate().map(|(i, spec)| (spec.name, i)).collect();
+        Ok(Queue { driver, pool, kernels, by_name, how, state: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Launches a kernel, or writes it down if a step is in flight. After a fault it does nothing.
+    ///
+    /// # Safety
+    /// As [`Driver::launch`]; the buffers may be dropped at once.
+    pub unsafe fn launch(&self, name: &'static str, grid: Grid, args: &Args) {
+        if self.pool.fault().is_some() {
+            return;
+        }
+        let launch = Launch { kernel: self.by_name[name], grid, args: args.clone() };
+        match &mut self.lock().recording {
+            Some(launches) => launches.push(launch),
+            // SAFETY: the caller's promise.
+            None => unsafe { self.submit(&launch) },
+        }
+    }
+
+    /// Runs `f`; what it launches is submitted at its end, as a graph.
+    pub fn step<R>(&self, f: impl FnOnce() -> R) -> R {
+        {
+            let mut state = self.lock();
+            if self.how != Submission::Graphs || state.recording.is_some() {
+                drop(state);
+                return f();
+            }
+            state.recording = Some(Vec::new());
+        }
+        let result = f();
+        let mut state = self.lock();
+        if let Some(launches) = state.recording.take()
+            && !launches.is_empty()
+            && self.pool.fault().is_none()
+            && let Err(why) = self.replay(&mut state.replays, launches)
+        {
+            self.pool.fail(Fault::Failed(format!("graph of a step: {why}; ENGINE_CUDA=waiting shows which kernel")));
+        }
+        result
+    }
+
+    /// Submits what is written down, because a transfer is to come after it. The rest of the step goes out one by one.
+    pub fn flush(&self) {
+        let launches = self.lock().recording.take();
+        for launch in launches.into_iter().flatten() {
+            // SAFETY: promised to `launch`, which wrote it down.
+            unsafe { self.submit(&launch) };
+        }
+    }
+
+    /// Launches through the graph of the last step like this one, or a new one.
+    fn replay(&self, replays: &mut Vec<Replay>, launches: Vec<Launch>) -> DriverResult<()> {
+        let like = |replay: &Replay| {
+            replay.launches.len() == launches.len()
+                && replay.launches.iter().zip(&launches).all(|(old, new)| old.is_like(new))
+        };
+        let mut replay = match replays.iter().position(like) {
+            Some(found) => {
+                let mut replay = replays.remove(found);
+                for (index, (old, new)) in replay.launches.iter_mut().zip(launches).enumerate() {
+                    if old.args.words() != new.args.words() {
+                        let mut args = pointers(new.args.words(), new.args.starts());
+                        // SAFETY: promised to `launch`, which wrote it down.
+                        unsafe { replay.graph.set_args(index, &mut self.call(&new, &mut args)) }?;
+                        *old = new;
+                    }
+                }
+                replay
+            }
+            None => self.record(launches)?,
+        };
+        // SAFETY: as above. Memory that was freed since is in no argument: all have just been set or compared.
+        unsafe { replay.graph.launch() }?;
+        replays.push(replay);
+        if replays.len() > GRAPHS {
+            // The oldest may still run.
+            self.driver.synchronize()?;
+            replays.remove(0);
+        }
+        Ok(())
+    }
+
+    fn record(&self, launches: Vec<Launch>) -> DriverResult<Replay> {
+        let mut args: Vec<_> = launches.iter().map(|l| pointers(l.args.words(), l.args.starts())).collect();
+        let mut calls: Vec<_> = launches.iter().zip(&mut args).map(|(launch, args)| self.call(launch, args)).collect();
+        // SAFETY: promised to `launch`, which wrote them down.
+        let graph = unsafe { self.driver.graph(&mut calls) }?;
+        Ok(Replay { launches, graph })
+    }
+
+    fn call<'a>(&self, launch: &Launch, args: &'a mut [*mut std::ffi::c_void]) -> Call<'a> {
+        let (spec, function) = &self.kernels[launch.kernel];
+        let Grid { blocks, threads } = launch.grid;
+        Call { function: *function, name: spec.name, blocks, threads, args }
+    }
+
+    /// # Safety
+    /// As [`Driver::launch`].
+    unsafe fn submit(&self, launch: &Launch) {
+        if self.pool.fault().is_some() {
+            return;
+        }
+        let mut args = pointers(launch.args.words(), launch.args.starts());
+        // SAFETY: the caller's promise.
+        let mut outcome = unsafe { self.driver.launch(&mut self.call(launch, &mut args)) };
+        if self.how == Submission::Waiting {
+            outcome = outcome.and_then(|()| self.driver.synchronize());
+        }
+        if let Err(why) = outcome {
+            self.pool.fail(Fault::Failed(format!("{}: {why}", self.describe(launch))));
+        }
+    }
+
+    /// `conv2d_fwd(d = [8, 3, 32, …], relu = [1]) on 64 x 1 x 1 blocks of 128 threads`: name and sizes, no addresses.
+    fn describe(&self, launch: &Launch) -> String {
+        let (spec, _) = &self.kernels[launch.kernel];
+        let sizes = |param: &Param| !param.pointer && param.size <= LARGEST_SHOWN;
+        let args = spec.params.iter().zip(launch.args.starts()).filter(|(param, _)| sizes(param));
+        let shown = args.map(|(param, &start)| {
+            let words = &launch.args.words()[start as usize..];
+            let ints = words.iter().flat_map(|word| [*word as u32, (word >> 32) as u32]);
+            let ints: Vec<String> = ints.take(param.size / 4).map(|i| i.to_string()).collect();
+            format!("{} = [{}]", param.name, ints.join(", "))
+        });
+        let ([x, y, z], threads) = (launch.grid.blocks, launch.grid.threads);
+        let args = shown.collect::<Vec<_>>().join(", ");
+        format!("kernel {}({args}) on {x} x {y} x {z} blocks of {threads} threads", spec.name)
+    }
+}

@@ -1,0 +1,311 @@
+//! What the runtime asks of the driver, seen by a driver that counts, and can be told to fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use engine::attack::pgd::{Batch, Start};
+use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph};
+use engine::backend::cuda::{Cuda, Submission};
+use engine::backend::{Elementwise, Images, Loss, Memory};
+use engine::init::Init;
+use engine::models::{Architecture, Network};
+use engine::optim::OptimizerConfig;
+use engine::rng::{Rng, Stream};
+use engine::tensor::Tensor;
+use engine::train::Trainer;
+
+use crate::backends::{labels, uniform};
+use crate::cuda_host;
+use crate::small_runs::attack;
+
+/// Calls so far.
+#[derive(Default)]
+struct Calls {
+    allocs: AtomicUsize,
+    uploads: AtomicUsize,
+    downloads: AtomicUsize,
+    launches: AtomicUsize,
+    graphs: AtomicUsize,
+    set_args: AtomicUsize,
+    graph_launches: AtomicUsize,
+    waits: AtomicUsize,
+}
+
+impl Calls {
+    fn all(&self) -> [usize; 8] {
+        let Calls { allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits } = self;
+        [allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits].map(|c| c.load(Ordering::Relaxed))
+    }
+}
+
+fn count(counter: &AtomicUsize) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Passes everything on to the host-compiled kernels.
+struct Spy {
+    inner: Arc<dyn Driver>,
+    calls: Arc<Calls>,
+    /// Bytes that may be allocated.
+    room: AtomicUsize,
+    /// The kernel whose launch fails.
+    fails: Option<&'static str>,
+}
+
+impl Driver for Spy {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn function(&self, name: &str) -> DriverResult<Function> {
+        self.inner.function(name)
+    }
+
+    fn param_sizes(&self, function: Function) -> DriverResult<Option<Vec<usize>>> {
+        self.inner.param_sizes(function)
+    }
+
+    unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()> {
+        count(&self.calls.launches);
+        if self.fails == Some(call.name) {
+            return Err("planted failure".to_string());
+        }
+        // SAFETY: passed on.
+        unsafe { self.inner.launch(call) }
+    }
+
+    unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
+        count(&self.calls.graphs);
+        // SAFETY: passed on.
+        let inner = unsafe { self.inner.graph(calls) }?;
+        Ok(Box::new(SpyGraph { inner, calls: self.calls.clone() }))
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<u64, AllocError> {
+        count(&self.calls.allocs);
+        let enough = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes));
+        if enough.is_err() { Err(AllocError::OutOfMemory) } else { self.inner.alloc(bytes) }
+    }
+
+    unsafe fn free(&self, address: u64) {
+        // SAFETY: passed on.
+        unsafe { self.inner.free(address) }
+    }
+
+    fn handed_out(&self, address: u64, bytes: usize, capacity: usize) {
+        self.inner.handed_out(address, bytes, capacity);
+    }
+
+    fn memory(&self) -> DriverResult<(usize, usize)> {
+        Ok((self.room.load(Ordering::Relaxed), 1 << 24))
+    }
+
+    unsafe fn upload(&self, to: u64, source: &[u8]) -> DriverResult<()> {
+        count(&self.calls.uploads);
+        // SAFETY: passed on.
+        unsafe { self.inner.upload(to, source) }
+    }
+
+    unsafe fn download(&self, from: u64, target: &mut [u8]) -> DriverResult<()> {
+        count(&self.calls.downloads);
+        // SAFETY: passed on.
+        unsafe { self.inner.download(from, target) }
+    }
+
+    fn synchronize(&self) -> DriverResult<()> {
+        count(&self.calls.waits);
+        self.inner.synchronize()
+    }
+}
+
+struct SpyGraph {
+    inner: Box<dyn Graph>,
+    calls: Arc<Calls>,
+}
+
+impl Graph for SpyGraph {
+    unsafe fn set_args(&mut self, index: usize, call: &mut Call<'_>) -> DriverResult<()> {
+        count(&self.calls.set_args);
+        // SAFETY: passed on.
+        unsafe { self.inner.set_args(index, call) }
+    }
+
+    unsafe fn launch(&mut self) -> DriverResult<()> {
+        count(&self.calls.graph_launches);
+        // SAFETY: passed on.
+        unsafe { self.inner.launch() }
+    }
+}
+
+/// A backend on a spy with so many bytes, and the spy's book; `None` where kernels cannot be compiled for the host.
+fn spied(how: Submission, room: usize, fails: Option<&'static str>) -> Option<(Cuda, Arc<Calls>)> {
+    let (inner, calls) = (cuda_host::driver()?, Arc::new(Calls::default()));
+    let spy = Spy { inner, calls: calls.clone(), room: AtomicUsize::new(room), fails };
+    Some((Cuda::with_driver(Arc::new(spy), how).unwrap(), calls))
+}
+
+const PLENTY: usize = 1 << 30;
+
+/// LeNet w=1 in adversarial training on random images.
+struct Training {
+    trainer: Trainer<Cuda>,
+    bytes: Vec<u8>,
+    labels: Vec<u8>,
+}
+
+impl Training {
+    fn new(backend: &Cuda, batch: usize) -> Self {
+        let architecture = Architecture::new(Network::LeNet, 1, 10).unwrap();
+        let adam = OptimizerConfig::Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+        let trainer = Trainer::new(backend, architecture, Init::XavierUniform, 1, &adam).unwrap();
+        let bytes = uniform(1, batch * 784).iter().map(|u| (256.0 * u) as u8).collect();
+        Training { trainer, bytes, labels: labels(2, batch, 10) }
+    }
+
+    /// A step as the training loop does it.
+    fn step(
+        &mut self,
+        backend: &Cuda,
+        images: &<Cuda as Images>::Resident<'_>,
+        tally: &mut <Cuda as Loss>::Tally,
+        step: u32,
+    ) -> engine::error::Result<()> {
+        let n = self.labels.len();
+        let indices: Vec<u32> = (0..n as u32).map(|i| (i + step) % n as u32).collect();
+        let clean = Tensor::new(backend.gather(images, &indices, None), self.trainer.model.input(n));
+        let labels = backend.labels(&self.labels);
+        let batch = Batch { images: clean, labels: &labels };
+        let rng = Rng::new(1, Stream::TrainAttack, step);
+        let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        self.trainer.step(backend, &batch, Some((&attack(2), start)), 1e-3 / (1 + step) as f32, tally)
+    }
+}
+
+/// In the steady state a step is one graph, with a few arguments changed; it allocates nothing, waits for nothing, and
+/// takes from the host nothing but the batch's indices and labels.
+#[test]
+fn a_steady_step_is_one_graph() {
+    let Some((backend, calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
+    let mut training = Training::new(&backend, 6);
+    let bytes = training.bytes.clone();
+    let images = backend.resident([1, 28, 28], &bytes);
+    let mut tally = backend.tally();
+    for step in 0..3 {
+        training.step(&backend, &images, &mut tally, step).unwrap();
+    }
+    for step in 3..6 {
+        let before = calls.all();
+        training.step(&backend, &images, &mut tally, step).unwrap();
+        let after = calls.all();
+        let [allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits] =
+            std::array::from_fn(|i| after[i] - before[i]);
+        assert_eq!((allocs, downloads, graphs, waits), (0, 0, 0, 0), "allocations, downloads, new graphs, waits");
+        assert_eq!((uploads, graph_launches), (2, 1), "indices and labels; the step");
+        assert_eq!(launches, 1, "the gathering of the batch");
+        // The random start's step and Adam's rate.
+        assert_eq!(set_args, 2, "arguments that differ from step to step");
+    }
+    let counts = backend.tally_read(&tally);
+    assert_eq!((counts.samples, counts.gradients), (6 * 6, 6 * 2 * 6 * 784));
+}
+
+/// However launches are submitted, the result has the same bits.
+#[test]
+fn submissions_agree() {
+    let run = |how| {
+        let (backend, _) = spied(how, PLENTY, None)?;
+        let mut training = Training::new(&backend, 5);
+        let bytes = training.bytes.clone();
+        let images = backend.resident([1, 28, 28], &bytes);
+        let mut tally = backend.tally();
+        for step in 0..3 {
+            training.step(&backend, &images, &mut tally, step).unwrap();
+        }
+        Some((training.trainer.model.state(&backend), backend.tally_read(&tally)))
+    };
+    let graphs = run(Submission::Graphs);
+    assert!(graphs == run(Submission::Single) && graphs == run(Submission::Waiting));
+}
+
+/// A transfer inside a step makes the step go out in pieces, in order.
+#[test]
+fn a_transfer_inside_a_step_is_in_order() {
+    let Some((backend, calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
+    let x = backend.upload(&[1.0, 2.0]);
+    let (before, sum) = backend.step(1, || {
+        let mut y = backend.copy(&x);
+        backend.axpy(2.0, &x, &mut y);
+        let before = backend.download(&y);
+        backend.axpy(1.0, &backend.upload(&[10.0, 20.0]), &mut y);
+        (before, y)
+    });
+    assert_eq!((before, backend.download(&sum)), (vec![3.0, 6.0], vec![13.0, 26.0]));
+    assert_eq!(calls.all()[6], 0, "no graph");
+    // Steps inside a step are part of it.
+    let y = backend.step(1, || backend.step(1, || backend.add(&x, &x)));
+    assert_eq!(backend.download(&y), [2.0, 4.0]);
+    assert_eq!(calls.all()[6], 1);
+}
+
+#[test]
+fn running_out_of_memory_says_what_would_fit() {
+    const ROOM: usize = 3 << 20;
+    let Some((backend, _)) = spied(Submission::Graphs, ROOM, None) else { return };
+    let mut training = Training::new(&backend, 400);
+    let bytes = training.bytes.clone();
+    let images = backend.resident([1, 28, 28], &bytes);
+    let mut tally = backend.tally();
+    let error = training.step(&backend, &images, &mut tally, 0).expect_err("3 MiB are not enough");
+    let line = error.to_string();
+    for part in ["out of GPU memory: asked for ", "this stage holds ", "of 16.0 MiB", "a batch of ", "--jobs 1"] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(!line.contains('\n') && error.exit_code() == 1, "{line}");
+    let fits: usize = line.split("a batch of ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
+    assert!((20..400).contains(&fits), "{line}");
+    // What it promises holds, and not much more does.
+    let outcome = |batch| {
+        let (backend, _) = spied(Submission::Graphs, ROOM, None).unwrap();
+        let mut training = Training::new(&backend, batch);
+        training.bytes.clone_from(&bytes);
+        let images = backend.resident([1, 28, 28], &bytes);
+        training.step(&backend, &images, &mut backend.tally(), 0)
+    };
+    assert!(outcome(fits).is_ok(), "{fits}: {line}");
+    assert!(outcome(fits + fits / 2).is_err(), "{fits}: {line}");
+}
+
+#[test]
+fn a_failing_kernel_is_named_with_its_sizes() {
+    let Some((backend, calls)) = spied(Submission::Waiting, PLENTY, Some("axpy")) else { return };
+    let x = backend.upload(&[1.0; 7]);
+    let mut y = backend.copy(&x);
+    backend.axpy(0.5, &x, &mut y);
+    let line = backend.status().expect_err("the launch failed").to_string();
+    assert!(line.contains("kernel axpy(n = [7], ") && line.contains("planted failure"), "{line}");
+    let launches = calls.all()[3];
+    let z = backend.add(&x, &y);
+    assert_eq!(calls.all()[3], launches, "nothing is launched after a fault");
+    assert_eq!(backend.download(&z), [0.0; 7]);
+    assert_eq!(backend.status().expect_err("it stays").to_string(), line);
+}
+
+/// Buffers come back, at the same addresses, and the high-water mark counts what was in use at one time.
+#[test]
+fn memory_is_used_again() {
+    let Some((backend, calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
+    let before = backend.memory_use();
+    let round = || {
+        let a = backend.full(1000, 1.0);
+        let b = backend.full(1000, 2.0);
+        backend.download(&backend.add(&a, &b))
+    };
+    assert_eq!(round(), [3.0; 1000]);
+    let (allocs, peak) = (calls.all()[0], backend.memory_use().peak);
+    for _ in 0..3 {
+        round();
+    }
+    let after = backend.memory_use();
+    assert_eq!((calls.all()[0], after.peak, after.live), (allocs, peak, before.live));
+    assert!(peak - before.live >= 3 * 4000 && peak - before.live < 3 * 4000 + 3 * 1024, "{after:?}");
+}
