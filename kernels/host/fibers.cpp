@@ -81,9 +81,8 @@ void go(Context& from, Context& to) {
 }
 
 void start(Context& from, Context& fresh, char* stack, void (*entry)()) {
-    // As if `entry` had been called: its stack pointer is 8 below a multiple of 16.
+    // As if `entry` had been called from nowhere, with the stack aligned to 16 before the call.
     auto* top = reinterpret_cast<u64*>((reinterpret_cast<u64>(stack) + STACK) / 16 * 16);
-    *--top = 0;
     *--top = 0;
     *--top = reinterpret_cast<u64>(entry);
     for (int saved = 0; saved < 6; saved++) *--top = 0;

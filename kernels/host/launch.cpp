@@ -71,7 +71,7 @@ std::string wrong_sizes(const u32* blocks, u32 threads) {
 }
 
 void begin(Worker& w, Stream& stream, const Kernel& kernel, const u32* blocks, u32 threads, void** args) {
-    if (w.shared_top > 0) forget(slot(w.slot), w.shared_top);
+    mark(slot(w.slot), 0, w.shared_top);
     w.kernel = &kernel;
     w.args = args;
     w.threads = threads;

@@ -10,7 +10,8 @@
 //! - `floors`: no module imports from a floor above its own
 //! - `gradients`: central differences of every op and of whole networks, in f64
 //! - `init`: moments, ranges and orthogonality of the initialisers
-//! - `kernels`: the CUDA kernels' registers and spills, and their prototypes as the host knows them
+//! - `kernels`: the CUDA kernels' registers and spills, prototypes and sizes against the launch table, embedded images,
+//!   compilation at run time
 //! - `models`: sizes and names of the networks, whole passes against PyTorch
 //! - `networks`: networks with the weights recorded from PyTorch
 //! - `numdiff`: central differences, and that the check itself can fail

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use rayon::prelude::*;
 
 use super::driver::{AllocError, Call, Driver, DriverResult, Function, Graph};
 use super::modules;
@@ -79,9 +80,11 @@ impl Gpu {
         self.context.bind_to_thread().map_err(|e| words(&e))?;
         let kernels = super::kernels();
         let files: BTreeSet<&str> = kernels.iter().map(|kernel| kernel.file).collect();
+        // Side by side, because those that are not embedded have to be compiled.
+        let image = |&file: &&'static str| Ok((file, modules::image(file, self.info.compute_capability)?));
+        let images = files.par_iter().map(image).collect::<Result<Vec<_>>>().map_err(|e| e.to_string())?;
         let mut functions = HashMap::new();
-        for file in files {
-            let image = modules::image(file, self.info.compute_capability).map_err(|e| e.to_string())?;
+        for (file, image) in images {
             // SAFETY: the image is a complete cubin, or PTX that ends in a zero byte, and outlives the call.
             let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
                 .map_err(|e| format!("kernels/{file}.cu: {}", words(&e)))?;

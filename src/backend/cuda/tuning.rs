@@ -136,7 +136,7 @@ const SUM_LATENCY: usize = 5000;
 /// Bytes that a GPU's memory moves in a cycle.
 const BYTES_A_CYCLE: usize = 2500;
 /// Longest sum of f32 products in a row; rounding errors grow with it.
-const LONGEST_SUM: usize = 5120;
+const LONGEST_SUM: usize = 2560;
 /// Most parts of a sum.
 const MOST_PARTS: usize = 4096;
 

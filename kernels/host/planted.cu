@@ -1,0 +1,314 @@
+// Kernels with bugs, each beside one that does the same without: the runtime must stop the first and let the second pass.
+// The tests are in tests/all/cuda_host/planted.rs. Blocks have THREADS threads where nothing else is said.
+
+#include "../common.cuh"
+
+static constexpr u32 THREADS = 64;
+
+// --- Bounds
+
+// y[i] = x[i] for i < n; the bug forgets that the last block is not full.
+extern "C" __global__ void copy(u32 n, const float* x, float* y) {
+    const u32 i = blockIdx.x * THREADS + threadIdx.x;
+    if (i < n) y[i] = x[i];
+}
+
+extern "C" __global__ void copy_past_the_end(u32 n, const float* x, float* y) {
+    const u32 i = blockIdx.x * THREADS + threadIdx.x;
+    y[i] = i < n ? x[i] : 0.0f;
+}
+
+extern "C" __global__ void copy_before_the_beginning(u32 n, const float* x, float* y) {
+    const u32 i = blockIdx.x * THREADS + threadIdx.x;
+    if (i < n) y[i] = i > 0 ? x[i] : x[int(i) - 2];
+}
+
+// As four-vectors, for n = 4 m; the bug is an n that is not.
+extern "C" __global__ void copy_vectors(u32 n, const float* x, float* y) {
+    const u32 i = blockIdx.x * THREADS + threadIdx.x;
+    if (4 * i < n) reinterpret_cast<float4*>(y)[i] = reinterpret_cast<const float4*>(x)[i];
+}
+
+// Vectors that begin at an odd element.
+extern "C" __global__ void copy_misaligned(u32 n, const float* x, float* y) {
+    const u32 i = blockIdx.x * THREADS + threadIdx.x;
+    if (4 * i < n) reinterpret_cast<float4*>(y)[i] = *reinterpret_cast<const float4*>(x + 4 * i + 1);
+}
+
+// A last column that the array does not have; `columns` is 8, or 9 for the bug.
+extern "C" __global__ void columns_of_a_tile(u32 columns, float* y) {
+    SHARED(before, float[4]);
+    SHARED(tile, float[THREADS * 8]);
+    if (threadIdx.x < 4) before[threadIdx.x] = 0.0f;
+    for (u32 c = 0; c < columns; c++) tile[threadIdx.x * 8 + c] = float(c);
+    __syncthreads();
+    y[threadIdx.x] = tile[(THREADS - 1 - threadIdx.x) * 8 + 7] + before[threadIdx.x % 4];
+}
+
+// --- Barriers
+
+// y = x backwards; without the barrier it is a race.
+extern "C" __global__ void reverse(const float* x, float* y) {
+    SHARED(tile, float[THREADS]);
+    tile[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    y[threadIdx.x] = tile[THREADS - 1 - threadIdx.x];
+}
+
+extern "C" __global__ void reverse_without_barrier(const float* x, float* y) {
+    SHARED(tile, float[THREADS]);
+    tile[threadIdx.x] = x[threadIdx.x];
+    y[threadIdx.x] = tile[threadIdx.x ^ 1];
+}
+
+// Two rounds through one tile: what one reads the next overwrites. `barrier` = 0 forgets that.
+extern "C" __global__ void two_rounds(u32 barrier, const float* x, float* y) {
+    SHARED(tile, float[THREADS]);
+    float sum = 0.0f;
+    for (u32 round = 0; round < 2; round++) {
+        tile[threadIdx.x] = x[round * THREADS + threadIdx.x];
+        __syncthreads();
+        sum += tile[THREADS - 1 - threadIdx.x];
+        if (barrier != 0) __syncthreads();
+    }
+    y[threadIdx.x] = sum;
+}
+
+// The same with lanes of one warp, and their barrier.
+extern "C" __global__ void two_rounds_of_warps(u32 barrier, const float* x, float* y) {
+    SHARED(tile, float[THREADS]);
+    float sum = 0.0f;
+    for (u32 round = 0; round < 2; round++) {
+        tile[threadIdx.x] = x[round * THREADS + threadIdx.x];
+        __syncwarp();
+        sum += tile[threadIdx.x ^ 31];
+        if (barrier != 0) __syncwarp();
+    }
+    y[threadIdx.x] = sum;
+}
+
+// A barrier of the warp does not do for two warps.
+extern "C" __global__ void reverse_with_warp_barrier(const float* x, float* y) {
+    SHARED(tile, float[THREADS]);
+    tile[threadIdx.x] = x[threadIdx.x];
+    __syncwarp();
+    y[threadIdx.x] = tile[THREADS - 1 - threadIdx.x];
+}
+
+// Halves of a warp that wait each for itself, in eight lanes of which one reads what the others wrote; `mask` may leave
+// lanes out.
+extern "C" __global__ void sums_of_eight(u32 with_all, const float* x, float* y) {
+    SHARED(tile, float[THREADS]);
+    const u32 group = threadIdx.x % WARP / 8 * 8, lane = threadIdx.x % 8;
+    tile[threadIdx.x] = x[threadIdx.x];
+    const u32 mask = with_all != 0 ? 0xffu << group : lane < 4 ? 0x0fu << group : 0xf0u << group;
+    __syncwarp(mask);
+    if (lane == 0) {
+        float sum = 0.0f;
+        for (u32 i = 0; i < 8; i++) sum += tile[threadIdx.x + i];
+        y[threadIdx.x / 8] = sum;
+    }
+}
+
+// `stop` threads come to the barrier; the others skip it.
+extern "C" __global__ void skipped_barrier(u32 stop, float* y) {
+    SHARED(tile, float[THREADS]);
+    tile[threadIdx.x] = 1.0f;
+    if (threadIdx.x < stop) __syncthreads();
+    y[threadIdx.x] = tile[threadIdx.x];
+}
+
+// Threads from `n` on leave first.
+extern "C" __global__ void early_return(u32 n, float* y) {
+    if (threadIdx.x >= n) return;
+    y[threadIdx.x] = 1.0f;
+    __syncthreads();
+}
+
+// Two barriers instead of one.
+extern "C" __global__ void two_barriers(u32 n, float* y) {
+    y[threadIdx.x] = 1.0f;
+    if (threadIdx.x < n) {
+        __syncthreads();
+    } else {
+        __syncthreads();
+    }
+}
+
+// --- Unwritten memory
+
+extern "C" __global__ void add_into(u32 n, float* y) {
+    if (threadIdx.x < n) y[threadIdx.x] += 1.0f;
+}
+
+// Only `n` elements of the tile are written.
+extern "C" __global__ void half_a_tile(u32 n, float* y) {
+    SHARED(tile, float[THREADS]);
+    if (threadIdx.x < n) tile[threadIdx.x] = 1.0f;
+    __syncthreads();
+    y[blockIdx.x * THREADS + threadIdx.x] = tile[threadIdx.x];
+}
+
+// What the first block wrote, the second does not have.
+extern "C" __global__ void tile_of_another_block(u32 writers, float* y) {
+    SHARED(tile, float[THREADS]);
+    if (blockIdx.x < writers) tile[threadIdx.x] = 1.0f;
+    y[blockIdx.x * THREADS + threadIdx.x] = tile[threadIdx.x];
+}
+
+// --- Races on global memory
+
+// The blocks' places are `stride` apart.
+extern "C" __global__ void block_results(u32 stride, float* y) {
+    if (threadIdx.x == 0) y[blockIdx.x * stride] = float(blockIdx.x);
+}
+
+// Block i reads what block i - 1 writes if `distance` is 1.
+extern "C" __global__ void neighbours(u32 distance, float* y) {
+    if (threadIdx.x == 0) {
+        const float other = y[blockIdx.x + gridDim.x - distance];
+        y[blockIdx.x + gridDim.x] = other + 1.0f;
+    }
+}
+
+// Threads of a block through global memory.
+extern "C" __global__ void reverse_in_global(u32 barrier, float* scratch, float* y) {
+    scratch[threadIdx.x] = float(threadIdx.x);
+    if (barrier != 0) __syncthreads();
+    y[threadIdx.x] = scratch[THREADS - 1 - threadIdx.x];
+}
+
+// --- Atomic operations
+
+// How many threads of the launch have an odd number; block 0 also reads the result if `read` is 1.
+extern "C" __global__ void count_odd(u32 read, u32* count, u32* y) {
+    atomicAdd(count, threadIdx.x % 2);
+    __syncthreads();
+    if (read != 0 && threadIdx.x == 0) y[blockIdx.x] = *count;
+}
+
+// A counter in shared memory, set to zero by thread 0.
+extern "C" __global__ void shared_counter(u32 barrier, u32* y) {
+    SHARED(count, u32);
+    if (threadIdx.x == 0) count = 0;
+    if (barrier != 0) __syncthreads();
+    atomicAdd(&count, 1u);
+    __syncthreads();
+    if (threadIdx.x == 0) y[blockIdx.x] = count;
+}
+
+// A counter for each warp, set to zero by its first lane. In the second round the warps count in each other's.
+extern "C" __global__ void warp_counters(u32 barrier, u32* y) {
+    SHARED(count, u32[THREADS / WARP]);
+    const u32 warp = threadIdx.x / WARP;
+    if (threadIdx.x % WARP == 0) count[warp] = 0;
+    __syncwarp();
+    atomicAdd(&count[warp], 1u);
+    if (barrier != 0) __syncthreads();
+    atomicAdd(&count[THREADS / WARP - 1 - warp], 1u);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) y[warp] = count[warp];
+}
+
+// Results of every operation on an element of its own, and the values before.
+extern "C" __global__ void atomics(u32* x, u64* wide, u32* old) {
+    const u32 i = threadIdx.x;
+    u32* y = old + 8 * i;
+    y[0] = atomicAdd(x + 0, 3u);
+    y[1] = atomicMax(x + 1, i);
+    y[2] = atomicMin(x + 2, 1000u - i);
+    y[3] = atomicOr(x + 3, 1u << i % 32);
+    y[4] = atomicAnd(x + 4, ~(1u << i % 32));
+    y[5] = atomicExch(x + 5, i);
+    y[6] = atomicCAS(x + 6, i, i + 1);
+    y[7] = u32(atomicAdd(wide + 0, u64(1) << 32) >> 32);
+    atomicMax(wide + 1, u64(i) << 40);
+}
+
+// --- Warps
+
+// The sum over the warp from each lane; lane `missing` is not there.
+extern "C" __global__ void shuffle_sum(u32 missing, const float* x, float* y) {
+    float sum = x[threadIdx.x];
+    if (threadIdx.x % WARP != missing) sum = warp_sum(sum);
+    y[threadIdx.x] = sum;
+}
+
+// Half the warp shuffles, with a mask of itself or of all; the others read from lanes that take no part.
+extern "C" __global__ void half_shuffle(u32 source, u32* y) {
+    y[threadIdx.x] = 0;
+    if (threadIdx.x % WARP < 16) y[threadIdx.x] = __shfl_sync(0xffffu, threadIdx.x, source);
+}
+
+// What each operation gives to each lane.
+extern "C" __global__ void warp_operations(u32* y) {
+    const u32 i = threadIdx.x;
+    u32* row = y + 12 * i;
+    row[0] = __shfl_sync(FULL_WARP, i, 5);
+    row[1] = __shfl_sync(FULL_WARP, i, i + 9, 8);
+    row[2] = __shfl_xor_sync(FULL_WARP, i, 3);
+    row[3] = __shfl_xor_sync(FULL_WARP, i, 12, 8);
+    row[4] = __shfl_down_sync(FULL_WARP, i, 7);
+    row[5] = __shfl_down_sync(FULL_WARP, i, 3, 4);
+    row[6] = __shfl_up_sync(FULL_WARP, i, 7);
+    row[7] = __shfl_up_sync(FULL_WARP, i, 3, 4);
+    row[8] = __ballot_sync(FULL_WARP, i % 3 == 0);
+    row[9] = __any_sync(FULL_WARP, i == 40) != 0;
+    row[10] = __all_sync(FULL_WARP, i < 32) != 0;
+    row[11] = __double_as_longlong(__shfl_xor_sync(FULL_WARP, double(i), 1)) == __double_as_longlong(double(i ^ 1));
+}
+
+// --- Other widths
+
+// Bytes and halves: threads write neighbours in one word.
+extern "C" __global__ void narrow_stores(u32 overlap, u8* bytes, u16* halves) {
+    bytes[threadIdx.x / (1 + overlap)] = u8(threadIdx.x);
+    halves[threadIdx.x] = u16(1000 + threadIdx.x);
+}
+
+extern "C" __global__ void narrow_loads(const u8* bytes, const u16* halves, u32* y) {
+    SHARED(tile, u8[THREADS]);
+    tile[threadIdx.x] = bytes[threadIdx.x];
+    __syncthreads();
+    y[threadIdx.x] = tile[threadIdx.x ^ 1] + u32(halves[threadIdx.x]);
+}
+
+// A struct of twelve words, which the compiler may copy as it likes.
+struct Dozen {
+    u32 of[12];
+};
+
+extern "C" __global__ void copy_structs(u32 n, const Dozen* x, Dozen* y) {
+    if (threadIdx.x < n) y[threadIdx.x] = x[threadIdx.x];
+}
+
+// An absent buffer.
+extern "C" __global__ void optional(const float* x, float* y) {
+    y[threadIdx.x] = x[threadIdx.x];
+}
+
+// --- For the clock: THREADS x `n` barriers, and a product of square matrices in tiles of 16 by blocks of 256 threads.
+
+extern "C" __global__ void barriers(u32 n) {
+    for (u32 i = 0; i < n; i++) __syncthreads();
+}
+
+extern "C" __global__ void warp_barriers(u32 n) {
+    for (u32 i = 0; i < n; i++) __syncwarp();
+}
+
+extern "C" __global__ void matmul(u32 n, const float* a, const float* b, float* c) {
+    SHARED(tile_a, float[16][16]);
+    SHARED(tile_b, float[16][16]);
+    const u32 row = threadIdx.x / 16, column = threadIdx.x % 16;
+    const u32 i = blockIdx.y * 16 + row, j = blockIdx.x * 16 + column;
+    float sum = 0.0f;
+    for (u32 k = 0; k < n; k += 16) {
+        tile_a[row][column] = a[i * n + k + column];
+        tile_b[row][column] = b[(k + row) * n + j];
+        __syncthreads();
+        for (u32 l = 0; l < 16; l++) sum = fmaf(tile_a[row][l], tile_b[l][column], sum);
+        __syncthreads();
+    }
+    c[i * n + j] = sum;
+}

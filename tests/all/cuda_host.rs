@@ -1,0 +1,57 @@
+//! The CUDA kernels compiled for the host (`kernels/host/README.md`): a driver that runs them, every access checked.
+//!
+//! - `build`: the shared library, made by the system's C++ compiler
+//! - `driver`: the library as a [`Driver`]
+//! - `planted`: bugs that it must catch
+
+mod build;
+mod driver;
+mod planted;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use engine::backend::cuda::driver::Driver;
+use engine::backend::cuda::{Cuda, Submission, kernels};
+
+use driver::{HostDriver, Library};
+
+/// The library of all kernels; `ENGINE_HOST_KERNELS` names one that is already made.
+fn library() -> Result<&'static Library, &'static str> {
+    static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
+    let make = || {
+        let path = match std::env::var_os("ENGINE_HOST_KERNELS") {
+            Some(path) => PathBuf::from(path),
+            None => {
+                let all = kernels();
+                let mut files: Vec<&str> = all.iter().map(|kernel| kernel.file).collect();
+                files.dedup();
+                let names = |file: &str| all.iter().filter(|k| k.file == file).map(|k| k.name).collect::<Vec<_>>();
+                let units: Vec<_> = files.iter().map(|file| build::Unit { file, kernels: names(file) }).collect();
+                build::library(&units)?
+            }
+        };
+        Library::open(&path)
+    };
+    LIBRARY.get_or_init(make).as_ref().map_err(String::as_str)
+}
+
+/// What `found` is, or `None`, with a word why; with `ENGINE_REQUIRE_HOST_KERNELS=1` it must be there.
+fn or_skip<T>(found: Result<T, &str>) -> Option<T> {
+    if let Err(why) = &found {
+        let required = std::env::var_os("ENGINE_REQUIRE_HOST_KERNELS").is_some_and(|value| value == "1");
+        assert!(!required, "ENGINE_REQUIRE_HOST_KERNELS=1, but {why}");
+        println!("SKIP: the kernels cannot be run on the host: {why}");
+    }
+    found.ok()
+}
+
+/// A device that runs the kernels on the host.
+pub fn driver() -> Option<Arc<dyn Driver>> {
+    or_skip(library()).map(|library| Arc::new(HostDriver::new(library)) as Arc<dyn Driver>)
+}
+
+/// A backend on such a device.
+pub fn backend() -> Option<Cuda> {
+    driver().map(|driver| Cuda::with_driver(driver, Submission::Graphs).unwrap())
+}

@@ -1,0 +1,251 @@
+//! The shared library of host-compiled kernels as a driver.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph};
+
+/// What the library tells of its memory: it has as much as anybody asks for.
+const MEMORY: usize = 16 << 30;
+/// Longest message.
+const TEXT: usize = 1024;
+
+type Handle = *mut c_void;
+
+/// Declares the library's functions as fields.
+macro_rules! api {
+    ($($name:ident: $symbol:literal ($($arg:ty),*) $(-> $result:ty)?;)+) => {
+        struct Api { $($name: unsafe extern "C" fn($($arg),*) $(-> $result)?,)+ }
+
+        impl Api {
+            fn of(library: &libloading::Library) -> Result<Self, libloading::Error> {
+                // SAFETY: the types are those of kernels/host/launch.cpp; the library is never closed.
+                unsafe { Ok(Api { $($name: *library.get(concat!($symbol, "\0").as_bytes())?,)+ }) }
+            }
+        }
+    };
+}
+
+api! {
+    kernel: "host_kernel"(*const c_char) -> Handle;
+    params: "host_params"(Handle) -> u64;
+    param_size: "host_param_size"(Handle, u64) -> u64;
+    stream: "host_stream"() -> Handle;
+    stream_free: "host_stream_free"(Handle);
+    alloc: "host_alloc"(u64) -> u64;
+    free: "host_free"(u64);
+    handed_out: "host_handed_out"(u64, u64, u64);
+    upload: "host_upload"(Handle, u64, *const u8, u64, *mut u8, u64) -> c_int;
+    download: "host_download"(Handle, *mut u8, u64, u64, *mut u8, u64) -> c_int;
+    launch: "host_launch"(Handle, Handle, *const u32, u32, *mut Handle, *mut u64, *mut u8, u64) -> c_int;
+}
+
+/// A library of kernels, open as long as the process lives.
+pub struct Library {
+    api: Api,
+    path: PathBuf,
+}
+
+impl Library {
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let failed = |e: libloading::Error| format!("{}: {e}", path.display());
+        // SAFETY: the library's initialisers register kernels, nothing else.
+        let library = unsafe { libloading::Library::new(path) }.map_err(failed)?;
+        let api = Api::of(&library).map_err(failed)?;
+        std::mem::forget(library);
+        Ok(Library { api, path: path.to_path_buf() })
+    }
+
+    /// ` at conv.cu:123` for an address in the library, if somebody can tell.
+    fn place(&self, code: u64) -> String {
+        let mut command = Command::new("addr2line");
+        let output = command.arg("-e").arg(&self.path).arg(format!("{code:#x}")).output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        match text.split_whitespace().next().and_then(|place| place.rsplit('/').next()) {
+            Some(place) if !place.starts_with('?') => format!(" at {place}"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// A stream on the host.
+#[derive(Clone, Copy)]
+struct Stream {
+    library: &'static Library,
+    handle: Handle,
+}
+
+// SAFETY: the library guards a stream by a lock.
+unsafe impl Send for Stream {}
+// SAFETY: as above.
+unsafe impl Sync for Stream {}
+
+/// Calls `f` with room for a message; an error if it is not 0.
+fn told(f: impl FnOnce(*mut u8, u64) -> c_int) -> DriverResult<()> {
+    let mut text = [0_u8; TEXT];
+    if f(text.as_mut_ptr(), TEXT as u64) == 0 {
+        return Ok(());
+    }
+    let end = text.iter().position(|&byte| byte == 0).unwrap_or(TEXT);
+    Err(String::from_utf8_lossy(&text[..end]).into_owned())
+}
+
+impl Stream {
+    /// # Safety
+    /// As [`Driver::launch`].
+    unsafe fn launch(self, function: Function, blocks: [u32; 3], threads: u32, args: &mut [*mut c_void]) -> DriverResult<()> {
+        let (api, mut code) = (&self.library.api, 0);
+        let kernel = function.0 as Handle;
+        let outcome = told(|text, room| {
+            // SAFETY: the function is a kernel of this library; the caller promises the rest.
+            unsafe {
+                (api.launch)(self.handle, kernel, blocks.as_ptr(), threads, args.as_mut_ptr(), &mut code, text, room)
+            }
+        });
+        outcome.map_err(|why| if code == 0 { why } else { format!("{why}{}", self.library.place(code)) })
+    }
+}
+
+/// A device whose kernels run on the host, one after the other, when they are launched.
+pub struct HostDriver {
+    stream: Stream,
+}
+
+impl HostDriver {
+    pub fn new(library: &'static Library) -> Self {
+        // SAFETY: makes a stream, nothing else.
+        let handle = unsafe { (library.api.stream)() };
+        assert!(!handle.is_null(), "the runtime found no address space");
+        HostDriver { stream: Stream { library, handle } }
+    }
+
+    fn api(&self) -> &'static Api {
+        &self.stream.library.api
+    }
+}
+
+impl Drop for HostDriver {
+    fn drop(&mut self) {
+        // SAFETY: the stream is this driver's own; graphs that share it are gone, because the backend drops them first.
+        unsafe { (self.api().stream_free)(self.stream.handle) }
+    }
+}
+
+impl Driver for HostDriver {
+    fn name(&self) -> String {
+        "kernels compiled for the host".to_string()
+    }
+
+    fn function(&self, name: &str) -> DriverResult<Function> {
+        let name = std::ffi::CString::new(name).map_err(|e| e.to_string())?;
+        // SAFETY: the name ends in a zero byte.
+        let kernel = unsafe { (self.api().kernel)(name.as_ptr()) };
+        if kernel.is_null() { Err("is not in the library".to_string()) } else { Ok(Function(kernel as u64)) }
+    }
+
+    fn param_sizes(&self, function: Function) -> DriverResult<Option<Vec<usize>>> {
+        let (api, kernel) = (self.api(), function.0 as Handle);
+        // SAFETY: the function is a kernel of this library, and the index below the number of its parameters.
+        Ok(Some(unsafe { (0..(api.params)(kernel)).map(|i| (api.param_size)(kernel, i) as usize).collect() }))
+    }
+
+    unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.stream.launch(call.function, call.blocks, call.threads, call.args) }
+    }
+
+    unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
+        let mut nodes = Vec::new();
+        for call in calls {
+            let sizes = self.param_sizes(call.function)?.unwrap_or_default();
+            // SAFETY: the arguments have the sizes of the parameters.
+            let args = unsafe { copies(&sizes, call.args) };
+            nodes.push(Node { function: call.function, blocks: call.blocks, threads: call.threads, sizes, args });
+        }
+        Ok(Box::new(HostGraph { stream: self.stream, nodes }))
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<u64, AllocError> {
+        // SAFETY: asks for memory, nothing else.
+        match unsafe { (self.api().alloc)(bytes as u64) } {
+            0 => Err(AllocError::OutOfMemory),
+            address => Ok(address),
+        }
+    }
+
+    unsafe fn free(&self, address: u64) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.api().free)(address) }
+    }
+
+    fn handed_out(&self, address: u64, bytes: usize, capacity: usize) {
+        // SAFETY: the caller says that they are an allocation's.
+        unsafe { (self.api().handed_out)(address, bytes as u64, capacity as u64) }
+    }
+
+    fn memory(&self) -> DriverResult<(usize, usize)> {
+        Ok((MEMORY, MEMORY))
+    }
+
+    unsafe fn upload(&self, to: u64, source: &[u8]) -> DriverResult<()> {
+        let (upload, stream) = (self.api().upload, self.stream.handle);
+        // SAFETY: `source` has as many bytes as are asked for; the library checks the rest.
+        told(|text, room| unsafe { upload(stream, to, source.as_ptr(), source.len() as u64, text, room) })
+    }
+
+    unsafe fn download(&self, from: u64, target: &mut [u8]) -> DriverResult<()> {
+        let (download, stream) = (self.api().download, self.stream.handle);
+        // SAFETY: `target` has as many bytes as are asked for; the library checks the rest.
+        told(|text, room| unsafe { download(stream, target.as_mut_ptr(), from, target.len() as u64, text, room) })
+    }
+
+    fn synchronize(&self) -> DriverResult<()> {
+        Ok(())
+    }
+}
+
+/// A launch with its arguments.
+struct Node {
+    function: Function,
+    blocks: [u32; 3],
+    threads: u32,
+    sizes: Vec<usize>,
+    /// In words, for their alignment.
+    args: Vec<Vec<u64>>,
+}
+
+/// # Safety
+/// Each of `args` must be the address of as many bytes as `sizes` says.
+unsafe fn copies(sizes: &[usize], args: &[*mut c_void]) -> Vec<Vec<u64>> {
+    let copy = |(&size, &arg): (&usize, &*mut c_void)| {
+        let mut words = vec![0_u64; size.div_ceil(8)];
+        // SAFETY: the caller's promise; `words` has room.
+        unsafe { std::ptr::copy_nonoverlapping(arg.cast::<u8>(), words.as_mut_ptr().cast(), size) };
+        words
+    };
+    sizes.iter().zip(args).map(copy).collect()
+}
+
+struct HostGraph {
+    stream: Stream,
+    nodes: Vec<Node>,
+}
+
+impl Graph for HostGraph {
+    unsafe fn set_args(&mut self, index: usize, call: &mut Call<'_>) -> DriverResult<()> {
+        let node = &mut self.nodes[index];
+        // SAFETY: the arguments have the sizes of the parameters.
+        node.args = unsafe { copies(&node.sizes, call.args) };
+        Ok(())
+    }
+
+    unsafe fn launch(&mut self) -> DriverResult<()> {
+        for node in &mut self.nodes {
+            let mut args: Vec<*mut c_void> = node.args.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+            // SAFETY: the caller's promise.
+            unsafe { self.stream.launch(node.function, node.blocks, node.threads, &mut args) }?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! Bugs planted in `kernels/host/planted.cu`, each beside the same kernel without: the checks stop the first with the right
+//! words, and let the second pass with the right result. They play compute-sanitizer, so nothing is proven by kernels that
+//! pass them unless the bugs here are caught.
+
+use std::ffi::c_void;
+use std::sync::OnceLock;
+
+use engine::backend::cuda::driver::{Call, Driver};
+
+use super::build::{self, Unit};
+use super::driver::{HostDriver, Library};
+use super::or_skip;
+
+/// Threads of a block.
+const THREADS: u32 = 64;
+
+/// An argument.
+#[derive(Clone, Copy)]
+enum Arg {
+    Number(u32),
+    Address(u64),
+}
+use Arg::{Address, Number};
+
+struct Device(HostDriver);
+
+impl Device {
+    fn new() -> Option<Self> {
+        static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
+        let make = || {
+            let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/host/planted.cu"));
+            let text = text.map_err(|e| format!("planted.cu: {e}"))?;
+            let names = text.lines().filter_map(|line| line.strip_prefix("extern \"C\" __global__ void "));
+            let kernels: Vec<&str> = names.filter_map(|rest| rest.split('(').next()).collect();
+            Library::open(&build::library(&[Unit { file: "host/planted", kernels }])?)
+        };
+        or_skip(LIBRARY.get_or_init(make).as_ref().map_err(String::as_str)).map(|library| Device(HostDriver::new(library)))
+    }
+
+    /// A buffer of so many bytes, unwritten.
+    fn unwritten(&self, bytes: usize) -> Arg {
+        let address = self.0.alloc(bytes).unwrap();
+        self.0.handed_out(address, bytes, bytes);
+        Address(address)
+    }
+
+    fn with<T: bytemuck::NoUninit>(&self, values: &[T]) -> Arg {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let Address(address) = self.unwritten(bytes.len()) else { unreachable!() };
+        // SAFETY: as many bytes as were just allocated.
+        unsafe { self.0.upload(address, bytes) }.unwrap();
+        Address(address)
+    }
+
+    /// 0, 1, 2, …
+    fn counting(&self, n: u32) -> Arg {
+        self.with(&(0..n).map(|i| i as f32).collect::<Vec<_>>())
+    }
+
+    fn read<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(&self, buffer: Arg, n: usize) -> Result<Vec<T>, String> {
+        let Address(address) = buffer else { panic!("not a buffer") };
+        let mut values = vec![T::zeroed(); n];
+        // SAFETY: the runtime checks the length.
+        unsafe { self.0.download(address, bytemuck::cast_slice_mut(&mut values)) }?;
+        Ok(values)
+    }
+
+    fn launch(&self, name: &'static str, blocks: u32, args: &[Arg]) -> Result<(), String> {
+        let function = self.0.function(name).unwrap();
+        let sizes = self.0.param_sizes(function).unwrap().unwrap();
+        let wanted: Vec<usize> = args.iter().map(|arg| if matches!(arg, Number(_)) { 4 } else { 8 }).collect();
+        assert_eq!(sizes, wanted, "{name}");
+        let words: Vec<u64> = args.iter().map(|arg| match *arg { Number(n) => n.into(), Address(a) => a }).collect();
+        let mut args: Vec<*mut c_void> = words.iter().map(|word| std::ptr::from_ref(word).cast_mut().cast()).collect();
+        let mut call = Call { function, name, blocks: [blocks, 1, 1], threads: THREADS, args: &mut args };
+        // SAFETY: the arguments have the sizes of the parameters; what the kernel does with them is checked.
+        unsafe { self.0.launch(&mut call) }
+    }
+
+    /// Panics unless the launch is stopped with a line that has all of `words`.
+    #[track_caller]
+    fn stops(&self, name: &'static str, blocks: u32, args: &[Arg], words: &[&str]) {
+        let line = self.launch(name, blocks, args).expect_err("the bug is not caught");
+        assert!(!line.contains('\n'), "{line}");
+        for word in words.iter().chain([&name]) {
+            assert!(line.contains(word), "no '{word}' in: {line}");
+        }
+    }
+
+    #[track_caller]
+    fn passes(&self, name: &'static str, blocks: u32, args: &[Arg]) {
+        self.launch(name, blocks, args).unwrap();
+    }
+}
+
+fn reversed(n: u32) -> Vec<f32> {
+    (0..n).rev().map(|i| i as f32).collect()
+}
+
+#[test]
+fn out_of_bounds() {
+    let Some(device) = Device::new() else { return };
+    let (x, y) = (device.counting(100), device.unwritten(400));
+    device.passes("copy", 2, &[Number(100), x, y]);
+    assert_eq!(device.read::<f32>(y, 100).unwrap()[99], 99.0);
+    let line = ["out-of-bounds write of 4 bytes at byte 400 of a buffer of 400 bytes", "thread 36 of block 1"];
+    device.stops("copy_past_the_end", 2, &[Number(100), x, y], &line);
+    device.stops("copy_before_the_beginning", 2, &[Number(100), x, y], &["out-of-bounds read of 4 bytes"]);
+    device.passes("copy_vectors", 1, &[Number(100), x, y]);
+    let line = ["out-of-bounds", "of 16 bytes at byte 400 of a buffer of 400 bytes"];
+    device.stops("copy_vectors", 1, &[Number(102), x, y], &line);
+    device.stops("copy_misaligned", 1, &[Number(4), x, y], &["misaligned read of 16 bytes at byte 4"]);
+    device.stops("optional", 1, &[Address(0), y], &["out-of-bounds read of 4 bytes at the null pointer"]);
+    assert!(device.read::<f32>(y, 101).expect_err("one too many").contains("download of 404 bytes"));
+}
+
+#[test]
+fn past_the_end_of_shared_memory() {
+    let Some(device) = Device::new() else { return };
+    let y = device.unwritten(256);
+    device.passes("columns_of_a_tile", 1, &[Number(8), y]);
+    assert_eq!(device.read::<f32>(y, 64).unwrap(), [7.0; 64]);
+    // Thread 63's ninth column is past the end; the others' lie on their neighbours' first.
+    device.stops("columns_of_a_tile", 1, &[Number(9), y], &["shared memory 'tile'"]);
+}
+
+#[test]
+fn missing_barriers() {
+    let Some(device) = Device::new() else { return };
+    let fresh = || device.unwritten(256);
+    let (x, y) = (device.counting(128), fresh());
+    device.passes("reverse", 1, &[x, y]);
+    assert_eq!(device.read::<f32>(y, 64).unwrap(), reversed(64));
+    device.stops("reverse_without_barrier", 1, &[x, fresh()], &["shared memory 'tile'", "by thread 0 of block 0"]);
+    device.stops("reverse_with_warp_barrier", 1, &[x, fresh()], &["shared memory 'tile'"]);
+    let race = ["race: read of 4 bytes", "shared memory 'tile' of 256 bytes", "with no barrier since"];
+    device.passes("two_rounds", 1, &[Number(1), x, fresh()]);
+    device.stops("two_rounds", 1, &[Number(0), x, fresh()], &race);
+    device.passes("two_rounds_of_warps", 1, &[Number(1), x, fresh()]);
+    device.stops("two_rounds_of_warps", 1, &[Number(0), x, fresh()], &race);
+    device.passes("sums_of_eight", 1, &[Number(1), x, fresh()]);
+    device.stops("sums_of_eight", 1, &[Number(0), x, fresh()], &race);
+    let (scratch, y) = (fresh(), fresh());
+    device.passes("reverse_in_global", 1, &[Number(1), scratch, y]);
+    assert_eq!(device.read::<f32>(y, 64).unwrap(), reversed(64));
+    let race = ["race: read of 4 bytes", "of a buffer of 256 bytes", "with no barrier since"];
+    device.stops("reverse_in_global", 1, &[Number(0), scratch, y], &race);
+}
+
+#[test]
+fn divergent_barriers() {
+    let Some(device) = Device::new() else { return };
+    let fresh = || device.unwritten(256);
+    for (name, n, other) in [
+        ("skipped_barrier", 40, "thread 40 has left the kernel"),
+        ("early_return", 50, "thread 50 has left the kernel"),
+        ("two_barriers", 50, "thread 50 waits in the barrier"),
+    ] {
+        device.passes(name, 1, &[Number(THREADS), fresh()]);
+        device.stops(name, 1, &[Number(n), fresh()], &["divergent barrier: thread 0 waits in the barrier at planted.cu", other]);
+    }
+    let x = device.counting(64);
+    device.passes("shuffle_sum", 1, &[Number(32), x, fresh()]);
+    device.stops("shuffle_sum", 1, &[Number(7), x, fresh()], &["divergent warp operation", "thread 7 has left the kernel"]);
+    device.passes("half_shuffle", 1, &[Number(3), fresh()]);
+    device.stops("half_shuffle", 1, &[Number(20), fresh()], &["reads from lane 20, which takes no part"]);
+}
+
+#[test]
+fn unwritten_memory() {
+    let Some(device) = Device::new() else { return };
+    let y = device.with(&[1.0_f32; 64]);
+    device.passes("add_into", 1, &[Number(64), y]);
+    assert_eq!(device.read::<f32>(y, 64).unwrap(), [2.0; 64]);
+    let unwritten = device.unwritten(256);
+    device.stops("add_into", 1, &[Number(64), unwritten], &["read of unwritten memory", "byte 0 of a buffer of 256 bytes"]);
+    assert!(device.read::<f32>(unwritten, 64).expect_err("unwritten").contains("unwritten"));
+    // A buffer that is used again is unwritten again, and as long as it is now.
+    let Address(address) = y else { unreachable!() };
+    device.0.handed_out(address, 128, 256);
+    device.stops("add_into", 1, &[Number(32), y], &["read of unwritten memory", "a buffer of 128 bytes"]);
+    device.stops("optional", 1, &[device.counting(64), y], &["out-of-bounds write"]);
+    device.passes("half_a_tile", 1, &[Number(64), device.unwritten(256)]);
+    let line = ["read of unwritten memory", "byte 252 of shared memory 'tile'", "by thread 63"];
+    device.stops("half_a_tile", 1, &[Number(63), device.unwritten(256)], &line);
+    device.passes("tile_of_another_block", 2, &[Number(2), device.unwritten(512)]);
+    let line = ["read of unwritten memory", "shared memory 'tile'", "of block 1"];
+    device.stops("tile_of_another_block", 2, &[Number(1), device.unwritten(512)], &line);
+}
+
+#[test]
+fn races_between_blocks() {
+    let Some(device) = Device::new() else { return };
+    device.passes("block_results", 4, &[Number(1), device.unwritten(16)]);
+    let race = ["race: write of 4 bytes at byte 0", "thread 0 of block 0 has written in the same launch", "of block 1"];
+    device.stops("block_results", 4, &[Number(0), device.unwritten(16)], &race);
+    device.passes("neighbours", 4, &[Number(4), device.counting(8)]);
+    device.stops("neighbours", 4, &[Number(1), device.counting(8)], &["race: read of 4 bytes", "in the same launch"]);
+}
+
+#[test]
+fn atomic_operations() {
+    let Some(device) = Device::new() else { return };
+    let count = device.with(&[0_u32]);
+    device.passes("count_odd", 2, &[Number(0), count, device.unwritten(8)]);
+    assert_eq!(device.read::<u32>(count, 1).unwrap(), [64]);
+    device.stops("count_odd", 2, &[Number(1), count, device.unwritten(8)], &["race: atomic operation of 4 bytes"]);
+    let y = device.unwritten(8);
+    device.passes("shared_counter", 2, &[Number(1), y]);
+    assert_eq!(device.read::<u32>(y, 2).unwrap(), [64, 64]);
+    device.stops("shared_counter", 2, &[Number(0), y], &["race: atomic operation", "shared memory 'count'"]);
+    let y = device.unwritten(8);
+    device.passes("warp_counters", 1, &[Number(1), y]);
+    assert_eq!(device.read::<u32>(y, 2).unwrap(), [64, 64]);
+    device.stops("warp_counters", 1, &[Number(0), device.unwritten(8)], &["shared memory 'count'"]);
+
+    let x = device.with(&[0, 0, u32::MAX, 0, u32::MAX, 7, 0]);
+    let (wide, old) = (device.with(&[0_u64, 0]), device.unwritten(64 * 8 * 4));
+    device.passes("atomics", 1, &[x, wide, old]);
+    // Every thread is 0 to 63 once, in this order.
+    assert_eq!(device.read::<u32>(x, 7).unwrap(), [192, 63, 937, u32::MAX, 0, 63, 64]);
+    assert_eq!(device.read::<u64>(wide, 2).unwrap(), [64 << 32, 63 << 40]);
+    let old = device.read::<u32>(old, 8 * 64).unwrap();
+    assert_eq!(old[8 * 63..], [189, 62, 938, u32::MAX, 0, 62, 63, 63]);
+}
+
+#[test]
+fn warps_and_narrow_words() {
+    let Some(device) = Device::new() else { return };
+    let y = device.unwritten(64 * 12 * 4);
+    device.passes("warp_operations", 1, &[y]);
+    let rows = device.read::<u32>(y, 64 * 12).unwrap();
+    for (i, row) in rows.chunks_exact(12).enumerate() {
+        let (i, warp) = (i as u32, i as u32 / 32 * 32);
+        let (lane, four, eight) = (i % 32, i / 4 * 4, i / 8 * 8);
+        let votes = (0..32).filter(|l| (warp + l) % 3 == 0).map(|l| 1_u32 << l).sum::<u32>();
+        let want = [
+            warp + 5,
+            eight + (i + 9) % 8,
+            i ^ 3,
+            // A lane outside of the group is not reached.
+            i,
+            if lane + 7 < 32 { i + 7 } else { i },
+            if i + 3 < four + 4 { i + 3 } else { i },
+            if lane >= 7 { i - 7 } else { i },
+            if i >= four + 3 { i - 3 } else { i },
+            votes,
+            u32::from(warp == 32),
+            u32::from(warp == 0),
+            1,
+        ];
+        assert_eq!(row[..3], want[..3], "thread {i}");
+        assert_eq!(row[4..], want[4..], "thread {i}");
+    }
+    let (bytes, halves) = (device.unwritten(64), device.unwritten(128));
+    device.passes("narrow_stores", 1, &[Number(0), bytes, halves]);
+    device.stops("narrow_stores", 1, &[Number(1), bytes, halves], &["race: write of 1 byte"]);
+    device.passes("narrow_stores", 1, &[Number(0), bytes, halves]);
+    let y = device.unwritten(256);
+    device.passes("narrow_loads", 1, &[bytes, halves, y]);
+    let want: Vec<u32> = (0..64).map(|i| (i ^ 1) + 1000 + i).collect();
+    assert_eq!(device.read::<u32>(y, 64).unwrap(), want);
+    let dozens: Vec<u32> = (0..60).collect();
+    let (x, y) = (device.with(&dozens), device.unwritten(240));
+    device.passes("copy_structs", 1, &[Number(5), x, y]);
+    assert_eq!(device.read::<u32>(y, 60).unwrap(), dozens);
+    device.stops("copy_structs", 1, &[Number(6), x, y], &["out-of-bounds"]);
+}
+
+/// After a launch that was stopped, the next one is as if nothing had been.
+#[test]
+fn a_stopped_launch_leaves_nothing_behind() {
+    let Some(device) = Device::new() else { return };
+    for _ in 0..20 {
+        let (x, y) = (device.counting(128), device.unwritten(256));
+        device.stops("skipped_barrier", 1, &[Number(40), device.unwritten(256)], &["divergent barrier"]);
+        device.stops("two_rounds", 1, &[Number(0), x, device.unwritten(256)], &["race"]);
+        device.passes("reverse", 1, &[x, y]);
+        assert_eq!(device.read::<f32>(y, 64).unwrap(), reversed(64));
+    }
+}
