@@ -15,7 +15,7 @@ struct Identity {
 };
 
 #ifdef __CUDACC_RTC__
-#define SHARED(name, ...) __shared__ typename Identity<__VA_ARGS__>::Type name
+#define SHARED(name, ...) __shared__ __align__(16) typename Identity<__VA_ARGS__>::Type name
 #endif
 
 typedef unsigned char u8;

@@ -8,8 +8,8 @@
 //
 // Nothing accumulates: all results are overwritten, and there are no atomics.
 //
-// Numerics: f32 products and sums in the order of the slabs. Where blocks share a sum, each writes its part to a workspace
-// and `sum_partials` adds them in f64, in order. A pixel of the padding is a zero, whose product with a NaN is NaN.
+// Numerics: f32 products and sums in the order of the slabs. Where blocks share a sum, each writes its part to a
+// workspace and `sum_partials` adds them in f64, in order. A pixel of the padding is a zero, so times NaN it is NaN.
 #include "correlate.cuh"
 
 // Slabs of T::K output pixels, for the weight gradient: rows are output channels, columns are input channels by taps.
@@ -17,18 +17,18 @@ template <class T>
 struct PixelSlabs {
     // Eight neighbouring threads take eight neighbouring pixels.
     static constexpr u32 LANES = 8, PIXELS = T::K / LANES, ROWS = T::THREADS / LANES;
-    static constexpr u32 M_PASSES = (T::M + ROWS - 1) / ROWS, N_PASSES = (T::N + ROWS - 1) / ROWS;
+    static constexpr u32 M_PASSES = T::M / ROWS, N_PASSES = T::N / ROWS;
+    static_assert(T::K % LANES == 0 && T::M % ROWS == 0 && T::N % ROWS == 0, "even shares");
 
+    // A row that is outside of every image.
     static constexpr u32 NO_TAP = 0x7fff0000;
 
     const Conv2dDims& d;
     const float *x, *dy;
-    u32 image, row, col;              // of the next pixel
-    u32 left;                         // pixels from it to the end of the share
+    u32 image, row, col, left;              // the next pixel, and how many there are from it to the end of the share
     u32 step_images, step_rows, step_cols;  // LANES pixels
-    u32 filters, dy_row;
-    u32 offset[N_PASSES], tap[N_PASSES];  // of each column: in the image, and kh << 16 | kw
-    float left_operand[PIXELS][M_PASSES], right_operand[PIXELS][N_PASSES];
+    u32 filters, dy_row;                    // of M_PASSES, that exist; from one to the next
+    u32 offset[N_PASSES], tap[N_PASSES];    // of each column: in the image, and kh << 16 | kw
 
     __device__ __forceinline__ PixelSlabs(
         const Conv2dDims& d_, u32 first_m, u32 first_col, u32 pixel, u32 end, const float* x_, const float* dy_
@@ -46,27 +46,29 @@ struct PixelSlabs {
         for (u32 i = 0; i < N_PASSES; i++) {
             const u32 column = first_col + mine + i * ROWS, c = column / (d.k * d.k), t = column % (d.k * d.k);
             offset[i] = c * d.h_in * d.w_in + t / d.k * d.w_in + t % d.k;
-            // A row that is outside of every image, where there is no such column.
             tap[i] = column < cols ? t / d.k << 16 | t % d.k : NO_TAP;
         }
     }
 
-    __device__ __forceinline__ void fetch() {
+    __device__ __forceinline__ void copy(float (&a)[T::K][T::A_ROW], float (&b)[T::K][T::B_ROW]) {
+        const u32 mine = threadIdx.x / LANES;
 #pragma unroll
         for (u32 q = 0; q < PIXELS; q++) {
+            const u32 k = threadIdx.x % LANES + q * LANES;
             const bool inside = q * LANES < left;
             const float* from = dy + (u64)image * d.c_out * d.h_out * d.w_out + row * d.w_out + col;
 #pragma unroll
-            for (u32 i = 0; i < M_PASSES; i++) left_operand[q][i] = inside && i < filters ? from[(u64)i * dy_row] : 0.0f;
+            for (u32 i = 0; i < M_PASSES; i++) {
+                copy_one(&a[k][mine + i * ROWS], from + (u64)i * dy_row, inside && i < filters);
+            }
 
             const i32 first_h = (i32)(row * d.stride) - (i32)d.pad, first_w = (i32)(col * d.stride) - (i32)d.pad;
-            from = x + (u64)image * d.c_in * d.h_in * d.w_in;
-            const i32 start = first_h * (i32)d.w_in + first_w;
+            from = x + (u64)image * d.c_in * d.h_in * d.w_in + (i64)(first_h * (i32)d.w_in + first_w);
 #pragma unroll
             for (u32 i = 0; i < N_PASSES; i++) {
                 const bool hit = inside && (u32)(first_h + (i32)(tap[i] >> 16)) < d.h_in &&
                                  (u32)(first_w + (i32)(tap[i] & 0xffff)) < d.w_in;
-                right_operand[q][i] = hit ? from[start + (i32)offset[i]] : 0.0f;
+                copy_one(&b[k][mine + i * ROWS], from + offset[i], hit);
             }
             next_pixel();
         }
@@ -80,19 +82,6 @@ struct PixelSlabs {
         row += step_rows;
         if (row >= d.h_out) row -= d.h_out, image++;
         image += step_images;
-    }
-
-    __device__ __forceinline__ void put(float (&a)[T::K][T::A_ROW], float (&b)[T::K][T::B_ROW]) const {
-        const u32 lane = threadIdx.x % LANES, mine = threadIdx.x / LANES;
-#pragma unroll
-        for (u32 q = 0; q < PIXELS; q++) {
-#pragma unroll
-            for (u32 i = 0; i < M_PASSES; i++) {
-                if (mine + i * ROWS < T::M) a[lane + q * LANES][mine + i * ROWS] = left_operand[q][i];
-            }
-#pragma unroll
-            for (u32 i = 0; i < N_PASSES; i++) b[lane + q * LANES][mine + i * ROWS] = right_operand[q][i];
-        }
     }
 };
 
@@ -113,8 +102,8 @@ static __device__ __forceinline__ void weight_gradient(
     store_rows<T>(place, first_m, first_col, d.c_out, cols, nullptr, 0, c, dw);
 }
 
-// conv2d_fwd and conv2d_bwd_input are named after the kernel size and the channels of a tile, which has 128 pixels. `k3` and
-// `k5` have whole channels in a slab, in a gradient only at a stride of 1; `any` takes every size and stride.
+// conv2d_fwd and conv2d_bwd_input are named after the kernel size and the channels of a tile, which has 128 pixels.
+// `k3` and `k5` have whole channels in a slab, in a gradient only at a stride of 1; `any` takes every size and stride.
 // gridDim.y = parts of the sum, in a gradient for each of stride^2 phases.
 
 template <class T, class Loader>
@@ -144,7 +133,7 @@ using AnyC8 = Tile<8, 128, 16, 2, 4>;
 using AnyC32 = Tile<32, 128, 16, 8, 4>;
 using AnyC64 = Tile<64, 128, 16, 8, 8>;
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c8(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
@@ -152,7 +141,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c8(
     fwd<K3C8, TapSlabs<K3C8, 3>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c16(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
@@ -160,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c16(
     fwd<K3C16, TapSlabs<K3C16, 3>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
+// registers <= 112
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c32(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
@@ -168,15 +157,15 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c32(
     fwd<K3C32, TapSlabs<K3C32, 3>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c64(
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k3_c64(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
     SHARED(slabs, Slabs<K3C64>);
     fwd<K3C64, TapSlabs<K3C64, 3>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c8(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
@@ -184,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c8(
     fwd<K5C8, TapSlabs<K5C8, 5>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
+// registers <= 112
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c32(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
@@ -192,15 +181,15 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c32(
     fwd<K5C32, TapSlabs<K5C32, 5>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c64(
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k5_c64(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
     SHARED(slabs, Slabs<K5C64>);
     fwd<K5C64, TapSlabs<K5C64, 5>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c8(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
@@ -208,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c8(
     fwd<AnyC8, ChannelSlabs<AnyC8, true>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
+// registers <= 112
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c32(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
@@ -216,15 +205,15 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c32(
     fwd<AnyC32, ChannelSlabs<AnyC32, true>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c64(
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_any_c64(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
     SHARED(slabs, Slabs<AnyC64>);
     fwd<AnyC64, ChannelSlabs<AnyC64, true>>(slabs, d, x, w, b, apply_relu, y);
 }
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c8(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
@@ -232,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c8(
     bwd_input<K3C8, TapSlabs<K3C8, 3>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c16(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
@@ -240,7 +229,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c16(
     bwd_input<K3C16, TapSlabs<K3C16, 3>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
+// registers <= 112
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c32(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
@@ -248,15 +237,15 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c32(
     bwd_input<K3C32, TapSlabs<K3C32, 3>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c64(
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k3_c64(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
     SHARED(slabs, Slabs<K3C64>);
     bwd_input<K3C64, TapSlabs<K3C64, 3>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c8(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
@@ -264,7 +253,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c8(
     bwd_input<K5C8, TapSlabs<K5C8, 5>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
+// registers <= 112
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c32(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
@@ -272,15 +261,15 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c32(
     bwd_input<K5C32, TapSlabs<K5C32, 5>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c64(
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k5_c64(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
     SHARED(slabs, Slabs<K5C64>);
     bwd_input<K5C64, TapSlabs<K5C64, 5>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c8(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
@@ -288,7 +277,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c8(
     bwd_input<AnyC8, ChannelSlabs<AnyC8, false>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
+// registers <= 112
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c32(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
@@ -296,8 +285,8 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c32(
     bwd_input<AnyC32, ChannelSlabs<AnyC32, false>>(slabs, d, dy, w, dx);
 }
 
-// registers <= 255
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c64(
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_any_c64(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
     SHARED(slabs, Slabs<AnyC64>);
@@ -308,7 +297,7 @@ using WeightC8 = Tile<8, 64, 32, 2, 4>;
 using WeightC32 = Tile<32, 64, 16, 4, 4>;
 using WeightC64 = Tile<64, 128, 8, 8, 8>;
 
-// registers <= 255
+// registers <= 112
 extern "C" __global__ void __launch_bounds__(64) conv2d_bwd_weight_c8(
     Conv2dDims d, const float* x, const float* dy, float* dw
 ) {
@@ -316,7 +305,7 @@ extern "C" __global__ void __launch_bounds__(64) conv2d_bwd_weight_c8(
     weight_gradient<WeightC8>(slabs, d, x, dy, dw);
 }
 
-// registers <= 255
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c32(
     Conv2dDims d, const float* x, const float* dy, float* dw
 ) {
@@ -324,7 +313,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c32(
     weight_gradient<WeightC32>(slabs, d, x, dy, dw);
 }
 
-// registers <= 255
+// registers <= 168
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c64(
     Conv2dDims d, const float* x, const float* dy, float* dw
 ) {
@@ -334,8 +323,9 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c64(
 
 static constexpr u32 BIAS_THREADS = 256;
 
-// db[c] = sum of dy over images and pixels: gridDim.x = channels, gridDim.y = parts of the images. `lanes`, a power of two, is
-// how many threads share a row of pixels. With one part there are no partials, else they are [parts][c] and db waits.
+// db[c] = sum of dy over images and pixels: gridDim.x = channels, gridDim.y = parts of the images. `lanes`, a power of
+// two, is how many threads share a row of pixels. With one part there are no partials, else they are [parts][c], for
+// bias_bwd_finish.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256) bias_bwd(
     ChannelDims d, u32 lanes, const float* dy, double* partials, float* db
@@ -367,7 +357,7 @@ extern "C" __global__ void __launch_bounds__(256) bias_bwd(
 }
 
 // Adds the parts of bias_bwd; one thread per channel.
-// registers <= 32
+// registers <= 40
 extern "C" __global__ void __launch_bounds__(128) bias_bwd_finish(u32 c, u32 parts, const double* partials, float* db) {
     const u32 channel = blockIdx.x * blockDim.x + threadIdx.x;
     if (channel >= c) return;

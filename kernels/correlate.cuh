@@ -1,17 +1,18 @@
-// The correlation of images with taps, which is what a convolution and its input gradient are: channels by pixels, summed
-// over channels and taps.
+// The correlation of images with taps, which is what a convolution and its input gradient are: channels by pixels,
+// summed over channels and taps.
 //
 //   result[m][i, j] = sum over c, s, t of  w(m, c, s, t) x[c][i step + first_h + s, j step + first_w + t]
 //
-// Input pixels whose row and column leave the same remainders modulo the stride are reached by the same taps, so an input
-// gradient is a dense correlation per pair of remainders: a *phase*. What is outside of the image counts as zeros.
+// Input pixels whose row and column leave the same remainders modulo the stride are reached by the same taps, so an
+// input gradient is a dense correlation per pair of remainders: a *phase*. What is outside of the image counts as zero.
 #pragma once
 #include "gemm.cuh"
 
 struct Correlation {
     // The image: channels, height, width.
     u32 n, c, h, w;
-    // The result of this phase: channels, rows, columns. Tap (0, 0) of result (i, j) is at (i step + first_h, j step + first_w).
+    // The result of this phase: channels, rows, columns. Tap (0, 0) of result (i, j) is at
+    // (i step + first_h, j step + first_w).
     u32 m, rows, cols, step;
     i32 first_h, first_w;
     // Rows and columns of taps; the weight of channel c, tap (i, j) for result channel m is at
@@ -94,7 +95,6 @@ struct TapSlabs {
     u32 taps_inside;          // a bit for each
     i32 x_left, w_left;       // channels that are left for this thread's pixels and weights
     u32 filters;              // of PASSES, that exist
-    float pixels[MINE][TAPS], weights[PASSES];
 
     static __device__ __forceinline__ u32 slabs(const Correlation& g) {
         return (g.c + CHANNELS - 1) / CHANNELS;
@@ -120,38 +120,33 @@ struct TapSlabs {
         filters = threadIdx.x < ROWS * T::K && m < g.m ? (g.m - m - 1) / ROWS + 1 : 0;
     }
 
-    __device__ __forceinline__ void fetch() {
+    __device__ __forceinline__ void copy(float (&a)[T::K][T::A_ROW], float (&b)[T::K][T::B_ROW]) {
+        const u32 first = threadIdx.x / T::N * MINE * TAPS, column = threadIdx.x % T::N;
 #pragma unroll
         for (u32 c = 0; c < MINE; c++) {
             const u32 inside = (i32)c < x_left ? taps_inside : 0;
 #pragma unroll
             for (u32 tap = 0; tap < TAPS; tap++) {
-                const float* from = x + c * plane + tap / K * width + tap % K;
-                pixels[c][tap] = inside >> tap & 1 ? *from : 0.0f;
+                const float* row = x + (c * plane + tap / K * width);
+                copy_one(&b[first + c * TAPS + tap][column], row + tap % K, inside & 1u << tap);
             }
         }
-        const u32 rows = w_left > 0 ? filters : 0;
+        if (threadIdx.x < ROWS * T::K) {
+            const u32 rows = w_left > 0 ? filters : 0;
 #pragma unroll
-        for (u32 i = 0; i < PASSES; i++) weights[i] = i < rows ? w[(u64)i * w_row] : 0.0f;
+            for (u32 i = 0; i < PASSES; i++) {
+                const u32 row = threadIdx.x / T::K + i * ROWS;
+                // All but the last pass fit.
+                if (i + 1 < PASSES || row < T::M) copy_one(&a[threadIdx.x % T::K][row], w + (u64)i * w_row, i < rows);
+            }
+        }
         x += x_next, x_left -= (i32)CHANNELS;
         w += w_next, w_left -= (i32)CHANNELS;
     }
-
-    __device__ __forceinline__ void put(float (&a)[T::K][T::A_ROW], float (&b)[T::K][T::B_ROW]) const {
-        const u32 first = threadIdx.x / T::N * MINE * TAPS, column = threadIdx.x % T::N;
-#pragma unroll
-        for (u32 i = 0; i < MINE * TAPS; i++) b[first + i][column] = pixels[i / TAPS][i % TAPS];
-        if (threadIdx.x >= ROWS * T::K) return;
-#pragma unroll
-        for (u32 i = 0; i < PASSES; i++) {
-            const u32 row = threadIdx.x / T::K + i * ROWS;
-            if (row < T::M) a[threadIdx.x % T::K][row] = weights[i];
-        }
-    }
 };
 
-// Slabs of T::K channels of one tap, for any kernel size and any phase. BY_CHANNEL: neighbouring threads load the weights of
-// neighbouring channels, else of neighbouring filters, whichever are nearer in memory.
+// Slabs of T::K channels of one tap, for any kernel size and any phase. BY_CHANNEL: neighbouring threads load the
+// weights of neighbouring channels, else of neighbouring filters, whichever are nearer in memory.
 template <class T, bool BY_CHANNEL>
 struct ChannelSlabs {
     static constexpr u32 GROUPS = T::THREADS / T::N, MINE = T::K / GROUPS, PASSES = T::M * T::K / T::THREADS;
@@ -164,7 +159,6 @@ struct ChannelSlabs {
     const float *x, *w;
     u32 channel, tap_h, tap_w;  // of the next slab
     u32 first_m, w_k, w_m;      // the thread's first weight: row w_k, column w_m of the slab
-    float pixels[MINE], weights[PASSES];
 
     static __device__ __forceinline__ u32 slabs(const Correlation& g) {
         return (g.c + T::K - 1) / T::K * g.taps_h * g.taps_w;
@@ -180,32 +174,27 @@ struct ChannelSlabs {
         w_m = BY_CHANNEL ? threadIdx.x / T::K : threadIdx.x % T::M;
     }
 
-    __device__ __forceinline__ void fetch() {
-        const u32 mine = channel + threadIdx.x / T::N * MINE, plane = g.h * g.w;
+    __device__ __forceinline__ void copy(float (&a)[T::K][T::A_ROW], float (&b)[T::K][T::B_ROW]) {
+        const u32 first = threadIdx.x / T::N * MINE, column = threadIdx.x % T::N;
+        const u32 mine = channel + first, plane = g.h * g.w;
         const u32 channels = pixel.reaches(g, tap_h, tap_w) && mine < g.c ? g.c - mine : 0;
         const float* from = x + (u64)mine * plane + tap_h * g.w + tap_w;
 #pragma unroll
-        for (u32 i = 0; i < MINE; i++, from += plane) pixels[i] = i < channels ? *from : 0.0f;
+        for (u32 i = 0; i < MINE; i++, from += plane) copy_one(&b[first + i][column], from, i < channels);
 
         const u32 c = channel + w_k, m = first_m + w_m;
         const u32 left = BY_CHANNEL ? g.m - m : g.c - c, step = STEP_K * g.w_c + STEP_M * g.w_m;
         const u32 passes = c < g.c && m < g.m ? (left - 1) / (STEP_K + STEP_M) + 1 : 0;
         from = w + (u64)c * g.w_c + (u64)m * g.w_m + (g.w_first + (i32)tap_h * g.w_h + (i32)tap_w * g.w_w);
 #pragma unroll
-        for (u32 i = 0; i < PASSES; i++, from += step) weights[i] = i < passes ? *from : 0.0f;
+        for (u32 i = 0; i < PASSES; i++, from += step) {
+            copy_one(&a[w_k + i * STEP_K][w_m + i * STEP_M], from, i < passes);
+        }
 
         if (++tap_w < g.taps_w) return;
         tap_w = 0;
         if (++tap_h < g.taps_h) return;
         tap_h = 0, channel += T::K;
-    }
-
-    __device__ __forceinline__ void put(float (&a)[T::K][T::A_ROW], float (&b)[T::K][T::B_ROW]) const {
-        const u32 first = threadIdx.x / T::N * MINE, column = threadIdx.x % T::N;
-#pragma unroll
-        for (u32 c = 0; c < MINE; c++) b[first + c][column] = pixels[c];
-#pragma unroll
-        for (u32 i = 0; i < PASSES; i++) a[w_k + i * STEP_K][w_m + i * STEP_M] = weights[i];
     }
 };
 
@@ -259,14 +248,14 @@ static __device__ __forceinline__ void store_pixels(
     }
 }
 
-// The tile of `g` that is the block's, with `parts` blocks for each, of which this is number `part`. Where there are more than
-// one, `y` is a workspace of so many results, without bias and ReLU.
+// The tile of `g` that is the block's, with `parts` blocks for each, of which this is number `part`. Where there are
+// more than one, `y` is a workspace of so many results, without bias and ReLU.
 //
 // gridDim.x = tiles of channels by tiles of pixels. Blocks that are neighbours in time share their pixels.
 template <class T, class Loader>
 static __device__ __forceinline__ void correlate(
-    Slabs<T>& slabs, const Correlation& g, u32 part, u32 parts, const float* x, const float* w, const float* b, u32 apply_relu,
-    float* y
+    Slabs<T>& slabs, const Correlation& g, u32 part, u32 parts, const float* x, const float* w, const float* b,
+    u32 apply_relu, float* y
 ) {
     const u32 tiles_m = (g.m + T::M - 1) / T::M;
     const u32 first_m = blockIdx.x % tiles_m * T::M, first_pixel = blockIdx.x / tiles_m * T::N;

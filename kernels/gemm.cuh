@@ -1,7 +1,7 @@
-// The tiled matrix product under the convolutions and the linear layers: c[m][n] = sum over k of a[m][k] b[k][n], in f32.
+// The tiled matrix product under convolutions and linear layers: c[m][n] = sum over k of a[m][k] b[k][n], in f32.
 //
 // A block of threads owns a tile of c, and each thread a micro-tile of it in registers. The sum goes in slabs of k: one
-// lies in shared memory and is multiplied while the next one is on its way to registers, so a slab costs one barrier.
+// lies in shared memory and is multiplied while copies of the next ones are under way, so a slab costs one barrier.
 // Where the elements of a and b come from is the loader's business, where those of c go the caller's.
 //
 // Every element of c is summed by one thread in the order of k; a sum that is split over blocks ends in `sum_partials`.
@@ -21,15 +21,64 @@ struct Tile {
     static constexpr u32 A_ROW = M + 4, B_ROW = N + 4;
 };
 
-// Two slabs of each operand; row k of a slab holds the tile's elements of a[.][k] or b[k][.].
+// The slabs of both operands that are in shared memory; row k of one holds the tile's elements of a[.][k] or b[k][.].
+// While one is multiplied, two are under way, or one where three do not fit.
 template <class T>
 struct Slabs {
-    alignas(16) float a[2][T::K][T::A_ROW];
-    alignas(16) float b[2][T::K][T::B_ROW];
+    static constexpr u32 BYTES = T::K * (T::A_ROW + T::B_ROW) * sizeof(float), STAGES = 3 * BYTES <= 48 << 10 ? 3 : 2;
+    alignas(16) float a[STAGES][T::K][T::A_ROW];
+    alignas(16) float b[STAGES][T::K][T::B_ROW];
 };
 
-// Where in the tile a thread's micro-tile is. Its rows and columns come in pieces of at most four, so that a piece is one
-// load; a warp is 4 x 8 threads, so that its loads of a piece fill all banks once.
+// Copies of four or sixteen bytes to shared memory that go on while the thread does; zeros if `exists` is 0. They do not
+// pass through registers: the compiler would move loads that wait there to where they are needed. On the host they are
+// finished at once.
+#ifdef __CUDACC_RTC__
+template <u32 BYTES>
+static __device__ __forceinline__ void copy_bytes(float* to, const float* from, u32 exists) {
+    const u32 at = (u32)__cvta_generic_to_shared(to);
+    asm volatile(
+        "{ .reg .pred p; .reg .u32 size; setp.ne.u32 p, %2, 0; selp.u32 size, %3, 0, p;"
+        "  cp.async.ca.shared.global [%0], [%1], %3, size; }" ::"r"(at), "l"(from), "r"(exists), "n"(BYTES) : "memory"
+    );
+}
+
+static __device__ __forceinline__ void copy_one(float* to, const float* from, u32 exists) {
+    copy_bytes<4>(to, from, exists);
+}
+
+static __device__ __forceinline__ void copy_four(float* to, const float* from, u32 exists) {
+    copy_bytes<16>(to, from, exists);
+}
+
+// Ends a group of copies.
+static __device__ __forceinline__ void end_group() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits for this thread's copies but for those of the last `GROUPS` groups.
+template <u32 GROUPS>
+static __device__ __forceinline__ void wait_for_groups() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
+}
+#else
+static void copy_one(float* to, const float* from, u32 exists) {
+    *to = exists ? *from : 0.0f;
+}
+
+static void copy_four(float* to, const float* from, u32 exists) {
+    float4* four = reinterpret_cast<float4*>(to);
+    *four = exists ? *reinterpret_cast<const float4*>(from) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+static void end_group() {}
+
+template <u32 GROUPS>
+static void wait_for_groups() {}
+#endif
+
+// Where in the tile a thread's micro-tile is. Its rows and columns come in pieces of at most four, so that a piece is
+// one load; a warp is 4 x 8 threads, so that its loads of a piece fill all banks once.
 template <class T>
 struct Place {
     u32 m, n;
@@ -97,29 +146,33 @@ static __device__ __forceinline__ void multiply_slab(
     }
 }
 
-// The thread's part of c from `count` slabs. `loader.fetch()` brings the next slab to registers, `loader.put(a, b)` puts
-// it where it is told; elements outside of the operands must come as zeros.
+// The thread's part of c from `count` slabs. `loader.copy(a, b)` begins to copy the next slab to where it is told;
+// elements outside of the operands must come as zeros.
 template <class T, class Loader>
 static __device__ __forceinline__ void multiply(
     Slabs<T>& slabs, Loader& loader, u32 count, const Place<T>& place, float (&c)[T::MICRO_M][T::MICRO_N]
 ) {
+    constexpr u32 STAGES = Slabs<T>::STAGES;
 #pragma unroll
     for (u32 i = 0; i < T::MICRO_M; i++) {
 #pragma unroll
         for (u32 j = 0; j < T::MICRO_N; j++) c[i][j] = 0.0f;
     }
-    if (count == 0) return;
-    loader.fetch();
-    loader.put(slabs.a[0], slabs.b[0]);
-    __syncthreads();
+#pragma unroll
+    for (u32 stage = 0; stage < STAGES - 1; stage++) {
+        if (stage < count) loader.copy(slabs.a[stage], slabs.b[stage]);
+        end_group();
+    }
+    u32 now = 0, next = STAGES - 1;
     for (u32 slab = 0; slab < count; slab++) {
-        const u32 now = slab & 1, next = now ^ 1;
-        const bool more = slab + 1 < count;
-        if (more) loader.fetch();
-        multiply_slab<T>(place, slabs.a[now], slabs.b[now], c);
-        // What was there has been multiplied before the last barrier.
-        if (more) loader.put(slabs.a[next], slabs.b[next]);
+        wait_for_groups<STAGES - 2>();
+        // Then all threads' copies of this slab are there, and the slab before has been multiplied.
         __syncthreads();
+        if (slab + STAGES - 1 < count) loader.copy(slabs.a[next], slabs.b[next]);
+        // Even if it is empty, so that the number of groups says which slab is meant.
+        end_group();
+        multiply_slab<T>(place, slabs.a[now], slabs.b[now], c);
+        now = now + 1 == STAGES ? 0 : now + 1, next = next + 1 == STAGES ? 0 : next + 1;
     }
 }
 

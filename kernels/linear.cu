@@ -9,50 +9,30 @@
 // Products: gridDim.x = tiles of rows by tiles of columns, gridDim.y = parts of the sum.
 #include "gemm.cuh"
 
-// Four elements of which the first `left` exist, the others as zeros.
-static __device__ __forceinline__ float4 load_four(const float* from, u32 left, bool whole) {
-    if (left == 0) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (whole) return *reinterpret_cast<const float4*>(from);
-    return make_float4(
-        from[0], left > 1 ? from[1] : 0.0f, left > 2 ? from[2] : 0.0f, left > 3 ? from[3] : 0.0f
-    );
-}
-
 // Slabs of a matrix whose rows of `depth` elements go along the sum: SIDE of its rows, K elements of each.
 template <u32 SIDE, u32 K, u32 THREADS>
 struct Along {
-    static constexpr u32 LANES = K / 4, ROWS = THREADS / LANES, PASSES = (SIDE + ROWS - 1) / ROWS;
+    static constexpr u32 ROWS = THREADS / K, PASSES = SIDE / ROWS;
+    static_assert(THREADS % K == 0 && SIDE % ROWS == 0, "even shares");
 
     const float* from;
-    u32 k, depth, rows;  // first element of the thread's next four; rows of PASSES that exist
-    bool whole;          // four elements are one load
-    float4 values[PASSES];
+    u32 k, depth, rows;  // of the thread's next elements; rows of PASSES that exist
 
     __device__ __forceinline__ Along(const float* x, u32 rows_, u32 depth_, u32 first_row, u32 slab) : depth(depth_) {
-        const u32 row = first_row + threadIdx.x / LANES;
-        k = slab * K + threadIdx.x % LANES * 4;
+        const u32 row = first_row + threadIdx.x / K;
+        k = slab * K + threadIdx.x % K;
         from = x + (u64)row * depth + k;
         rows = row < rows_ ? (rows_ - row - 1) / ROWS + 1 : 0;
-        whole = depth % 4 == 0;
-    }
-
-    __device__ __forceinline__ void fetch() {
-        const u32 left = k < depth ? depth - k : 0, step = ROWS * depth;
-#pragma unroll
-        for (u32 i = 0; i < PASSES; i++) values[i] = load_four(from + (u64)i * step, i < rows ? left : 0, whole);
-        k += K, from += K;
     }
 
     template <u32 ROW>
-    __device__ __forceinline__ void put(float (&slab)[K][ROW]) const {
-        const u32 first = threadIdx.x % LANES * 4;
+    __device__ __forceinline__ void copy(float (&slab)[K][ROW]) {
+        const u32 exist = k < depth ? rows : 0, step = ROWS * depth;
 #pragma unroll
         for (u32 i = 0; i < PASSES; i++) {
-            const u32 row = threadIdx.x / LANES + i * ROWS;
-            if (row >= SIDE) break;
-            slab[first][row] = values[i].x, slab[first + 1][row] = values[i].y;
-            slab[first + 2][row] = values[i].z, slab[first + 3][row] = values[i].w;
+            copy_one(&slab[threadIdx.x % K][threadIdx.x / K + i * ROWS], from + (u64)i * step, i < exist);
         }
+        k += K, from += K;
     }
 };
 
@@ -63,33 +43,31 @@ struct Across {
 
     const float* from;
     u32 k, depth, cols, left;  // the thread's next row; elements from its first one to the row's end
-    bool whole;
-    float4 values[PASSES];
 
-    __device__ __forceinline__ Across(const float* x, u32 cols_, u32 depth_, u32 first_col, u32 slab) : depth(depth_), cols(cols_) {
+    __device__ __forceinline__ Across(const float* x, u32 cols_, u32 depth_, u32 first_col, u32 slab)
+        : depth(depth_), cols(cols_) {
         const u32 col = first_col + threadIdx.x % LANES * 4;
         k = slab * K + threadIdx.x / LANES;
         from = x + (u64)k * cols + col;
         left = col < cols ? cols - col : 0;
-        whole = cols % 4 == 0;
-    }
-
-    __device__ __forceinline__ void fetch() {
-#pragma unroll
-        for (u32 i = 0; i < PASSES; i++) {
-            const bool exists = k + i * ROWS < depth;
-            values[i] = load_four(from + (u64)i * ROWS * cols, exists ? left : 0, whole);
-        }
-        k += K, from += (u64)K * cols;
     }
 
     template <u32 ROW>
-    __device__ __forceinline__ void put(float (&slab)[K][ROW]) const {
+    __device__ __forceinline__ void copy(float (&slab)[K][ROW]) {
 #pragma unroll
         for (u32 i = 0; i < PASSES; i++) {
-            const u32 row = threadIdx.x / LANES + i * ROWS;
-            if (row < K) *reinterpret_cast<float4*>(&slab[row][threadIdx.x % LANES * 4]) = values[i];
+            const u32 row = threadIdx.x / LANES + i * ROWS, exist = k + i * ROWS < depth ? left : 0;
+            if (PASSES * ROWS > K && row >= K) break;
+            float* to = &slab[row][threadIdx.x % LANES * 4];
+            const float* four = from + (u64)i * ROWS * cols;
+            if (cols % 4 == 0) {
+                copy_four(to, four, exist > 0);
+            } else {
+#pragma unroll
+                for (u32 q = 0; q < 4; q++) copy_one(to + q, four + q, q < exist);
+            }
         }
+        k += K, from += (u64)K * cols;
     }
 };
 
@@ -98,19 +76,16 @@ struct MatrixSlabs {
     A a;
     B b;
 
-    __device__ __forceinline__ void fetch() {
-        a.fetch(), b.fetch();
-    }
-
-    __device__ __forceinline__ void put(float (&to_a)[T::K][T::A_ROW], float (&to_b)[T::K][T::B_ROW]) const {
-        a.put(to_a), b.put(to_b);
+    __device__ __forceinline__ void copy(float (&to_a)[T::K][T::A_ROW], float (&to_b)[T::K][T::B_ROW]) {
+        a.copy(to_a), b.copy(to_b);
     }
 };
 
 // A tile of y [rows][cols], a sum over `depth`.
 template <class T, template <u32, u32, u32> class A, template <u32, u32, u32> class B>
 static __device__ __forceinline__ void product(
-    Slabs<T>& slabs, u32 rows, u32 cols, u32 depth, const float* a, const float* b, const float* bias, u32 apply_relu, float* y
+    Slabs<T>& slabs, u32 rows, u32 cols, u32 depth, const float* a, const float* b, const float* bias, u32 apply_relu,
+    float* y
 ) {
     const u32 tiles_m = (rows + T::M - 1) / T::M;
     const u32 first_row = blockIdx.x % tiles_m * T::M, first_col = blockIdx.x / tiles_m * T::N;
@@ -132,7 +107,7 @@ using Flat = Tile<32, 32, 16, 2, 4>;
 using FewCols = Tile<32, 16, 16, 2, 2>;
 using FewRows = Tile<16, 64, 16, 2, 4>;
 
-// registers <= 128
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) linear_fwd_wide(
     LinearDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
@@ -148,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_fwd_few(
     product<FewCols, Along, Along>(slabs, d.n, d.f_out, d.f_in, x, w, b, apply_relu, y);
 }
 
-// registers <= 128
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_wide(
     LinearDims d, const float* dy, const float* w, float* dx
 ) {
@@ -164,7 +139,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_few(
     product<Flat, Along, Across>(slabs, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);
 }
 
-// registers <= 128
+// registers <= 96
 extern "C" __global__ void __launch_bounds__(128) linear_bwd_weight_wide(
     LinearDims d, const float* x, const float* dy, float* dw
 ) {

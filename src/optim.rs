@@ -134,9 +134,8 @@ impl<B: Backend> Optimizer<B> {
         match (&self.config, &mut self.slots[..]) {
             (&OptimizerConfig::Sgd { momentum, weight_decay, .. }, [velocity]) => {
                 let params = params.zip(velocity);
-                let mut params: Vec<_> = params
-                    .map(|((i, (w, g)), v)| SgdParam { constraint: constraint(i), g: g.buf(), v, w })
-                    .collect();
+                let mut params: Vec<_> =
+                    params.map(|((i, (w, g)), v)| SgdParam { constraint: constraint(i), g: g.buf(), v, w }).collect();
                 backend.sgd_step(&SgdStep { lr, momentum, weight_decay }, &mut params);
             }
             (&OptimizerConfig::Adam { beta1, beta2, eps, weight_decay, .. }, [m, v]) => {

@@ -1,5 +1,5 @@
-// What a kernel file sees on the host in place of CUDA. Each thread of a block is a fiber (fibers.h); the compiler calls
-// the runtime before every access to memory (shadow.h), because the file is compiled as if for ThreadSanitizer.
+// What a kernel file sees on the host in place of CUDA. Each thread of a block is a fiber (fibers.cpp); the compiler
+// calls the runtime before every access to memory (checks.cpp), because the file is compiled as if for ThreadSanitizer.
 //
 // No system header is included: kernels may be called what they like, and NVRTC has none either.
 #pragma once
@@ -143,19 +143,22 @@ static inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, 
 
 // Where the source lies outside the group, a lane gets its own value.
 template <class T>
-static inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, host::Site site = host::Site::here()) {
+static inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32,
+                                host::Site site = host::Site::here()) {
     const unsigned last = host::lane() | unsigned(width - 1), source = host::lane() ^ unsigned(lanes);
     return host::shuffle(mask, value, source <= last ? source : host::lane(), site);
 }
 
 template <class T>
-static inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, host::Site site = host::Site::here()) {
+static inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
+                                 host::Site site = host::Site::here()) {
     const unsigned last = host::lane() | unsigned(width - 1), source = host::lane() + delta;
     return host::shuffle(mask, value, source <= last ? source : host::lane(), site);
 }
 
 template <class T>
-static inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, host::Site site = host::Site::here()) {
+static inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
+                               host::Site site = host::Site::here()) {
     const unsigned in_group = host::lane() & unsigned(width - 1);
     return host::shuffle(mask, value, delta <= in_group ? host::lane() - delta : host::lane(), site);
 }

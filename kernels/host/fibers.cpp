@@ -1,5 +1,5 @@
-// One thread of the system runs a block. A fiber runs until it waits; then the next one does, first of the same warp. When
-// nobody is left to run while some wait, their barrier is divergent.
+// One thread of the system runs a block. A fiber runs until it waits; then the next one does, first of the same warp.
+// When nobody is left to run while some wait, their barrier is divergent.
 
 #include "fibers.h"
 
@@ -31,66 +31,6 @@ namespace {
 constexpr u64 STACK = (64 << 10) + 576;
 // At the far end of each stack.
 constexpr u64 CANARY = 0x5ac5'1f0e'9d3b'7a42;
-
-#ifdef HOST_UCONTEXT
-
-void go(Context& from, Context& to) {
-    swapcontext(&from.registers, &to.registers);
-}
-
-void start(Context& from, Context& fresh, char* stack, void (*entry)()) {
-    getcontext(&fresh.registers);
-    fresh.registers.uc_stack.ss_sp = stack;
-    fresh.registers.uc_stack.ss_size = STACK;
-    fresh.registers.uc_link = nullptr;
-    makecontext(&fresh.registers, entry, 0);
-    go(from, fresh);
-}
-
-#else
-
-// Leaves its registers on the stack and takes up those on another.
-extern "C" HOST_HIDDEN void host_switch(void** from, void* to);
-asm(R"(
-.text
-.p2align 4
-.hidden host_switch
-.globl host_switch
-.type host_switch, @function
-host_switch:
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, (%rdi)
-    movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    ret
-.size host_switch, . - host_switch
-)");
-
-void go(Context& from, Context& to) {
-    host_switch(&from.stack_pointer, to.stack_pointer);
-}
-
-void start(Context& from, Context& fresh, char* stack, void (*entry)()) {
-    // As if `entry` had been called from nowhere, with the stack aligned to 16 before the call.
-    auto* top = reinterpret_cast<u64*>((reinterpret_cast<u64>(stack) + STACK) / 16 * 16);
-    *--top = 0;
-    *--top = reinterpret_cast<u64>(entry);
-    for (int saved = 0; saved < 6; saved++) *--top = 0;
-    fresh.stack_pointer = top;
-    go(from, fresh);
-}
-
-#endif
 
 u32 lanes_of(const Worker& w, u32 warp) {
     const u32 lanes = w.threads - warp * LANES;
@@ -182,8 +122,8 @@ std::string doing(const Worker& w, u32 thread) {
 }
 
 [[noreturn]] void divergent(const char* what, const Worker& w, u32 a, u32 b) {
-    fail_as_said(std::string("divergent ") + what + ": " + thread_name(a) + " " + doing(w, a) + ", " + thread_name(b) + " " +
-                 doing(w, b));
+    const std::string first = thread_name(a) + " " + doing(w, a), second = thread_name(b) + " " + doing(w, b);
+    fail_as_said(std::string("divergent ") + what + ": " + first + ", " + second);
 }
 
 // Says why nobody can run.
@@ -213,7 +153,7 @@ void wait(Worker& w) {
     become(w, next);
     if (fresh) {
         fiber.stack = take_stack(w);
-        start(self.context, fiber.context, fiber.stack, run_fibers);
+        start(self.context, fiber.context, fiber.stack, STACK, run_fibers);
     } else {
         go(self.context, fiber.context);
     }
@@ -255,7 +195,9 @@ void complete(Worker& w, Warp& warp, u32 first_thread, u32 mask) {
     for (u32 rest = mask; rest != 0; rest &= rest - 1) {
         const u32 lane = __builtin_ctz(rest);
         const Fiber& fiber = lanes[lane];
-        if (fiber.mask != mask || !same(fiber.site, self.site)) divergent("warp operation", w, w.current, first_thread + lane);
+        if (fiber.mask != mask || !same(fiber.site, self.site)) {
+            divergent("warp operation", w, w.current, first_thread + lane);
+        }
         values[lane] = fiber.value;
         votes |= u32(fiber.value != 0) << lane;
     }
@@ -265,8 +207,8 @@ void complete(Worker& w, Warp& warp, u32 first_thread, u32 mask) {
         fiber.value = votes;
         if (fiber.what != Exchange::values) continue;
         if (!(mask >> fiber.source & 1)) {
-            fail_as_said("shuffle at " + said(fiber.site) + ": " + thread_name(first_thread + lane) + " reads from lane " +
-                         std::to_string(fiber.source) + ", which takes no part");
+            const std::string who = thread_name(first_thread + lane), other = std::to_string(fiber.source);
+            fail_as_said("shuffle at " + said(fiber.site) + ": " + who + " reads lane " + other + ", which takes no part");
         }
         fiber.value = values[fiber.source];
     }
@@ -350,7 +292,9 @@ Bits exchange(Exchange what, unsigned mask, Bits value, unsigned source, Site si
     self.mask = mask;
     self.source = source;
     self.value = value;
-    if (!(mask >> lane & 1)) fail_as_said("warp operation at " + said(site) + " whose mask lacks the lane itself: " + thread_name(w.current));
+    if (!(mask >> lane & 1)) {
+        fail_as_said("warp operation at " + said(site) + " whose mask lacks the lane itself: " + thread_name(w.current));
+    }
     self.state = State::in_exchange;
     warp.waiting |= u32(1) << lane;
     if ((warp.waiting & mask) != mask) {
@@ -392,7 +336,7 @@ void run_block(Worker& w, u32 x, u32 y, u32 z) {
     blockIdx = {x, y, z};
     become(w, 0);
     w.fibers[0].stack = take_stack(w);
-    start(w.launcher, w.fibers[0].context, w.fibers[0].stack, run_fibers);
+    start(w.launcher, w.fibers[0].context, w.fibers[0].stack, STACK, run_fibers);
 }
 
 void fail_as_said(const std::string& message) {
@@ -404,8 +348,8 @@ void fail(void* from, const std::string& message) {
     w.failed = true;
     w.from = from;
     const std::string block = block_name(w.begins.size() - 1);
-    w.message = message + (from == nullptr ? "; " + block + " of " : ", by " + thread_name(w.current) + " of " + block + " in ") +
-                w.kernel->name;
+    const std::string who = "by " + thread_name(w.current) + " of " + block + " in ";
+    w.message = message + (from == nullptr ? "; " + block + " of " : ", " + who) + w.kernel->name;
     // The stacks are given up with what is on them, which is a few strings.
     Context nowhere;
     go(nowhere, w.launcher);

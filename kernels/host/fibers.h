@@ -1,34 +1,15 @@
 // The threads of a block as fibers of one thread of the system: they run until they have to wait for others.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "context.h"
 #include "shadow.h"
-
-#if !defined(__x86_64__) && !defined(HOST_UCONTEXT)
-#define HOST_UCONTEXT
-#endif
-
-#ifdef HOST_UCONTEXT
-#include <ucontext.h>
-#endif
 
 namespace host {
 
 constexpr unsigned MAX_THREADS = 1024, LANES = 32;
-
-// Where a fiber goes on.
-#ifdef HOST_UCONTEXT
-struct Context {
-    ucontext_t registers;
-};
-#else
-struct Context {
-    void* stack_pointer;
-};
-#endif
 
 enum class State { unstarted, running, in_barrier, in_exchange, left };
 

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "fibers.h"
+#include "memory_map.h"
 
 #define HOST_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -65,7 +66,8 @@ std::string wrong_sizes(const u32* blocks, u32 threads) {
     if (threads == 0 || threads > MAX_THREADS) return std::to_string(threads) + " threads in a block";
     const bool empty = std::any_of(blocks, blocks + 3, [](u32 n) { return n == 0; });
     if (empty || blocks[0] > 0x7fffffff || blocks[1] > MAX_BLOCKS_YZ || blocks[2] > MAX_BLOCKS_YZ) {
-        return "a grid of " + std::to_string(blocks[0]) + " x " + std::to_string(blocks[1]) + " x " + std::to_string(blocks[2]) + " blocks";
+        const std::string x = std::to_string(blocks[0]), y = std::to_string(blocks[1]), z = std::to_string(blocks[2]);
+        return "a grid of " + x + " x " + y + " x " + z + " blocks";
     }
     return "";
 }
@@ -104,7 +106,9 @@ void* host::shared(SharedObject& object) {
     u64& place = w.places[object.index];
     if (place == 0) {
         w.shared_bytes += object.bytes;
-        if (w.shared_bytes > MAX_SHARED) fail_as_said("more than 48 KiB of shared memory with '" + std::string(object.name) + "'");
+        if (w.shared_bytes > MAX_SHARED) {
+            fail_as_said("more than 48 KiB of shared memory with '" + std::string(object.name) + "'");
+        }
         const u64 capacity = (object.bytes + 15) / 16 * 16;
         char* at = slot(w.slot) + w.shared_top + SHARED_ZONE;
         w.shared_top += SHARED_ZONE + capacity;
@@ -154,7 +158,8 @@ HOST_EXPORT void host_handed_out(void* at, u64 bytes, u64 capacity) {
 HOST_EXPORT int host_upload(Stream* stream, void* to, const void* from, u64 bytes, char* text, u64 room) {
     const std::lock_guard<std::mutex> lock(stream->mutex);
     const u64 until = allocated_until(to, bytes);
-    if (until < bytes) return refuse(text, room, "upload of " + std::to_string(bytes) + " bytes goes " + place(reinterpret_cast<u64>(to) + until));
+    const std::string title = "upload of " + std::to_string(bytes) + " bytes";
+    if (until < bytes) return refuse(text, room, title + ", not all of it allocated: " + place(offset_of(to) + until));
     std::memcpy(to, from, bytes);
     mark_written(to, bytes);
     return 0;
@@ -164,9 +169,9 @@ HOST_EXPORT int host_download(Stream* stream, void* to, const void* from, u64 by
     const std::lock_guard<std::mutex> lock(stream->mutex);
     const std::string title = "download of " + std::to_string(bytes) + " bytes";
     u64 until = allocated_until(from, bytes);
-    if (until < bytes) return refuse(text, room, title + " comes from " + place(reinterpret_cast<u64>(from) + until));
+    if (until < bytes) return refuse(text, room, title + ", not all of it allocated: " + place(offset_of(from) + until));
     until = written_until(from, bytes);
-    if (until < bytes) return refuse(text, room, title + ": unwritten " + place(reinterpret_cast<u64>(from) + until));
+    if (until < bytes) return refuse(text, room, title + ": unwritten " + place(offset_of(from) + until));
     std::memcpy(to, from, bytes);
     return 0;
 }

@@ -1,5 +1,5 @@
-// Kernels with bugs, each beside one that does the same without: the runtime must stop the first and let the second pass.
-// The tests are in tests/all/cuda_host/planted.rs. Blocks have THREADS threads where nothing else is said.
+// Kernels with bugs, each beside one that does the same without: the runtime must stop the first and let the second
+// pass. The tests are in tests/all/cuda_host/planted.rs. Blocks have THREADS threads where nothing else is said.
 
 #include "../common.cuh"
 
@@ -35,19 +35,19 @@ extern "C" __global__ void copy_misaligned(u32 n, const float* x, float* y) {
     if (4 * i < n) reinterpret_cast<float4*>(y)[i] = *reinterpret_cast<const float4*>(x + 4 * i + 1);
 }
 
-// A last column that the array does not have; `columns` is 8, or 9 for the bug.
-extern "C" __global__ void columns_of_a_tile(u32 columns, float* y) {
+// A row that the array does not have; `rows` is 8, or 9 for the bug.
+extern "C" __global__ void rows_of_a_tile(u32 rows, float* y) {
     SHARED(before, float[4]);
     SHARED(tile, float[THREADS * 8]);
     if (threadIdx.x < 4) before[threadIdx.x] = 0.0f;
-    for (u32 c = 0; c < columns; c++) tile[threadIdx.x * 8 + c] = float(c);
+    for (u32 row = 0; row < rows; row++) tile[row * THREADS + threadIdx.x] = float(row);
     __syncthreads();
-    y[threadIdx.x] = tile[(THREADS - 1 - threadIdx.x) * 8 + 7] + before[threadIdx.x % 4];
+    y[threadIdx.x] = tile[THREADS * 8 - 1 - threadIdx.x] + before[threadIdx.x % 4];
 }
 
 // --- Barriers
 
-// y = x backwards; without the barrier it is a race.
+// y = x backwards.
 extern "C" __global__ void reverse(const float* x, float* y) {
     SHARED(tile, float[THREADS]);
     tile[threadIdx.x] = x[threadIdx.x];
@@ -55,10 +55,11 @@ extern "C" __global__ void reverse(const float* x, float* y) {
     y[threadIdx.x] = tile[THREADS - 1 - threadIdx.x];
 }
 
-extern "C" __global__ void reverse_without_barrier(const float* x, float* y) {
+// Odd threads get their neighbour's.
+extern "C" __global__ void pairs_without_barrier(const float* x, float* y) {
     SHARED(tile, float[THREADS]);
     tile[threadIdx.x] = x[threadIdx.x];
-    y[threadIdx.x] = tile[threadIdx.x ^ 1];
+    y[threadIdx.x] = tile[threadIdx.x / 2 * 2];
 }
 
 // Two rounds through one tile: what one reads the next overwrites. `barrier` = 0 forgets that.

@@ -1,10 +1,8 @@
-// The memory of the host's "device", and for every word of it a shadow: whether it may be touched, whether it has been
-// written, and by whom it was last read and written.
+// What is remembered of each word of memory: whether it may be touched, whether it has been written, and by whom it was
+// last read and written.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <string>
 
 #include "runtime.h"
 
@@ -60,36 +58,5 @@ struct Now {
 };
 
 extern __thread Now now HOST_THREAD_LOCAL;
-
-// Addresses begin with shared memory: one slot for each launch that may run at the same time.
-constexpr u64 SLOT = 1 << 20, SLOTS = 64, SHARED_SPACE = SLOT * SLOTS;
-
-// Reserves the address space; false if the system refuses.
-HOST_HIDDEN bool reserve();
-
-// The address of a slot.
-HOST_HIDDEN char* slot(unsigned index);
-
-// Marks memory: the first `bytes` bytes as unwritten, the rest of `capacity` as out of bounds. All of it is a multiple of
-// four bytes.
-HOST_HIDDEN void mark(void* at, u64 bytes, u64 capacity);
-
-// Gives the pages behind memory and shadow back to the system; out of bounds from then on.
-HOST_HIDDEN void forget(void* at, u64 capacity);
-
-// A buffer for device memory, aligned to 256 bytes, with a zone around it that belongs to no buffer; null if it is full.
-HOST_HIDDEN void* allocate(u64 bytes);
-HOST_HIDDEN void release(void* at);
-HOST_HIDDEN void hand_out(void* at, u64 bytes, u64 capacity);
-
-// Whether all of it belongs to a buffer; whether all of it has been written. The offset of the first byte that is not so,
-// or `bytes`.
-HOST_HIDDEN u64 allocated_until(const void* at, u64 bytes);
-HOST_HIDDEN u64 written_until(const void* at, u64 bytes);
-// Marks as written by the host.
-HOST_HIDDEN void mark_written(void* at, u64 bytes);
-
-// Where an address is, in words: "at byte 400 of a buffer of 400 bytes".
-HOST_HIDDEN std::string place(u64 address);
 
 }  // namespace host

@@ -63,7 +63,9 @@ impl DeviceArgs {
     /// [`Error::Usage`] for what this build or this machine does not have.
     pub fn resolve(&self) -> Result<Device> {
         if self.precision == Precision::Bf16 {
-            return Err(Error::Usage("--precision bf16: every backend computes in f32 so far; drop the flag".to_string()));
+            return Err(Error::Usage(
+                "--precision bf16: every backend computes in f32 so far; drop the flag".to_string(),
+            ));
         }
         if let Some(steps) = self.profile_steps {
             profile::profile_steps(steps.into());
@@ -73,7 +75,9 @@ impl DeviceArgs {
             // A GPU that cannot be used is worth a word only to those who asked for it, and to `engine doctor`.
             BackendChoice::Auto => usable_gpu().ok(),
             BackendChoice::Cuda => Some(usable_gpu().map_err(|why| {
-                Error::Usage(format!("--backend cuda: {why}; `engine doctor` shows what is found, --backend cpu needs no GPU"))
+                Error::Usage(format!(
+                    "--backend cuda: {why}; `engine doctor` shows what is found, --backend cpu needs no GPU"
+                ))
             })?),
         };
         let backend = if gpu.is_some() { BackendName::Cuda } else { BackendName::Cpu };

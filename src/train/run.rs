@@ -15,8 +15,8 @@ use crate::checkpoint::{self, ModelInfo};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::{self, EvalReport, Subset};
-use crate::prune::{Admm, LayerResiduals};
 use crate::profile;
+use crate::prune::{Admm, LayerResiduals};
 use crate::rng::{Rng, Stream};
 use crate::tensor::Tensor;
 

@@ -50,11 +50,7 @@ fn iterates_are_pytorchs<B: Backend>(backend: &B) {
             assert_close(&what, &x.values(backend), want, 1e-6, 0.0);
             let signs = oracle.values(&format!("{case}.step{step}.sign"));
             let zeros = signs.iter().filter(|&&sign| sign == 0.0).count() as u64;
-            assert_eq!(
-                (counts.gradients, counts.zero_gradients),
-                (signs.len() as u64, zeros),
-                "{what}"
-            );
+            assert_eq!((counts.gradients, counts.zero_gradients), (signs.len() as u64, zeros), "{what}");
         }
         assert_eq!(model.state(backend), before, "{case}: an attack moves nothing");
     }

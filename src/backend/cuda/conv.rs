@@ -65,12 +65,8 @@ type Bwd = unsafe fn(&Cuda, Grid, Conv2dDims, &Buf, &Buf, &mut Buf);
 
 /// The kernels in the order of their tiles.
 const fn fwd_kernels(taps: Taps) -> &'static [Fwd] {
-    const K3: &[Fwd] = &[
-        launch::conv2d_fwd_k3_c8,
-        launch::conv2d_fwd_k3_c16,
-        launch::conv2d_fwd_k3_c32,
-        launch::conv2d_fwd_k3_c64,
-    ];
+    const K3: &[Fwd] =
+        &[launch::conv2d_fwd_k3_c8, launch::conv2d_fwd_k3_c16, launch::conv2d_fwd_k3_c32, launch::conv2d_fwd_k3_c64];
     const K5: &[Fwd] = &[launch::conv2d_fwd_k5_c8, launch::conv2d_fwd_k5_c32, launch::conv2d_fwd_k5_c64];
     const ANY: &[Fwd] = &[launch::conv2d_fwd_any_c8, launch::conv2d_fwd_any_c32, launch::conv2d_fwd_any_c64];
     match taps {
@@ -147,17 +143,16 @@ impl Conv for Cuda {
     fn bias_bwd(&self, d: &ChannelDims, dy: &Buf) -> Buf {
         assert_eq!(dy.len(), d.n as usize * d.c as usize * d.hw as usize);
         let mut db = self.alloc(d.c as usize);
-        // SAFETY of all launches: `dy` is as long as `d` says, `db` has its channels, `partials` has `parts` times those.
         match tuning::bias_bwd(d) {
-            // SAFETY: above.
+            // SAFETY: `dy` is as long as `d` says, `db` has its channels.
             BiasCut::Columns(grid) => unsafe { launch::bias_bwd_columns(self, grid, *d, dy, &mut db) },
-            // SAFETY: above; with one part `partials` is not touched.
+            // SAFETY: the same; with one part `partials` is not touched.
             BiasCut::Rows { grid, lanes, parts: 1 } => unsafe {
                 launch::bias_bwd(self, grid, *d, lanes, dy, None, Some(&mut db));
             },
             BiasCut::Rows { grid, lanes, parts } => {
                 let mut partials = self.alloc(parts as usize * d.c as usize);
-                // SAFETY: above; with several parts the first kernel does not touch `db`.
+                // SAFETY: the same; `partials` has `parts` times the channels, and the first kernel leaves `db` alone.
                 unsafe {
                     launch::bias_bwd(self, grid, *d, lanes, dy, Some(&mut partials), None);
                     launch::bias_bwd_finish(self, tuning::bias_bwd_finish(d.c), d.c, parts, &partials, &mut db);
@@ -165,5 +160,48 @@ impl Conv for Cuda {
             }
         }
         db
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The convolutions of a ResNet-18 of this width, a batch of `n`.
+    fn convolutions(n: usize, w: usize) -> Vec<Conv2dDims> {
+        let mut all = vec![Conv2dDims::new([n, 3, 32, 32], 4 * w, 3, 1, 1).unwrap()];
+        for (stage, side) in [32, 32, 16, 8].into_iter().enumerate() {
+            let (c_in, c_out) = (4 * w << stage.saturating_sub(1), 4 * w << stage);
+            let stride = if stage == 0 { 1 } else { 2 };
+            all.push(Conv2dDims::new([n, c_in, side, side], c_out, 3, stride, 1).unwrap());
+            all.push(Conv2dDims::new([n, c_in, side, side], c_out, 1, stride, 0).unwrap());
+            all.push(Conv2dDims::new([n, c_out, side / stride, side / stride], c_out, 3, 1, 1).unwrap());
+        }
+        all
+    }
+
+    #[test]
+    fn tiles_are_as_narrow_as_the_network() {
+        for d in convolutions(128, 1) {
+            let ((taps, fwd), (gradient_taps, bwd)) = (tuning::conv2d_fwd(&d), tuning::conv2d_bwd_input(&d));
+            assert!(fwd.tile + 1 < fwd_kernels(taps).len() && bwd.tile + 1 < bwd_input_kernels(gradient_taps).len());
+            assert!(tuning::conv2d_bwd_weight(&d).tile + 1 < BWD_WEIGHT.len());
+        }
+        // In its wide layers, a wide network has 64 channels a tile.
+        let d = Conv2dDims::new([128, 512, 4, 4], 512, 3, 1, 1).unwrap();
+        let (taps, cut) = tuning::conv2d_fwd(&d);
+        assert_eq!((taps, cut.tile + 1), (Taps::K3, fwd_kernels(taps).len()));
+    }
+
+    #[test]
+    fn sums_are_short_and_grids_are_small_enough() {
+        for (n, w) in [(1, 1), (128, 1), (128, 16), (512, 4), (10_000, 2)] {
+            for d in convolutions(n, w) {
+                let cuts = [tuning::conv2d_fwd(&d).1, tuning::conv2d_bwd_input(&d).1, tuning::conv2d_bwd_weight(&d)];
+                assert!(cuts.iter().all(|cut| cut.grid.blocks[1] <= 65_535), "{d:?}: {cuts:?}");
+                let pixels = d.n as usize * d.h_out as usize * d.w_out as usize;
+                assert!(pixels.div_ceil(cuts[2].parts as usize) <= 2560, "{d:?}: {cuts:?}");
+            }
+        }
     }
 }

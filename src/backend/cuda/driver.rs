@@ -8,6 +8,17 @@ use std::ffi::c_void;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function(pub u64);
 
+/// Memory that becomes a buffer with unspecified content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandedOut {
+    /// Of an allocation.
+    pub address: u64,
+    /// Bytes of the buffer.
+    pub bytes: usize,
+    /// Bytes of the allocation.
+    pub capacity: usize,
+}
+
 /// A launch of a kernel.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -21,6 +32,8 @@ pub struct Call<'a> {
     pub threads: u32,
     /// Where each argument's bytes are.
     pub args: &'a mut [*mut c_void],
+    /// In a graph, what has been handed out between the launch before and this one: see [`Driver::handed_out`].
+    pub handed_out: &'a [HandedOut],
 }
 
 /// Why there is no memory.
@@ -71,9 +84,9 @@ pub trait Driver: Send + Sync {
     /// `address` must come from [`Driver::alloc`] of this driver, and nothing queued may use it.
     unsafe fn free(&self, address: u64);
 
-    /// Is told that `bytes` of the `capacity` bytes at `address`, the whole of an allocation, are now a buffer with
-    /// unspecified content. A driver that checks accesses can hold kernels to that.
-    fn handed_out(&self, _address: u64, _bytes: usize, _capacity: usize) {}
+    /// Is told, in the order of the launches, what memory now is which buffer. A driver that checks accesses can hold kernels
+    /// to that.
+    fn handed_out(&self, _what: HandedOut) {}
 
     /// Free and total bytes of the device.
     fn memory(&self) -> DriverResult<(usize, usize)>;
@@ -99,7 +112,7 @@ pub trait Driver: Send + Sync {
 
 /// Launches in a fixed order, submitted at once.
 pub trait Graph: Send {
-    /// Replaces the arguments of launch `index`; everything else of it stays.
+    /// Replaces the arguments of launch `index` and what is handed out before it; everything else of it stays.
     ///
     /// # Safety
     /// As [`Driver::launch`].

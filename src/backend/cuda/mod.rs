@@ -124,7 +124,7 @@ impl Cuda {
 
     /// A buffer with unspecified content.
     fn alloc<T>(&self, len: usize) -> Device<T> {
-        let buffer = Pool::take(&self.pool, len);
+        let buffer = Pool::take(&self.pool, len, || self.queue.flush());
         if matches!(self.pool.fault(), Some(Fault::OutOfMemory { .. })) {
             self.free_at_fault.get_or_init(|| self.driver.memory().unwrap_or_default());
         }
@@ -187,7 +187,12 @@ impl Cuda {
         let fits = (samples as f64 * room as f64 / needed.max(1) as f64) as usize;
         match fits {
             0 => line += "; use a narrower network, or fewer stages side by side (--jobs 1)",
-            n => line += &format!("; a batch of {} would fit (--set batch=N), or fewer stages side by side (--jobs 1)", n.min(samples)),
+            n => {
+                line += &format!(
+                    "; a batch of {} would fit (--set batch=N), or fewer stages side by side (--jobs 1)",
+                    n.min(samples)
+                )
+            }
         }
         line
     }

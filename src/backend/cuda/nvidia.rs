@@ -154,9 +154,8 @@ impl Driver for Nvidia {
         loop {
             let (mut offset, mut size) = (0, 0);
             // SAFETY: the function is one of `functions`; the places are there.
-            let outcome = unsafe {
-                sys::cuFuncGetParamInfo(function.0 as sys::CUfunction, sizes.len(), &mut offset, &mut size)
-            };
+            let outcome =
+                unsafe { sys::cuFuncGetParamInfo(function.0 as sys::CUfunction, sizes.len(), &mut offset, &mut size) };
             match outcome {
                 sys::CUresult::CUDA_SUCCESS => sizes.push(size),
                 // That is how the driver says that there are no more.
@@ -241,15 +240,14 @@ impl NvidiaGraph {
         // SAFETY: `graph` is a place for the handle.
         unsafe { sys::cuGraphCreate(&mut graph, 0) }.result()?;
         // From here on dropping it destroys the graph, also when a node is refused.
-        let mut this = NvidiaGraph { stream, graph, exec: std::ptr::null_mut(), nodes: Vec::with_capacity(calls.len()) };
+        let mut this =
+            NvidiaGraph { stream, graph, exec: std::ptr::null_mut(), nodes: Vec::with_capacity(calls.len()) };
         for call in calls {
             let (params, mut node) = (node_params(call), std::ptr::null_mut());
             let after = this.nodes.last().map_or(std::ptr::null(), std::ptr::from_ref);
             // SAFETY: the graph and the node before are alive; the arguments are copied by the call.
-            unsafe {
-                sys::cuGraphAddKernelNode_v2(&mut node, graph, after, usize::from(!after.is_null()), &params)
-            }
-            .result()?;
+            unsafe { sys::cuGraphAddKernelNode_v2(&mut node, graph, after, usize::from(!after.is_null()), &params) }
+                .result()?;
             this.nodes.push(node);
         }
         // SAFETY: the graph is complete.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::driver::{AllocError, Driver};
+use super::driver::{AllocError, Driver, HandedOut};
 
 /// What went wrong first. Like CUDA's own errors it is kept until somebody asks: kernels that come after it are not
 /// launched, and buffers have no memory.
@@ -41,6 +41,8 @@ struct Blocks {
     /// which buffers were dropped.
     free: BTreeMap<usize, BTreeSet<u64>>,
     memory: MemoryUse,
+    /// What was handed out since the last launch was written down; `None` where launches are not written down.
+    held_back: Option<Vec<HandedOut>>,
 }
 
 impl Pool {
@@ -62,53 +64,76 @@ impl Pool {
         self.lock().memory
     }
 
+    /// From now on the driver is not told what is handed out, because the launches before that are still to come.
+    pub fn hold_back(&self) {
+        self.lock().held_back.get_or_insert_default();
+    }
+
+    /// What the driver has not been told since this was last called.
+    pub fn take_held_back(&self) -> Vec<HandedOut> {
+        self.lock().held_back.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The driver has got all launches: it is told the rest, and from now on at once.
+    pub fn tell(&self) {
+        for what in self.lock().held_back.take().into_iter().flatten() {
+            self.driver.handed_out(what);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Blocks> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A buffer of `len` elements with unspecified content.
-    pub fn take<T>(home: &Arc<Self>, len: usize) -> Device<T> {
+    /// A buffer of `len` elements with unspecified content. When the device is full, `submit` is called, after which nothing
+    /// that is only written down uses free blocks, and they go back to the device.
+    pub fn take<T>(home: &Arc<Self>, len: usize, submit: impl FnOnce()) -> Device<T> {
         let bytes = (len * size_of::<T>()).max(1);
         let capacity = block_size(bytes);
-        let mut blocks = home.lock();
-        blocks.memory.live += capacity;
-        blocks.memory.peak = blocks.memory.peak.max(blocks.memory.live);
-        let address = if home.fault().is_some() { 0 } else { home.block(&mut blocks, bytes, capacity) };
+        home.count(capacity);
+        let address = if home.fault().is_some() { Ok(0) } else { home.block(capacity, submit) };
+        let address = address.unwrap_or_else(|error| {
+            home.fail(match error {
+                AllocError::OutOfMemory => Fault::OutOfMemory { asked: bytes },
+                AllocError::Failed(why) => Fault::Failed(why),
+            });
+            0
+        });
+        if address != 0 {
+            home.hand_out(HandedOut { address, bytes, capacity });
+        }
         Device { address, len, capacity, pool: home.clone(), of: PhantomData }
     }
 
-    /// The address of a block, 0 if there is none to be had.
-    fn block(&self, blocks: &mut Blocks, bytes: usize, capacity: usize) -> u64 {
-        let cached = blocks.free.get_mut(&capacity).and_then(BTreeSet::pop_first);
-        let address = cached.map_or_else(|| self.grow(blocks, capacity), Ok);
-        match address {
-            Ok(address) => {
-                self.driver.handed_out(address, bytes, capacity);
-                address
-            }
-            Err(AllocError::OutOfMemory) => {
-                self.fail(Fault::OutOfMemory { asked: bytes });
-                0
-            }
-            Err(AllocError::Failed(why)) => {
-                self.fail(Fault::Failed(why));
-                0
-            }
-        }
+    fn count(&self, capacity: usize) {
+        let memory = &mut self.lock().memory;
+        memory.live += capacity;
+        memory.peak = memory.peak.max(memory.live);
     }
 
-    /// A block from the device; when that is full, once more after all free blocks of other sizes went back to it.
-    fn grow(&self, blocks: &mut Blocks, capacity: usize) -> Result<u64, AllocError> {
+    /// The address of a block: a free one, or a new one.
+    fn block(&self, capacity: usize, submit: impl FnOnce()) -> Result<u64, AllocError> {
+        if let Some(address) = self.lock().free.get_mut(&capacity).and_then(BTreeSet::pop_first) {
+            return Ok(address);
+        }
         let address = match self.driver.alloc(capacity) {
             Err(AllocError::OutOfMemory) => {
+                submit();
                 self.driver.synchronize().map_err(AllocError::Failed)?;
-                self.free_all(blocks);
+                self.free_all(&mut self.lock());
                 self.driver.alloc(capacity)?
             }
             other => other?,
         };
-        blocks.memory.held += capacity;
+        self.lock().memory.held += capacity;
         Ok(address)
+    }
+
+    fn hand_out(&self, what: HandedOut) {
+        match &mut self.lock().held_back {
+            Some(held_back) => held_back.push(what),
+            None => self.driver.handed_out(what),
+        }
     }
 
     fn free_all(&self, blocks: &mut Blocks) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::{Call, Driver, DriverResult, Function, Graph};
+use super::driver::{Call, Driver, DriverResult, Function, Graph, HandedOut};
 use super::kernel::{Args, Grid, KernelSpec, Param, pointers};
 use super::pool::{Fault, Pool};
 use crate::error::{Error, Result};
@@ -21,6 +21,8 @@ struct Launch {
     kernel: usize,
     grid: Grid,
     args: Args,
+    /// Before it, if it is written down.
+    handed_out: Vec<HandedOut>,
 }
 
 impl Launch {
@@ -99,9 +101,12 @@ impl Queue {
         if self.pool.fault().is_some() {
             return;
         }
-        let launch = Launch { kernel: self.by_name[name], grid, args: args.clone() };
+        let mut launch = Launch { kernel: self.by_name[name], grid, args: args.clone(), handed_out: Vec::new() };
         match &mut self.lock().recording {
-            Some(launches) => launches.push(launch),
+            Some(launches) => {
+                launch.handed_out = self.pool.take_held_back();
+                launches.push(launch);
+            }
             // SAFETY: the caller's promise.
             None => unsafe { self.submit(&launch) },
         }
@@ -116,6 +121,7 @@ impl Queue {
                 return f();
             }
             state.recording = Some(Vec::new());
+            self.pool.hold_back();
         }
         let result = f();
         let mut state = self.lock();
@@ -126,6 +132,7 @@ impl Queue {
         {
             self.pool.fail(Fault::Failed(format!("graph of a step: {why}; ENGINE_CUDA=waiting shows which kernel")));
         }
+        self.pool.tell();
         result
     }
 
@@ -133,9 +140,11 @@ impl Queue {
     pub fn flush(&self) {
         let launches = self.lock().recording.take();
         for launch in launches.into_iter().flatten() {
+            launch.handed_out.iter().for_each(|&what| self.driver.handed_out(what));
             // SAFETY: promised to `launch`, which wrote it down.
             unsafe { self.submit(&launch) };
         }
+        self.pool.tell();
     }
 
     /// Launches through the graph of the last step like this one, or a new one.
@@ -148,7 +157,7 @@ impl Queue {
             Some(found) => {
                 let mut replay = replays.remove(found);
                 for (index, (old, new)) in replay.launches.iter_mut().zip(launches).enumerate() {
-                    if old.args.words() != new.args.words() {
+                    if old.args.words() != new.args.words() || old.handed_out != new.handed_out {
                         let mut args = pointers(new.args.words(), new.args.starts());
                         // SAFETY: promised to `launch`, which wrote it down.
                         unsafe { replay.graph.set_args(index, &mut self.call(&new, &mut args)) }?;
@@ -178,10 +187,10 @@ impl Queue {
         Ok(Replay { launches, graph })
     }
 
-    fn call<'a>(&self, launch: &Launch, args: &'a mut [*mut std::ffi::c_void]) -> Call<'a> {
+    fn call<'a>(&self, launch: &'a Launch, args: &'a mut [*mut std::ffi::c_void]) -> Call<'a> {
         let (spec, function) = &self.kernels[launch.kernel];
         let Grid { blocks, threads } = launch.grid;
-        Call { function: *function, name: spec.name, blocks, threads, args }
+        Call { function: *function, name: spec.name, blocks, threads, args, handed_out: &launch.handed_out }
     }
 
     /// # Safety

@@ -131,7 +131,7 @@ pub fn tally() -> Grid {
 /// Multiprocessors of the GPU that the products are cut for. On another one they give the same results, a little later.
 const PROCESSORS: usize = 132;
 /// Clock cycles that a slab takes at least beside its instructions, and those that it takes to add up parts of a sum.
-const SLAB_LATENCY: usize = 400;
+const SLAB_LATENCY: usize = 250;
 const SUM_LATENCY: usize = 5000;
 /// Bytes that a GPU's memory moves in a cycle.
 const BYTES_A_CYCLE: usize = 2500;
@@ -206,13 +206,13 @@ impl Taps {
     /// Tiles of channels by pixels, in the order of the kernels.
     const fn tiles(self) -> &'static [Tile] {
         const K3: &[Tile] = &[
-            tile(8, 128, 18, 128, 316),
-            tile(16, 128, 18, 128, 477),
-            tile(32, 128, 18, 128, 791),
-            tile(64, 128, 18, 128, 1416),
+            tile(8, 128, 18, 128, 285),
+            tile(16, 128, 18, 128, 433),
+            tile(32, 128, 18, 128, 768),
+            tile(64, 128, 18, 128, 1374),
         ];
-        const K5: &[Tile] = &[tile(8, 128, 25, 128, 403), tile(32, 128, 25, 128, 1073), tile(64, 128, 25, 128, 1941)];
-        const ANY: &[Tile] = &[tile(8, 128, 16, 128, 327), tile(32, 128, 16, 128, 738), tile(64, 128, 16, 128, 1283)];
+        const K5: &[Tile] = &[tile(8, 128, 25, 128, 358), tile(32, 128, 25, 128, 1034), tile(64, 128, 25, 128, 1880)];
+        const ANY: &[Tile] = &[tile(8, 128, 16, 128, 277), tile(32, 128, 16, 128, 714), tile(64, 128, 16, 128, 1250)];
         match self {
             Taps::K3 => K3,
             Taps::K5 => K5,
@@ -252,26 +252,26 @@ pub fn conv2d_bwd_input(d: &Conv2dDims) -> (Taps, Cut) {
 
 /// Filters by their weights.
 pub fn conv2d_bwd_weight(d: &Conv2dDims) -> Cut {
-    const TILES: &[Tile] = &[tile(8, 64, 32, 64, 544), tile(32, 64, 16, 128, 592), tile(64, 128, 8, 128, 757)];
+    const TILES: &[Tile] = &[tile(8, 64, 32, 64, 408), tile(32, 64, 16, 128, 497), tile(64, 128, 8, 128, 724)];
     let (weights, pixels) = (d.c_in * d.k * d.k, d.n as usize * d.h_out as usize * d.w_out as usize);
     cut(TILES, d.c_out as usize, weights as usize, pixels, 1)
 }
 
 /// Samples by outputs.
 pub fn linear_fwd(d: &LinearDims) -> Cut {
-    const TILES: &[Tile] = &[tile(32, 16, 16, 128, 192), tile(64, 64, 16, 128, 709)];
+    const TILES: &[Tile] = &[tile(32, 16, 16, 128, 168), tile(64, 64, 16, 128, 662)];
     cut(TILES, d.n as usize, d.f_out as usize, d.f_in as usize, 1)
 }
 
 /// Samples by inputs.
 pub fn linear_bwd_input(d: &LinearDims) -> Cut {
-    const TILES: &[Tile] = &[tile(32, 32, 16, 128, 255), tile(64, 64, 16, 128, 719)];
+    const TILES: &[Tile] = &[tile(32, 32, 16, 128, 227), tile(64, 64, 16, 128, 671)];
     cut(TILES, d.n as usize, d.f_in as usize, d.f_out as usize, 1)
 }
 
 /// Outputs by inputs.
 pub fn linear_bwd_weight(d: &LinearDims) -> Cut {
-    const TILES: &[Tile] = &[tile(16, 64, 16, 128, 294), tile(64, 64, 16, 128, 707)];
+    const TILES: &[Tile] = &[tile(16, 64, 16, 128, 251), tile(64, 64, 16, 128, 658)];
     cut(TILES, d.f_out as usize, d.f_in as usize, d.n as usize, 1)
 }
 

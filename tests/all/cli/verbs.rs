@@ -121,7 +121,8 @@ fn doctor_tells_the_truth() {
     for expected in [env!("CARGO_PKG_VERSION"), cpu.vector_path(), "commit", "cifar10"] {
         assert!(text.contains(expected), "no '{expected}' in {text}");
     }
-    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+    let line =
+        |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
     super::assert_contains(line("gpu "), &["none: ", "NVIDIA driver"]);
     super::assert_contains(line("auto "), &["cpu, because ", "NVIDIA driver"]);
     let kernels = if modules::built_with().is_some() { "embedded for 80, " } else { "built without NVRTC" };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::attack::pgd::{Batch, Start};
-use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph};
+use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
 use engine::backend::cuda::{Cuda, Submission};
 use engine::backend::{Elementwise, Images, Loss, Memory};
 use engine::init::Init;
@@ -34,7 +34,8 @@ struct Calls {
 impl Calls {
     fn all(&self) -> [usize; 8] {
         let Calls { allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits } = self;
-        [allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits].map(|c| c.load(Ordering::Relaxed))
+        [allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits]
+            .map(|c| c.load(Ordering::Relaxed))
     }
 }
 
@@ -92,8 +93,8 @@ impl Driver for Spy {
         unsafe { self.inner.free(address) }
     }
 
-    fn handed_out(&self, address: u64, bytes: usize, capacity: usize) {
-        self.inner.handed_out(address, bytes, capacity);
+    fn handed_out(&self, what: HandedOut) {
+        self.inner.handed_out(what);
     }
 
     fn memory(&self) -> DriverResult<(usize, usize)> {
@@ -261,7 +262,8 @@ fn running_out_of_memory_says_what_would_fit() {
         assert!(line.contains(part), "{line}");
     }
     assert!(!line.contains('\n') && error.exit_code() == 1, "{line}");
-    let fits: usize = line.split("a batch of ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
+    let fits: usize =
+        line.split("a batch of ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
     assert!((20..400).contains(&fits), "{line}");
     // What it promises holds, and not much more does.
     let outcome = |batch| {

@@ -76,7 +76,8 @@ fn run<B: Backend>(backend: &B, setting: &Setting) -> Run {
         let labels: Vec<u8> = indices.iter().map(|&i| data.train.labels[i as usize]).collect();
         let clean = backend.gather(&images, &indices, None);
         let rng = Rng::new(3, Stream::TrainAttack, step);
-        let start = backend.random_start(setting.batch, data.shape.iter().product(), setting.attack.eps, &rng, 0, &clean);
+        let start =
+            backend.random_start(setting.batch, data.shape.iter().product(), setting.attack.eps, &rng, 0, &clean);
         let bits = backend.download_batch(setting.batch, &start).iter().map(|v| v.to_bits()).collect();
         run.starts.push(bits);
         let labels = backend.labels(&labels);

@@ -14,7 +14,7 @@ pub struct Unit<'a> {
 }
 
 /// The runtime's own files in `kernels/host`.
-const RUNTIME: [&str; 3] = ["fibers.cpp", "launch.cpp", "shadow.cpp"];
+const RUNTIME: [&str; 5] = ["checks.cpp", "context.cpp", "fibers.cpp", "launch.cpp", "memory_map.cpp"];
 
 /// For everything.
 const FLAGS: &[&str] = &["-std=c++17", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"];
@@ -40,7 +40,8 @@ const LINK_FLAGS: &[&str] = &["-shared", "-Wl,--wrap=memcpy,--wrap=memmove,--wra
 /// In one line: no compiler, no sources, or what the compiler says.
 pub fn library(units: &[Unit<'_>]) -> Result<PathBuf, String> {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let sources: Vec<(String, String)> = units.iter().map(|unit| (format!("{}.cpp", unit.file), wrapper(unit))).collect();
+    let sources: Vec<(String, String)> =
+        units.iter().map(|unit| (format!("{}.cpp", unit.file.replace('/', "-")), wrapper(unit))).collect();
     let key = key(&kernels, &sources)?;
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-host");
     let library = root.join(&key).join("libkernels.so");
@@ -72,7 +73,8 @@ fn key(kernels: &Path, sources: &[(String, String)]) -> Result<String, String> {
     let mut hash = Sha256::new();
     for directory in [kernels.to_path_buf(), kernels.join("host")] {
         let entries = fs::read_dir(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
-        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+        let mut files: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
         files.sort();
         for file in files {
             hash.update(file.to_string_lossy().as_bytes());
@@ -96,7 +98,14 @@ fn fma() -> Option<&'static str> {
 fn compiler(out: &Path) -> Result<cc::Tool, String> {
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let mut build = cc::Build::new();
-    build.cpp(true).target(&target).host(&target).opt_level(2).out_dir(out).no_default_flags(true).cargo_metadata(false);
+    build
+        .cpp(true)
+        .target(&target)
+        .host(&target)
+        .opt_level(2)
+        .out_dir(out)
+        .no_default_flags(true)
+        .cargo_metadata(false);
     let tool = build.try_get_compiler().map_err(|e| format!("there is no C++ compiler: {e}"))?;
     match tool.to_command().arg("--version").output() {
         Ok(output) if output.status.success() => Ok(tool),

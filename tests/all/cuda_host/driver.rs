@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph};
+use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
 
 /// What the library tells of its memory: it has as much as anybody asks for.
 const MEMORY: usize = 16 << 30;
@@ -92,9 +92,20 @@ fn told(f: impl FnOnce(*mut u8, u64) -> c_int) -> DriverResult<()> {
 }
 
 impl Stream {
+    fn hand_out(self, what: HandedOut) {
+        // SAFETY: the library looks the address up.
+        unsafe { (self.library.api.handed_out)(what.address, what.bytes as u64, what.capacity as u64) }
+    }
+
     /// # Safety
     /// As [`Driver::launch`].
-    unsafe fn launch(self, function: Function, blocks: [u32; 3], threads: u32, args: &mut [*mut c_void]) -> DriverResult<()> {
+    unsafe fn launch(
+        self,
+        function: Function,
+        blocks: [u32; 3],
+        threads: u32,
+        args: &mut [*mut c_void],
+    ) -> DriverResult<()> {
         let (api, mut code) = (&self.library.api, 0);
         let kernel = function.0 as Handle;
         let outcome = told(|text, room| {
@@ -161,7 +172,15 @@ impl Driver for HostDriver {
             let sizes = self.param_sizes(call.function)?.unwrap_or_default();
             // SAFETY: the arguments have the sizes of the parameters.
             let args = unsafe { copies(&sizes, call.args) };
-            nodes.push(Node { function: call.function, blocks: call.blocks, threads: call.threads, sizes, args });
+            let handed_out = call.handed_out.to_vec();
+            nodes.push(Node {
+                function: call.function,
+                blocks: call.blocks,
+                threads: call.threads,
+                sizes,
+                args,
+                handed_out,
+            });
         }
         Ok(Box::new(HostGraph { stream: self.stream, nodes }))
     }
@@ -179,9 +198,8 @@ impl Driver for HostDriver {
         unsafe { (self.api().free)(address) }
     }
 
-    fn handed_out(&self, address: u64, bytes: usize, capacity: usize) {
-        // SAFETY: the caller says that they are an allocation's.
-        unsafe { (self.api().handed_out)(address, bytes as u64, capacity as u64) }
+    fn handed_out(&self, what: HandedOut) {
+        self.stream.hand_out(what);
     }
 
     fn memory(&self) -> DriverResult<(usize, usize)> {
@@ -213,6 +231,8 @@ struct Node {
     sizes: Vec<usize>,
     /// In words, for their alignment.
     args: Vec<Vec<u64>>,
+    /// Before it.
+    handed_out: Vec<HandedOut>,
 }
 
 /// # Safety
@@ -237,11 +257,13 @@ impl Graph for HostGraph {
         let node = &mut self.nodes[index];
         // SAFETY: the arguments have the sizes of the parameters.
         node.args = unsafe { copies(&node.sizes, call.args) };
+        node.handed_out = call.handed_out.to_vec();
         Ok(())
     }
 
     unsafe fn launch(&mut self) -> DriverResult<()> {
         for node in &mut self.nodes {
+            node.handed_out.iter().for_each(|&what| self.stream.hand_out(what));
             let mut args: Vec<*mut c_void> = node.args.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
             // SAFETY: the caller's promise.
             unsafe { self.stream.launch(node.function, node.blocks, node.threads, &mut args) }?;

@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::sync::OnceLock;
 
-use engine::backend::cuda::driver::{Call, Driver};
+use engine::backend::cuda::driver::{Call, Driver, HandedOut};
 
 use super::build::{self, Unit};
 use super::driver::{HostDriver, Library};
@@ -34,13 +34,14 @@ impl Device {
             let kernels: Vec<&str> = names.filter_map(|rest| rest.split('(').next()).collect();
             Library::open(&build::library(&[Unit { file: "host/planted", kernels }])?)
         };
-        or_skip(LIBRARY.get_or_init(make).as_ref().map_err(String::as_str)).map(|library| Device(HostDriver::new(library)))
+        or_skip(LIBRARY.get_or_init(make).as_ref().map_err(String::as_str))
+            .map(|library| Device(HostDriver::new(library)))
     }
 
     /// A buffer of so many bytes, unwritten.
     fn unwritten(&self, bytes: usize) -> Arg {
         let address = self.0.alloc(bytes).unwrap();
-        self.0.handed_out(address, bytes, bytes);
+        self.0.handed_out(HandedOut { address, bytes, capacity: bytes });
         Address(address)
     }
 
@@ -66,13 +67,23 @@ impl Device {
     }
 
     fn launch(&self, name: &'static str, blocks: u32, args: &[Arg]) -> Result<(), String> {
+        self.launch_sized(name, [blocks, 1, 1], THREADS, args)
+    }
+
+    fn launch_sized(&self, name: &'static str, blocks: [u32; 3], threads: u32, args: &[Arg]) -> Result<(), String> {
         let function = self.0.function(name).unwrap();
         let sizes = self.0.param_sizes(function).unwrap().unwrap();
         let wanted: Vec<usize> = args.iter().map(|arg| if matches!(arg, Number(_)) { 4 } else { 8 }).collect();
         assert_eq!(sizes, wanted, "{name}");
-        let words: Vec<u64> = args.iter().map(|arg| match *arg { Number(n) => n.into(), Address(a) => a }).collect();
+        let words: Vec<u64> = args
+            .iter()
+            .map(|arg| match *arg {
+                Number(n) => n.into(),
+                Address(a) => a,
+            })
+            .collect();
         let mut args: Vec<*mut c_void> = words.iter().map(|word| std::ptr::from_ref(word).cast_mut().cast()).collect();
-        let mut call = Call { function, name, blocks: [blocks, 1, 1], threads: THREADS, args: &mut args };
+        let mut call = Call { function, name, blocks, threads, args: &mut args, handed_out: &[] };
         // SAFETY: the arguments have the sizes of the parameters; what the kernel does with them is checked.
         unsafe { self.0.launch(&mut call) }
     }
@@ -118,10 +129,10 @@ fn out_of_bounds() {
 fn past_the_end_of_shared_memory() {
     let Some(device) = Device::new() else { return };
     let y = device.unwritten(256);
-    device.passes("columns_of_a_tile", 1, &[Number(8), y]);
+    device.passes("rows_of_a_tile", 1, &[Number(8), y]);
     assert_eq!(device.read::<f32>(y, 64).unwrap(), [7.0; 64]);
-    // Thread 63's ninth column is past the end; the others' lie on their neighbours' first.
-    device.stops("columns_of_a_tile", 1, &[Number(9), y], &["shared memory 'tile'"]);
+    let line = ["out-of-bounds write of 4 bytes at byte 2048 of shared memory 'tile' of 2048 bytes", "by thread 0"];
+    device.stops("rows_of_a_tile", 1, &[Number(9), y], &line);
 }
 
 #[test]
@@ -131,9 +142,10 @@ fn missing_barriers() {
     let (x, y) = (device.counting(128), fresh());
     device.passes("reverse", 1, &[x, y]);
     assert_eq!(device.read::<f32>(y, 64).unwrap(), reversed(64));
-    device.stops("reverse_without_barrier", 1, &[x, fresh()], &["shared memory 'tile'", "by thread 0 of block 0"]);
-    device.stops("reverse_with_warp_barrier", 1, &[x, fresh()], &["shared memory 'tile'"]);
     let race = ["race: read of 4 bytes", "shared memory 'tile' of 256 bytes", "with no barrier since"];
+    device.stops("pairs_without_barrier", 1, &[x, fresh()], &race);
+    // Here it is the reader that comes first.
+    device.stops("reverse_with_warp_barrier", 1, &[x, fresh()], &["read of unwritten memory", "shared memory 'tile'"]);
     device.passes("two_rounds", 1, &[Number(1), x, fresh()]);
     device.stops("two_rounds", 1, &[Number(0), x, fresh()], &race);
     device.passes("two_rounds_of_warps", 1, &[Number(1), x, fresh()]);
@@ -143,7 +155,7 @@ fn missing_barriers() {
     let (scratch, y) = (fresh(), fresh());
     device.passes("reverse_in_global", 1, &[Number(1), scratch, y]);
     assert_eq!(device.read::<f32>(y, 64).unwrap(), reversed(64));
-    let race = ["race: read of 4 bytes", "of a buffer of 256 bytes", "with no barrier since"];
+    let race = ["race: write of 4 bytes at byte 128 of a buffer of 256 bytes", "thread 31 of block 0 has read"];
     device.stops("reverse_in_global", 1, &[Number(0), scratch, y], &race);
 }
 
@@ -157,13 +169,23 @@ fn divergent_barriers() {
         ("two_barriers", 50, "thread 50 waits in the barrier"),
     ] {
         device.passes(name, 1, &[Number(THREADS), fresh()]);
-        device.stops(name, 1, &[Number(n), fresh()], &["divergent barrier: thread 0 waits in the barrier at planted.cu", other]);
+        device.stops(
+            name,
+            1,
+            &[Number(n), fresh()],
+            &["divergent barrier: thread 0 waits in the barrier at planted.cu", other],
+        );
     }
     let x = device.counting(64);
     device.passes("shuffle_sum", 1, &[Number(32), x, fresh()]);
-    device.stops("shuffle_sum", 1, &[Number(7), x, fresh()], &["divergent warp operation", "thread 7 has left the kernel"]);
+    device.stops(
+        "shuffle_sum",
+        1,
+        &[Number(7), x, fresh()],
+        &["divergent warp operation", "thread 7 has left the kernel"],
+    );
     device.passes("half_shuffle", 1, &[Number(3), fresh()]);
-    device.stops("half_shuffle", 1, &[Number(20), fresh()], &["reads from lane 20, which takes no part"]);
+    device.stops("half_shuffle", 1, &[Number(20), fresh()], &["reads lane 20, which takes no part"]);
 }
 
 #[test]
@@ -173,11 +195,16 @@ fn unwritten_memory() {
     device.passes("add_into", 1, &[Number(64), y]);
     assert_eq!(device.read::<f32>(y, 64).unwrap(), [2.0; 64]);
     let unwritten = device.unwritten(256);
-    device.stops("add_into", 1, &[Number(64), unwritten], &["read of unwritten memory", "byte 0 of a buffer of 256 bytes"]);
+    device.stops(
+        "add_into",
+        1,
+        &[Number(64), unwritten],
+        &["read of unwritten memory", "byte 0 of a buffer of 256 bytes"],
+    );
     assert!(device.read::<f32>(unwritten, 64).expect_err("unwritten").contains("unwritten"));
     // A buffer that is used again is unwritten again, and as long as it is now.
     let Address(address) = y else { unreachable!() };
-    device.0.handed_out(address, 128, 256);
+    device.0.handed_out(HandedOut { address, bytes: 128, capacity: 256 });
     device.stops("add_into", 1, &[Number(32), y], &["read of unwritten memory", "a buffer of 128 bytes"]);
     device.stops("optional", 1, &[device.counting(64), y], &["out-of-bounds write"]);
     device.passes("half_a_tile", 1, &[Number(64), device.unwritten(256)]);
@@ -278,4 +305,46 @@ fn a_stopped_launch_leaves_nothing_behind() {
         device.passes("reverse", 1, &[x, y]);
         assert_eq!(device.read::<f32>(y, 64).unwrap(), reversed(64));
     }
+}
+
+#[test]
+fn blocks_in_two_dimensions() {
+    let Some(device) = Device::new() else { return };
+    let (n, y) = (48_u32, device.unwritten(48 * 48 * 4));
+    let (a, b) = (device.counting(n * n), device.counting(n * n));
+    device.launch_sized("matmul", [3, 3, 1], 256, &[Number(n), a, b, y]).unwrap();
+    let y = device.read::<f32>(y, (n * n) as usize).unwrap();
+    for (i, &y) in y.iter().enumerate() {
+        let (row, column) = (i as u32 / n, i as u32 % n);
+        // Sums of integers, not all below 2^24.
+        let want: f32 =
+            (0..n).map(|k| ((row * n + k) as f32, (k * n + column) as f32)).fold(0.0, |sum, (a, b)| a.mul_add(b, sum));
+        assert_eq!(y, want, "{row}, {column}");
+    }
+    let (y, small) = (device.unwritten(48 * 48 * 4), device.unwritten(48 * 47 * 4));
+    let line = ["out-of-bounds write", "of block (0, 2, 0) in matmul"];
+    let stopped = device.launch_sized("matmul", [3, 3, 1], 256, &[Number(n), a, b, small]).expect_err("out of bounds");
+    assert!(line.iter().all(|word| stopped.contains(word)), "{stopped}");
+    for (blocks, threads) in [([3, 0, 1], 256), ([3, 3, 65_536], 256), ([3, 3, 1], 0), ([3, 3, 1], 1025)] {
+        device.launch_sized("matmul", blocks, threads, &[Number(n), a, b, y]).expect_err("no such grid");
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_the_checks() {
+    let Some(device) = Device::new() else { return };
+    let time = |name, blocks, threads, args: &[Arg], count: u64| {
+        let start = std::time::Instant::now();
+        device.launch_sized(name, blocks, threads, args).unwrap();
+        println!("{name}, {threads} threads: {:.1} ns", start.elapsed().as_secs_f64() * 1e9 / count as f64);
+    };
+    for threads in [64, 256, 1024] {
+        time("barriers", [1, 1, 1], threads, &[Number(2000)], 2000 * u64::from(threads));
+        time("warp_barriers", [1, 1, 1], threads, &[Number(2000)], 2000 * u64::from(threads));
+    }
+    let n = 512_u64;
+    let (a, b) = (device.counting(512 * 512), device.counting(512 * 512));
+    // Two reads a product; with all that is around them.
+    time("matmul", [32, 32, 1], 256, &[Number(512), a, b, device.unwritten(512 * 512 * 4)], 2 * n * n * n);
 }

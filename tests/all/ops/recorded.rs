@@ -159,16 +159,7 @@ fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B
     let fwd = |residual, relu| case.backend.batch_norm_fwd(&d, BN_EPS, &x, stats, &gamma, &beta, residual, relu);
     case.check_batch(&format!("{mode}.y"), &fwd(None, false));
     let batch_stats = mode == "train";
-    let plain = NormBwd {
-        eps: BN_EPS,
-        x: &x,
-        stats,
-        batch_stats,
-        gamma: &gamma,
-        relu: None,
-        residual: false,
-        dy: &dy,
-    };
+    let plain = NormBwd { eps: BN_EPS, x: &x, stats, batch_stats, gamma: &gamma, relu: None, residual: false, dy: &dy };
     let grads = case.backend.batch_norm_bwd(&d, &plain);
     case.check_batch(&format!("{mode}.dx"), &grads.dx);
     case.check_plain(&format!("{mode}.dgamma"), &grads.dgamma);
