@@ -170,28 +170,32 @@ pub struct Cut {
 /// The fastest cut of sums of `terms` terms, by a rough model: a block alone waits for memory at every slab, several on one
 /// multiprocessor share its instructions, and adding up parts is a launch more. `repeats` of the product run side by side.
 fn cut(tiles: &[Tile], rows: usize, cols: usize, terms: usize, repeats: usize) -> Cut {
-    let mut best = (usize::MAX, None);
-    for (index, tile) in tiles.iter().enumerate() {
+    let cost_of = |index: usize, wanted: usize| {
+        let tile = &tiles[index];
         let blocks = rows.div_ceil(tile.rows) * cols.div_ceil(tile.cols);
         let slabs = terms.div_ceil(tile.slab).max(1);
-        let longest = (LONGEST_SUM / tile.slab).min(slabs);
+        // As many parts as have slabs.
+        let each = slabs.div_ceil(wanted).min(LONGEST_SUM / tile.slab).max(slabs.div_ceil(MOST_PARTS));
+        let parts = slabs.div_ceil(each);
+        let together = (blocks * parts * repeats).div_ceil(PROCESSORS);
+        let sum = match parts {
+            1 => 0,
+            _ => SUM_LATENCY + 4 * (parts + 1) * rows * cols * repeats / BYTES_A_CYCLE + 6 * parts,
+        };
+        let cost = each * (SLAB_LATENCY + tile.cycles).max(together * tile.cycles) + sum;
+        let grid = Grid { blocks: [blocks as u32, (parts * repeats) as u32, 1], threads: tile.threads };
+        (cost, Cut { tile: index, parts: parts as u32, grid })
+    };
+    let mut best = cost_of(0, 1);
+    for index in 0..tiles.len() {
         for wanted in (0..=12).flat_map(|log| [1 << log, 3 << log]) {
-            // As many parts as have slabs.
-            let each = slabs.div_ceil(wanted).min(longest);
-            let parts = slabs.div_ceil(each);
-            let together = (blocks * parts * repeats).div_ceil(PROCESSORS);
-            let sum = match parts {
-                1 => 0,
-                _ => SUM_LATENCY + 4 * (parts + 1) * rows * cols * repeats / BYTES_A_CYCLE + 6 * parts,
-            };
-            let cost = each * (SLAB_LATENCY + tile.cycles).max(together * tile.cycles) + sum;
-            if cost < best.0 && (parts <= MOST_PARTS || best.1.is_none()) {
-                let grid = Grid { blocks: [blocks as u32, (parts * repeats) as u32, 1], threads: tile.threads };
-                best = (cost, Some(Cut { tile: index, parts: parts as u32, grid }));
+            let other = cost_of(index, wanted);
+            if other.0 < best.0 {
+                best = other;
             }
         }
     }
-    best.1.expect("there are tiles")
+    best.1
 }
 
 /// Which kernels of a convolution: those for 3×3 and 5×5 taps, or those for any.

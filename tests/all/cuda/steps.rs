@@ -1,13 +1,16 @@
 //! Ten steps of training, adversarial and then with ADMM, against the CPU: same seed, same random starts bit for bit, same
-//! masks exactly, losses and weights to rounding.
+//! masks exactly, losses and weights as near to the CPU's in f64 as the CPU's in f32 are: a fresh ResNet-18 multiplies
+//! rounding errors by a hundred in a step, so no fixed tolerance would do. The sign of a gradient that is zero but
+//! for rounding is a coin toss: the CPU's paths differ in some pixels after one attack step, and in one of 25 after two. So
+//! on ResNet-18 each device attacks for itself, but all train on the images of the CPU's attack; LeNet is left to itself.
 
 use engine::attack::PgdConfig;
-use engine::attack::pgd::{Batch, Start};
+use engine::attack::pgd::{Batch, Pgd, Start};
 use engine::backend::Backend;
 use engine::backend::cpu::Cpu;
 use engine::data::{Dataset, DatasetName};
 use engine::init::Init;
-use engine::models::{Architecture, Network};
+use engine::models::{Architecture, Mode, Network};
 use engine::optim::OptimizerConfig;
 use engine::prune::{Admm, AdmmConfig, Scheme, Target};
 use engine::rng::{Rng, Stream};
@@ -28,10 +31,10 @@ const STEPS: u32 = 5;
 struct Run {
     /// Bits of every random start.
     starts: Vec<Vec<u32>>,
+    /// Pixels of every step's adversarial images.
+    attacked: Vec<Vec<f32>>,
     /// Mean loss of every step.
     losses: Vec<f64>,
-    /// Zero gradients met.
-    zero_gradients: u64,
     /// Whether each weight is kept by each projection.
     masks: Vec<Vec<bool>>,
     /// Parameters and running statistics.
@@ -51,18 +54,19 @@ fn lenet() -> Setting {
 }
 
 fn resnet18() -> Setting {
-    let optimizer = OptimizerConfig::Sgd { lr: 0.05, momentum: 0.9, weight_decay: 1e-4 };
+    let optimizer = OptimizerConfig::Sgd { lr: 1e-3, momentum: 0.9, weight_decay: 1e-4 };
     let attack = PgdConfig { eps: 8.0 / 255.0, step_size: 4.0 / 255.0, ..attack(2) };
     Setting { network: Network::ResNet18, batch: 6, optimizer, attack }
 }
 
-fn run<B: Backend>(backend: &B, setting: &Setting) -> Run {
+/// Trains; on the images of another run's attacks, if they are given.
+fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -> Run {
     let name = if setting.network == Network::LeNet { DatasetName::Mnist } else { DatasetName::Cifar10 };
     let data = Dataset::sample(name).unwrap();
     let architecture = Architecture::new(setting.network, 1, 10).unwrap();
     let mut trainer = Trainer::new(backend, architecture, Init::XavierUniform, 3, &setting.optimizer).unwrap();
     let images = backend.resident(data.shape, &data.train.images);
-    let mut run = Run { starts: vec![], losses: vec![], zero_gradients: 0, masks: vec![], state: vec![] };
+    let mut run = Run { starts: vec![], attacked: vec![], losses: vec![], masks: vec![], state: vec![] };
     for step in 0..2 * STEPS {
         if step == STEPS {
             let target = Target { scheme: Scheme::Filter, ratio: 0.5, linear: true };
@@ -83,13 +87,23 @@ fn run<B: Backend>(backend: &B, setting: &Setting) -> Run {
         let labels = backend.labels(&labels);
         let batch = Batch { images: Tensor::new(clean, trainer.model.input(setting.batch)), labels: &labels };
         let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        let shape = trainer.model.input(setting.batch);
+        let pgd = Pgd { backend, model: &trainer.model, mode: Mode::Train, config: &setting.attack };
+        let mut tally = backend.tally();
+        let own = backend.step(setting.batch, || pgd.attack(start, &batch, &mut tally, drop)).unwrap();
+        run.attacked.push(own.values(backend));
         let mut tally = backend.tally();
         // A rate that changes, so that a replayed step must take its own.
         let lr = setting.optimizer.lr() / (1 + step) as f32;
-        trainer.step(backend, &batch, Some((&setting.attack, start)), lr, &mut tally).unwrap();
-        let counts = backend.tally_read(&tally);
-        run.losses.push(counts.mean_loss());
-        run.zero_gradients += counts.zero_gradients;
+        match given {
+            None => trainer.step(backend, &batch, Some((&setting.attack, start)), lr, &mut tally),
+            Some(images) => {
+                let images = Tensor::new(backend.upload_batch(setting.batch, &images[step as usize]), shape);
+                trainer.step(backend, &Batch { images, labels: &labels }, None, lr, &mut tally)
+            }
+        }
+        .unwrap();
+        run.losses.push(backend.tally_read(&tally).mean_loss());
         // In the middle of the second half, and at its end.
         if step == STEPS + STEPS / 2 || step + 1 == 2 * STEPS {
             let Trainer { model, sparsifier, .. } = &mut trainer;
@@ -108,29 +122,64 @@ fn masks<B: Backend>(backend: &B, trainer: &Trainer<B>) -> Vec<Vec<bool>> {
     z.map(|(_, _, values)| values.iter().map(|&v| v != 0.0).collect()).collect()
 }
 
-/// `rtol` allows for the roundings of ten steps; a gradient whose sign differs would be far beyond it.
-fn agrees<B: Backend>(backend: &B, setting: &Setting, rtol: f64) {
-    let (want, got) = (run(&Cpu::<f32>::new(2).unwrap(), setting), run(backend, setting));
-    assert!(want.starts == got.starts, "random starts differ");
-    assert_close("losses", &got.losses, &want.losses, rtol, 0.0);
+/// The CPU's runs that a device is measured by: exact, and in the device's own precision on the images of the exact run's
+/// attacks.
+fn yardsticks(setting: &Setting) -> [Run; 2] {
+    let exact = run(&Cpu::<f64>::new(2).unwrap(), setting, None);
+    let rounded = run(&Cpu::<f32>::new(2).unwrap(), setting, Some(&exact.attacked));
+    [exact, rounded]
+}
+
+/// Panics unless the root mean square error of `got` is at most four times that of the CPU in f32, or a hundred-thousandth.
+fn as_exact(what: &str, got: &[f64], rounded: &[f64], exact: &[f64]) {
+    let rms =
+        |f: &dyn Fn(usize) -> f64| ((0..exact.len()).map(|i| f(i).powi(2)).sum::<f64>() / exact.len() as f64).sqrt();
+    let (error, size) = (rms(&|i| got[i] - exact[i]), rms(&|i| exact[i]));
+    let allowed = 4.0 * rms(&|i| rounded[i] - exact[i]) + 1e-5 * size;
+    // A NaN is not within it.
+    let within = error <= allowed && got.len() == exact.len();
+    assert!(within, "{what}: error {error:.3e}, allowed {allowed:.3e}, of {size:.3e}");
+}
+
+fn agree(got: &Run, [exact, rounded]: &[Run; 2]) {
+    assert!(rounded.starts == got.starts, "random starts differ");
     let kept = |masks: &[Vec<bool>]| masks.iter().flatten().filter(|&&kept| kept).count();
-    assert!(kept(&want.masks) > 0 && kept(&want.masks) < want.masks.iter().map(Vec::len).sum());
-    assert!(want.masks == got.masks, "masks differ: {} and {} kept", kept(&want.masks), kept(&got.masks));
-    assert_eq!(want.zero_gradients, got.zero_gradients);
-    for ((name, _, want), (_, _, got)) in want.state.iter().zip(&got.state) {
-        assert_close(name, got, want, rtol, 0.0);
+    assert!(kept(&exact.masks) > 0 && kept(&exact.masks) < exact.masks.iter().map(Vec::len).sum());
+    assert!(rounded.masks == got.masks, "masks differ: {} and {} kept", kept(&rounded.masks), kept(&got.masks));
+    as_exact("losses", &got.losses, &rounded.losses, &exact.losses);
+    let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+    for (i, (name, _, values)) in got.state.iter().enumerate() {
+        as_exact(name, &wide(values), &wide(&rounded.state[i].2), &wide(&exact.state[i].2));
     }
 }
 
 fn lenet_with_adam<B: Backend>(backend: &B) {
-    agrees(backend, &lenet(), 1e-4);
+    let (yardsticks, got) = (yardsticks(&lenet()), run(backend, &lenet(), None));
+    agree(&got, &yardsticks);
+    for (want, got) in yardsticks[0].attacked.iter().zip(&got.attacked) {
+        assert_close("adversarial images", got, want, 1e-5, 0.0);
+    }
 }
 
 fn resnet18_with_sgd<B: Backend>(backend: &B) {
-    agrees(backend, &resnet18(), 1e-3);
+    let setting = resnet18();
+    let yardsticks = yardsticks(&setting);
+    let attacked = &yardsticks[0].attacked;
+    let got = run(backend, &setting, Some(attacked));
+    agree(&got, &yardsticks);
+    let furthest = 2.0 * setting.attack.steps as f32 * setting.attack.step_size + 1e-6;
+    // How many pixels a run has not in common with the exact one.
+    let differ = |run: &Run| {
+        let pairs = attacked.iter().flatten().zip(run.attacked.iter().flatten());
+        let distances: Vec<f32> = pairs.map(|(want, got)| (want - got).abs()).collect();
+        assert!(distances.iter().all(|&d| d <= furthest), "further than signs can make it");
+        distances.iter().filter(|&&d| d > 1e-6).count()
+    };
+    let (got, rounded) = (differ(&got), differ(&yardsticks[1]));
+    assert!(got <= 2 * rounded + 200, "{got} pixels differ, {rounded} on the CPU");
 }
 
 fn the_same_bits_twice<B: Backend>(backend: &B) {
     let setting = Setting { batch: 3, attack: attack(2), ..lenet() };
-    assert_eq!(run(backend, &setting), run(backend, &setting));
+    assert_eq!(run(backend, &setting, None), run(backend, &setting, None));
 }
