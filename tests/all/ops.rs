@@ -4,6 +4,6 @@
 //! - `edges`: NaN, ties, huge values, batches that do not fill the backend's blocks
 //! - `images`: the attack's own steps and the gathering of batches, against plain loops
 
-mod edges;
-mod images;
-mod recorded;
+pub mod edges;
+pub mod images;
+pub mod recorded;

@@ -8,12 +8,12 @@
 //! - `selection`: exactly k, lower indices first, nearest point; projections of whole networks
 //! - `shrinking`: small networks with the same logits
 
-mod admm;
+pub mod admm;
 mod groups;
-mod optimizer;
+pub mod optimizer;
 mod pruned;
 mod report;
-mod selection;
+pub mod selection;
 mod shrinking;
 
 use std::sync::Arc;

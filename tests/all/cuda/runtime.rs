@@ -1,11 +1,12 @@
 //! What the runtime asks of the driver, seen by a driver that counts, and can be told to fail.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use engine::attack::pgd::{Batch, Start};
 use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
-use engine::backend::cuda::{Cuda, Submission};
+use engine::backend::cuda::{Cuda, Submission, kernels};
 use engine::backend::{Elementwise, Images, Loss, Memory};
 use engine::init::Init;
 use engine::models::{Architecture, Network};
@@ -14,8 +15,11 @@ use engine::rng::{Rng, Stream};
 use engine::tensor::Tensor;
 use engine::train::Trainer;
 
+use super::shapes;
 use crate::backends::{labels, uniform};
 use crate::cuda_host;
+use crate::ops::{edges, images, recorded};
+use crate::prune::{admm, optimizer, selection};
 use crate::small_runs::attack;
 
 /// Calls so far.
@@ -29,11 +33,13 @@ struct Calls {
     set_args: AtomicUsize,
     graph_launches: AtomicUsize,
     waits: AtomicUsize,
+    /// Kernels launched, alone or in a graph.
+    kernels: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Calls {
     fn all(&self) -> [usize; 8] {
-        let Calls { allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits } = self;
+        let Calls { allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits, .. } = self;
         [allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits]
             .map(|c| c.load(Ordering::Relaxed))
     }
@@ -68,6 +74,7 @@ impl Driver for Spy {
 
     unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()> {
         count(&self.calls.launches);
+        self.calls.kernels.lock().unwrap().insert(call.name);
         if self.fails == Some(call.name) {
             return Err("planted failure".to_string());
         }
@@ -77,6 +84,7 @@ impl Driver for Spy {
 
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
         count(&self.calls.graphs);
+        self.calls.kernels.lock().unwrap().extend(calls.iter().map(|call| call.name));
         // SAFETY: passed on.
         let inner = unsafe { self.inner.graph(calls) }?;
         Ok(Box::new(SpyGraph { inner, calls: self.calls.clone() }))
@@ -290,6 +298,44 @@ fn a_failing_kernel_is_named_with_its_sizes() {
     assert_eq!(calls.all()[3], launches, "nothing is launched after a fault");
     assert_eq!(backend.download(&z), [0.0; 7]);
     assert_eq!(backend.status().expect_err("it stays").to_string(), line);
+}
+
+/// Every kernel is launched by the bodies that compare each op with PyTorch, with plain loops or with the CPU.
+#[test]
+fn every_kernel_is_tested() {
+    let Some((backend, calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
+    shapes::products(&backend);
+    shapes::sums(&backend);
+    let bodies: &[fn(&Cuda)] = &[
+        edges::elementwise,
+        edges::parts_of_a_batch_join_to_it,
+        edges::nan_passes_through,
+        edges::the_first_of_equal_logits_is_predicted,
+        edges::padding_never_leaks,
+        recorded::max_pool2d,
+        recorded::global_avg_pool2d,
+        recorded::relu,
+        recorded::batch_norm_train,
+        recorded::running_statistics,
+        recorded::cross_entropy,
+        recorded::optimizers,
+        images::pgd_step,
+        images::random_start,
+        images::gather,
+        images::gather_crops_and_flips,
+        admm::updates_are_those_of_plain_loops,
+        admm::finds_the_best_subset,
+        optimizer::masked_weights_and_their_state_stay_zero,
+        optimizer::the_penalty_is_a_gradient_of_w_alone,
+        selection::norms_are_those_of_plain_loops,
+        selection::selects_exactly_k_on_long_tensors,
+        selection::nan_is_refused,
+    ];
+    bodies.iter().for_each(|body| body(&backend));
+    backend.status().unwrap();
+    let launched = calls.kernels.lock().unwrap();
+    let untested: Vec<&str> = kernels().iter().map(|k| k.name).filter(|name| !launched.contains(name)).collect();
+    assert!(untested.is_empty(), "kernels without a test: {untested:?}");
 }
 
 /// Buffers come back, at the same addresses, and the high-water mark counts what was in use at one time.

@@ -14,7 +14,7 @@ on_every_backend! {
 /// Batch sizes around the blocks of the CPU's layout.
 const BATCHES: [usize; 5] = [1, 7, 8, 9, 17];
 
-fn elementwise<B: Backend>(backend: &B) {
+pub fn elementwise<B: Backend>(backend: &B) {
     let (a, b) = (normal(1, 45), normal(2, 45));
     let zip = |f: fn(f32, f32) -> f32| a.iter().zip(&b).map(|(&a, &b)| f(a, b)).collect::<Vec<f32>>();
     let check = |what: &str, got: &B::Buf, want: Vec<f32>| {
@@ -31,7 +31,7 @@ fn elementwise<B: Backend>(backend: &B) {
     assert_eq!(backend.download(&backend.full(5, -2.5)), [-2.5; 5]);
 }
 
-fn parts_of_a_batch_join_to_it<B: Backend>(backend: &B) {
+pub fn parts_of_a_batch_join_to_it<B: Backend>(backend: &B) {
     for n in BATCHES {
         let values = normal(n as u64, n * 6);
         let whole = backend.upload_batch(n, &values);
@@ -48,7 +48,7 @@ fn parts_of_a_batch_join_to_it<B: Backend>(backend: &B) {
     }
 }
 
-fn transfers_keep_every_bit<B: Backend>(backend: &B) {
+pub fn transfers_keep_every_bit<B: Backend>(backend: &B) {
     let values = [0.0, -0.0, f32::MIN_POSITIVE, -1.5e-42, f32::MAX, f32::INFINITY, 1.0 / 3.0, -7.25];
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
     assert_eq!(bits(&backend.download(&backend.upload(&values))), bits(&values));
@@ -57,7 +57,7 @@ fn transfers_keep_every_bit<B: Backend>(backend: &B) {
     }
 }
 
-fn nan_passes_through<B: Backend>(backend: &B) {
+pub fn nan_passes_through<B: Backend>(backend: &B) {
     // NaN in each place of a 3x3 window, of numbers above and below zero.
     for place in 0..9 {
         let mut x = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -8.0, 9.0];
@@ -84,7 +84,7 @@ fn nan_passes_through<B: Backend>(backend: &B) {
     assert!(y[0].is_nan(), "linear with ReLU: {y:?}");
 }
 
-fn nan_in_the_loss_is_nan<B: Backend>(backend: &B) {
+pub fn nan_in_the_loss_is_nan<B: Backend>(backend: &B) {
     let d = LogitDims { n: 2, classes: 3 };
     let labels = backend.labels(&[0, 2]);
     for place in 0..6 {
@@ -101,7 +101,7 @@ fn nan_in_the_loss_is_nan<B: Backend>(backend: &B) {
     }
 }
 
-fn the_first_of_equal_logits_is_predicted<B: Backend>(backend: &B) {
+pub fn the_first_of_equal_logits_is_predicted<B: Backend>(backend: &B) {
     let logits = [[1.0, 1.0, 1.0], [0.0, 2.0, 2.0], [3.0, -1.0, 3.0], [-1.0, -2.0, 5.0], [-0.0, 0.0, 0.0]];
     let d = LogitDims { n: 5, classes: 3 };
     let batch = backend.upload_batch(5, &logits.concat());
@@ -110,9 +110,13 @@ fn the_first_of_equal_logits_is_predicted<B: Backend>(backend: &B) {
     backend.tally_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut tally);
     let counts = backend.tally_read(&tally);
     assert_eq!((counts.samples, counts.correct, counts.accuracy()), (5, 3, 60.0));
+    let mut twice = backend.tally_from(&counts);
+    backend.tally_merge(&tally, &mut twice);
+    let twice = backend.tally_read(&twice);
+    assert_eq!((twice.samples, twice.correct, twice.loss), (10, 6, 2.0 * counts.loss));
 }
 
-fn huge_logits<B: Backend>(backend: &B) {
+pub fn huge_logits<B: Backend>(backend: &B) {
     let d = LogitDims { n: 2, classes: 2 };
     let logits = backend.upload_batch(2, &[1e30, -1e30, 1e30, 1e30]);
     let out = backend.loss_fwd(&d, LossKind::CrossEntropy, 1.0, &logits, &backend.labels(&[1, 0]));
@@ -132,7 +136,7 @@ fn with_dirty_padding<B: Backend>(backend: &B, dims: [usize; 4], values: &[f32])
 }
 
 /// Every sum over a batch, of batches whose padding is dirty.
-fn padding_never_leaks<B: Backend>(backend: &B) {
+pub fn padding_never_leaks<B: Backend>(backend: &B) {
     for n in BATCHES {
         let dims = [n, 3, 2, 2];
         let (d, elements) = (ChannelDims::new(dims), n * 12);
@@ -184,7 +188,7 @@ fn padding_never_leaks<B: Backend>(backend: &B) {
 }
 
 /// Shapes that leave rows, columns, channels and images over, against plain loops.
-fn sizes_that_fit_no_block<B: Backend>(backend: &B) {
+pub fn sizes_that_fit_no_block<B: Backend>(backend: &B) {
     for (case, n) in BATCHES.into_iter().enumerate() {
         for (h, width, c_in, c_out, k, stride, pad) in [
             (8, 11, 3, 5, 3, 2, 0),

@@ -14,7 +14,7 @@ on_every_backend! {
 /// What rounding of `clean ± eps` may add to the distance.
 const ULP: f32 = 1.2e-7;
 
-fn pgd_step<B: Backend>(backend: &B) {
+pub fn pgd_step<B: Backend>(backend: &B) {
     let (n, features, eps, step) = (9, 7, 0.125, 0.0625);
     let (clean, offset) = (uniform(1, n * features), uniform(2, n * features));
     let x: Vec<f32> = clean.iter().zip(&offset).map(|(c, u)| (c + eps * (2.0 * u - 1.0)).clamp(0.0, 1.0)).collect();
@@ -42,7 +42,7 @@ fn pgd_step<B: Backend>(backend: &B) {
     assert_close("x without a gradient", &backend.download_batch(n, &x), &want, 0.0, f64::from(ULP));
 }
 
-fn pgd_stays_in_the_ball<B: Backend>(backend: &B) {
+pub fn pgd_stays_in_the_ball<B: Backend>(backend: &B) {
     let (n, features) = (10, 33);
     for (eps, step) in [(0.3, 0.1), (8.0 / 255.0, 2.0 / 255.0), (0.0, 0.1), (1.0, 5.0)] {
         let values = uniform(4, n * features);
@@ -62,7 +62,7 @@ fn pgd_stays_in_the_ball<B: Backend>(backend: &B) {
 }
 
 /// Of clean values outside of [0, 1], on which the two orders differ.
-fn pgd_projects_before_it_clamps<B: Backend>(backend: &B) {
+pub fn pgd_projects_before_it_clamps<B: Backend>(backend: &B) {
     let clean = backend.upload_batch(1, &[1.5, -0.5, 0.5]);
     let mut x = backend.upload_batch(1, &[0.5, 0.5, 0.5]);
     let dx = backend.upload_batch(1, &[-1.0, 1.0, 1.0]);
@@ -70,7 +70,7 @@ fn pgd_projects_before_it_clamps<B: Backend>(backend: &B) {
     assert_eq!(backend.download_batch(1, &x), [1.0, 0.0, 0.75]);
 }
 
-fn random_start<B: Backend>(backend: &B) {
+pub fn random_start<B: Backend>(backend: &B) {
     let (n, features, eps, first) = (9, 13, 0.3, 1 << 33);
     let rng = Rng::new(6, Stream::EvalAttack, 2);
     let values = uniform(7, n * features);
@@ -81,7 +81,7 @@ fn random_start<B: Backend>(backend: &B) {
     assert_close("start", &backend.download_batch(n, &x), &want, 0.0, f64::from(ULP));
 }
 
-fn random_start_of_parts<B: Backend>(backend: &B) {
+pub fn random_start_of_parts<B: Backend>(backend: &B) {
     let (n, features, eps, first) = (21, 10, 0.3, 77);
     let rng = Rng::new(8, Stream::TrainAttack, 3);
     let clean = backend.upload_batch(n, &uniform(9, n * features));
@@ -102,7 +102,7 @@ fn bytes() -> Vec<u8> {
     uniform(10, IMAGES * 60).iter().map(|u| (256.0 * u) as u8).collect()
 }
 
-fn gather<B: Backend>(backend: &B) {
+pub fn gather<B: Backend>(backend: &B) {
     let bytes = bytes();
     let batch = backend.gather(&backend.resident(SHAPE, &bytes), &INDICES, None);
     let want: Vec<f32> = INDICES
@@ -112,7 +112,7 @@ fn gather<B: Backend>(backend: &B) {
     assert_eq!(backend.download_batch(INDICES.len(), &batch), want);
 }
 
-fn gather_crops_and_flips<B: Backend>(backend: &B) {
+pub fn gather_crops_and_flips<B: Backend>(backend: &B) {
     let bytes = bytes();
     let [channels, h, w] = SHAPE;
     let augment = CropFlip { rng: Rng::new(11, Stream::Augment, 4), pad: 2 };

@@ -72,7 +72,7 @@ fn each_case<B: Backend>(backend: &B, op: &str, check: impl Fn(&Case<'_, B>)) {
     }
 }
 
-fn conv2d<B: Backend>(backend: &B) {
+pub fn conv2d<B: Backend>(backend: &B) {
     each_case(backend, "conv2d", |case| {
         let [n, c_in, h, width, c_out, k, stride, pad] = case.integers("dims");
         let d = Conv2dDims::new([n, c_in, h, width], c_out, k, stride, pad).unwrap();
@@ -94,7 +94,7 @@ fn conv2d<B: Backend>(backend: &B) {
     });
 }
 
-fn linear<B: Backend>(backend: &B) {
+pub fn linear<B: Backend>(backend: &B) {
     each_case(backend, "linear", |case| {
         let (n, f_out, f_in) = (case.shape("x")[0], case.shape("w")[0], case.shape("w")[1]);
         let d = LinearDims { n: n as u32, f_in: f_in as u32, f_out: f_out as u32 };
@@ -110,7 +110,7 @@ fn linear<B: Backend>(backend: &B) {
     });
 }
 
-fn max_pool2d<B: Backend>(backend: &B) {
+pub fn max_pool2d<B: Backend>(backend: &B) {
     each_case(backend, "max_pool2d", |case| {
         let [n, c, h, w, k, stride] = case.integers("dims");
         let d = Pool2dDims::new([n, c, h, w], k, stride).unwrap();
@@ -120,7 +120,7 @@ fn max_pool2d<B: Backend>(backend: &B) {
     });
 }
 
-fn global_avg_pool2d<B: Backend>(backend: &B) {
+pub fn global_avg_pool2d<B: Backend>(backend: &B) {
     each_case(backend, "global_avg_pool2d", |case| {
         let d = ChannelDims::new(case.image_dims("x"));
         case.check_batch("y", &backend.avg_pool_fwd(&d, &case.batch("x")));
@@ -128,7 +128,7 @@ fn global_avg_pool2d<B: Backend>(backend: &B) {
     });
 }
 
-fn relu<B: Backend>(backend: &B) {
+pub fn relu<B: Backend>(backend: &B) {
     each_case(backend, "relu", |case| {
         let y = backend.relu_fwd(&case.batch("x"));
         case.check_batch("y", &y);
@@ -136,14 +136,14 @@ fn relu<B: Backend>(backend: &B) {
     });
 }
 
-fn batch_norm_eval<B: Backend>(backend: &B) {
+pub fn batch_norm_eval<B: Backend>(backend: &B) {
     each_case(backend, "batch_norm", |case| {
         let stats = ChannelStats { mean: case.plain("running_mean"), var: case.plain("running_var") };
         batch_norm(case, "eval", &stats);
     });
 }
 
-fn batch_norm_train<B: Backend>(backend: &B) {
+pub fn batch_norm_train<B: Backend>(backend: &B) {
     each_case(backend, "batch_norm", |case| {
         let stats = backend.channel_stats(&ChannelDims::new(case.image_dims("x")), &case.batch("x"));
         case.check_plain("train.mean", &stats.mean);
@@ -188,7 +188,7 @@ fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B
     assert_close(&format!("{} {mode} with residual and ReLU", case.name), &got, &want, RTOL, 0.0);
 }
 
-fn running_statistics<B: Backend>(backend: &B) {
+pub fn running_statistics<B: Backend>(backend: &B) {
     each_case(backend, "batch_norm", |case| {
         let d = ChannelDims::new(case.image_dims("x"));
         let count = (d.n * d.hw) as f32;
@@ -200,7 +200,7 @@ fn running_statistics<B: Backend>(backend: &B) {
     });
 }
 
-fn cross_entropy<B: Backend>(backend: &B) {
+pub fn cross_entropy<B: Backend>(backend: &B) {
     each_case(backend, "losses", |case| {
         let n = case.shape("logits")[0];
         losses(case, "cross_entropy", LossKind::CrossEntropy, 1.0 / n as f32);
@@ -217,7 +217,7 @@ fn cross_entropy<B: Backend>(backend: &B) {
     });
 }
 
-fn margin<B: Backend>(backend: &B) {
+pub fn margin<B: Backend>(backend: &B) {
     each_case(backend, "losses", |case| losses(case, "margin", LossKind::Margin, 1.0));
 }
 
@@ -244,7 +244,7 @@ fn losses<B: Backend>(case: &Case<'_, B>, name: &str, kind: LossKind, weight: f3
     case.check(&format!("{name}.loss"), &(0..n).map(alone).collect::<Vec<f32>>());
 }
 
-fn optimizers<B: Backend>(backend: &B) {
+pub fn optimizers<B: Backend>(backend: &B) {
     let oracle = Oracle::load("optim");
     let cases = oracle.metadata("cases").as_object().expect("cases by name");
     for (name, constants) in cases {

@@ -17,7 +17,7 @@ fn config(scheme: Scheme, ratio: f64, rho: f32, growth: f32) -> AdmmConfig {
     AdmmConfig { target: target(scheme, ratio), rho, growth, update_every: 1 }
 }
 
-fn updates_are_those_of_plain_loops<B: Backend>(backend: &B) {
+pub fn updates_are_those_of_plain_loops<B: Backend>(backend: &B) {
     for len in [1, 7, 8, 9, 1000] {
         let [w, z, u] = [1, 2, 3].map(|seed| normal(seed, len));
         let mask: Vec<f32> = (0..len).map(|i| f32::from(u8::from(i % 3 == 0))).collect();
@@ -47,7 +47,7 @@ fn tiny() -> Architecture {
 /// too. With `d >= rho` and d growing with |a|, every other choice keeps a weight i and removes one j with
 /// `|w_i + u_i| = |a_i| < |w_j + u_j| = d_j |a_j| / rho`, so it is left: the best point is the only one that is stable.
 /// The start is a point whose projection keeps other weights.
-fn finds_the_best_subset<B: Backend>(backend: &B) {
+pub fn finds_the_best_subset<B: Backend>(backend: &B) {
     const RHO: f32 = 1.0;
     // Magnitudes 0.04, 0.08, … 1.0 in a mixed order and of either sign, with a step above the fifth largest.
     let rank = |i: usize| (7 * i) % 25 + 1;

@@ -30,7 +30,7 @@ fn gradients<B: Backend>(backend: &B, model: &Model<B>, seed: u64) -> Vec<Tensor
 }
 
 /// In training that began dense, so that there is momentum to remove.
-fn masked_weights_and_their_state_stay_zero<B: Backend>(backend: &B) {
+pub fn masked_weights_and_their_state_stay_zero<B: Backend>(backend: &B) {
     for (config, scheme) in optimizers().iter().zip([Scheme::Filter, Scheme::Irregular]) {
         let mut model = random_model(backend, Network::Vgg16Bn, 4, 1);
         let mut optimizer = Optimizer::new(backend, config, model.params());
@@ -71,7 +71,7 @@ fn masked_weights_and_their_state_stay_zero<B: Backend>(backend: &B) {
 
 /// What a step of plain gradient descent adds to the weights is exactly `-lr (g + rho (w - z + u))`; z and u, which
 /// the step may only read, keep their bits.
-fn the_penalty_is_a_gradient_of_w_alone<B: Backend>(backend: &B) {
+pub fn the_penalty_is_a_gradient_of_w_alone<B: Backend>(backend: &B) {
     let config = AdmmConfig { target: target(Scheme::Filter, 0.5), rho: 0.5, growth: 1.5, update_every: 1 };
     let mut model = random_model(backend, Network::LeNet, 2, 1);
     let mut admm = Admm::start(backend, &config, &model).unwrap();

@@ -105,7 +105,7 @@ proptest! {
     }
 }
 
-fn norms_are_those_of_plain_loops<B: Backend>(backend: &B) {
+pub fn norms_are_those_of_plain_loops<B: Backend>(backend: &B) {
     for (rows, cols) in [(1, 1), (3, 7), (7, 8), (5, 33), (257, 9), (64, 1152)] {
         let x: Vec<f32> = crate::backends::normal(rows as u64, rows * cols);
         let other: Vec<f32> = crate::backends::normal(cols as u64, rows * 3);
@@ -118,10 +118,13 @@ fn norms_are_those_of_plain_loops<B: Backend>(backend: &B) {
         let want: Vec<f64> = (0..cols).map(column).collect();
         assert_close("column norms", &backend.download(&backend.column_norms(cols, &a)), &want, 1e-7, 0.0);
     }
+    let mask = backend.upload(&[1.0, 0.0, 1.0]);
+    assert_eq!(backend.download(&backend.spread_rows(3, 2, &mask)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
+    assert_eq!(backend.download(&backend.spread_columns(2, 3, &mask)), [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]);
 }
 
 /// Against a stable sort, with a value that occurs a thousand times on the border.
-fn selects_exactly_k_on_long_tensors<B: Backend>(backend: &B) {
+pub fn selects_exactly_k_on_long_tensors<B: Backend>(backend: &B) {
     let values: Vec<f32> = crate::backends::normal(1, 4000).iter().map(|v| (v * 2.0).round() / 2.0).collect();
     let x = backend.upload(&values);
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -133,7 +136,7 @@ fn selects_exactly_k_on_long_tensors<B: Backend>(backend: &B) {
     }
 }
 
-fn nan_is_refused<B: Backend>(backend: &B) {
+pub fn nan_is_refused<B: Backend>(backend: &B) {
     for (slice, members) in [(Slice::Element, 1), (Slice::Row, 1), (Slice::Row, 3), (Slice::Column, 1)] {
         for at in [0, 5, 23] {
             let mut tensors = vec![vec![1.0; 24]; members];
