@@ -171,7 +171,7 @@ mod tests {
     fn convolutions(n: usize, w: usize) -> Vec<Conv2dDims> {
         let mut all = vec![Conv2dDims::new([n, 3, 32, 32], 4 * w, 3, 1, 1).unwrap()];
         for (stage, side) in [32, 32, 16, 8].into_iter().enumerate() {
-            let (c_in, c_out) = (4 * w << stage.saturating_sub(1), 4 * w << stage);
+            let (c_in, c_out) = ((4 * w) << stage.saturating_sub(1), (4 * w) << stage);
             let stride = if stage == 0 { 1 } else { 2 };
             all.push(Conv2dDims::new([n, c_in, side, side], c_out, 3, stride, 1).unwrap());
             all.push(Conv2dDims::new([n, c_in, side, side], c_out, 1, stride, 0).unwrap());

@@ -1,4 +1,4 @@
-//! What the CUDA backend needs of a driver. There are two: NVIDIA's ([`super::nvidia`]), and one in the tests that runs the
+//! What the CUDA backend needs of a driver. There are two: NVIDIA's (`nvidia.rs`), and one in the tests that runs the
 //! same kernels compiled for the host. A driver is one device seen through one stream: what it is asked to do happens in
 //! the order of the calls.
 
