@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_models;
 mod disk;
 mod export;
+mod gpu;
 mod interruption;
 mod models;
 mod prune;

@@ -4,7 +4,7 @@
 //! - `driver`: the library as a [`Driver`]
 //! - `planted`: bugs that it must catch
 
-mod build;
+pub mod build;
 mod driver;
 mod planted;
 
@@ -37,7 +37,7 @@ fn library() -> Result<&'static Library, &'static str> {
 }
 
 /// What `found` is, or `None`, with a word why; with `ENGINE_REQUIRE_HOST_KERNELS=1` it must be there.
-fn or_skip<T>(found: Result<T, &str>) -> Option<T> {
+pub fn or_skip<T>(found: Result<T, &str>) -> Option<T> {
     if let Err(why) = &found {
         let required = std::env::var_os("ENGINE_REQUIRE_HOST_KERNELS").is_some_and(|value| value == "1");
         assert!(!required, "ENGINE_REQUIRE_HOST_KERNELS=1, but {why}");

@@ -95,7 +95,7 @@ fn fma() -> Option<&'static str> {
     None
 }
 
-fn compiler(out: &Path) -> Result<cc::Tool, String> {
+pub fn compiler(out: &Path) -> Result<cc::Tool, String> {
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let mut build = cc::Build::new();
     build
@@ -141,7 +141,7 @@ fn make(compiler: &cc::Tool, kernels: &Path, sources: &[(String, String)], work:
     run(link.args(objects?).args(LINK_FLAGS).arg("-o").arg(work.join("libkernels.so")))
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+pub fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
     if output.status.success() {
         return Ok(());
