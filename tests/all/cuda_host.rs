@@ -14,10 +14,11 @@ use std::sync::{Arc, OnceLock};
 use engine::backend::cuda::driver::Driver;
 use engine::backend::cuda::{Cuda, Submission, kernels};
 
-use driver::{HostDriver, Library};
+use driver::HostDriver;
+pub use driver::Library;
 
 /// The library of all kernels; `ENGINE_HOST_KERNELS` names one that is already made.
-fn library() -> Result<&'static Library, &'static str> {
+pub fn library() -> Result<&'static Library, &'static str> {
     static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
     let make = || {
         let path = match std::env::var_os("ENGINE_HOST_KERNELS") {

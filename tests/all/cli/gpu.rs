@@ -1,4 +1,5 @@
-//! What the binary says where there is a driver: one that stands in for NVIDIA's and finds a GPU of compute capability 9.0.
+//! The binary where there is a driver: one that stands in for NVIDIA's, finds a GPU of compute capability 9.0, and runs the
+//! kernels compiled for the host in its place.
 
 use std::path::Path;
 use std::process::Output;
@@ -6,7 +7,8 @@ use std::process::Output;
 use engine::backend::cuda::modules;
 
 use super::{assert_contains, engine, error_line, success};
-use crate::cuda_host::{build, or_skip};
+use crate::compare::assert_close;
+use crate::cuda_host::{build, library, or_skip};
 
 /// Builds the stand-in as `libcuda.so.1` in `dir`.
 fn stand_in(dir: &Path) -> Option<()> {
@@ -50,4 +52,48 @@ fn asking_for_a_gpu_that_is_not_there_is_an_error_of_one_line() {
     let Some(()) = stand_in(dir.path()) else { return };
     let line = error_line(&with_driver(dir.path(), &["bench", "--backend", "cuda"], "no-gpu"), 2);
     assert_contains(&line, &["--backend cuda: the NVIDIA driver finds no GPU", "engine doctor", "--backend cpu"]);
+}
+
+/// Trains with graphs, as on a GPU, or launch by launch, and on the CPU: the loss of an epoch is the same.
+#[test]
+fn training_goes_through_the_driver() {
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(()), Some(library)) = (stand_in(dir.path()), or_skip(library())) else { return };
+    if modules::built_with().is_none() {
+        println!("SKIP: this build has no kernels inside for the driver to load");
+        return;
+    }
+    let loss = |backend: &str, submission: &str| {
+        let out = dir.path().join(format!("{backend}-{submission}"));
+        let mut args = vec![
+            "run",
+            "--table",
+            "b1",
+            "--profile",
+            "smoke",
+            "--cells",
+            "kaiming_normal:adam",
+            "--seeds",
+            "1",
+            "--epochs",
+            "1",
+        ];
+        args.extend(["--train-images", "100", "--test-images", "20", "--quiet", "--backend", backend]);
+        for set in ["attack.steps=2", "eval_attack.steps=2", "held_out=10", "batch=20"] {
+            args.extend(["--set", set]);
+        }
+        let mut command = engine(&args);
+        command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library.path());
+        let text = success(&command.env("ENGINE_CUDA", submission).arg("--out").arg(&out).output().unwrap());
+        assert!(backend == "cpu" || text.contains("cuda f32 on Stand-in GPU"), "{text}");
+        let stages = std::fs::read_dir(out.join("store")).unwrap().map(|entry| entry.unwrap().path());
+        let metrics: Vec<_> = stages.map(|stage| stage.join("metrics.csv")).filter(|path| path.exists()).collect();
+        assert_eq!(metrics.len(), 1, "{metrics:?}");
+        let mut rows = csv::Reader::from_path(&metrics[0]).unwrap();
+        let row: engine::train::EpochRow = rows.deserialize().next().unwrap().unwrap();
+        row.train_loss
+    };
+    let graphs = loss("cuda", "graphs");
+    assert_eq!(graphs.to_bits(), loss("cuda", "single").to_bits());
+    assert_close("loss", &[graphs], &[loss("cpu", "graphs")], 1e-4, 0.0);
 }

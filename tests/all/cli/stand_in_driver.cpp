@@ -1,9 +1,18 @@
-// A stand-in for libcuda.so.1, as far as it takes to find a GPU, load kernels and open a stream: what `engine doctor` does.
-// It computes nothing.
+// A stand-in for libcuda.so.1 that finds a GPU. With the library of host-compiled kernels in STAND_IN_KERNELS it also runs them,
+// one by one and as graphs, so that everything but the GPU is as it would be; without, it computes nothing.
+#include <dlfcn.h>
+
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 using Handle = void*;
+using u64 = std::uint64_t;
+
+enum Result { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_PTX = 218, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+
 static int here;
 
 static bool is(const char* name, const char* value) {
@@ -11,29 +20,147 @@ static bool is(const char* name, const char* value) {
     return found != nullptr && std::strcmp(found, value) == 0;
 }
 
-extern "C" {
-// 100: no device.
-int cuInit(unsigned) { return is("STAND_IN", "no-gpu") ? 100 : 0; }
-int cuDriverGetVersion(int* version) { *version = 12000; return 0; }
-int cuDeviceGet(int* device, int ordinal) { *device = ordinal; return 0; }
-int cuDeviceGetName(char* name, int room, int) { std::strncpy(name, "Stand-in GPU", room); return 0; }
-int cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = size_t(80) << 30; return 0; }
-// 75 and 76: the compute capability, here 9.0.
-int cuDeviceGetAttribute(int* value, int attribute, int) { *value = attribute == 75 ? 9 : 0; return 0; }
-int cuDevicePrimaryCtxRetain(Handle* context, int) { *context = &here; return 0; }
-int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
-int cuCtxGetCurrent(Handle* context) { *context = &here; return 0; }
-int cuCtxSetCurrent(Handle) { return 0; }
-int cuCtxSynchronize() { return 0; }
-int cuStreamCreate(Handle* stream, unsigned) { *stream = &here; return 0; }
-int cuStreamSynchronize(Handle) { return 0; }
-int cuStreamDestroy_v2(Handle) { return 0; }
-// 218: invalid PTX. A cubin is an ELF file.
-int cuModuleLoadData(Handle* module, const void* image) {
-    *module = &here;
-    return std::memcmp(image, "\x7f" "ELF", 4) == 0 ? 0 : 218;
+static void* library() {
+    static void* found = std::getenv("STAND_IN_KERNELS") ? dlopen(std::getenv("STAND_IN_KERNELS"), RTLD_NOW) : nullptr;
+    return found;
 }
-int cuModuleGetFunction(Handle* function, Handle, const char*) { *function = &here; return is("STAND_IN", "other-kernels") ? 500 : 0; }
-int cuGetErrorName(int error, const char** name) { *name = error == 500 ? "CUDA_ERROR_NOT_FOUND" : "CUDA_ERROR"; return 0; }
-int cuGetErrorString(int error, const char** text) { *text = error == 500 ? "named symbol not found" : "error"; return 0; }
+
+// A function of the library of kernels.
+template <class F>
+static F* host(const char* name) {
+    return reinterpret_cast<F*>(dlsym(library(), name));
+}
+
+static Result told(int failed, const char* text) {
+    if (failed) std::fprintf(stderr, "stand-in: %s\n", text);
+    return failed ? LAUNCH_FAILED : OK;
+}
+
+static Result launch(Handle stream, Handle function, const unsigned* blocks, unsigned threads, void** args) {
+    static auto* run = host<int(Handle, Handle, const unsigned*, unsigned, void**, u64*, char*, u64)>("host_launch");
+    char text[512] = "";
+    u64 code;
+    return told(run(stream, function, blocks, threads, args, &code, text, sizeof text), text);
+}
+
+// As the driver's header has it.
+struct NodeParams {
+    Handle function;
+    unsigned blocks[3], threads[3], shared;
+    void** args;
+    void** extra;
+    Handle kernel, context;
+};
+
+struct Node {
+    Handle function;
+    unsigned blocks[3], threads;
+    std::vector<std::vector<u64>> args;
+
+    void take(const NodeParams& p) {
+        static auto* params = host<u64(Handle)>("host_params");
+        static auto* size = host<u64(Handle, u64)>("host_param_size");
+        function = p.function;
+        std::memcpy(blocks, p.blocks, sizeof blocks);
+        threads = p.threads[0];
+        args.clear();
+        for (u64 i = 0; i < params(function); i++) {
+            args.emplace_back((size(function, i) + 7) / 8);
+            std::memcpy(args.back().data(), p.args[i], size(function, i));
+        }
+    }
+};
+
+using Graph = std::vector<Node>;
+
+extern "C" {
+
+Result cuInit(unsigned) { return is("STAND_IN", "no-gpu") ? NO_DEVICE : OK; }
+Result cuDriverGetVersion(int* version) { *version = library() ? 12040 : 12000; return OK; }
+Result cuDeviceGet(int* device, int ordinal) { *device = ordinal; return OK; }
+Result cuDeviceGetName(char* name, int room, int) { std::strncpy(name, "Stand-in GPU", room); return OK; }
+Result cuDeviceTotalMem_v2(u64* bytes, int) { *bytes = u64(80) << 30; return OK; }
+// Attribute 75 is the major compute capability, 76 the minor.
+Result cuDeviceGetAttribute(int* value, int attribute, int) { *value = attribute == 75 ? 9 : 0; return OK; }
+Result cuDevicePrimaryCtxRetain(Handle* context, int) { *context = &here; return OK; }
+Result cuDevicePrimaryCtxRelease_v2(int) { return OK; }
+Result cuCtxGetCurrent(Handle* context) { *context = &here; return OK; }
+Result cuCtxSetCurrent(Handle) { return OK; }
+Result cuCtxSynchronize() { return OK; }
+Result cuProfilerStart() { return OK; }
+Result cuProfilerStop() { return OK; }
+Result cuGetErrorName(Result error, const char** name) { *name = error == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND" : "CUDA_ERROR"; return OK; }
+Result cuGetErrorString(Result error, const char** text) { *text = error == NOT_FOUND ? "named symbol not found" : "error"; return OK; }
+
+Result cuStreamCreate(Handle* stream, unsigned) {
+    *stream = library() ? host<Handle()>("host_stream")() : &here;
+    return OK;
+}
+Result cuStreamSynchronize(Handle) { return OK; }
+Result cuStreamDestroy_v2(Handle stream) {
+    if (library()) host<void(Handle)>("host_stream_free")(stream);
+    return OK;
+}
+
+// A cubin is an ELF file.
+Result cuModuleLoadData(Handle* module, const void* image) {
+    *module = &here;
+    return std::memcmp(image, "\x7f" "ELF", 4) == 0 ? OK : INVALID_PTX;
+}
+Result cuModuleGetFunction(Handle* function, Handle, const char* name) {
+    *function = library() ? host<Handle(const char*)>("host_kernel")(name) : &here;
+    return is("STAND_IN", "other-kernels") || *function == nullptr ? NOT_FOUND : OK;
+}
+Result cuFuncGetParamInfo(Handle function, u64 index, u64* offset, u64* size) {
+    if (index >= host<u64(Handle)>("host_params")(function)) return INVALID_VALUE;
+    *offset = 0;
+    *size = host<u64(Handle, u64)>("host_param_size")(function, index);
+    return OK;
+}
+Result cuLaunchKernel(Handle function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned,
+                      Handle stream, void** args, void**) {
+    const unsigned blocks[3] = {x, y, z};
+    return launch(stream, function, blocks, threads, args);
+}
+
+Result cuMemAlloc_v2(u64* address, u64 bytes) {
+    *address = host<u64(u64)>("host_alloc")(bytes);
+    return *address ? OK : OUT_OF_MEMORY;
+}
+Result cuMemFree_v2(u64 address) { host<void(u64)>("host_free")(address); return OK; }
+Result cuMemGetInfo_v2(u64* free, u64* total) { *free = *total = u64(16) << 30; return OK; }
+Result cuMemcpyHtoDAsync_v2(u64 to, const void* from, u64 bytes, Handle stream) {
+    char text[512] = "";
+    return told(host<int(Handle, u64, const void*, u64, char*, u64)>("host_upload")(stream, to, from, bytes, text, sizeof text), text);
+}
+Result cuMemcpyDtoHAsync_v2(void* to, u64 from, u64 bytes, Handle stream) {
+    char text[512] = "";
+    return told(host<int(Handle, void*, u64, u64, char*, u64)>("host_download")(stream, to, from, bytes, text, sizeof text), text);
+}
+
+// A node's handle is its place in the chain, counted from 1; it must come after the one before it.
+Result cuGraphCreate(Graph** graph, unsigned) { *graph = new Graph(); return OK; }
+Result cuGraphAddKernelNode_v2(u64* node, Graph* graph, const u64* after, u64 count, const NodeParams* params) {
+    if (count != (graph->empty() ? 0 : 1) || (count == 1 && *after != graph->size())) return INVALID_VALUE;
+    graph->emplace_back();
+    graph->back().take(*params);
+    *node = graph->size();
+    return OK;
+}
+Result cuGraphInstantiateWithFlags(Graph** exec, Graph* graph, u64) { *exec = new Graph(*graph); return OK; }
+Result cuGraphExecKernelNodeSetParams_v2(Graph* exec, u64 node, const NodeParams* params) {
+    if (node < 1 || node > exec->size() || (*exec)[node - 1].function != params->function) return INVALID_VALUE;
+    (*exec)[node - 1].take(*params);
+    return OK;
+}
+Result cuGraphLaunch(Graph* exec, Handle stream) {
+    for (Node& node : *exec) {
+        std::vector<void*> args;
+        for (auto& words : node.args) args.push_back(words.data());
+        if (Result failed = launch(stream, node.function, node.blocks, node.threads, args.data())) return failed;
+    }
+    return OK;
+}
+Result cuGraphExecDestroy(Graph* exec) { delete exec; return OK; }
+Result cuGraphDestroy(Graph* graph) { delete graph; return OK; }
 }

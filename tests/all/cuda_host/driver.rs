@@ -57,6 +57,10 @@ impl Library {
         Ok(Library { api, path: path.to_path_buf() })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// ` at conv.cu:123` for an address in the library, if somebody can tell.
     fn place(&self, code: u64) -> String {
         let mut command = Command::new("addr2line");
