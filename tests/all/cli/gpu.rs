@@ -16,7 +16,7 @@ fn stand_in(dir: &Path) -> Option<()> {
     let built = build::compiler(dir).and_then(|compiler| {
         build::run(compiler.to_command().args(["-shared", "-fPIC", source, "-o"]).arg(dir.join("libcuda.so.1")))
     });
-    or_skip(built.as_ref().map(|()| ()).map_err(String::as_str))
+    or_skip(built.as_ref().copied().map_err(String::as_str))
 }
 
 fn with_driver(dir: &Path, args: &[&str], how: &str) -> Output {
