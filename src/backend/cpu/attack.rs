@@ -5,25 +5,29 @@ use crate::backend::{Attack, Counts};
 use crate::rng::{Rng, unit_interval};
 
 /// One step for one block of images.
-struct SignStep<'a, T> {
-    eps: T,
-    step: T,
-    clean: &'a [[T; LANES]],
-    dx: &'a [[T; LANES]],
-    x: &'a mut [[T; LANES]],
-    zeros: &'a mut [u32; LANES],
+pub struct SignStep<'a, T> {
+    pub eps: T,
+    pub step: T,
+    pub clean: &'a [[T; LANES]],
+    pub dx: &'a [[T; LANES]],
+    pub x: &'a mut [[T; LANES]],
 }
 
-impl<T: Real> pulp::WithSimd for SignStep<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, simd: S) {
+impl<T: Real> SignStep<'_, T> {
+    /// The definition, pixel by pixel. Returns how many elements of the gradient were zero, per lane.
+    pub fn plain(self) -> [u32; LANES] {
+        let (zero, one) = (T::zero(), T::one());
         let mut zeros = [0; LANES];
-        for ((x, clean), dx) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
-            *x = T::sign_step(simd, *x, *dx, *clean, (self.eps, self.step), &mut zeros);
+        for ((x, clean), g) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
+            for l in 0..LANES {
+                let rising = if g[l] > zero { self.step } else { zero };
+                let direction = if g[l] < zero { -self.step } else { rising };
+                zeros[l] += u32::from(g[l] == zero);
+                let ball = (x[l] + direction).max(clean[l] - self.eps).min(clean[l] + self.eps);
+                x[l] = ball.max(zero).min(one);
+            }
         }
-        *self.zeros = zeros;
+        zeros
     }
 }
 
@@ -51,15 +55,16 @@ impl<T: Real> Attack for Cpu<T> {
         let len = x.len() / blocks(n);
         let mut zeros = 0;
         for (block, x) in x.chunks_exact_mut(len).enumerate() {
-            let mut part = [0; LANES];
-            self.arch.dispatch(SignStep {
-                eps: T::of(eps),
-                step: T::of(step),
-                clean: lanes(&clean[block * len..][..len]),
-                dx: lanes(&dx[block * len..][..len]),
-                x: lanes_mut(x),
-                zeros: &mut part,
-            });
+            let part = T::sign_step(
+                self.arch,
+                SignStep {
+                    eps: T::of(eps),
+                    step: T::of(step),
+                    clean: lanes(&clean[block * len..][..len]),
+                    dx: lanes(&dx[block * len..][..len]),
+                    x: lanes_mut(x),
+                },
+            );
             let images = (n - block * LANES).min(LANES);
             zeros += part[..images].iter().map(|&z| u64::from(z)).sum::<u64>();
         }

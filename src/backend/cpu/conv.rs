@@ -5,6 +5,9 @@ use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, Memory};
 use crate::dims::{ChannelDims, Conv2dDims};
 
+/// Output channels of the weight gradient that one thread computes at a time.
+const TILE: usize = 4;
+
 /// Zero pixels added around an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Border {
@@ -134,7 +137,7 @@ impl<T: Real> Conv for Cpu<T> {
         let out = s.c_out * s.h_out * s.w_out;
         let mut y = self.alloc(blocks(s.n) * out * LANES);
         self.for_chunks(&mut y, out * LANES, |block, y| {
-            self.arch.dispatch(Correlate {
+            let job = Correlate {
                 taps: &taps,
                 x: &lanes(&padded)[block * s.c_in * plane..],
                 x_row: s.stride * width,
@@ -151,7 +154,8 @@ impl<T: Real> Conv for Cpu<T> {
                 y_channel: s.h_out * s.w_out,
                 y_row: s.w_out,
                 y_col: 1,
-            });
+            };
+            T::correlate(self.arch, job);
         });
         y
     }
@@ -173,7 +177,7 @@ impl<T: Real> Conv for Cpu<T> {
         let mut dx = self.alloc(blocks(s.n) * out * LANES);
         self.for_chunks(&mut dx, out * LANES, |block, dx| {
             for ((row, col), taps) in &phases {
-                self.arch.dispatch(Correlate {
+                let job = Correlate {
                     taps,
                     x: &lanes(&padded)[block * s.c_out * plane..],
                     x_row: width,
@@ -190,7 +194,8 @@ impl<T: Real> Conv for Cpu<T> {
                     y_channel: s.h_in * s.w_in,
                     y_row: s.stride * s.w_in,
                     y_col: s.stride,
-                });
+                };
+                T::correlate(self.arch, job);
             }
         });
         dx
@@ -204,11 +209,11 @@ impl<T: Real> Conv for Cpu<T> {
         let taps = s.forward_taps(plane, width);
         let positions = s.h_out * s.w_out;
         let mut dw = self.zeros(s.c_out * taps.len());
-        self.for_chunks(&mut dw, 2 * taps.len(), |tile, dw| {
+        self.for_chunks(&mut dw, TILE * taps.len(), |tile, dw| {
             let channels = dw.len() / taps.len();
             for block in 0..blocks(s.n) {
-                let dy = &lanes(dy)[(block * s.c_out + 2 * tile) * positions..][..channels * positions];
-                self.arch.dispatch(CorrelateWeight {
+                let dy = &lanes(dy)[(block * s.c_out + TILE * tile) * positions..][..channels * positions];
+                let job = CorrelateWeight {
                     taps: &taps,
                     x: &lanes(&padded)[block * s.c_in * plane..],
                     x_row: s.stride * width,
@@ -217,7 +222,8 @@ impl<T: Real> Conv for Cpu<T> {
                     rows: s.h_out,
                     cols: s.w_out,
                     dw,
-                });
+                };
+                T::correlate_weight(self.arch, job);
             }
         });
         dw

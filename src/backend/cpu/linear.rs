@@ -24,7 +24,7 @@ impl<T: Real> Cpu<T> {
         let taps: Vec<Tap> = (0..f_in).map(|i| Tap { x: i as u32, w: (i * w_in) as u32 }).collect();
         let mut y = self.alloc(blocks(n) * f_out * LANES);
         self.for_chunks(&mut y, f_out * LANES, |block, y| {
-            self.arch.dispatch(Correlate {
+            let job = Correlate {
                 taps: &taps,
                 x: &lanes(x)[block * f_in..],
                 x_row: 1,
@@ -41,7 +41,8 @@ impl<T: Real> Cpu<T> {
                 y_channel: 1,
                 y_row: 1,
                 y_col: 1,
-            });
+            };
+            T::correlate(self.arch, job);
         });
         y
     }

@@ -15,7 +15,9 @@ mod attack;
 mod conv;
 mod correlate;
 mod elementwise;
+mod fast;
 mod images;
+mod kernels;
 mod linear;
 mod loss;
 mod norm;
@@ -36,8 +38,8 @@ pub use real::Real;
 use super::Memory;
 use crate::choice::choice;
 
-/// Images in the innermost dimension of a batch: one AVX2 register of f32.
-pub const LANES: usize = 8;
+/// Images in the innermost dimension of a batch: one AVX-512 register of f32, two of AVX2.
+pub const LANES: usize = 16;
 
 choice! {
     /// The kernels whose calls are counted.
@@ -55,11 +57,42 @@ choice! {
     }
 }
 
+choice! {
+    /// Vector instructions the kernels may use; results agree up to rounding.
+    pub enum VectorPath: "vector path" {
+        /// 16 f32 in a register.
+        Avx512 = "avx512",
+        /// 8 f32 in a register.
+        Avx2 = "avx2+fma",
+        /// The plain loops, compiled for the target's baseline.
+        Portable = "portable",
+    }
+}
+
+impl VectorPath {
+    /// Those this processor has, the widest first.
+    pub fn available() -> Vec<VectorPath> {
+        VectorPath::ALL.iter().copied().filter(|path| path.arch().is_some()).collect()
+    }
+
+    fn arch(self) -> Option<pulp::Arch> {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            VectorPath::Avx512 => return pulp::x86::V4::try_new().map(pulp::Arch::V4),
+            VectorPath::Avx2 => return pulp::x86::V3::try_new().map(pulp::Arch::V3),
+            VectorPath::Portable => {}
+        }
+        (self == VectorPath::Portable).then_some(pulp::Arch::Scalar)
+    }
+}
+
 /// The CPU as a device, computing in `T`.
 pub struct Cpu<T: Real> {
+    element: std::marker::PhantomData<T>,
     threads: rayon::ThreadPool,
+    path: VectorPath,
     arch: pulp::Arch,
-    arena: std::sync::Arc<Arena<T>>,
+    arena: std::sync::Arc<Arena>,
     calls: [AtomicU64; Kernel::ALL.len()],
 }
 
@@ -69,32 +102,28 @@ impl<T: Real> Cpu<T> {
     /// # Errors
     /// [`crate::error::Error::Failed`] if the system cannot start the threads.
     pub fn new(threads: usize) -> crate::error::Result<Self> {
-        Self::with_arch(threads, pulp::Arch::new())
+        Self::with_path(threads, VectorPath::available()[0])
     }
 
-    /// The same without vector instructions beyond the target's baseline: the portable path.
+    /// The same with other vector instructions.
     ///
     /// # Errors
-    /// As [`Cpu::new`].
-    pub fn portable(threads: usize) -> crate::error::Result<Self> {
-        Self::with_arch(threads, pulp::Arch::Scalar)
-    }
-
-    fn with_arch(threads: usize, arch: pulp::Arch) -> crate::error::Result<Self> {
-        let threads = rayon::ThreadPoolBuilder::new()
+    /// As [`Cpu::new`], and if the processor does not have them.
+    pub fn with_path(threads: usize, path: VectorPath) -> crate::error::Result<Self> {
+        let failed = |why: String| crate::error::Error::Failed(why);
+        let arch = path.arch().ok_or_else(|| failed(format!("this processor has no {path}")))?;
+        let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|i| format!("engine-{i}"))
             .build()
-            .map_err(|e| crate::error::Error::Failed(format!("cannot start {threads} threads: {e}")))?;
-        Ok(Cpu { threads, arch, arena: Arena::new(), calls: Default::default() })
+            .map_err(|e| failed(format!("cannot start {threads} threads: {e}")))?;
+        let arena = Arena::new(threads.max(1));
+        Ok(Cpu { threads: pool, path, arch, arena, calls: Default::default(), element: std::marker::PhantomData })
     }
 
-    /// Name of the vector instructions in use.
-    pub fn vector_path(&self) -> &'static str {
-        match self.arch {
-            pulp::Arch::Scalar => "portable",
-            _ => "avx2+fma",
-        }
+    /// The vector instructions in use.
+    pub fn vector_path(&self) -> VectorPath {
+        self.path
     }
 
     /// How often `kernel` was called.
@@ -256,6 +285,6 @@ impl<T: Real> Memory for Cpu<T> {
     }
 
     fn peak_bytes(&self) -> usize {
-        self.arena.peak_bytes()
+        self.arena.held_bytes()
     }
 }

@@ -5,101 +5,89 @@ use crate::backend::Pool;
 use crate::dims::{ChannelDims, Pool2dDims};
 
 /// Per output pixel and lane, the winner's place in its window, counted row by row.
-pub struct Winners(Vec<[u32; LANES]>);
+pub struct Winners<T: Real>(Buf<T>);
 
 /// Forward pass of one channel of one block of images.
-struct MaxPool<'a, T> {
-    k: usize,
-    stride: usize,
-    w_in: usize,
-    w_out: usize,
-    x: &'a [[T; LANES]],
-    y: &'a mut [[T; LANES]],
-    winners: &'a mut [[u32; LANES]],
+pub struct MaxPool<'a, T> {
+    pub k: usize,
+    pub stride: usize,
+    pub w_in: usize,
+    pub w_out: usize,
+    pub x: &'a [[T; LANES]],
+    pub y: &'a mut [[T; LANES]],
+    pub winners: &'a mut [[T; LANES]],
 }
 
-impl<T: Real> pulp::WithSimd for MaxPool<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, simd: S) {
-        let rows = self.y.chunks_exact_mut(self.w_out).zip(self.winners.chunks_exact_mut(self.w_out));
-        for (row, (y, winners)) in rows.enumerate() {
-            for (col, (y, winner)) in y.iter_mut().zip(winners).enumerate() {
-                let window = &self.x[(row * self.w_in + col) * self.stride..];
-                let (mut best, mut place) = (window[0], [0; LANES]);
-                for kh in 0..self.k {
-                    for kw in 0..self.k {
-                        let q = (kh * self.k + kw) as u32;
-                        T::keep_larger(simd, window[kh * self.w_in + kw], q, &mut best, &mut place);
+impl<T: Real> MaxPool<'_, T> {
+    /// Compares every pixel with the best so far. A NaN is larger than any number and stays, because no number is larger.
+    pub fn plain(self) {
+        for (i, (y, winner)) in self.y.iter_mut().zip(self.winners).enumerate() {
+            let window = &self.x[(i / self.w_out * self.w_in + i % self.w_out) * self.stride..];
+            (*y, *winner) = (window[0], [T::zero(); LANES]);
+            for q in 0..self.k * self.k {
+                let x = &window[q / self.k * self.w_in + q % self.k];
+                for l in 0..LANES {
+                    if x[l] > y[l] || x[l].is_nan() {
+                        (y[l], winner[l]) = (x[l], T::of(q as f32));
                     }
                 }
-                (*y, *winner) = (best, place);
             }
         }
     }
 }
 
 /// Backward pass of the same.
-struct MaxPoolBack<'a, T> {
-    k: usize,
-    stride: usize,
-    w_in: usize,
-    w_out: usize,
-    winners: &'a [[u32; LANES]],
-    dy: &'a [[T; LANES]],
-    dx: &'a mut [[T; LANES]],
+pub struct MaxPoolBack<'a, T> {
+    pub k: usize,
+    pub stride: usize,
+    pub w_in: usize,
+    pub w_out: usize,
+    pub winners: &'a [[T; LANES]],
+    pub dy: &'a [[T; LANES]],
+    pub dx: &'a mut [[T; LANES]],
 }
 
-impl<T: Real> pulp::WithSimd for MaxPoolBack<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, simd: S) {
+impl<T: Real> MaxPoolBack<'_, T> {
+    /// Adds each gradient where the window's winner was.
+    pub fn plain(self) {
         self.dx.fill([T::zero(); LANES]);
-        let one = T::splat(simd, T::one());
-        let rows = self.dy.chunks_exact(self.w_out).zip(self.winners.chunks_exact(self.w_out));
-        for (row, (dy, winners)) in rows.enumerate() {
-            for (col, (dy, winner)) in dy.iter().zip(winners).enumerate() {
-                let window = &mut self.dx[(row * self.w_in + col) * self.stride..];
-                for kh in 0..self.k {
-                    for kw in 0..self.k {
-                        let pixel = &mut window[kh * self.w_in + kw];
-                        let gradient = T::where_equal(simd, *winner, (kh * self.k + kw) as u32, *dy);
-                        *pixel = T::mul_add_lanes(simd, one, gradient, *pixel);
-                    }
-                }
+        for (i, (dy, winner)) in self.dy.iter().zip(self.winners).enumerate() {
+            let window = &mut self.dx[(i / self.w_out * self.w_in + i % self.w_out) * self.stride..];
+            for l in 0..LANES {
+                let q = winner[l].as_f32() as usize;
+                window[q / self.k * self.w_in + q % self.k][l] += dy[l];
             }
         }
     }
 }
 
 impl<T: Real> Pool for Cpu<T> {
-    type Winners = Winners;
+    type Winners = Winners<T>;
 
-    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Buf<T>) -> (Buf<T>, Winners) {
+    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Buf<T>) -> (Buf<T>, Winners<T>) {
         let (h_in, w_in, w_out) = (d.h_in as usize, d.w_in as usize, d.w_out as usize);
         let (k, stride, out) = (d.k as usize, d.stride as usize, (d.h_out * d.w_out) as usize);
         let planes = blocks(d.n as usize) * d.c as usize;
         let mut y = self.alloc(planes * out * LANES);
-        let mut winners = vec![[0u32; LANES]; planes * out];
+        let mut winners = self.alloc(planes * out * LANES);
         let x = lanes(x);
-        self.for_chunks_pair(&mut y, out * LANES, &mut winners, out, |plane, y, winners| {
+        self.for_chunks_pair(&mut y, out * LANES, &mut winners, out * LANES, |plane, y, winners| {
             let x = &x[plane * h_in * w_in..][..h_in * w_in];
-            self.arch.dispatch(MaxPool { k, stride, w_in, w_out, x, y: lanes_mut(y), winners });
+            let (y, winners) = (lanes_mut(y), lanes_mut(winners));
+            T::max_pool(self.arch, MaxPool { k, stride, w_in, w_out, x, y, winners });
         });
         (y, Winners(winners))
     }
 
-    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Winners, dy: &Buf<T>) -> Buf<T> {
+    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Winners<T>, dy: &Buf<T>) -> Buf<T> {
         let (h_in, w_in, w_out) = (d.h_in as usize, d.w_in as usize, d.w_out as usize);
         let (k, stride, out) = (d.k as usize, d.stride as usize, (d.h_out * d.w_out) as usize);
         let planes = blocks(d.n as usize) * d.c as usize;
         let mut dx = self.alloc(planes * h_in * w_in * LANES);
-        let dy = lanes(dy);
+        let (dy, winners) = (lanes(dy), lanes(&winners.0));
         self.for_chunks(&mut dx, h_in * w_in * LANES, |plane, dx| {
-            let (dy, winners) = (&dy[plane * out..][..out], &winners.0[plane * out..][..out]);
-            self.arch.dispatch(MaxPoolBack { k, stride, w_in, w_out, winners, dy, dx: lanes_mut(dx) });
+            let (dy, winners) = (&dy[plane * out..][..out], &winners[plane * out..][..out]);
+            T::max_pool_back(self.arch, MaxPoolBack { k, stride, w_in, w_out, winners, dy, dx: lanes_mut(dx) });
         });
         dx
     }

@@ -1,0 +1,125 @@
+//! [`Correlate`] with a tile of outputs in registers.
+//!
+//! While the taps go by, `CHANNELS × COLS` sums stay in registers: per tap, `COLS` loads, `CHANNELS` broadcasts and
+//! `CHANNELS × COLS` multiply-adds. Both AVX-512 (32 registers) and AVX2 (16) do two multiply-adds and two loads a
+//! cycle, and a sum is ready again after four cycles: a tile needs eight sums or more, and fewer loads than
+//! multiply-adds.
+//!
+//! A column of the tile is a register. With AVX2 a pixel has two of them, which lie side by side like two columns.
+
+// See the module above.
+#![allow(clippy::needless_range_loop)]
+
+use pulp::Simd;
+
+use super::{per_pixel, registers, registers_mut, relu};
+use crate::backend::cpu::correlate::Correlate;
+
+/// The job on vector registers.
+pub struct Fast<'a>(pub Correlate<'a, f32>);
+
+impl pulp::WithSimd for Fast<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut job = self.0;
+        if job.x_col == 1 && job.y_col == 1 { all::<S, true>(simd, &mut job) } else { all::<S, false>(simd, &mut job) }
+    }
+}
+
+/// Chooses the tile. `DENSE`: inputs and outputs of neighbouring columns are neighbours in memory.
+#[inline(always)]
+fn all<S: Simd, const DENSE: bool>(simd: S, job: &mut Correlate<'_, f32>) {
+    let cols = job.cols * per_pixel::<S>();
+    if S::REGISTER_COUNT >= 32 {
+        match (job.channels, cols) {
+            (1, _) if cols % 28 == 0 => tiles::<S, DENSE, 1, 28, 28>(simd, job),
+            (1, _) if cols % 14 == 0 => tiles::<S, DENSE, 1, 14, 14>(simd, job),
+            (1, 8..) => tiles::<S, DENSE, 1, 8, 8>(simd, job),
+            (1, 4..) => tiles::<S, DENSE, 1, 4, 4>(simd, job),
+            (_, _) if cols % 14 == 0 => tiles::<S, DENSE, 2, 14, 28>(simd, job),
+            (4.., _) if cols % 6 == 0 => tiles::<S, DENSE, 4, 6, 24>(simd, job),
+            (4.., _) if cols % 5 == 0 => tiles::<S, DENSE, 4, 5, 20>(simd, job),
+            (4.., 4..) => tiles::<S, DENSE, 4, 4, 16>(simd, job),
+            (_, 4..) => tiles::<S, DENSE, 2, 4, 8>(simd, job),
+            (8.., 2..) => tiles::<S, DENSE, 8, 2, 16>(simd, job),
+            (16.., _) => tiles::<S, DENSE, 16, 1, 16>(simd, job),
+            (8.., _) => tiles::<S, DENSE, 8, 1, 8>(simd, job),
+            (2.., _) => tiles::<S, DENSE, 2, 1, 2>(simd, job),
+            _ => tiles::<S, DENSE, 1, 1, 1>(simd, job),
+        }
+    } else {
+        match (job.channels, cols) {
+            (1, 8..) => tiles::<S, DENSE, 1, 8, 8>(simd, job),
+            (1, 4..) => tiles::<S, DENSE, 1, 4, 4>(simd, job),
+            (_, 4..) if cols % 6 != 0 && cols % 4 == 0 && cols < 20 => tiles::<S, DENSE, 2, 4, 8>(simd, job),
+            (_, 6..) => tiles::<S, DENSE, 2, 6, 12>(simd, job),
+            (_, 4..) => tiles::<S, DENSE, 2, 4, 8>(simd, job),
+            (6.., _) => tiles::<S, DENSE, 6, 2, 12>(simd, job),
+            (2.., _) => tiles::<S, DENSE, 2, 2, 4>(simd, job),
+            _ => tiles::<S, DENSE, 1, 2, 2>(simd, job),
+        }
+    }
+}
+
+/// Covers the outputs with tiles. The last tile of a row or of the channels overlaps the one before where the size does
+/// not divide: computing a few outputs twice needs no second, narrower loop.
+#[inline(always)]
+fn tiles<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, const TILE: usize>(
+    simd: S,
+    job: &mut Correlate<'_, f32>,
+) {
+    let cols = job.cols * per_pixel::<S>();
+    for row in 0..job.rows {
+        for channel in (0..job.channels).step_by(CHANNELS) {
+            let channel = channel.min(job.channels - CHANNELS);
+            for col in (0..cols).step_by(COLS) {
+                tile::<S, DENSE, CHANNELS, COLS, TILE>(simd, job, channel, row, col.min(cols - COLS));
+            }
+        }
+    }
+}
+
+/// `TILE` is `CHANNELS * COLS`. One flat array and plain index loops: this is the form that the compiler keeps in
+/// registers without writing it to the stack at every tap.
+#[inline(always)]
+fn tile<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, const TILE: usize>(
+    simd: S,
+    job: &mut Correlate<'_, f32>,
+    channel: usize,
+    row: usize,
+    col: usize,
+) {
+    let pixel = per_pixel::<S>();
+    // Registers from the tile's first column to its column `i`, for neighbours that are `stride` pixels apart.
+    let at = |i: usize, stride: usize| {
+        if DENSE { i } else { ((col + i) / pixel - col / pixel) * stride * pixel + (col + i) % pixel - col % pixel }
+    };
+    let x_first = (row * job.x_row + col / pixel * job.x_col) * pixel + col % pixel;
+    let x = &registers::<S>(job.x)[x_first..];
+    let w = &job.w[channel * job.w_channel..];
+    let mut sums = [simd.splat_f32s(0.0); TILE];
+    if let Some(bias) = job.bias {
+        for i in 0..TILE {
+            sums[i] = simd.splat_f32s(bias[channel + i % CHANNELS]);
+        }
+    }
+    let span = at(COLS - 1, job.x_col) + 1;
+    for tap in job.taps {
+        let x = &x[tap.x as usize * pixel..][..span];
+        let mut weights = [simd.splat_f32s(0.0); CHANNELS];
+        for c in 0..CHANNELS {
+            weights[c] = simd.splat_f32s(w[c * job.w_channel + tap.w as usize]);
+        }
+        for i in 0..TILE {
+            sums[i] = simd.mul_add_f32s(x[at(i / CHANNELS, job.x_col)], weights[i % CHANNELS], sums[i]);
+        }
+    }
+    let y_first = (job.y_first + channel * job.y_channel + row * job.y_row + col / pixel * job.y_col) * pixel + col % pixel;
+    let y = &mut registers_mut::<S>(job.y)[y_first..];
+    for i in 0..TILE {
+        let to = &mut y[i % CHANNELS * job.y_channel * pixel + at(i / CHANNELS, job.y_col)];
+        *to = if job.relu { relu(simd, sums[i]) } else { sums[i] };
+    }
+}

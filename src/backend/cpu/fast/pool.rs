@@ -1,0 +1,83 @@
+//! [`MaxPool`] and [`MaxPoolBack`] on vector registers.
+
+use pulp::Simd;
+
+use super::{per_pixel, registers, registers_mut};
+use crate::backend::cpu::pool::{MaxPool, MaxPoolBack};
+
+/// The forward pass.
+pub struct Forward<'a>(pub MaxPool<'a, f32>);
+
+impl pulp::WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if self.0.k == 2 && self.0.stride == 2 { forward::<S, 2>(simd, self.0, 2) } else { forward::<S, 0>(simd, self.0, 0) }
+    }
+}
+
+/// `K` is the window's side and the stride, known to the compiler, or 0 for any.
+#[inline(always)]
+fn forward<S: Simd, const K: usize>(simd: S, job: MaxPool<'_, f32>, _: usize) {
+    let (k, stride) = if K > 0 { (K, K) } else { (job.k, job.stride) };
+    let pixel = per_pixel::<S>();
+    let (x, y) = (registers::<S>(job.x), registers_mut::<S>(job.y));
+    let winners = registers_mut::<S>(job.winners);
+    let row_in = job.w_in * pixel;
+    for row in 0..y.len() / (job.w_out * pixel) {
+        for col in 0..job.w_out {
+            for half in 0..pixel {
+                let window = &x[row * stride * row_in + col * stride * pixel + half..][..(k - 1) * (row_in + pixel) + 1];
+                let (mut best, mut place) = (window[0], simd.splat_f32s(0.0));
+                for kh in 0..k {
+                    for kw in 0..k {
+                        let x = window[kh * row_in + kw * pixel];
+                        // NaN is larger than any number, and once best, it stays, because no number is larger.
+                        let number = simd.equal_f32s(x, x);
+                        let larger = simd.greater_than_f32s(x, best);
+                        let here = simd.splat_f32s((kh * k + kw) as f32);
+                        best = simd.select_f32s(number, simd.select_f32s(larger, x, best), x);
+                        place = simd.select_f32s(number, simd.select_f32s(larger, here, place), here);
+                    }
+                }
+                let at = (row * job.w_out + col) * pixel + half;
+                (y[at], winners[at]) = (best, place);
+            }
+        }
+    }
+}
+
+/// The backward pass.
+pub struct Backward<'a>(pub MaxPoolBack<'a, f32>);
+
+impl pulp::WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let MaxPoolBack { k, stride, w_in, w_out, winners, dy, dx } = self.0;
+        let pixel = per_pixel::<S>();
+        let (winners, dy) = (registers::<S>(winners), registers::<S>(dy));
+        let zero = simd.splat_f32s(0.0);
+        let dx = registers_mut::<S>(dx);
+        let row_in = w_in * pixel;
+        dx.fill(zero);
+        for row in 0..dy.len() / (w_out * pixel) {
+            for col in 0..w_out {
+                for half in 0..pixel {
+                    let at = (row * w_out + col) * pixel + half;
+                    let window = &mut dx[row * stride * row_in + col * stride * pixel + half..];
+                    for kh in 0..k {
+                        for kw in 0..k {
+                            let here = simd.splat_f32s((kh * k + kw) as f32);
+                            let won = simd.select_f32s(simd.equal_f32s(winners[at], here), dy[at], zero);
+                            let to = &mut window[kh * row_in + kw * pixel];
+                            *to = simd.add_f32s(*to, won);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

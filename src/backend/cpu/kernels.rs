@@ -1,0 +1,86 @@
+//! Which inner loops a float type has: any type the plain ones, f32 the fast ones where the processor has the vector
+//! instructions.
+
+use pulp::Arch;
+
+use super::attack::SignStep;
+use super::correlate::{Correlate, CorrelateWeight};
+use super::pool::{MaxPool, MaxPoolBack};
+use super::{LANES, Real, fast};
+
+/// The inner loops.
+pub trait Kernels: Sized {
+    fn correlate(_: Arch, job: Correlate<'_, Self>)
+    where
+        Self: Real,
+    {
+        job.plain();
+    }
+
+    fn correlate_weight(_: Arch, job: CorrelateWeight<'_, Self>)
+    where
+        Self: Real,
+    {
+        job.plain();
+    }
+
+    fn max_pool(_: Arch, job: MaxPool<'_, Self>)
+    where
+        Self: Real,
+    {
+        job.plain();
+    }
+
+    fn max_pool_back(_: Arch, job: MaxPoolBack<'_, Self>)
+    where
+        Self: Real,
+    {
+        job.plain();
+    }
+
+    fn sign_step(_: Arch, job: SignStep<'_, Self>) -> [u32; LANES]
+    where
+        Self: Real,
+    {
+        job.plain()
+    }
+}
+
+impl Kernels for f64 {}
+
+impl Kernels for f32 {
+    fn correlate(arch: Arch, job: Correlate<'_, f32>) {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::correlate::Fast(job)),
+        }
+    }
+
+    fn correlate_weight(arch: Arch, job: CorrelateWeight<'_, f32>) {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::correlate_weight::Fast(job)),
+        }
+    }
+
+    fn max_pool(arch: Arch, job: MaxPool<'_, f32>) {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::pool::Forward(job)),
+        }
+    }
+
+    fn max_pool_back(arch: Arch, job: MaxPoolBack<'_, f32>) {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::pool::Backward(job)),
+        }
+    }
+
+    fn sign_step(arch: Arch, job: SignStep<'_, f32>) -> [u32; LANES] {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::sign_step::Fast(job)),
+        }
+    }
+}
