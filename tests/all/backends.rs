@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use engine::backend::Memory;
+use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::cuda::{self, Cuda};
 
 /// Makes a test of every function `fn name<B: Backend>(backend: &B)` of the surrounding module, for each backend. A new
@@ -12,8 +13,13 @@ macro_rules! on_every_backend {
         mod cpu_f32 {
             $(#[test] fn $name() { super::$name(&engine::backend::cpu::Cpu::<f32>::new(2).unwrap()) })+
         }
+        mod cpu_f32_avx2 {
+            $(#[test] fn $name() { $crate::backends::on_path(VectorPath::Avx2, super::$name) })+
+            use engine::backend::cpu::VectorPath;
+        }
         mod cpu_f32_portable {
-            $(#[test] fn $name() { super::$name(&engine::backend::cpu::Cpu::<f32>::portable(1).unwrap()) })+
+            $(#[test] fn $name() { $crate::backends::on_path(VectorPath::Portable, super::$name) })+
+            use engine::backend::cpu::VectorPath;
         }
         mod cpu_f64 {
             $(#[test] fn $name() { super::$name(&engine::backend::cpu::Cpu::<f64>::new(2).unwrap()) })+
@@ -35,6 +41,15 @@ macro_rules! on_cuda {
     };
 }
 pub(crate) use on_cuda;
+
+/// Runs a test on the CPU with these vector instructions, if the processor has them. (`cpu_f32` uses the widest.)
+pub fn on_path(path: VectorPath, test: impl FnOnce(&Cpu<f32>)) {
+    if VectorPath::available().contains(&path) {
+        test(&Cpu::with_path(1, path).unwrap());
+    } else {
+        println!("SKIP: this processor has no {path}");
+    }
+}
 
 /// Runs a test on a device, if there is one. What went wrong on the device explains a failure best, so it comes first.
 pub fn on(device: Option<Cuda>, test: impl FnOnce(&Cuda)) {

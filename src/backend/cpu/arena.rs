@@ -22,12 +22,14 @@ type Shelf = Mutex<HashMap<usize, Vec<Vec<Line>>>>;
 pub(super) struct Arena {
     /// One per thread of the pool, and one for all other threads.
     shelves: Vec<Shelf>,
-    held: AtomicUsize,
+    live: AtomicUsize,
+    peak: AtomicUsize,
 }
 
 impl Arena {
     pub(super) fn new(threads: usize) -> Arc<Self> {
-        Arc::new(Arena { shelves: (0..=threads).map(|_| Shelf::default()).collect(), held: AtomicUsize::new(0) })
+        let shelves = (0..=threads).map(|_| Shelf::default()).collect();
+        Arc::new(Arena { shelves, live: AtomicUsize::new(0), peak: AtomicUsize::new(0) })
     }
 
     /// A buffer of `len` elements with unspecified content.
@@ -35,10 +37,12 @@ impl Arena {
         let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
         let shelf = rayon::current_thread_index().unwrap_or(usize::MAX).min(home.shelves.len() - 1);
         let recycled = home.shelf(shelf).get_mut(&lines).and_then(Vec::pop);
-        let lines = recycled.unwrap_or_else(|| {
-            home.held.fetch_add(lines * size_of::<Line>(), Ordering::Relaxed);
-            bytemuck::zeroed_vec(lines)
-        });
+        let bytes = lines * size_of::<Line>();
+        let live = home.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if live > home.peak.load(Ordering::Relaxed) {
+            home.peak.fetch_max(live, Ordering::Relaxed);
+        }
+        let lines = recycled.unwrap_or_else(|| bytemuck::zeroed_vec(lines));
         let mut buf = Buf { lines, len, shelf, home: home.clone(), element: std::marker::PhantomData };
         if cfg!(debug_assertions) {
             // A kernel that reads what it never wrote shows up as NaN in the tests.
@@ -47,9 +51,8 @@ impl Arena {
         buf
     }
 
-    /// Bytes of all buffers, in use or waiting for their next use.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+    pub(super) fn peak_bytes(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
     }
 
     fn shelf(&self, index: usize) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Vec<Line>>>> {
@@ -84,6 +87,7 @@ impl<T: Real> DerefMut for Buf<T> {
 impl<T: Real> Drop for Buf<T> {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
+        self.home.live.fetch_sub(size_of_val(&lines[..]), Ordering::Relaxed);
         self.home.shelf(self.shelf).entry(lines.len()).or_default().push(lines);
     }
 }

@@ -285,6 +285,6 @@ impl<T: Real> Memory for Cpu<T> {
     }
 
     fn peak_bytes(&self) -> usize {
-        self.arena.held_bytes()
+        self.arena.peak_bytes()
     }
 }

@@ -118,7 +118,7 @@ fn data_list_verify_and_sample() {
 fn doctor_tells_the_truth() {
     let text = stdout(&["doctor"]);
     let cpu = engine::backend::cpu::Cpu::<f32>::new(1).unwrap();
-    for expected in [env!("CARGO_PKG_VERSION"), cpu.vector_path(), "commit", "cifar10"] {
+    for expected in [env!("CARGO_PKG_VERSION"), cpu.vector_path().name(), "commit", "cifar10"] {
         assert!(text.contains(expected), "no '{expected}' in {text}");
     }
     let line =

@@ -1,6 +1,6 @@
 //! Exactly k, lower indices first, nearest point; projections of whole networks.
 
-use engine::backend::cpu::Cpu;
+use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::{Backend, Memory, Prune};
 use engine::error::Error;
 use engine::models::Network;
@@ -230,6 +230,8 @@ fn the_same_bits_on_every_path() {
             hard_prune(backend, &target(scheme, 0.5), &mut model).unwrap();
             params(backend, &model).iter().map(|p| bits(p)).collect::<Vec<_>>()
         };
-        assert_eq!(pruned(&one), pruned(&Cpu::<f32>::portable(3).unwrap()), "{scheme}");
+        for path in VectorPath::available() {
+            assert_eq!(pruned(&one), pruned(&Cpu::with_path(3, path).unwrap()), "{scheme}, {path}");
+        }
     }
 }

@@ -7,9 +7,6 @@
 //!
 //! A column of the tile is a register. With AVX2 a pixel has two of them, which lie side by side like two columns.
 
-// See the module above.
-#![allow(clippy::needless_range_loop)]
-
 use pulp::Simd;
 
 use super::{per_pixel, registers, registers_mut, relu};
@@ -81,8 +78,7 @@ fn tiles<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, c
     }
 }
 
-/// `TILE` is `CHANNELS * COLS`. One flat array and plain index loops: this is the form that the compiler keeps in
-/// registers without writing it to the stack at every tap.
+/// `TILE` is `CHANNELS * COLS`, the sums of one column after the other.
 #[inline(always)]
 fn tile<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, const TILE: usize>(
     simd: S,
@@ -101,25 +97,22 @@ fn tile<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, co
     let w = &job.w[channel * job.w_channel..];
     let mut sums = [simd.splat_f32s(0.0); TILE];
     if let Some(bias) = job.bias {
-        for i in 0..TILE {
-            sums[i] = simd.splat_f32s(bias[channel + i % CHANNELS]);
-        }
+        unroll!(I < TILE, { sums[I] = simd.splat_f32s(bias[channel + I % CHANNELS]) });
     }
     let span = at(COLS - 1, job.x_col) + 1;
     for tap in job.taps {
         let x = &x[tap.x as usize * pixel..][..span];
         let mut weights = [simd.splat_f32s(0.0); CHANNELS];
-        for c in 0..CHANNELS {
-            weights[c] = simd.splat_f32s(w[c * job.w_channel + tap.w as usize]);
-        }
-        for i in 0..TILE {
-            sums[i] = simd.mul_add_f32s(x[at(i / CHANNELS, job.x_col)], weights[i % CHANNELS], sums[i]);
-        }
+        unroll!(C < CHANNELS, { weights[C] = simd.splat_f32s(w[C * job.w_channel + tap.w as usize]) });
+        unroll!(I < TILE, {
+            sums[I] = simd.mul_add_f32s(x[at(I / CHANNELS, job.x_col)], weights[I % CHANNELS], sums[I]);
+        });
     }
-    let y_first = (job.y_first + channel * job.y_channel + row * job.y_row + col / pixel * job.y_col) * pixel + col % pixel;
+    let y_first =
+        (job.y_first + channel * job.y_channel + row * job.y_row + col / pixel * job.y_col) * pixel + col % pixel;
     let y = &mut registers_mut::<S>(job.y)[y_first..];
-    for i in 0..TILE {
-        let to = &mut y[i % CHANNELS * job.y_channel * pixel + at(i / CHANNELS, job.y_col)];
-        *to = if job.relu { relu(simd, sums[i]) } else { sums[i] };
-    }
+    unroll!(I < TILE, {
+        let to = &mut y[I % CHANNELS * job.y_channel * pixel + at(I / CHANNELS, job.y_col)];
+        *to = if job.relu { relu(simd, sums[I]) } else { sums[I] };
+    });
 }

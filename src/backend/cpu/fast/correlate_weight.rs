@@ -1,9 +1,6 @@
 //! [`CorrelateWeight`] with a tile of `CHANNELS × TAPS` sums in registers: per position, `CHANNELS + TAPS` loads and
 //! `CHANNELS × TAPS` multiply-adds.
 
-// See the module above.
-#![allow(clippy::needless_range_loop)]
-
 use pulp::Simd;
 
 use super::{per_pixel, registers};
@@ -63,9 +60,7 @@ fn tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const TILE: usize>(
 ) -> [f32; TILE] {
     let pixel = per_pixel::<S>();
     let mut offsets = [0; TAPS];
-    for t in 0..TAPS {
-        offsets[t] = job.taps[tap + t].x as usize * pixel;
-    }
+    unroll!(T < TAPS, { offsets[T] = job.taps[tap + T].x as usize * pixel });
     let plane = job.rows * job.cols * pixel;
     let all_dy = &registers::<S>(job.dy)[channel * plane..];
     let mut sums = [simd.splat_f32s(0.0); TILE];
@@ -75,15 +70,13 @@ fn tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const TILE: usize>(
         for col in 0..job.cols {
             for half in 0..pixel {
                 let (x, dy) = (&x[col * job.x_col * pixel + half..], &dy[col * pixel + half..]);
-                for i in 0..TILE {
-                    sums[i] = simd.mul_add_f32s(dy[i / TAPS * plane], x[offsets[i % TAPS]], sums[i]);
-                }
+                unroll!(I < TILE, {
+                    sums[I] = simd.mul_add_f32s(dy[I / TAPS * plane], x[offsets[I % TAPS]], sums[I]);
+                });
             }
         }
     }
     let mut totals = [0.0; TILE];
-    for i in 0..TILE {
-        totals[i] = simd.reduce_sum_f32s(sums[i]);
-    }
+    unroll!(I < TILE, { totals[I] = simd.reduce_sum_f32s(sums[I]) });
     totals
 }

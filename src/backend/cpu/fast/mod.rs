@@ -3,8 +3,23 @@
 //! Each module computes what the `plain` function of its job says, up to rounding. The code is generic over pulp's
 //! [`Simd`]: it becomes AVX-512 (one register holds the [`LANES`] images of a pixel) or AVX2 (two do).
 //!
-//! Loops are plain index loops, not iterators or `array::map`: closures are not reliably inlined into functions with
-//! other target features than their own, and would take the values out of the registers.
+//! Loops over the registers of a tile are unrolled by a macro: the compiler does not reliably unroll loops of that
+//! length, and an array that is indexed by a variable is in memory. Closures are avoided: they are not reliably inlined
+//! into functions with other target features than their own.
+
+/// Repeats a block for the constant `I` from 0 to `N - 1`; `N` is at most 28.
+macro_rules! unroll {
+    ($i:ident < $n:expr, $body:block) => {
+        unroll!(@ $i, $n, $body,
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
+        $({
+            const $i: usize = $k;
+            if $i < $n $body
+        })*
+    };
+}
 
 pub mod correlate;
 pub mod correlate_weight;

@@ -13,7 +13,11 @@ impl pulp::WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if self.0.k == 2 && self.0.stride == 2 { forward::<S, 2>(simd, self.0, 2) } else { forward::<S, 0>(simd, self.0, 0) }
+        if self.0.k == 2 && self.0.stride == 2 {
+            forward::<S, 2>(simd, self.0, 2)
+        } else {
+            forward::<S, 0>(simd, self.0, 0)
+        }
     }
 }
 
@@ -28,7 +32,8 @@ fn forward<S: Simd, const K: usize>(simd: S, job: MaxPool<'_, f32>, _: usize) {
     for row in 0..y.len() / (job.w_out * pixel) {
         for col in 0..job.w_out {
             for half in 0..pixel {
-                let window = &x[row * stride * row_in + col * stride * pixel + half..][..(k - 1) * (row_in + pixel) + 1];
+                let window =
+                    &x[row * stride * row_in + col * stride * pixel + half..][..(k - 1) * (row_in + pixel) + 1];
                 let (mut best, mut place) = (window[0], simd.splat_f32s(0.0));
                 for kh in 0..k {
                     for kw in 0..k {
