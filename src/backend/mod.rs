@@ -19,9 +19,15 @@ use crate::error::Result;
 use crate::rng::Rng;
 
 /// Every kernel family: what the tape, the attacks and the training loop need of a device.
-pub trait Backend: Elementwise + Conv + Linear + Norm + Pool + Loss + Optim + Prune + Attack + Images {}
+pub trait Backend:
+    Elementwise + Conv + Linear + Norm + Pool + ConvPool + Loss + Optim + Prune + Attack + Images
+{
+}
 
-impl<B: Elementwise + Conv + Linear + Norm + Pool + Loss + Optim + Prune + Attack + Images> Backend for B {}
+impl<B> Backend for B where
+    B: Elementwise + Conv + Linear + Norm + Pool + ConvPool + Loss + Optim + Prune + Attack + Images
+{
+}
 
 /// Buffers, transfers and the split of a batch into parts.
 pub trait Memory: Sync + Sized {
@@ -198,6 +204,35 @@ pub trait Pool: Memory {
     fn avg_pool_fwd(&self, d: &ChannelDims, x: &Self::Buf) -> Self::Buf;
     /// `dy / hw` at every pixel.
     fn avg_pool_bwd(&self, d: &ChannelDims, dy: &Self::Buf) -> Self::Buf;
+}
+
+/// A convolution with bias and ReLU together with the max pooling that follows, for backends where the activations in
+/// between need not leave the core that computes them.
+pub trait ConvPool: Conv + Pool {
+    /// [`Pool::max_pool2d_fwd`] of [`Conv::conv2d_fwd`] with ReLU.
+    fn conv2d_pool_fwd(
+        &self,
+        d: &Conv2dDims,
+        p: &Pool2dDims,
+        x: &Self::Buf,
+        w: &Self::Buf,
+        b: Option<&Self::Buf>,
+    ) -> (Self::Buf, Self::Winners) {
+        self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, true))
+    }
+
+    /// Gradient with respect to `x`: [`Conv::conv2d_bwd_input`] of [`Pool::max_pool2d_bwd`]. `dy` has passed the ReLU's
+    /// backward pass already, which is the same after the pooling as before it.
+    fn conv2d_pool_bwd_input(
+        &self,
+        d: &Conv2dDims,
+        p: &Pool2dDims,
+        winners: &Self::Winners,
+        dy: &Self::Buf,
+        w: &Self::Buf,
+    ) -> Self::Buf {
+        self.conv2d_bwd_input(d, &self.max_pool2d_bwd(p, winners, dy), w)
+    }
 }
 
 /// A loss of the logits of one sample.

@@ -208,6 +208,19 @@ impl Conv2d {
     }
 }
 
+impl Conv2d {
+    /// With ReLU and max pooling of `pool`×`pool` windows.
+    pub fn forward_pool<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>, pool: usize) -> Result<Var<B>>
+    where
+        B::Buf: 'a,
+        B::Winners: 'a,
+    {
+        let _range = pass.range(self.weight);
+        let bias = self.bias.map(|b| &pass.params[b]);
+        ops::conv2d_pool(pass.tape, x, &pass.params[self.weight], bias, (self.stride, self.pad), pool)
+    }
+}
+
 impl Linear {
     pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>, relu: bool) -> Result<Var<B>>
     where

@@ -3,7 +3,6 @@
 use super::layers::{Builder, Conv2d, Linear, Pass};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops;
 use crate::tape::Var;
 
 /// Two 5×5 convolutions, each with ReLU and 2×2 max pooling, then fully connected layers with ReLU in between.
@@ -43,7 +42,7 @@ impl LeNet {
     {
         let mut x = x.clone();
         for conv in &self.convs {
-            x = ops::max_pool2d(pass.tape, &conv.forward(pass, &x, true)?, 2, 2)?;
+            x = conv.forward_pool(pass, &x, 2)?;
         }
         for (i, linear) in self.linears.iter().enumerate() {
             x = linear.forward(pass, &x, i + 1 < self.linears.len())?;

@@ -7,6 +7,24 @@ use crate::error::Result;
 use crate::tape::{Tape, Var};
 use crate::tensor::{Shape, Tensor};
 
+/// Checks the shapes of a convolution in the name of `op`.
+pub(super) fn conv2d_dims<B: Backend>(
+    op: &'static str,
+    x: &Var<B>,
+    w: &Var<B>,
+    b: Option<&Var<B>>,
+    (stride, pad): (usize, usize),
+) -> Result<Conv2dDims> {
+    let x_dims = x.batch_dims(op)?;
+    let (c_out, k) = (w.shape().dims()[0], *w.shape().dims().last().unwrap_or(&0));
+    let d = Conv2dDims::new(x_dims, c_out, k, stride, pad)?;
+    expect_plain(op, "weight", w, &d.w())?;
+    if let Some(b) = b {
+        expect_plain(op, "bias", b, &[c_out])?;
+    }
+    Ok(d)
+}
+
 /// `x * w + b`, then ReLU if `relu`: `[n, c_in, h, w]` with `[c_out, c_in, k, k]` and `[c_out]`.
 ///
 /// # Errors
@@ -19,13 +37,7 @@ pub fn conv2d<'a, B: Backend>(
     (stride, pad): (usize, usize),
     relu: bool,
 ) -> Result<Var<B>> {
-    let x_dims = x.batch_dims("conv2d")?;
-    let (c_out, k) = (w.shape().dims()[0], *w.shape().dims().last().unwrap_or(&0));
-    let d = Conv2dDims::new(x_dims, c_out, k, stride, pad)?;
-    expect_plain("conv2d", "weight", w, &d.w())?;
-    if let Some(b) = b {
-        expect_plain("conv2d", "bias", b, &[c_out])?;
-    }
+    let d = conv2d_dims("conv2d", x, w, b, (stride, pad))?;
     let backend = tape.backend();
     let y = Tensor::new(backend.conv2d_fwd(&d, x.buf(), w.buf(), b.map(Var::buf), relu), Shape::Batch(d.y()));
     let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.tensor().clone(), relu.then(|| y.clone()));

@@ -1,6 +1,7 @@
 //! Differentiable ops, one file a family: each checks its shapes, calls the backend and records how to go back.
 
 mod conv;
+mod conv_pool;
 mod elementwise;
 mod linear;
 mod loss;
@@ -8,6 +9,7 @@ mod norm;
 mod pool;
 
 pub use conv::conv2d;
+pub use conv_pool::conv2d_pool;
 pub use elementwise::{add, relu};
 pub use linear::linear;
 pub use loss::loss;

@@ -10,35 +10,41 @@ const TILE: usize = 4;
 
 /// Zero pixels added around an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Border {
-    low: usize,
-    high: usize,
+pub(super) struct Border {
+    pub low: usize,
+    pub high: usize,
 }
 
 /// The parts of [`Conv2dDims`] as `usize`.
-struct Sizes {
-    n: usize,
-    c_in: usize,
-    h_in: usize,
-    w_in: usize,
-    c_out: usize,
-    h_out: usize,
-    w_out: usize,
-    k: usize,
-    stride: usize,
-    pad: usize,
+pub(super) struct Sizes {
+    pub n: usize,
+    pub c_in: usize,
+    pub h_in: usize,
+    pub w_in: usize,
+    pub c_out: usize,
+    pub h_out: usize,
+    pub w_out: usize,
+    pub k: usize,
+    pub stride: usize,
+    pub pad: usize,
 }
 
 impl Sizes {
-    fn of(d: &Conv2dDims) -> Self {
+    pub(super) fn of(d: &Conv2dDims) -> Self {
         let ([n, c_in, h_in, w_in], [_, c_out, h_out, w_out]) = (d.x(), d.y());
         let (k, stride, pad) = (d.k as usize, d.stride as usize, d.pad as usize);
         Sizes { n, c_in, h_in, w_in, c_out, h_out, w_out, k, stride, pad }
     }
 
+    /// Pixels of a row and of a channel of the padded input.
+    pub(super) fn padded(&self) -> (usize, usize) {
+        let width = self.w_in + 2 * self.pad;
+        (width, (self.h_in + 2 * self.pad) * width)
+    }
+
     /// The taps of the forward pass in weight order, for an input whose rows are `width` pixels and whose channels
     /// are `plane` pixels.
-    fn forward_taps(&self, plane: usize, width: usize) -> Vec<Tap> {
+    pub(super) fn forward_taps(&self, plane: usize, width: usize) -> Vec<Tap> {
         let kk = self.k * self.k;
         (0..self.c_in * kk)
             .map(|i| {
@@ -50,7 +56,7 @@ impl Sizes {
 
     /// Zeros around `dy` so that every tap of the input gradient falls inside, for an image side of `size` pixels and
     /// `positions` outputs.
-    fn gradient_border(&self, size: usize, positions: usize) -> Border {
+    pub(super) fn gradient_border(&self, size: usize, positions: usize) -> Border {
         let low = (self.k - 1).saturating_sub(self.pad).div_ceil(self.stride);
         let high = ((size - 1 + self.pad) / self.stride + 1).saturating_sub(positions);
         Border { low, high }
@@ -74,6 +80,35 @@ impl Sizes {
             }
         }
         taps
+    }
+}
+
+/// How the input gradient is a correlation of `dy`: input pixels whose row and column leave the same remainder modulo
+/// the stride are reached by the same taps, so it is one dense correlation per pair of remainders.
+pub(super) struct GradientTaps {
+    /// Zeros around `dy`.
+    pub rows: Border,
+    pub cols: Border,
+    /// Pixels of a row and rows of `dy` with its borders.
+    pub width: usize,
+    pub height: usize,
+    /// Remainders and the taps that reach them.
+    phases: Vec<((usize, usize), Vec<Tap>)>,
+}
+
+impl GradientTaps {
+    pub fn of(s: &Sizes) -> Self {
+        let (rows, cols) = (s.gradient_border(s.h_in, s.h_out), s.gradient_border(s.w_in, s.w_out));
+        let (width, height) = (s.w_out + cols.low + cols.high, s.h_out + rows.low + rows.high);
+        let phases = (0..s.stride.min(s.h_in))
+            .flat_map(|r| (0..s.stride.min(s.w_in)).map(move |c| (r, c)))
+            .map(|phase| (phase, s.gradient_taps(phase, (rows.low, cols.low), width * height, width)))
+            .collect();
+        GradientTaps { rows, cols, width, height, phases }
+    }
+
+    pub fn plane(&self) -> usize {
+        self.width * self.height
     }
 }
 
@@ -105,13 +140,45 @@ impl<T: Real> Cpu<T> {
         Padded::Copy(padded)
     }
 
-    fn padded_input<'a>(&self, s: &Sizes, x: &'a [T]) -> Padded<'a, T> {
+    /// The input gradient of one block of images from `dy` with its borders.
+    pub(super) fn correlate_gradient(
+        &self,
+        s: &Sizes,
+        g: &GradientTaps,
+        dy: &[[T; LANES]],
+        w: &[T],
+        dx: &mut [[T; LANES]],
+    ) {
+        for ((row, col), taps) in &g.phases {
+            let job = Correlate {
+                taps,
+                x: dy,
+                x_row: g.width,
+                x_col: 1,
+                w,
+                w_channel: s.k * s.k,
+                bias: None,
+                relu: false,
+                channels: s.c_in,
+                rows: (s.h_in - row).div_ceil(s.stride),
+                cols: (s.w_in - col).div_ceil(s.stride),
+                y: &mut *dx,
+                y_first: row * s.w_in + col,
+                y_channel: s.h_in * s.w_in,
+                y_row: s.stride * s.w_in,
+                y_col: s.stride,
+            };
+            T::correlate(self.arch, job);
+        }
+    }
+
+    pub(super) fn padded_input<'a>(&self, s: &Sizes, x: &'a [T]) -> Padded<'a, T> {
         let border = Border { low: s.pad, high: s.pad };
         self.bordered(x, s.c_in, s.h_in, s.w_in, border, border)
     }
 }
 
-enum Padded<'a, T: Real> {
+pub(super) enum Padded<'a, T: Real> {
     Same(&'a [T]),
     Copy(Buf<T>),
 }
@@ -132,7 +199,7 @@ impl<T: Real> Conv for Cpu<T> {
         self.count(Kernel::Conv2dFwd);
         let s = Sizes::of(d);
         let padded = self.padded_input(&s, x);
-        let (width, plane) = (s.w_in + 2 * s.pad, (s.h_in + 2 * s.pad) * (s.w_in + 2 * s.pad));
+        let (width, plane) = s.padded();
         let taps = s.forward_taps(plane, width);
         let out = s.c_out * s.h_out * s.w_out;
         let mut y = self.alloc(blocks(s.n) * out * LANES);
@@ -160,43 +227,15 @@ impl<T: Real> Conv for Cpu<T> {
         y
     }
 
-    /// Input pixels whose row and column leave the same remainder modulo the stride are reached by the same taps, so
-    /// the gradient is one dense correlation of `dy` per pair of remainders.
     fn conv2d_bwd_input(&self, d: &Conv2dDims, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
         self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
-        let (rows, cols) = (s.gradient_border(s.h_in, s.h_out), s.gradient_border(s.w_in, s.w_out));
-        let padded = self.bordered(dy, s.c_out, s.h_out, s.w_out, rows, cols);
-        let width = s.w_out + cols.low + cols.high;
-        let plane = (s.h_out + rows.low + rows.high) * width;
-        let phases: Vec<_> = (0..s.stride.min(s.h_in))
-            .flat_map(|r| (0..s.stride.min(s.w_in)).map(move |c| (r, c)))
-            .map(|phase| (phase, s.gradient_taps(phase, (rows.low, cols.low), plane, width)))
-            .collect();
+        let g = GradientTaps::of(&s);
+        let padded = self.bordered(dy, s.c_out, s.h_out, s.w_out, g.rows, g.cols);
         let out = s.c_in * s.h_in * s.w_in;
         let mut dx = self.alloc(blocks(s.n) * out * LANES);
         self.for_chunks(&mut dx, out * LANES, |block, dx| {
-            for ((row, col), taps) in &phases {
-                let job = Correlate {
-                    taps,
-                    x: &lanes(&padded)[block * s.c_out * plane..],
-                    x_row: width,
-                    x_col: 1,
-                    w,
-                    w_channel: s.k * s.k,
-                    bias: None,
-                    relu: false,
-                    channels: s.c_in,
-                    rows: (s.h_in - row).div_ceil(s.stride),
-                    cols: (s.w_in - col).div_ceil(s.stride),
-                    y: lanes_mut(dx),
-                    y_first: row * s.w_in + col,
-                    y_channel: s.h_in * s.w_in,
-                    y_row: s.stride * s.w_in,
-                    y_col: s.stride,
-                };
-                T::correlate(self.arch, job);
-            }
+            self.correlate_gradient(&s, &g, &lanes(&padded)[block * s.c_out * g.plane()..], w, lanes_mut(dx));
         });
         dx
     }
@@ -205,7 +244,7 @@ impl<T: Real> Conv for Cpu<T> {
         self.count(Kernel::Conv2dBwdWeight);
         let s = Sizes::of(d);
         let padded = self.padded_input(&s, x);
-        let (width, plane) = (s.w_in + 2 * s.pad, (s.h_in + 2 * s.pad) * (s.w_in + 2 * s.pad));
+        let (width, plane) = s.padded();
         let taps = s.forward_taps(plane, width);
         let positions = s.h_out * s.w_out;
         let mut dw = self.zeros(s.c_out * taps.len());

@@ -5,6 +5,7 @@ use pulp::Arch;
 
 use super::attack::SignStep;
 use super::correlate::{Correlate, CorrelateWeight};
+use super::loss::CrossEntropy;
 use super::pool::{MaxPool, MaxPoolBack};
 use super::{LANES, Real, fast};
 
@@ -36,6 +37,13 @@ pub trait Kernels: Sized {
         Self: Real,
     {
         job.plain();
+    }
+
+    fn cross_entropy(_: Arch, job: CrossEntropy<'_, Self>) -> f64
+    where
+        Self: Real,
+    {
+        job.plain()
     }
 
     fn sign_step(_: Arch, job: SignStep<'_, Self>) -> [u32; LANES]
@@ -74,6 +82,13 @@ impl Kernels for f32 {
         match arch {
             Arch::Scalar => job.plain(),
             _ => arch.dispatch(fast::pool::Backward(job)),
+        }
+    }
+
+    fn cross_entropy(arch: Arch, job: CrossEntropy<'_, f32>) -> f64 {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::cross_entropy::Fast(job)),
         }
     }
 

@@ -1,8 +1,9 @@
-//! Losses, predictions and counters. The work is tiny, so it is plain f64, one sample after the other.
+//! Losses, predictions and counters. The work is tiny, so it is plain f64, one sample after the other; but the
+//! cross-entropy is part of every step of an attack, and has a fast path in f32.
 
 use std::ops::Range;
 
-use super::{Buf, Cpu, Real, lane_index};
+use super::{Buf, Cpu, LANES, Real, lane_index, lanes, lanes_mut};
 use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE, Memory};
 use crate::dims::LogitDims;
 
@@ -24,6 +25,33 @@ fn cross_entropy(z: &[f64], y: usize) -> (f64, Vec<f64>) {
     let sum: f64 = exps.iter().sum();
     let gradient = exps.iter().enumerate().map(|(c, e)| e / sum - if c == y { 1.0 } else { 0.0 }).collect();
     (sum.ln() + max - z[y], gradient)
+}
+
+/// The loss of one block of images.
+pub struct CrossEntropy<'a, T> {
+    /// Factor of loss and gradient.
+    pub weight: f64,
+    /// `[classes]` logits.
+    pub z: &'a [[T; LANES]],
+    /// One per image.
+    pub labels: &'a [u8],
+    /// Gradient; zero in lanes without an image.
+    pub dz: &'a mut [[T; LANES]],
+}
+
+impl<T: Real> CrossEntropy<'_, T> {
+    /// The definition, image by image. Returns the weighted sum of the losses.
+    pub fn plain(self) -> f64 {
+        let mut total = 0.0;
+        self.dz.fill([T::zero(); LANES]);
+        for (l, &label) in self.labels.iter().enumerate() {
+            let z: Vec<f64> = self.z.iter().map(|z| z[l].as_f64()).collect();
+            let (loss, gradient) = cross_entropy(&z, label as usize);
+            total += loss;
+            self.dz.iter_mut().zip(gradient).for_each(|(dz, g)| dz[l] = T::of_f64(self.weight * g));
+        }
+        self.weight * total
+    }
 }
 
 /// `-max(z_y - max_{j != y} z_j + confidence, 0)` and its gradient.
@@ -62,18 +90,24 @@ impl<T: Real> Loss for Cpu<T> {
         let (classes, weight) = (d.classes as usize, f64::from(weight));
         let mut dlogits = self.zeros(logits.len());
         let mut total = 0.0;
-        for (sample, &label) in labels.iter().enumerate() {
-            let z = sample_logits(d, logits, sample);
-            let (loss, gradient) = match kind {
-                LossKind::CrossEntropy => cross_entropy(&z, label as usize),
-                LossKind::Margin => margin(&z, label as usize),
-            };
-            total += loss;
-            for (c, g) in gradient.into_iter().enumerate() {
-                dlogits[lane_index(sample, c, classes)] = T::of_f64(weight * g);
+        match kind {
+            LossKind::CrossEntropy => {
+                let blocks = lanes(logits).chunks_exact(classes).zip(lanes_mut(&mut dlogits).chunks_exact_mut(classes));
+                for ((z, dz), labels) in blocks.zip(labels.chunks(LANES)) {
+                    total += T::cross_entropy(self.arch, CrossEntropy { weight, z, labels, dz });
+                }
+            }
+            LossKind::Margin => {
+                for (sample, &label) in labels.iter().enumerate() {
+                    let (loss, gradient) = margin(&sample_logits(d, logits, sample), label as usize);
+                    total += weight * loss;
+                    for (c, g) in gradient.into_iter().enumerate() {
+                        dlogits[lane_index(sample, c, classes)] = T::of_f64(weight * g);
+                    }
+                }
             }
         }
-        LossOut { loss: self.buffer(&[T::of_f64(weight * total)]), dlogits }
+        LossOut { loss: self.buffer(&[T::of_f64(total)]), dlogits }
     }
 
     fn predictions(&self, d: &LogitDims, logits: &Buf<T>) -> Vec<u8> {

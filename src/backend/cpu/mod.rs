@@ -13,6 +13,7 @@
 mod arena;
 mod attack;
 mod conv;
+mod conv_pool;
 mod correlate;
 mod elementwise;
 mod fast;

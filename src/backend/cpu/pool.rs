@@ -5,7 +5,7 @@ use crate::backend::Pool;
 use crate::dims::{ChannelDims, Pool2dDims};
 
 /// Per output pixel and lane, the winner's place in its window, counted row by row.
-pub struct Winners<T: Real>(Buf<T>);
+pub struct Winners<T: Real>(pub(super) Buf<T>);
 
 /// Forward pass of one channel of one block of images.
 pub struct MaxPool<'a, T> {
@@ -36,10 +36,11 @@ impl<T: Real> MaxPool<'_, T> {
     }
 }
 
-/// Backward pass of the same.
+/// Backward pass of the same, added to `dx`.
 pub struct MaxPoolBack<'a, T> {
     pub k: usize,
     pub stride: usize,
+    /// Pixels between the rows of `dx`.
     pub w_in: usize,
     pub w_out: usize,
     pub winners: &'a [[T; LANES]],
@@ -50,7 +51,6 @@ pub struct MaxPoolBack<'a, T> {
 impl<T: Real> MaxPoolBack<'_, T> {
     /// Adds each gradient where the window's winner was.
     pub fn plain(self) {
-        self.dx.fill([T::zero(); LANES]);
         for (i, (dy, winner)) in self.dy.iter().zip(self.winners).enumerate() {
             let window = &mut self.dx[(i / self.w_out * self.w_in + i % self.w_out) * self.stride..];
             for l in 0..LANES {
@@ -87,6 +87,7 @@ impl<T: Real> Pool for Cpu<T> {
         let (dy, winners) = (lanes(dy), lanes(&winners.0));
         self.for_chunks(&mut dx, h_in * w_in * LANES, |plane, dx| {
             let (dy, winners) = (&dy[plane * out..][..out], &winners[plane * out..][..out]);
+            dx.fill(T::zero());
             T::max_pool_back(self.arch, MaxPoolBack { k, stride, w_in, w_out, winners, dy, dx: lanes_mut(dx) });
         });
         dx

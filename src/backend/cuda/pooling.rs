@@ -3,7 +3,7 @@
 use super::kernel::kernels;
 use super::pool::Device;
 use super::{Buf, Cuda, tuning};
-use crate::backend::Pool;
+use crate::backend::{ConvPool, Pool};
 use crate::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "pool":
@@ -18,6 +18,9 @@ fn lengths(d: &Pool2dDims) -> (usize, usize) {
     let planes = d.n as usize * d.c as usize;
     (planes * d.h_in as usize * d.w_in as usize, planes * d.h_out as usize * d.w_out as usize)
 }
+
+/// One kernel after the other.
+impl ConvPool for Cuda {}
 
 impl Pool for Cuda {
     /// Per output pixel, the winner's place in its window, counted row by row.

@@ -23,6 +23,7 @@ macro_rules! unroll {
 
 pub mod correlate;
 pub mod correlate_weight;
+pub mod cross_entropy;
 pub mod pool;
 pub mod sign_step;
 

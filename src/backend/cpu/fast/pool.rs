@@ -67,7 +67,6 @@ impl pulp::WithSimd for Backward<'_> {
         let zero = simd.splat_f32s(0.0);
         let dx = registers_mut::<S>(dx);
         let row_in = w_in * pixel;
-        dx.fill(zero);
         for row in 0..dy.len() / (w_out * pixel) {
             for col in 0..w_out {
                 for half in 0..pixel {
