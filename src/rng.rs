@@ -32,9 +32,12 @@ pub struct Rng {
     stream: u32,
 }
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-const ROUNDS: usize = 10;
+/// Of the Philox4x32 round.
+pub const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+/// What is added to the key from round to round.
+pub const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+/// Of Philox4x32-10.
+pub const ROUNDS: usize = 10;
 
 /// The Philox4x32-10 block function.
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
@@ -62,7 +65,13 @@ impl Rng {
 
     /// Block `index`: the elements `4 * index .. 4 * index + 4`.
     pub fn block(&self, index: u64) -> [u32; 4] {
-        philox4x32([index as u32, (index >> 32) as u32, self.step, self.stream], self.key)
+        let (counter, key) = self.counter(index);
+        philox4x32(counter, key)
+    }
+
+    /// The counter of block `index`, and the key: what [`philox4x32`] makes a block of.
+    pub fn counter(&self, index: u64) -> ([u32; 4], [u32; 2]) {
+        ([index as u32, (index >> 32) as u32, self.step, self.stream], self.key)
     }
 
     /// 32 random bits.

@@ -1,8 +1,32 @@
 //! The l-infinity attack's own steps.
 
-use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lane_index, lanes, lanes_mut};
+use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Attack, Counts};
-use crate::rng::{Rng, unit_interval};
+use crate::rng::Rng;
+
+/// The random start of one block of images.
+pub struct RandomStart<'a, T> {
+    pub rng: &'a Rng,
+    /// Position of the block's first image among the random numbers.
+    pub first: u64,
+    pub images: usize,
+    pub eps: f32,
+    pub x: &'a mut [[T; LANES]],
+}
+
+impl<T: Real> RandomStart<'_, T> {
+    /// The definition, pixel by pixel.
+    pub fn plain(self) {
+        let features = self.x.len() as u64;
+        for l in 0..self.images {
+            let base = (self.first + l as u64) * features;
+            for (feature, x) in self.x.iter_mut().enumerate() {
+                let noise = self.eps * (2.0 * self.rng.uniform_at(base + feature as u64) - 1.0);
+                x[l] = (x[l] + T::of(noise)).max(T::zero()).min(T::one());
+            }
+        }
+    }
+}
 
 /// One step for one block of images.
 pub struct SignStep<'a, T> {
@@ -34,19 +58,11 @@ impl<T: Real> SignStep<'_, T> {
 impl<T: Real> Attack for Cpu<T> {
     fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Buf<T>) -> Buf<T> {
         let mut x = self.buffer(clean);
-        for sample in 0..n {
-            let base = (first + sample as u64) * features as u64;
-            let mut block = (u64::MAX, [0; 4]);
-            for feature in 0..features {
-                let element = base + feature as u64;
-                if block.0 != element / 4 {
-                    block = (element / 4, rng.block(element / 4));
-                }
-                let noise = T::of(eps * (2.0 * unit_interval(block.1[(element % 4) as usize]) - 1.0));
-                let pixel = &mut x[lane_index(sample, feature, features)];
-                *pixel = (*pixel + noise).max(T::zero()).min(T::one());
-            }
-        }
+        self.for_chunks(&mut x, features * LANES, |block, x| {
+            let first = first + (block * LANES) as u64;
+            let images = (n - block * LANES).min(LANES);
+            T::random_start(self.arch, RandomStart { rng, first, images, eps, x: lanes_mut(x) });
+        });
         x
     }
 

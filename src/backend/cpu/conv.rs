@@ -114,7 +114,15 @@ impl GradientTaps {
 
 impl<T: Real> Cpu<T> {
     /// A copy of a batch of `[c, h, w]` images with zeros around them, or the batch itself if there are none.
-    fn bordered<'a>(&self, x: &'a [T], c: usize, h: usize, w: usize, rows: Border, cols: Border) -> Padded<'a, T> {
+    pub(super) fn bordered<'a>(
+        &self,
+        x: &'a [T],
+        c: usize,
+        h: usize,
+        w: usize,
+        rows: Border,
+        cols: Border,
+    ) -> Padded<'a, T> {
         let none = Border { low: 0, high: 0 };
         if rows == none && cols == none {
             return Padded::Same(x);

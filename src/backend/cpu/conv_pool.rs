@@ -1,13 +1,53 @@
 //! Convolution, ReLU and max pooling of a block of images in one go: the activations between them stay in the core's
-//! cache. Forward, they exist for the rows of one row of windows at a time; backward, the gradient is spread to the
-//! windows' winners right where the convolution's input gradient wants it, inside its zero borders.
+//! cache, for the rows of one row of windows at a time. Backward, nothing is between them at all.
 
-use super::conv::{GradientTaps, Sizes};
+use super::conv::Sizes;
 use super::correlate::Correlate;
-use super::pool::{MaxPool, MaxPoolBack, Winners};
+use super::correlate_pooled::{CorrelatePooled, Patches};
+use super::pool::{MaxPool, Winners};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, ConvPool, Pool};
 use crate::dims::{Conv2dDims, Pool2dDims};
+
+impl<T: Real> Cpu<T> {
+    /// The input gradient by patches.
+    fn from_pooled(
+        &self,
+        s: &Sizes,
+        p: &Pool2dDims,
+        patches: &Patches,
+        winners: &Winners<T>,
+        dy: &Buf<T>,
+        w: &Buf<T>,
+    ) -> Buf<T> {
+        let (h, w_pooled) = (p.h_out as usize, p.w_out as usize);
+        let (rows, cols) = (patches.border(h, patches.rows), patches.border(w_pooled, patches.cols));
+        let (width, height) = (w_pooled + cols.low + cols.high, h + rows.low + rows.high);
+        let g = self.bordered(dy, s.c_out, h, w_pooled, rows, cols);
+        let winners = self.bordered(&winners.0, s.c_out, h, w_pooled, rows, cols);
+        let mut tables = self.alloc(s.c_in * s.c_out * patches.table());
+        patches.fill_tables(s, w, &mut tables);
+        let (plane, windows) = (width * height, patches.windows(width));
+        let out = s.c_in * s.h_in * s.w_in * LANES;
+        let mut dx = self.alloc(blocks(s.n) * out);
+        self.for_chunks(&mut dx, out, |block, dx| {
+            let job = CorrelatePooled {
+                windows: &windows,
+                tables: tables.as_chunks().0,
+                g: &lanes(&g)[block * s.c_out * plane..][..s.c_out * plane],
+                winners: &lanes(&winners)[block * s.c_out * plane..][..s.c_out * plane],
+                plane,
+                width,
+                channels: s.c_in,
+                rows: patches.rows,
+                cols: patches.cols,
+                dx: lanes_mut(dx),
+            };
+            T::correlate_pooled(self.arch, job);
+        });
+        dx
+    }
+}
 
 impl<T: Real> ConvPool for Cpu<T> {
     fn conv2d_pool_fwd(
@@ -72,24 +112,11 @@ impl<T: Real> ConvPool for Cpu<T> {
         dy: &Buf<T>,
         w: &Buf<T>,
     ) -> Buf<T> {
-        self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
-        let g = GradientTaps::of(&s);
-        let (k, stride, w_out, pooled) = (p.k as usize, p.stride as usize, p.w_out as usize, (p.h_out * p.w_out) as usize);
-        let (winners, dy) = (lanes(&winners.0), lanes(dy));
-        let out = s.c_in * s.h_in * s.w_in * LANES;
-        let mut dx = self.alloc(blocks(s.n) * out);
-        self.for_chunks(&mut dx, out, |block, dx| {
-            let mut spread = self.alloc(s.c_out * g.plane() * LANES);
-            spread.fill(T::zero());
-            for (channel, plane) in lanes_mut(&mut spread).chunks_exact_mut(g.plane()).enumerate() {
-                let at = (block * s.c_out + channel) * pooled;
-                let dx = &mut plane[g.rows.low * g.width + g.cols.low..];
-                let (winners, dy) = (&winners[at..][..pooled], &dy[at..][..pooled]);
-                T::max_pool_back(self.arch, MaxPoolBack { k, stride, w_in: g.width, w_out, winners, dy, dx });
-            }
-            self.correlate_gradient(&s, &g, lanes(&spread), w, lanes_mut(dx));
-        });
-        dx
+        if let Some(patches) = Patches::of(&s, p) {
+            self.count(Kernel::Conv2dBwdInput);
+            return self.from_pooled(&s, p, &patches, winners, dy, w);
+        }
+        self.conv2d_bwd_input(d, &self.max_pool2d_bwd(p, winners, dy), w)
     }
 }

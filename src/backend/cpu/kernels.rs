@@ -3,8 +3,9 @@
 
 use pulp::Arch;
 
-use super::attack::SignStep;
+use super::attack::{RandomStart, SignStep};
 use super::correlate::{Correlate, CorrelateWeight};
+use super::correlate_pooled::CorrelatePooled;
 use super::loss::CrossEntropy;
 use super::pool::{MaxPool, MaxPoolBack};
 use super::{LANES, Real, fast};
@@ -12,6 +13,13 @@ use super::{LANES, Real, fast};
 /// The inner loops.
 pub trait Kernels: Sized {
     fn correlate(_: Arch, job: Correlate<'_, Self>)
+    where
+        Self: Real,
+    {
+        job.plain();
+    }
+
+    fn correlate_pooled(_: Arch, job: CorrelatePooled<'_, Self>)
     where
         Self: Real,
     {
@@ -46,6 +54,13 @@ pub trait Kernels: Sized {
         job.plain()
     }
 
+    fn random_start(_: Arch, job: RandomStart<'_, Self>)
+    where
+        Self: Real,
+    {
+        job.plain();
+    }
+
     fn sign_step(_: Arch, job: SignStep<'_, Self>) -> [u32; LANES]
     where
         Self: Real,
@@ -61,6 +76,16 @@ impl Kernels for f32 {
         match arch {
             Arch::Scalar => job.plain(),
             _ => arch.dispatch(fast::correlate::Fast(job)),
+        }
+    }
+
+    fn correlate_pooled(arch: Arch, job: CorrelatePooled<'_, f32>) {
+        match arch {
+            #[cfg(target_arch = "x86_64")]
+            Arch::V4(simd) => simd.vectorize(fast::correlate_pooled::Fast(simd, job)),
+            #[cfg(target_arch = "x86_64")]
+            Arch::V3(simd) => simd.vectorize(fast::correlate_pooled::Fast(simd, job)),
+            _ => job.plain(),
         }
     }
 
@@ -89,6 +114,14 @@ impl Kernels for f32 {
         match arch {
             Arch::Scalar => job.plain(),
             _ => arch.dispatch(fast::cross_entropy::Fast(job)),
+        }
+    }
+
+    fn random_start(arch: Arch, job: RandomStart<'_, f32>) {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ if !job.x.len().is_multiple_of(4) => job.plain(),
+            _ => arch.dispatch(fast::random_start::Fast(job)),
         }
     }
 

@@ -15,6 +15,7 @@ mod attack;
 mod conv;
 mod conv_pool;
 mod correlate;
+mod correlate_pooled;
 mod elementwise;
 mod fast;
 mod images;

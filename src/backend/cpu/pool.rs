@@ -4,8 +4,16 @@ use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::Pool;
 use crate::dims::{ChannelDims, Pool2dDims};
 
-/// Per output pixel and lane, the winner's place in its window, counted row by row.
+/// Per output pixel and lane, the winner's place in its window, counted row by row, on top of [`PLACE`].
 pub struct Winners<T: Real>(pub(super) Buf<T>);
+
+/// Added to a place, so that the lowest bits of the f32 are its bits.
+pub const PLACE: f32 = 8_388_608.0;
+
+/// The place that a winner stands for; 0 if it stands for none.
+pub fn place_of<T: Real>(winner: T) -> usize {
+    (winner.as_f32() - PLACE) as usize
+}
 
 /// Forward pass of one channel of one block of images.
 pub struct MaxPool<'a, T> {
@@ -23,12 +31,12 @@ impl<T: Real> MaxPool<'_, T> {
     pub fn plain(self) {
         for (i, (y, winner)) in self.y.iter_mut().zip(self.winners).enumerate() {
             let window = &self.x[(i / self.w_out * self.w_in + i % self.w_out) * self.stride..];
-            (*y, *winner) = (window[0], [T::zero(); LANES]);
+            (*y, *winner) = (window[0], [T::of(PLACE); LANES]);
             for q in 0..self.k * self.k {
                 let x = &window[q / self.k * self.w_in + q % self.k];
                 for l in 0..LANES {
                     if x[l] > y[l] || x[l].is_nan() {
-                        (y[l], winner[l]) = (x[l], T::of(q as f32));
+                        (y[l], winner[l]) = (x[l], T::of(PLACE + q as f32));
                     }
                 }
             }
@@ -54,7 +62,7 @@ impl<T: Real> MaxPoolBack<'_, T> {
         for (i, (dy, winner)) in self.dy.iter().zip(self.winners).enumerate() {
             let window = &mut self.dx[(i / self.w_out * self.w_in + i % self.w_out) * self.stride..];
             for l in 0..LANES {
-                let q = winner[l].as_f32() as usize;
+                let q = place_of(winner[l]);
                 window[q / self.k * self.w_in + q % self.k][l] += dy[l];
             }
         }

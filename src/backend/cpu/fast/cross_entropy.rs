@@ -62,22 +62,21 @@ impl pulp::WithSimd for Fast<'_> {
 /// is split into two constants, so that `n ln 2` is exact to f32 twice over (Cody & Waite, 1980).
 #[inline(always)]
 fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let constant = |v: f32| simd.splat_f32s(v);
     // Adding it leaves the nearest integer in the lowest bits of the mantissa.
-    let magic = constant(12_582_912.0);
-    let shifted = simd.mul_add_f32s(x, constant(std::f32::consts::LOG2_E), magic);
+    let magic = simd.splat_f32s(12_582_912.0);
+    let shifted = simd.mul_add_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), magic);
     let n = simd.sub_f32s(shifted, magic);
-    let r = simd.mul_add_f32s(n, constant(-0.693_359_4), x);
-    let r = simd.mul_add_f32s(n, constant(2.121_944_4e-4), r);
-    let mut p = constant(1.0 / 5040.0);
+    let r = simd.mul_add_f32s(n, simd.splat_f32s(-0.693_359_4), x);
+    let r = simd.mul_add_f32s(n, simd.splat_f32s(2.121_944_4e-4), r);
+    let mut p = simd.splat_f32s(1.0 / 5040.0);
     for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = simd.mul_add_f32s(p, r, constant(c));
+        p = simd.mul_add_f32s(p, r, simd.splat_f32s(c));
     }
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     let scaled = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent));
-    let small = simd.less_than_f32s(x, constant(-87.0));
+    let small = simd.less_than_f32s(x, simd.splat_f32s(-87.0));
     let number = simd.equal_f32s(x, x);
-    simd.select_f32s(number, simd.select_f32s(small, constant(0.0), scaled), x)
+    simd.select_f32s(number, simd.select_f32s(small, simd.splat_f32s(0.0), scaled), x)
 }
 
 #[cfg(test)]
@@ -113,7 +112,8 @@ mod tests {
                 let error = (f64::from(*y) - expected).abs() / expected;
                 assert!(error < 2.0 * f64::from(f32::EPSILON), "{path}: exp({x}) = {y}, off by {error:e}");
             }
-            let edges = [[f32::NAN, -88.0, f32::NEG_INFINITY, -0.0, 0.0, -1e30, -87.5, -1e-30, 0., 0., 0., 0., 0., 0., 0., 0.]];
+            let edges =
+                [[f32::NAN, -88.0, f32::NEG_INFINITY, -0.0, 0.0, -1e30, -87.5, -1e-30, 0., 0., 0., 0., 0., 0., 0., 0.]];
             let mut y = [[0.5; LANES]];
             arch.dispatch(Exps(&edges, &mut y));
             assert!(y[0][0].is_nan());

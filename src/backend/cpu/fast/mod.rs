@@ -22,9 +22,11 @@ macro_rules! unroll {
 }
 
 pub mod correlate;
+pub mod correlate_pooled;
 pub mod correlate_weight;
 pub mod cross_entropy;
 pub mod pool;
+pub mod random_start;
 pub mod sign_step;
 
 use pulp::Simd;

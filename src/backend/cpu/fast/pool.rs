@@ -3,7 +3,7 @@
 use pulp::Simd;
 
 use super::{per_pixel, registers, registers_mut};
-use crate::backend::cpu::pool::{MaxPool, MaxPoolBack};
+use crate::backend::cpu::pool::{MaxPool, MaxPoolBack, PLACE};
 
 /// The forward pass.
 pub struct Forward<'a>(pub MaxPool<'a, f32>);
@@ -34,14 +34,14 @@ fn forward<S: Simd, const K: usize>(simd: S, job: MaxPool<'_, f32>, _: usize) {
             for half in 0..pixel {
                 let window =
                     &x[row * stride * row_in + col * stride * pixel + half..][..(k - 1) * (row_in + pixel) + 1];
-                let (mut best, mut place) = (window[0], simd.splat_f32s(0.0));
+                let (mut best, mut place) = (window[0], simd.splat_f32s(PLACE));
                 for kh in 0..k {
                     for kw in 0..k {
                         let x = window[kh * row_in + kw * pixel];
                         // NaN is larger than any number, and once best, it stays, because no number is larger.
                         let number = simd.equal_f32s(x, x);
                         let larger = simd.greater_than_f32s(x, best);
-                        let here = simd.splat_f32s((kh * k + kw) as f32);
+                        let here = simd.splat_f32s(PLACE + (kh * k + kw) as f32);
                         best = simd.select_f32s(number, simd.select_f32s(larger, x, best), x);
                         place = simd.select_f32s(number, simd.select_f32s(larger, here, place), here);
                     }
@@ -74,7 +74,7 @@ impl pulp::WithSimd for Backward<'_> {
                     let window = &mut dx[row * stride * row_in + col * stride * pixel + half..];
                     for kh in 0..k {
                         for kw in 0..k {
-                            let here = simd.splat_f32s((kh * k + kw) as f32);
+                            let here = simd.splat_f32s(PLACE + (kh * k + kw) as f32);
                             let won = simd.select_f32s(simd.equal_f32s(winners[at], here), dy[at], zero);
                             let to = &mut window[kh * row_in + kw * pixel];
                             *to = simd.add_f32s(*to, won);
