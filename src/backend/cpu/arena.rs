@@ -3,10 +3,9 @@
 //! Buffers begin at cache lines, so that a vector register is never loaded from two of them. Every thread has a shelf
 //! of its own: the threads of an attack take and return dozens of buffers in the time of one pass.
 
-use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Real;
 
@@ -15,20 +14,20 @@ use super::Real;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Free buffers by number of lines.
-type Shelf = Mutex<HashMap<usize, Vec<Vec<Line>>>>;
+/// Free buffers, those of one number of lines together. A step uses few sizes: looking for one is faster than hashing it.
+type Shelf = Vec<(usize, Vec<Vec<Line>>)>;
 
 /// All buffers of a backend.
 pub(super) struct Arena {
     /// One per thread of the pool, and one for all other threads.
-    shelves: Vec<Shelf>,
+    shelves: Vec<Mutex<Shelf>>,
     live: AtomicUsize,
     peak: AtomicUsize,
 }
 
 impl Arena {
     pub(super) fn new(threads: usize) -> Arc<Self> {
-        let shelves = (0..=threads).map(|_| Shelf::default()).collect();
+        let shelves = (0..=threads).map(|_| Mutex::default()).collect();
         Arc::new(Arena { shelves, live: AtomicUsize::new(0), peak: AtomicUsize::new(0) })
     }
 
@@ -36,7 +35,7 @@ impl Arena {
     pub(super) fn take<T: Real>(home: &Arc<Self>, len: usize) -> Buf<T> {
         let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
         let shelf = rayon::current_thread_index().unwrap_or(usize::MAX).min(home.shelves.len() - 1);
-        let recycled = home.shelf(shelf).get_mut(&lines).and_then(Vec::pop);
+        let recycled = home.shelf(shelf).iter_mut().find(|(size, _)| *size == lines).and_then(|(_, free)| free.pop());
         let bytes = lines * size_of::<Line>();
         let live = home.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if live > home.peak.load(Ordering::Relaxed) {
@@ -55,7 +54,7 @@ impl Arena {
         self.peak.load(Ordering::Relaxed)
     }
 
-    fn shelf(&self, index: usize) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Vec<Line>>>> {
+    fn shelf(&self, index: usize) -> MutexGuard<'_, Shelf> {
         self.shelves[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,6 +87,10 @@ impl<T: Real> Drop for Buf<T> {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
         self.home.live.fetch_sub(size_of_val(&lines[..]), Ordering::Relaxed);
-        self.home.shelf(self.shelf).entry(lines.len()).or_default().push(lines);
+        let mut shelf = self.home.shelf(self.shelf);
+        match shelf.iter_mut().find(|(size, _)| *size == lines.len()) {
+            Some((_, free)) => free.push(lines),
+            None => shelf.push((lines.len(), vec![lines])),
+        }
     }
 }
