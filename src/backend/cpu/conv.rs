@@ -1,6 +1,7 @@
 //! 2-d convolution as a correlation over taps.
 
 use super::correlate::{Correlate, CorrelateWeight, Tap};
+use super::fast::winograd::Conv3x3;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, Memory};
 use crate::dims::{ChannelDims, Conv2dDims};
@@ -34,6 +35,23 @@ impl Sizes {
         let ([n, c_in, h_in, w_in], [_, c_out, h_out, w_out]) = (d.x(), d.y());
         let (k, stride, pad) = (d.k as usize, d.stride as usize, d.pad as usize);
         Sizes { n, c_in, h_in, w_in, c_out, h_out, w_out, k, stride, pad }
+    }
+
+    /// The forward pass as a 3×3 convolution of stride 1 that keeps the size of the images, if it is one.
+    fn conv3x3<'a, T>(&self, x: &'a [T], weight: &'a [T], b: Option<&'a Buf<T>>, relu: bool) -> Option<Conv3x3<'a, T>>
+    where
+        T: Real,
+    {
+        let Sizes { n, c_in, c_out, h_in: h, w_in: w, .. } = *self;
+        let bias = b.map(|b| &**b);
+        let conv = Conv3x3 { n, c_in, c_out, h, w, x, weight, transposed: false, bias, relu };
+        ((self.k, self.stride, self.pad) == (3, 1, 1)).then_some(conv)
+    }
+
+    /// As [`Sizes::conv3x3`] for the input gradient: the same convolution from the outputs to the inputs.
+    fn conv3x3_bwd_input<'a, T: Real>(&self, dy: &'a [T], weight: &'a [T]) -> Option<Conv3x3<'a, T>> {
+        let forward = self.conv3x3(dy, weight, None, false)?;
+        Some(Conv3x3 { c_in: self.c_out, c_out: self.c_in, transposed: true, ..forward })
     }
 
     /// The taps of the forward pass in weight order, for an input whose rows are `width` pixels and whose channels
@@ -131,6 +149,9 @@ impl<T: Real> Conv for Cpu<T> {
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, relu: bool) -> Buf<T> {
         self.count(Kernel::Conv2dFwd);
         let s = Sizes::of(d);
+        if let Some(y) = s.conv3x3(x, w, b, relu).and_then(|conv| T::conv3x3(self, &conv)) {
+            return y;
+        }
         let padded = self.padded_input(&s, x);
         let (width, plane) = (s.w_in + 2 * s.pad, (s.h_in + 2 * s.pad) * (s.w_in + 2 * s.pad));
         let taps = s.forward_taps(plane, width);
@@ -165,6 +186,9 @@ impl<T: Real> Conv for Cpu<T> {
     fn conv2d_bwd_input(&self, d: &Conv2dDims, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
         self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
+        if let Some(dx) = s.conv3x3_bwd_input(dy, w).and_then(|conv| T::conv3x3(self, &conv)) {
+            return dx;
+        }
         let (rows, cols) = (s.gradient_border(s.h_in, s.h_out), s.gradient_border(s.w_in, s.w_out));
         let padded = self.bordered(dy, s.c_out, s.h_out, s.w_out, rows, cols);
         let width = s.w_out + cols.low + cols.high;

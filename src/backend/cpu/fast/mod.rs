@@ -25,6 +25,7 @@ pub mod correlate;
 pub mod correlate_weight;
 pub mod pool;
 pub mod sign_step;
+pub mod winograd;
 
 use pulp::Simd;
 
