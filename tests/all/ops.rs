@@ -1,9 +1,11 @@
 //! The kernels of every backend.
 //!
 //! - `recorded`: every op, forward and backward, against PyTorch
+//! - `conv3x3`: 3×3 convolutions on every vector path of the CPU against f64
 //! - `edges`: NaN, ties, huge values, batches that do not fill the backend's blocks
 //! - `images`: the attack's own steps and the gathering of batches, against plain loops
 
+pub mod conv3x3;
 pub mod edges;
 pub mod images;
 pub mod recorded;

@@ -1,6 +1,7 @@
 //! 2-d convolution as a correlation over taps.
 
 use super::correlate::{Correlate, CorrelateWeight, Tap};
+use super::fast::winograd::Conv3x3;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, Memory};
 use crate::dims::{ChannelDims, Conv2dDims};
@@ -36,6 +37,23 @@ impl Sizes {
         Sizes { n, c_in, h_in, w_in, c_out, h_out, w_out, k, stride, pad }
     }
 
+    /// The forward pass as a 3×3 convolution of stride 1 that keeps the size of the images, if it is one.
+    fn conv3x3<'a, T>(&self, x: &'a [T], weight: &'a [T], b: Option<&'a Buf<T>>, relu: bool) -> Option<Conv3x3<'a, T>>
+    where
+        T: Real,
+    {
+        let Sizes { n, c_in, c_out, h_in: h, w_in: w, .. } = *self;
+        let bias = b.map(|b| &**b);
+        let conv = Conv3x3 { n, c_in, c_out, h, w, x, weight, transposed: false, bias, relu };
+        ((self.k, self.stride, self.pad) == (3, 1, 1)).then_some(conv)
+    }
+
+    /// As [`Sizes::conv3x3`] for the input gradient: the same convolution from the outputs to the inputs.
+    fn conv3x3_bwd_input<'a, T: Real>(&self, dy: &'a [T], weight: &'a [T]) -> Option<Conv3x3<'a, T>> {
+        let forward = self.conv3x3(dy, weight, None, false)?;
+        Some(Conv3x3 { c_in: self.c_out, c_out: self.c_in, transposed: true, ..forward })
+    }
+
     /// Pixels of a row and of a channel of the padded input.
     pub(super) fn padded(&self) -> (usize, usize) {
         let width = self.w_in + 2 * self.pad;
@@ -56,7 +74,7 @@ impl Sizes {
 
     /// Zeros around `dy` so that every tap of the input gradient falls inside, for an image side of `size` pixels and
     /// `positions` outputs.
-    pub(super) fn gradient_border(&self, size: usize, positions: usize) -> Border {
+    fn gradient_border(&self, size: usize, positions: usize) -> Border {
         let low = (self.k - 1).saturating_sub(self.pad).div_ceil(self.stride);
         let high = ((size - 1 + self.pad) / self.stride + 1).saturating_sub(positions);
         Border { low, high }
@@ -83,46 +101,9 @@ impl Sizes {
     }
 }
 
-/// How the input gradient is a correlation of `dy`: input pixels whose row and column leave the same remainder modulo
-/// the stride are reached by the same taps, so it is one dense correlation per pair of remainders.
-pub(super) struct GradientTaps {
-    /// Zeros around `dy`.
-    pub rows: Border,
-    pub cols: Border,
-    /// Pixels of a row and rows of `dy` with its borders.
-    pub width: usize,
-    pub height: usize,
-    /// Remainders and the taps that reach them.
-    phases: Vec<((usize, usize), Vec<Tap>)>,
-}
-
-impl GradientTaps {
-    pub fn of(s: &Sizes) -> Self {
-        let (rows, cols) = (s.gradient_border(s.h_in, s.h_out), s.gradient_border(s.w_in, s.w_out));
-        let (width, height) = (s.w_out + cols.low + cols.high, s.h_out + rows.low + rows.high);
-        let phases = (0..s.stride.min(s.h_in))
-            .flat_map(|r| (0..s.stride.min(s.w_in)).map(move |c| (r, c)))
-            .map(|phase| (phase, s.gradient_taps(phase, (rows.low, cols.low), width * height, width)))
-            .collect();
-        GradientTaps { rows, cols, width, height, phases }
-    }
-
-    pub fn plane(&self) -> usize {
-        self.width * self.height
-    }
-}
-
 impl<T: Real> Cpu<T> {
     /// A copy of a batch of `[c, h, w]` images with zeros around them, or the batch itself if there are none.
-    pub(super) fn bordered<'a>(
-        &self,
-        x: &'a [T],
-        c: usize,
-        h: usize,
-        w: usize,
-        rows: Border,
-        cols: Border,
-    ) -> Padded<'a, T> {
+    pub(super) fn bordered<'a>(&self, x: &'a [T], c: usize, h: usize, w: usize, rows: Border, cols: Border) -> Padded<'a, T> {
         let none = Border { low: 0, high: 0 };
         if rows == none && cols == none {
             return Padded::Same(x);
@@ -146,38 +127,6 @@ impl<T: Real> Cpu<T> {
             }
         });
         Padded::Copy(padded)
-    }
-
-    /// The input gradient of one block of images from `dy` with its borders.
-    pub(super) fn correlate_gradient(
-        &self,
-        s: &Sizes,
-        g: &GradientTaps,
-        dy: &[[T; LANES]],
-        w: &[T],
-        dx: &mut [[T; LANES]],
-    ) {
-        for ((row, col), taps) in &g.phases {
-            let job = Correlate {
-                taps,
-                x: dy,
-                x_row: g.width,
-                x_col: 1,
-                w,
-                w_channel: s.k * s.k,
-                bias: None,
-                relu: false,
-                channels: s.c_in,
-                rows: (s.h_in - row).div_ceil(s.stride),
-                cols: (s.w_in - col).div_ceil(s.stride),
-                y: &mut *dx,
-                y_first: row * s.w_in + col,
-                y_channel: s.h_in * s.w_in,
-                y_row: s.stride * s.w_in,
-                y_col: s.stride,
-            };
-            T::correlate(self.arch, job);
-        }
     }
 
     pub(super) fn padded_input<'a>(&self, s: &Sizes, x: &'a [T]) -> Padded<'a, T> {
@@ -206,6 +155,9 @@ impl<T: Real> Conv for Cpu<T> {
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, relu: bool) -> Buf<T> {
         self.count(Kernel::Conv2dFwd);
         let s = Sizes::of(d);
+        if let Some(y) = s.conv3x3(x, w, b, relu).and_then(|conv| T::conv3x3(self, &conv)) {
+            return y;
+        }
         let padded = self.padded_input(&s, x);
         let (width, plane) = s.padded();
         let taps = s.forward_taps(plane, width);
@@ -235,15 +187,46 @@ impl<T: Real> Conv for Cpu<T> {
         y
     }
 
+    /// Input pixels whose row and column leave the same remainder modulo the stride are reached by the same taps, so
+    /// the gradient is one dense correlation of `dy` per pair of remainders.
     fn conv2d_bwd_input(&self, d: &Conv2dDims, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
         self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
-        let g = GradientTaps::of(&s);
-        let padded = self.bordered(dy, s.c_out, s.h_out, s.w_out, g.rows, g.cols);
+        if let Some(dx) = s.conv3x3_bwd_input(dy, w).and_then(|conv| T::conv3x3(self, &conv)) {
+            return dx;
+        }
+        let (rows, cols) = (s.gradient_border(s.h_in, s.h_out), s.gradient_border(s.w_in, s.w_out));
+        let padded = self.bordered(dy, s.c_out, s.h_out, s.w_out, rows, cols);
+        let width = s.w_out + cols.low + cols.high;
+        let plane = (s.h_out + rows.low + rows.high) * width;
+        let phases: Vec<_> = (0..s.stride.min(s.h_in))
+            .flat_map(|r| (0..s.stride.min(s.w_in)).map(move |c| (r, c)))
+            .map(|phase| (phase, s.gradient_taps(phase, (rows.low, cols.low), plane, width)))
+            .collect();
         let out = s.c_in * s.h_in * s.w_in;
         let mut dx = self.alloc(blocks(s.n) * out * LANES);
         self.for_chunks(&mut dx, out * LANES, |block, dx| {
-            self.correlate_gradient(&s, &g, &lanes(&padded)[block * s.c_out * g.plane()..], w, lanes_mut(dx));
+            for ((row, col), taps) in &phases {
+                let job = Correlate {
+                    taps,
+                    x: &lanes(&padded)[block * s.c_out * plane..],
+                    x_row: width,
+                    x_col: 1,
+                    w,
+                    w_channel: s.k * s.k,
+                    bias: None,
+                    relu: false,
+                    channels: s.c_in,
+                    rows: (s.h_in - row).div_ceil(s.stride),
+                    cols: (s.w_in - col).div_ceil(s.stride),
+                    y: lanes_mut(dx),
+                    y_first: row * s.w_in + col,
+                    y_channel: s.h_in * s.w_in,
+                    y_row: s.stride * s.w_in,
+                    y_col: s.stride,
+                };
+                T::correlate(self.arch, job);
+            }
         });
         dx
     }

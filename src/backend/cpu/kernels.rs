@@ -7,8 +7,9 @@ use super::attack::{RandomStart, SignStep};
 use super::correlate::{Correlate, CorrelateWeight};
 use super::correlate_pooled::CorrelatePooled;
 use super::loss::CrossEntropy;
+use super::fast::winograd::{Conv3x3, conv3x3};
 use super::pool::{MaxPool, MaxPoolBack};
-use super::{LANES, Real, fast};
+use super::{Buf, Cpu, LANES, Real, fast};
 
 /// The inner loops.
 pub trait Kernels: Sized {
@@ -31,6 +32,14 @@ pub trait Kernels: Sized {
         Self: Real,
     {
         job.plain();
+    }
+
+    /// A shorter way than [`Kernels::correlate`] for the same result, where there is one.
+    fn conv3x3(_: &Cpu<Self>, _: &Conv3x3<'_, Self>) -> Option<Buf<Self>>
+    where
+        Self: Real,
+    {
+        None
     }
 
     fn max_pool(_: Arch, job: MaxPool<'_, Self>)
@@ -94,6 +103,10 @@ impl Kernels for f32 {
             Arch::Scalar => job.plain(),
             _ => arch.dispatch(fast::correlate_weight::Fast(job)),
         }
+    }
+
+    fn conv3x3(cpu: &Cpu<f32>, conv: &Conv3x3<'_, f32>) -> Option<Buf<f32>> {
+        conv3x3(cpu, conv)
     }
 
     fn max_pool(arch: Arch, job: MaxPool<'_, f32>) {

@@ -28,6 +28,7 @@ pub mod cross_entropy;
 pub mod pool;
 pub mod random_start;
 pub mod sign_step;
+pub mod winograd;
 
 use pulp::Simd;
 
