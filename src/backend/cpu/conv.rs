@@ -231,15 +231,7 @@ impl<T: Real> Conv for Cpu<T> {
 
     fn bias_bwd(&self, d: &ChannelDims, dy: &Buf<T>) -> Buf<T> {
         self.count(Kernel::BiasBwd);
-        let (c, hw) = (d.c as usize, d.hw as usize);
-        let mut db = self.alloc(c);
-        for (channel, db) in db.iter_mut().enumerate() {
-            let sums = (0..blocks(d.n as usize)).map(|b| {
-                let pixels = &dy[(b * c + channel) * hw * LANES..][..hw * LANES];
-                pixels.iter().fold(T::zero(), |sum, &v| sum + v).as_f64()
-            });
-            *db = T::of_f64(sums.sum());
-        }
-        db
+        let sums = self.channel_sums(d, dy);
+        self.buffer(&sums.into_iter().map(T::of_f64).collect::<Vec<T>>())
     }
 }

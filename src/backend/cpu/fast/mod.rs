@@ -23,8 +23,10 @@ macro_rules! unroll {
 
 pub mod correlate;
 pub mod correlate_weight;
+pub mod norm;
 pub mod pool;
 pub mod sign_step;
+pub mod sums;
 
 use pulp::Simd;
 
@@ -52,4 +54,11 @@ pub fn registers_mut<S: Simd>(x: &mut [[f32; LANES]]) -> &mut [S::f32s] {
 pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
     simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
+}
+
+/// The gradient behind a ReLU whose output was `y`, if there was one; where `y` is NaN, `dy` passes.
+#[inline(always)]
+pub fn masked<S: Simd>(simd: S, relu: bool, y: S::f32s, dy: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    if relu { simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy) } else { dy }
 }
