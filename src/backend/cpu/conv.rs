@@ -103,7 +103,15 @@ impl Sizes {
 
 impl<T: Real> Cpu<T> {
     /// A copy of a batch of `[c, h, w]` images with zeros around them, or the batch itself if there are none.
-    pub(super) fn bordered<'a>(&self, x: &'a [T], c: usize, h: usize, w: usize, rows: Border, cols: Border) -> Padded<'a, T> {
+    pub(super) fn bordered<'a>(
+        &self,
+        x: &'a [T],
+        c: usize,
+        h: usize,
+        w: usize,
+        rows: Border,
+        cols: Border,
+    ) -> Padded<'a, T> {
         let none = Border { low: 0, high: 0 };
         if rows == none && cols == none {
             return Padded::Same(x);
@@ -261,15 +269,7 @@ impl<T: Real> Conv for Cpu<T> {
 
     fn bias_bwd(&self, d: &ChannelDims, dy: &Buf<T>) -> Buf<T> {
         self.count(Kernel::BiasBwd);
-        let (c, hw) = (d.c as usize, d.hw as usize);
-        let mut db = self.alloc(c);
-        for (channel, db) in db.iter_mut().enumerate() {
-            let sums = (0..blocks(d.n as usize)).map(|b| {
-                let pixels = &dy[(b * c + channel) * hw * LANES..][..hw * LANES];
-                pixels.iter().fold(T::zero(), |sum, &v| sum + v).as_f64()
-            });
-            *db = T::of_f64(sums.sum());
-        }
-        db
+        let sums = self.channel_sums(d, dy);
+        self.buffer(&sums.into_iter().map(T::of_f64).collect::<Vec<T>>())
     }
 }

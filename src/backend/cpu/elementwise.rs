@@ -5,22 +5,64 @@ use super::{Buf, Cpu, Real};
 use crate::backend::Elementwise;
 
 /// Elements one thread works on at a time.
-const CHUNK: usize = 1 << 14;
+pub(super) const CHUNK: usize = 1 << 14;
+
+/// `y[i] = f(a[i], b[i])`. A struct, not a closure that loops: of a closure it is not certain that it is inlined into
+/// the function that has the vector instructions, or that the compiler knows that `y` overlaps nothing.
+struct Zip<'a, T, F> {
+    a: &'a [T],
+    b: &'a [T],
+    y: &'a mut [T],
+    f: F,
+}
+
+impl<T: Real, F: Fn(T, T) -> T> pulp::WithSimd for Zip<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for ((y, &a), &b) in self.y.iter_mut().zip(self.a).zip(self.b) {
+            *y = (self.f)(a, b);
+        }
+    }
+}
+
+/// `f(x[i], &mut y[i])`.
+struct Update<'a, T, F> {
+    x: &'a [T],
+    y: &'a mut [T],
+    f: F,
+}
+
+impl<T: Real, F: Fn(T, &mut T)> pulp::WithSimd for Update<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (&x, y) in self.x.iter().zip(self.y) {
+            (self.f)(x, y);
+        }
+    }
+}
 
 impl<T: Real> Cpu<T> {
     /// `y[i] = f(a[i], b[i])`.
-    pub(super) fn zip(&self, a: &Buf<T>, b: &Buf<T>, f: impl Fn(T, T) -> T + Sync) -> Buf<T> {
+    pub(super) fn zip(&self, a: &Buf<T>, b: &Buf<T>, f: impl Fn(T, T) -> T + Copy + Sync) -> Buf<T> {
         assert_eq!(a.len(), b.len());
         let mut y = self.alloc(a.len());
-        self.for_chunks(&mut y, CHUNK, |i, y| {
+        self.for_parts(3 * a.len(), y.chunks_mut(CHUNK), |i, y| {
             let (a, b) = (&a[i * CHUNK..][..y.len()], &b[i * CHUNK..][..y.len()]);
-            self.arch.dispatch(|| {
-                for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-                    *y = f(a, b);
-                }
-            });
+            self.arch.dispatch(Zip { a, b, y, f });
         });
         y
+    }
+
+    /// `f(x[i], &mut y[i])`.
+    fn update(&self, x: &[T], y: &mut [T], f: impl Fn(T, &mut T) + Copy + Sync) {
+        assert_eq!(x.len(), y.len());
+        self.for_parts(3 * x.len(), y.chunks_mut(CHUNK), |i, y| {
+            self.arch.dispatch(Update { x: &x[i * CHUNK..][..y.len()], y, f });
+        });
     }
 }
 
@@ -30,21 +72,20 @@ impl<T: Real> Elementwise for Cpu<T> {
     }
 
     fn axpy(&self, a: f32, x: &Buf<T>, y: &mut Buf<T>) {
-        assert_eq!(x.len(), y.len());
-        self.for_chunks(y, CHUNK, |i, y| {
-            let x = &x[i * CHUNK..][..y.len()];
-            self.arch.dispatch(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y += T::of(a) * x));
-        });
+        let a = T::of(a);
+        self.update(x, y, move |x, y| *y += a * x);
     }
 
     fn scale_by(&self, s: &Buf<T>, x: &Buf<T>) -> Buf<T> {
-        let mut y = self.buffer(x);
-        y.iter_mut().for_each(|y| *y *= s[0]);
+        let (s, mut y) = (s[0], self.alloc(x.len()));
+        self.update(x, &mut y, move |x, y| *y = x * s);
         y
     }
 
     fn relu_fwd(&self, x: &Buf<T>) -> Buf<T> {
-        self.zip(x, x, |x, _| relu(x))
+        let mut y = self.alloc(x.len());
+        self.update(x, &mut y, |x, y| *y = relu(x));
+        y
     }
 
     fn relu_bwd(&self, y: &Buf<T>, dy: &Buf<T>) -> Buf<T> {

@@ -6,9 +6,11 @@ use pulp::Arch;
 use super::attack::{RandomStart, SignStep};
 use super::correlate::{Correlate, CorrelateWeight};
 use super::correlate_pooled::CorrelatePooled;
-use super::loss::CrossEntropy;
 use super::fast::winograd::{Conv3x3, conv3x3};
+use super::loss::CrossEntropy;
+use super::norm::{Normalise, NormaliseBack};
 use super::pool::{MaxPool, MaxPoolBack};
+use super::sums::{Deviations, GradientSums, Sum};
 use super::{Buf, Cpu, LANES, Real, fast};
 
 /// The inner loops.
@@ -71,6 +73,41 @@ pub trait Kernels: Sized {
     }
 
     fn sign_step(_: Arch, job: SignStep<'_, Self>) -> [u32; LANES]
+    where
+        Self: Real,
+    {
+        job.plain()
+    }
+
+    fn normalise(_: Arch, job: Normalise<'_, Self>)
+    where
+        Self: Real,
+    {
+        job.plain();
+    }
+
+    fn normalise_back(_: Arch, job: NormaliseBack<'_, Self>)
+    where
+        Self: Real,
+    {
+        job.plain();
+    }
+
+    fn sum(_: Arch, job: Sum<'_, Self>) -> [Self; LANES]
+    where
+        Self: Real,
+    {
+        job.plain()
+    }
+
+    fn deviations(_: Arch, job: Deviations<'_, Self>) -> [[Self; LANES]; 2]
+    where
+        Self: Real,
+    {
+        job.plain()
+    }
+
+    fn gradient_sums(_: Arch, job: GradientSums<'_, Self>) -> [[Self; LANES]; 2]
     where
         Self: Real,
     {
@@ -142,6 +179,41 @@ impl Kernels for f32 {
         match arch {
             Arch::Scalar => job.plain(),
             _ => arch.dispatch(fast::sign_step::Fast(job)),
+        }
+    }
+
+    fn normalise(arch: Arch, job: Normalise<'_, f32>) {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::norm::Forward(job)),
+        }
+    }
+
+    fn normalise_back(arch: Arch, job: NormaliseBack<'_, f32>) {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::norm::Backward(job)),
+        }
+    }
+
+    fn sum(arch: Arch, job: Sum<'_, f32>) -> [f32; LANES] {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::sums::FastSum(job)),
+        }
+    }
+
+    fn deviations(arch: Arch, job: Deviations<'_, f32>) -> [[f32; LANES]; 2] {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::sums::FastDeviations(job)),
+        }
+    }
+
+    fn gradient_sums(arch: Arch, job: GradientSums<'_, f32>) -> [[f32; LANES]; 2] {
+        match arch {
+            Arch::Scalar => job.plain(),
+            _ => arch.dispatch(fast::sums::FastGradientSums(job)),
         }
     }
 }

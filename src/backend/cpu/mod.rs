@@ -27,6 +27,7 @@ mod optim;
 mod pool;
 mod prune;
 mod real;
+mod sums;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,10 @@ use crate::choice::choice;
 
 /// Images in the innermost dimension of a batch: one AVX-512 register of f32, two of AVX2.
 pub const LANES: usize = 16;
+
+/// What must be read and written before a second thread helps: waking one takes 5 to 10 µs, in which a core moves about
+/// this much.
+const SHARED_BYTES: usize = 256 << 10;
 
 choice! {
     /// The kernels whose calls are counted.
@@ -178,23 +183,15 @@ impl<T: Real> Cpu<T> {
             self.threads.install(|| out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)));
         }
     }
-}
 
-impl<T: Real> Cpu<T> {
-    /// As [`Cpu::for_chunks`] over two outputs at once.
-    fn for_chunks_pair<U: Send, V: Send>(
-        &self,
-        a: &mut [U],
-        a_len: usize,
-        b: &mut [V],
-        b_len: usize,
-        f: impl Fn(usize, &mut [U], &mut [V]) + Sync,
-    ) {
-        if a.len() <= a_len || self.threads.current_num_threads() == 1 {
-            a.chunks_mut(a_len).zip(b.chunks_mut(b_len)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    /// Calls `f(i, part)` for each of the parts of an op that is bound by memory, on several threads if the elements
+    /// that it reads and writes in all are worth it.
+    fn for_parts<P: Send>(&self, elements: usize, parts: impl Iterator<Item = P>, f: impl Fn(usize, P) + Sync) {
+        if elements * size_of::<T>() < SHARED_BYTES || self.threads.current_num_threads() == 1 {
+            parts.enumerate().for_each(|(i, part)| f(i, part));
         } else {
-            let pairs = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len)).enumerate();
-            self.threads.install(|| pairs.for_each(|(i, (a, b))| f(i, a, b)));
+            let parts: Vec<P> = parts.collect();
+            self.threads.install(|| parts.into_par_iter().enumerate().for_each(|(i, part)| f(i, part)));
         }
     }
 }

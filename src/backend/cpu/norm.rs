@@ -1,55 +1,89 @@
-//! Batch normalisation. Sums over a channel are taken per block of images in `T` and put together in f64.
+//! Batch normalisation. It is bound by memory, so what counts is how often a batch is read: once for its statistics,
+//! once to normalise it, twice for the gradients.
 
 use super::real::relu;
-use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::{ChannelStats, Elementwise, Memory, Norm, NormBwd, NormGrads};
+use super::sums::{Deviations, GradientSums, Plane, Sum, over_images};
+use super::{Buf, Cpu, Kernel, LANES, Real, lanes_mut};
+use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads};
 use crate::dims::ChannelDims;
 
-/// A channel's pixels in one block of images, and how many of the lanes hold images.
-fn channel<'a, T>(d: &ChannelDims, x: &'a [T], block: usize, channel: usize) -> (&'a [[T; LANES]], usize) {
-    let hw = d.hw as usize;
-    let images = (d.n as usize - block * LANES).min(LANES);
-    (&lanes(x)[(block * d.c as usize + channel) * hw..][..hw], images)
+/// Forward pass of one channel of one block of images: `y = (x - mean) scale + beta`, plus `residual`, then ReLU.
+pub struct Normalise<'a, T> {
+    pub mean: T,
+    pub scale: T,
+    pub beta: T,
+    pub x: &'a [[T; LANES]],
+    pub residual: Option<&'a [[T; LANES]]>,
+    pub relu: bool,
+    pub y: &'a mut [[T; LANES]],
 }
 
-impl<T: Real> Cpu<T> {
-    /// Per channel, the sum over all images and pixels of `f(channel, x, y)`, without the padding lanes.
-    fn channel_sums(&self, d: &ChannelDims, x: &[T], y: &[T], f: impl Fn(usize, T, T) -> T + Sync) -> Vec<f64> {
-        let mut sums = vec![0.0; d.c as usize];
-        self.for_chunks(&mut sums, 1, |c, sum| {
-            for block in 0..blocks(d.n as usize) {
-                let ((x, images), (y, _)) = (channel(d, x, block, c), channel(d, y, block, c));
-                let mut part = [T::zero(); LANES];
-                self.arch.dispatch(|| {
-                    for (x, y) in x.iter().zip(y) {
-                        for l in 0..LANES {
-                            part[l] += f(c, x[l], y[l]);
-                        }
-                    }
-                });
-                sum[0] += part[..images].iter().map(|v| v.as_f64()).sum::<f64>();
+impl<T: Real> Normalise<'_, T> {
+    pub fn plain(self) {
+        for (i, (y, x)) in self.y.iter_mut().zip(self.x).enumerate() {
+            for l in 0..LANES {
+                let residual = self.residual.map_or(T::zero(), |r| r[i][l]);
+                let value = (x[l] - self.mean) * self.scale + self.beta + residual;
+                y[l] = if self.relu { relu(value) } else { value };
             }
-        });
-        sums
+        }
     }
+}
 
-    /// A batch whose pixel vectors are `f(channel, index)`, where index counts the pixel vectors of the whole batch.
-    /// The lanes beyond the last image become zero.
-    fn per_channel(&self, d: &ChannelDims, f: impl Fn(usize, usize) -> [T; LANES] + Sync) -> Buf<T> {
-        let (n, c, hw) = (d.n as usize, d.c as usize, d.hw as usize);
-        let mut out = self.alloc(blocks(n) * c * hw * LANES);
-        self.for_chunks(&mut out, hw * LANES, |plane, out| {
-            let images = (n - plane / c * LANES).min(LANES);
-            self.arch.dispatch(|| {
-                for (i, pixel) in lanes_mut(out).iter_mut().enumerate() {
-                    *pixel = f(plane % c, plane * hw + i);
+/// What flows through the statistics of the batch: `constant + slope (x - mean)`.
+#[derive(Clone, Copy)]
+pub struct Bracket<T> {
+    pub mean: T,
+    pub constant: T,
+    pub slope: T,
+}
+
+/// Backward pass of the same: `dresidual = g`, which is `dy` behind the ReLU whose output was `y`, and
+/// `dx = scale (g - bracket)`.
+pub struct NormaliseBack<'a, T> {
+    pub scale: T,
+    pub bracket: Option<Bracket<T>>,
+    pub x: &'a [[T; LANES]],
+    pub y: Option<&'a [[T; LANES]]>,
+    pub dy: &'a [[T; LANES]],
+    pub dx: &'a mut [[T; LANES]],
+    pub dresidual: Option<&'a mut [[T; LANES]]>,
+}
+
+impl<T: Real> NormaliseBack<'_, T> {
+    pub fn plain(mut self) {
+        for (i, (dx, (x, dy))) in self.dx.iter_mut().zip(self.x.iter().zip(self.dy)).enumerate() {
+            for l in 0..LANES {
+                let off = self.y.is_some_and(|y| y[i][l] <= T::zero());
+                let g = if off { T::zero() } else { dy[l] };
+                let bracket = self.bracket.map_or(T::zero(), |b| b.constant + b.slope * (x[l] - b.mean));
+                dx[l] = self.scale * (g - bracket);
+                if let Some(dresidual) = &mut self.dresidual {
+                    dresidual[i][l] = g;
                 }
-            });
-            if images < LANES {
-                lanes_mut(out).iter_mut().for_each(|pixel| pixel[images..].fill(T::zero()));
             }
-        });
-        out
+        }
+    }
+}
+
+/// Number, mean and sum of squared deviations from it.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Of both together (Chan, Golub and LeVeque, 1979).
+    fn merged(self, other: Moments) -> Moments {
+        let count = self.count + other.count;
+        let (apart, share) = (other.mean - self.mean, other.count / count);
+        Moments {
+            count,
+            mean: self.mean + apart * share,
+            squares: self.squares + other.squares + apart * apart * self.count * share,
+        }
     }
 }
 
@@ -57,14 +91,53 @@ fn inverse_std<T: Real>(var: T, eps: f32) -> T {
     T::one() / (var + T::of(eps)).sqrt()
 }
 
+impl<T: Real> Cpu<T> {
+    /// Goes over the pixels twice, but the second time they are in the cache. Deviations from a mean do not cancel as
+    /// the squares of the values would. The mean is rounded to `T`; the sum of the deviations from it says by how much
+    /// it is off.
+    fn moments(&self, plane: &Plane, x: &[T]) -> Moments {
+        let x = plane.pixels(x);
+        let count = (plane.images * x.len()) as f64;
+        let centre = T::of_f64(over_images(&T::sum(self.arch, Sum { x }), plane.images) / count);
+        let [sum, squares] = T::deviations(self.arch, Deviations { centre, x }).map(|s| over_images(&s, plane.images));
+        let squares = relu(squares - sum * sum / count);
+        Moments { count, mean: centre.as_f64() + sum / count, squares }
+    }
+
+    /// Per channel, the sums over all images and pixels of `g` and of `g (x - mean)`.
+    fn gradient_sums(&self, d: &ChannelDims, b: &NormBwd<'_, Buf<T>>) -> Vec<[f64; 2]> {
+        let buffers = if b.relu.is_some() { 3 } else { 2 };
+        let parts = self.map_planes(d, buffers, |plane| {
+            let job = GradientSums {
+                mean: b.stats.mean[plane.channel],
+                x: plane.pixels(b.x),
+                y: b.relu.map(|y| plane.pixels(y)),
+                dy: plane.pixels(b.dy),
+            };
+            T::gradient_sums(self.arch, job).map(|sums| over_images(&sums, plane.images))
+        });
+        let add = |[a, b]: [f64; 2], part: &[f64; 2]| [a + part[0], b + part[1]];
+        let c = d.c as usize;
+        (0..c).map(|channel| parts.iter().skip(channel).step_by(c).fold([0.0; 2], add)).collect()
+    }
+}
+
+/// Zeros where there are no images: sums over gradients include the padding lanes.
+fn clear_padding<T: Real>(plane: &Plane, pixels: &mut [[T; LANES]]) {
+    if plane.images < LANES {
+        pixels.iter_mut().for_each(|pixel| pixel[plane.images..].fill(T::zero()));
+    }
+}
+
 impl<T: Real> Norm for Cpu<T> {
-    /// Two passes: the variance from the differences to the mean, which does not cancel.
     fn channel_stats(&self, d: &ChannelDims, x: &Buf<T>) -> ChannelStats<Buf<T>> {
-        let count = f64::from(d.n) * f64::from(d.hw);
-        let scaled = |sums: Vec<f64>| sums.into_iter().map(|s| T::of_f64(s / count)).collect::<Vec<T>>();
-        let mean = scaled(self.channel_sums(d, x, x, |_, x, _| x));
-        let var = scaled(self.channel_sums(d, x, x, |c, x, _| (x - mean[c]) * (x - mean[c])));
-        ChannelStats { mean: self.buffer(&mean), var: self.buffer(&var) }
+        let (c, parts) = (d.c as usize, self.map_planes(d, 1, |plane| self.moments(&plane, x)));
+        let (mut mean, mut var) = (self.alloc(c), self.alloc(c));
+        for (channel, (mean, var)) in mean.iter_mut().zip(var.iter_mut()).enumerate() {
+            let all = parts.iter().skip(channel).step_by(c).fold(Moments::default(), |all, &part| all.merged(part));
+            (*mean, *var) = (T::of_f64(all.mean), T::of_f64(all.squares / all.count));
+        }
+        ChannelStats { mean, var }
     }
 
     fn batch_norm_fwd(
@@ -76,44 +149,66 @@ impl<T: Real> Norm for Cpu<T> {
         gamma: &Buf<T>,
         beta: &Buf<T>,
         residual: Option<&Buf<T>>,
-        apply_relu: bool,
+        relu: bool,
     ) -> Buf<T> {
         self.count(Kernel::BatchNormFwd);
-        let (x, residual) = (lanes(x), residual.map(|r| lanes(r)));
-        self.per_channel(d, |c, i| {
-            let scale = gamma[c] * inverse_std(stats.var[c], eps);
-            let mut y = x[i].map(|x| (x - stats.mean[c]) * scale + beta[c]);
-            if let Some(residual) = residual {
-                y.iter_mut().zip(&residual[i]).for_each(|(y, &r)| *y += r);
-            }
-            if apply_relu { y.map(relu) } else { y }
-        })
+        let mut y = self.alloc(x.len());
+        let buffers = if residual.is_some() { 3 } else { 2 };
+        let parts = lanes_mut(&mut y).chunks_exact_mut(d.hw as usize);
+        self.for_parts(buffers * x.len(), parts, |i, y| {
+            let plane = Plane::of(d, i);
+            let c = plane.channel;
+            let job = Normalise {
+                mean: stats.mean[c],
+                scale: gamma[c] * inverse_std(stats.var[c], eps),
+                beta: beta[c],
+                x: plane.pixels(x),
+                residual: residual.map(|r| plane.pixels(r)),
+                relu,
+                y,
+            };
+            T::normalise(self.arch, job);
+            clear_padding(&plane, y);
+        });
+        y
     }
 
-    /// With `xhat = (x - mean) / std`: `dbeta = Σ dy`, `dgamma = Σ dy xhat` and
-    /// `dx = gamma / std (dy - [dbeta + xhat dgamma] / count)`, the bracket only with batch statistics.
+    /// With `xhat = (x - mean) / std`: `dbeta = Σ g`, `dgamma = Σ g xhat` and
+    /// `dx = gamma / std (g - [dbeta + xhat dgamma] / count)`, the bracket only with batch statistics.
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Buf<T>>) -> NormGrads<Buf<T>> {
         self.count(Kernel::BatchNormBwd);
-        let &NormBwd { eps, x, stats, batch_stats, gamma, relu, residual, dy } = b;
-        let masked = relu.map(|y| self.relu_bwd(y, dy));
-        let dy = masked.as_ref().unwrap_or(dy);
-        let inv_std: Vec<T> = stats.var.iter().map(|&v| inverse_std(v, eps)).collect();
-        let dbeta = self.channel_sums(d, dy, dy, |_, dy, _| dy);
-        let dgamma = self.channel_sums(d, x, dy, |c, x, dy| dy * (x - stats.mean[c]) * inv_std[c]);
+        let inv_std: Vec<T> = b.stats.var.iter().map(|&v| inverse_std(v, b.eps)).collect();
+        let mut sums = self.gradient_sums(d, b);
+        sums.iter_mut().zip(&inv_std).for_each(|([_, dgamma], &inv_std)| *dgamma *= inv_std.as_f64());
         let count = f64::from(d.n) * f64::from(d.hw);
-        let coefficient = |sum: f64| if batch_stats { T::of_f64(sum / count) } else { T::zero() };
-        let (x, dy_lanes) = (lanes(x), lanes(dy));
-        let dx = self.per_channel(d, |c, i| {
-            let (mean_dy, mean_dy_xhat) = (coefficient(dbeta[c]), coefficient(dgamma[c]));
-            let scale = gamma[c] * inv_std[c];
-            std::array::from_fn(|l| {
-                let xhat = (x[i][l] - stats.mean[c]) * inv_std[c];
-                scale * (dy_lanes[i][l] - mean_dy - xhat * mean_dy_xhat)
-            })
+        let bracket = |c: usize| Bracket {
+            mean: b.stats.mean[c],
+            constant: T::of_f64(sums[c][0] / count),
+            slope: T::of_f64(sums[c][1] / count * inv_std[c].as_f64()),
+        };
+        let mut dx = self.alloc(b.dy.len());
+        let mut dresidual = b.residual.then(|| self.alloc(b.dy.len()));
+        let hw = d.hw as usize;
+        let mut dresiduals = dresidual.as_mut().map(|dresidual| lanes_mut(dresidual).chunks_exact_mut(hw));
+        let parts =
+            lanes_mut(&mut dx).chunks_exact_mut(hw).map(|dx| (dx, dresiduals.as_mut().and_then(Iterator::next)));
+        let buffers = 2 + usize::from(b.batch_stats) + usize::from(b.relu.is_some()) + usize::from(b.residual);
+        self.for_parts(buffers * b.dy.len(), parts, |i, (dx, dresidual)| {
+            let plane = Plane::of(d, i);
+            let job = NormaliseBack {
+                scale: b.gamma[plane.channel] * inv_std[plane.channel],
+                bracket: b.batch_stats.then(|| bracket(plane.channel)),
+                x: plane.pixels(b.x),
+                y: b.relu.map(|y| plane.pixels(y)),
+                dy: plane.pixels(b.dy),
+                dx,
+                dresidual,
+            };
+            T::normalise_back(self.arch, job);
+            clear_padding(&plane, dx);
         });
-        let plain = |sums: &[f64]| self.buffer(&sums.iter().map(|&s| T::of_f64(s)).collect::<Vec<T>>());
-        let (dgamma, dbeta) = (plain(&dgamma), plain(&dbeta));
-        NormGrads { dx, dgamma, dbeta, dresidual: residual.then(|| masked.unwrap_or_else(|| self.copy(b.dy))) }
+        let per_channel = |i: usize| self.buffer(&sums.iter().map(|s| T::of_f64(s[i])).collect::<Vec<T>>());
+        NormGrads { dx, dgamma: per_channel(1), dbeta: per_channel(0), dresidual }
     }
 
     fn move_running(

@@ -1,5 +1,6 @@
 //! Max pooling and global average pooling.
 
+use super::sums::{Plane, Sum};
 use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::Pool;
 use crate::dims::{ChannelDims, Pool2dDims};
@@ -78,9 +79,9 @@ impl<T: Real> Pool for Cpu<T> {
         let planes = blocks(d.n as usize) * d.c as usize;
         let mut y = self.alloc(planes * out * LANES);
         let mut winners = self.alloc(planes * out * LANES);
-        let x = lanes(x);
-        self.for_chunks_pair(&mut y, out * LANES, &mut winners, out * LANES, |plane, y, winners| {
-            let x = &x[plane * h_in * w_in..][..h_in * w_in];
+        let parts = y.chunks_exact_mut(out * LANES).zip(winners.chunks_exact_mut(out * LANES));
+        self.for_parts(x.len() + 2 * planes * out * LANES, parts, |plane, (y, winners)| {
+            let x = &lanes(x)[plane * h_in * w_in..][..h_in * w_in];
             let (y, winners) = (lanes_mut(y), lanes_mut(winners));
             T::max_pool(self.arch, MaxPool { k, stride, w_in, w_out, x, y, winners });
         });
@@ -93,7 +94,8 @@ impl<T: Real> Pool for Cpu<T> {
         let planes = blocks(d.n as usize) * d.c as usize;
         let mut dx = self.alloc(planes * h_in * w_in * LANES);
         let (dy, winners) = (lanes(dy), lanes(&winners.0));
-        self.for_chunks(&mut dx, h_in * w_in * LANES, |plane, dx| {
+        let parts = dx.chunks_exact_mut(h_in * w_in * LANES);
+        self.for_parts(planes * (h_in * w_in + 2 * out) * LANES, parts, |plane, dx| {
             let (dy, winners) = (&dy[plane * out..][..out], &winners[plane * out..][..out]);
             dx.fill(T::zero());
             T::max_pool_back(self.arch, MaxPoolBack { k, stride, w_in, w_out, winners, dy, dx: lanes_mut(dx) });
@@ -102,16 +104,11 @@ impl<T: Real> Pool for Cpu<T> {
     }
 
     fn avg_pool_fwd(&self, d: &ChannelDims, x: &Buf<T>) -> Buf<T> {
-        let hw = d.hw as usize;
-        let mut y = self.alloc(x.len() / hw);
+        let mut y = self.alloc(x.len() / d.hw as usize);
         let scale = T::one() / T::of(d.hw as f32);
-        for (y, plane) in lanes_mut(&mut y).iter_mut().zip(lanes(x).chunks_exact(hw)) {
-            *y = [T::zero(); LANES];
-            for pixel in plane {
-                y.iter_mut().zip(pixel).for_each(|(y, &x)| *y += x);
-            }
-            y.iter_mut().for_each(|y| *y *= scale);
-        }
+        self.for_parts(x.len(), lanes_mut(&mut y).iter_mut(), |plane, y| {
+            *y = T::sum(self.arch, Sum { x: Plane::of(d, plane).pixels(x) }).map(|sum| sum * scale);
+        });
         y
     }
 
@@ -119,9 +116,9 @@ impl<T: Real> Pool for Cpu<T> {
         let hw = d.hw as usize;
         let mut dx = self.alloc(dy.len() * hw);
         let scale = T::one() / T::of(d.hw as f32);
-        for (plane, dy) in lanes_mut(&mut dx).chunks_exact_mut(hw).zip(lanes(dy)) {
-            plane.fill(dy.map(|v| v * scale));
-        }
+        self.for_parts(dy.len() * hw, lanes_mut(&mut dx).chunks_exact_mut(hw), |plane, dx| {
+            dx.fill(lanes(dy)[plane].map(|v| v * scale));
+        });
         dx
     }
 }

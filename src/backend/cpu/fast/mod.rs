@@ -25,9 +25,11 @@ pub mod correlate;
 pub mod correlate_pooled;
 pub mod correlate_weight;
 pub mod cross_entropy;
+pub mod norm;
 pub mod pool;
 pub mod random_start;
 pub mod sign_step;
+pub mod sums;
 pub mod winograd;
 
 use pulp::Simd;
@@ -56,4 +58,11 @@ pub fn registers_mut<S: Simd>(x: &mut [[f32; LANES]]) -> &mut [S::f32s] {
 pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
     simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
+}
+
+/// The gradient behind a ReLU whose output was `y`, if there was one; where `y` is NaN, `dy` passes.
+#[inline(always)]
+pub fn masked<S: Simd>(simd: S, relu: bool, y: S::f32s, dy: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    if relu { simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy) } else { dy }
 }

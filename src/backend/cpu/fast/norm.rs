@@ -1,0 +1,63 @@
+//! [`Normalise`] and [`NormaliseBack`] on vector registers. Both are bound by memory: what is asked inside the loops
+//! costs nothing, because the answer is the same every time.
+
+use pulp::Simd;
+
+use super::{masked, registers, registers_mut, relu};
+use crate::backend::cpu::norm::{Normalise, NormaliseBack};
+
+/// The forward pass.
+pub struct Forward<'a>(pub Normalise<'a, f32>);
+
+impl pulp::WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Normalise { mean, scale, beta, x, residual, relu: apply_relu, y } = self.0;
+        let add = residual.is_some();
+        let (residual, x) = (registers::<S>(residual.unwrap_or(x)), registers::<S>(x));
+        let [mean, scale, beta] = [mean, scale, beta].map(
+            #[inline(always)]
+            |v| simd.splat_f32s(v),
+        );
+        for ((y, &x), &residual) in registers_mut::<S>(y).iter_mut().zip(x).zip(residual) {
+            let mut value = simd.mul_add_f32s(simd.sub_f32s(x, mean), scale, beta);
+            if add {
+                value = simd.add_f32s(value, residual);
+            }
+            *y = if apply_relu { relu(simd, value) } else { value };
+        }
+    }
+}
+
+/// The backward pass.
+pub struct Backward<'a>(pub NormaliseBack<'a, f32>);
+
+impl pulp::WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let NormaliseBack { scale, bracket, x, y, dy, dx, dresidual } = self.0;
+        let relu = y.is_some();
+        let (x, y, dy) = (registers::<S>(x), registers::<S>(y.unwrap_or(dy)), registers::<S>(dy));
+        let dx = registers_mut::<S>(dx);
+        let mut dresidual = dresidual.map(registers_mut::<S>);
+        let scale = simd.splat_f32s(scale);
+        let bracket = bracket.map(|b| (simd.splat_f32s(b.mean), simd.splat_f32s(b.constant), simd.splat_f32s(b.slope)));
+        for (i, (((dx, &x), &y), &dy)) in dx.iter_mut().zip(x).zip(y).zip(dy).enumerate() {
+            let g = masked(simd, relu, y, dy);
+            let mut gradient = g;
+            if let Some((mean, constant, slope)) = bracket {
+                let centred = simd.sub_f32s(x, mean);
+                gradient = simd.sub_f32s(gradient, constant);
+                gradient = simd.negate_mul_add_f32s(centred, slope, gradient);
+            }
+            *dx = simd.mul_f32s(scale, gradient);
+            if let Some(dresidual) = &mut dresidual {
+                dresidual[i] = g;
+            }
+        }
+    }
+}
