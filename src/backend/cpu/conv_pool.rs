@@ -70,7 +70,9 @@ impl<T: Real> ConvPool for Cpu<T> {
         let taps = s.forward_taps(plane, width);
         let out = s.c_out * pooled_h * pooled_w * LANES;
         let (mut y, mut winners) = (self.alloc(blocks(s.n) * out), self.alloc(blocks(s.n) * out));
-        self.for_chunks_pair(&mut y, out, &mut winners, out, |block, y, winners| {
+        let reads = taps.len() * s.h_out * s.w_out * s.c_out * blocks(s.n) * LANES;
+        let parts = y.chunks_exact_mut(out).zip(winners.chunks_exact_mut(out));
+        self.for_parts(reads, parts, |block, (y, winners)| {
             let (y, winners) = (lanes_mut(y), lanes_mut(winners));
             let x = &lanes(&padded)[block * s.c_in * plane..];
             let mut rows = self.alloc(s.c_out * k * s.w_out * LANES);
