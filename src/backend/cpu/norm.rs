@@ -30,12 +30,13 @@ impl<T: Real> Normalise<'_, T> {
     }
 }
 
-/// What flows through the statistics of the batch: `constant + slope (x - mean)`.
-#[derive(Clone, Copy)]
+/// What flows through the statistics of the batch: `mean_g + xhat mean_g_xhat` with `xhat = (x - mean) inv_std`.
+#[derive(Clone, Copy, Default)]
 pub struct Bracket<T> {
     pub mean: T,
-    pub constant: T,
-    pub slope: T,
+    pub inv_std: T,
+    pub mean_g: T,
+    pub mean_g_xhat: T,
 }
 
 /// Backward pass of the same: `dresidual = g`, which is `dy` behind the ReLU whose output was `y`, and
@@ -56,8 +57,11 @@ impl<T: Real> NormaliseBack<'_, T> {
             for l in 0..LANES {
                 let off = self.y.is_some_and(|y| y[i][l] <= T::zero());
                 let g = if off { T::zero() } else { dy[l] };
-                let bracket = self.bracket.map_or(T::zero(), |b| b.constant + b.slope * (x[l] - b.mean));
-                dx[l] = self.scale * (g - bracket);
+                let gradient = self.bracket.map_or(g, |b| {
+                    let xhat = (x[l] - b.mean) * b.inv_std;
+                    g - b.mean_g - xhat * b.mean_g_xhat
+                });
+                dx[l] = self.scale * gradient;
                 if let Some(dresidual) = &mut self.dresidual {
                     dresidual[i][l] = g;
                 }
@@ -183,8 +187,9 @@ impl<T: Real> Norm for Cpu<T> {
         let count = f64::from(d.n) * f64::from(d.hw);
         let bracket = |c: usize| Bracket {
             mean: b.stats.mean[c],
-            constant: T::of_f64(sums[c][0] / count),
-            slope: T::of_f64(sums[c][1] / count * inv_std[c].as_f64()),
+            inv_std: inv_std[c],
+            mean_g: T::of_f64(sums[c][0] / count),
+            mean_g_xhat: T::of_f64(sums[c][1] / count),
         };
         let mut dx = self.alloc(b.dy.len());
         let mut dresidual = b.residual.then(|| self.alloc(b.dy.len()));

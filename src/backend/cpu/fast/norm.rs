@@ -4,7 +4,7 @@
 use pulp::Simd;
 
 use super::{masked, registers, registers_mut, relu};
-use crate::backend::cpu::norm::{Normalise, NormaliseBack};
+use crate::backend::cpu::norm::{Bracket, Normalise, NormaliseBack};
 
 /// The forward pass.
 pub struct Forward<'a>(pub Normalise<'a, f32>);
@@ -17,10 +17,7 @@ impl pulp::WithSimd for Forward<'_> {
         let Normalise { mean, scale, beta, x, residual, relu: apply_relu, y } = self.0;
         let add = residual.is_some();
         let (residual, x) = (registers::<S>(residual.unwrap_or(x)), registers::<S>(x));
-        let [mean, scale, beta] = [mean, scale, beta].map(
-            #[inline(always)]
-            |v| simd.splat_f32s(v),
-        );
+        let (mean, scale, beta) = (simd.splat_f32s(mean), simd.splat_f32s(scale), simd.splat_f32s(beta));
         for ((y, &x), &residual) in registers_mut::<S>(y).iter_mut().zip(x).zip(residual) {
             let mut value = simd.mul_add_f32s(simd.sub_f32s(x, mean), scale, beta);
             if add {
@@ -45,14 +42,18 @@ impl pulp::WithSimd for Backward<'_> {
         let dx = registers_mut::<S>(dx);
         let mut dresidual = dresidual.map(registers_mut::<S>);
         let scale = simd.splat_f32s(scale);
-        let bracket = bracket.map(|b| (simd.splat_f32s(b.mean), simd.splat_f32s(b.constant), simd.splat_f32s(b.slope)));
+        let with_bracket = bracket.is_some();
+        let Bracket { mean, inv_std, mean_g, mean_g_xhat } = bracket.unwrap_or_default();
+        let (mean, inv_std) = (simd.splat_f32s(mean), simd.splat_f32s(inv_std));
+        let (mean_g, mean_g_xhat) = (simd.splat_f32s(mean_g), simd.splat_f32s(mean_g_xhat));
         for (i, (((dx, &x), &y), &dy)) in dx.iter_mut().zip(x).zip(y).zip(dy).enumerate() {
             let g = masked(simd, relu, y, dy);
             let mut gradient = g;
-            if let Some((mean, constant, slope)) = bracket {
-                let centred = simd.sub_f32s(x, mean);
-                gradient = simd.sub_f32s(gradient, constant);
-                gradient = simd.negate_mul_add_f32s(centred, slope, gradient);
+            if with_bracket {
+                let xhat = simd.mul_f32s(simd.sub_f32s(x, mean), inv_std);
+                // Rounded as in the plain loop, not fused: where a channel has few values the two terms all but cancel,
+                // and every path should leave the same difference.
+                gradient = simd.sub_f32s(simd.sub_f32s(g, mean_g), simd.mul_f32s(xhat, mean_g_xhat));
             }
             *dx = simd.mul_f32s(scale, gradient);
             if let Some(dresidual) = &mut dresidual {
