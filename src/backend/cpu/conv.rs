@@ -6,8 +6,12 @@ use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, Memory};
 use crate::dims::{ChannelDims, Conv2dDims};
 
-/// Output channels of the weight gradient that one thread computes at a time.
-const TILE: usize = 4;
+/// Output positions (pixels times blocks of images) of which the weight gradient takes a sum in registers, if there are
+/// as many: adding up the lanes at the end is not to count.
+const POSITIONS: usize = 256;
+
+/// Vectors of `dy` that the weight gradient goes through for every input channel: half a second-level cache.
+const REUSED: usize = (512 << 10) / (LANES * size_of::<f32>());
 
 /// Zero pixels added around an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -246,20 +250,24 @@ impl<T: Real> Conv for Cpu<T> {
         let (width, plane) = s.padded();
         let taps = s.forward_taps(plane, width);
         let positions = s.h_out * s.w_out;
+        let together = (POSITIONS / positions).clamp(1, blocks(s.n));
+        let per_thread = s.c_out.div_ceil(self.threads.current_num_threads());
+        let channels = (REUSED / (together * positions)).clamp(1, per_thread).next_multiple_of(4);
         let mut dw = self.zeros(s.c_out * taps.len());
-        self.for_chunks(&mut dw, TILE * taps.len(), |tile, dw| {
-            let channels = dw.len() / taps.len();
-            for block in 0..blocks(s.n) {
-                let dy = &lanes(dy)[(block * s.c_out + TILE * tile) * positions..][..channels * positions];
+        self.for_chunks(&mut dw, channels * taps.len(), |chunk, dw| {
+            for block in (0..blocks(s.n)).step_by(together) {
                 let job = CorrelateWeight {
                     taps: &taps,
+                    blocks: together.min(blocks(s.n) - block),
                     x: &lanes(&padded)[block * s.c_in * plane..],
+                    x_block: s.c_in * plane,
                     x_row: s.stride * width,
                     x_col: s.stride,
-                    dy,
+                    dy: &lanes(dy)[(block * s.c_out + chunk * channels) * positions..],
+                    dy_block: s.c_out * positions,
                     rows: s.h_out,
                     cols: s.w_out,
-                    dw,
+                    dw: &mut *dw,
                 };
                 T::correlate_weight(self.arch, job);
             }

@@ -62,15 +62,19 @@ impl<T: Real> Correlate<'_, T> {
     }
 }
 
-/// The weight gradient of the same sum, for some output channels and all taps, added to `dw`:
-/// `dw[channel, tap] += Σ_(row, col, lane) dy[channel, row, col] * x[row * x_row + col * x_col + tap.x]`.
+/// The weight gradient of the same sum, for some output channels and all taps, of some blocks of images, added to `dw`:
+/// `dw[channel, tap] += Σ_(block, row, col, lane) dy[channel, row, col] * x[row * x_row + col * x_col + tap.x]`.
 pub struct CorrelateWeight<'a, T> {
     pub taps: &'a [Tap],
+    pub blocks: usize,
     pub x: &'a [[T; LANES]],
+    /// Pixels between blocks, and between inputs of neighbouring output rows and columns.
+    pub x_block: usize,
     pub x_row: usize,
     pub x_col: usize,
-    /// `[channels][rows][cols]`.
+    /// `[channels][rows][cols]` for each block.
     pub dy: &'a [[T; LANES]],
+    pub dy_block: usize,
     pub rows: usize,
     pub cols: usize,
     /// `[channels][taps]`.
@@ -80,14 +84,18 @@ pub struct CorrelateWeight<'a, T> {
 impl<T: Real> CorrelateWeight<'_, T> {
     /// The definition, term by term; the sum over the lanes comes last.
     pub fn plain(self) {
-        let planes = self.dy.chunks_exact(self.rows * self.cols);
-        for (dy, dw) in planes.zip(self.dw.chunks_exact_mut(self.taps.len())) {
+        let positions = self.rows * self.cols;
+        for (channel, dw) in self.dw.chunks_exact_mut(self.taps.len()).enumerate() {
             for (tap, dw) in self.taps.iter().zip(dw) {
                 let mut sum = [T::zero(); LANES];
-                for (i, dy) in dy.iter().enumerate() {
-                    let x = &self.x[i / self.cols * self.x_row + i % self.cols * self.x_col + tap.x as usize];
-                    for l in 0..LANES {
-                        sum[l] += dy[l] * x[l];
+                for block in 0..self.blocks {
+                    let dy = &self.dy[block * self.dy_block + channel * positions..][..positions];
+                    let x = &self.x[block * self.x_block + tap.x as usize..];
+                    for (i, dy) in dy.iter().enumerate() {
+                        let x = &x[i / self.cols * self.x_row + i % self.cols * self.x_col];
+                        for l in 0..LANES {
+                            sum[l] += dy[l] * x[l];
+                        }
                     }
                 }
                 *dw += sum.iter().fold(T::zero(), |sum, &v| sum + v);

@@ -4,7 +4,7 @@
 use pulp::Simd;
 
 use super::{per_pixel, registers};
-use crate::backend::cpu::correlate::CorrelateWeight;
+use crate::backend::cpu::correlate::{CorrelateWeight, Tap};
 
 /// The job on vector registers.
 pub struct Fast<'a>(pub CorrelateWeight<'a, f32>);
@@ -16,12 +16,18 @@ impl pulp::WithSimd for Fast<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let mut job = self.0;
         let taps = job.taps.len();
+        // Rows of 3×3 filters: three neighbouring pixels, which need one address.
+        let threes =
+            taps % 9 == 0 && job.taps.as_chunks().0.iter().all(|[a, b, c]: &[Tap; 3]| b.x == a.x + 1 && c.x == a.x + 2);
         match (job.dw.len() / taps, taps) {
-            (4.., 5..) if S::REGISTER_COUNT >= 32 => tiles::<S, 4, 5, 20>(simd, &mut job),
-            (2.., 5..) => tiles::<S, 2, 5, 10>(simd, &mut job),
-            (1, 5..) => tiles::<S, 1, 5, 5>(simd, &mut job),
-            (2.., _) => tiles::<S, 2, 1, 2>(simd, &mut job),
-            _ => tiles::<S, 1, 1, 1>(simd, &mut job),
+            (2.., _) if S::REGISTER_COUNT >= 32 && threes => tiles::<S, 2, 9, 3, 18>(simd, &mut job),
+            (4.., 4..) if S::REGISTER_COUNT >= 32 && taps % 4 == 0 => tiles::<S, 4, 4, 1, 16>(simd, &mut job),
+            (4.., 5..) if S::REGISTER_COUNT >= 32 => tiles::<S, 4, 5, 1, 20>(simd, &mut job),
+            (4.., _) if threes => tiles::<S, 4, 3, 3, 12>(simd, &mut job),
+            (2.., 5..) => tiles::<S, 2, 5, 1, 10>(simd, &mut job),
+            (1, 5..) => tiles::<S, 1, 5, 1, 5>(simd, &mut job),
+            (2.., _) => tiles::<S, 2, 1, 1, 2>(simd, &mut job),
+            _ => tiles::<S, 1, 1, 1, 1>(simd, &mut job),
         }
     }
 }
@@ -29,7 +35,7 @@ impl pulp::WithSimd for Fast<'_> {
 /// Covers channels and taps with tiles. The last ones start earlier to stay inside; what they share with those before
 /// is not added again.
 #[inline(always)]
-fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const TILE: usize>(
+fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, const TILE: usize>(
     simd: S,
     job: &mut CorrelateWeight<'_, f32>,
 ) {
@@ -39,7 +45,7 @@ fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const TILE: usize>(
         let tap = first_tap.min(taps - TAPS);
         for first_channel in (0..channels).step_by(CHANNELS) {
             let channel = first_channel.min(channels - CHANNELS);
-            let sums = tile::<S, CHANNELS, TAPS, TILE>(simd, job, channel, tap);
+            let sums = tile::<S, CHANNELS, TAPS, GROUP, TILE>(simd, job, channel, tap);
             for i in 0..TILE {
                 let (c, t) = (channel + i / TAPS, tap + i % TAPS);
                 if c >= first_channel && t >= first_tap {
@@ -50,29 +56,37 @@ fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const TILE: usize>(
     }
 }
 
-/// `TILE` is `CHANNELS * TAPS`.
+/// `TILE` is `CHANNELS * TAPS`. Of every `GROUP` taps, all lie beside the first.
 #[inline(always)]
-fn tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const TILE: usize>(
+fn tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, const TILE: usize>(
     simd: S,
     job: &CorrelateWeight<'_, f32>,
     channel: usize,
     tap: usize,
 ) -> [f32; TILE] {
     let pixel = per_pixel::<S>();
-    let mut offsets = [0; TAPS];
-    unroll!(T < TAPS, { offsets[T] = job.taps[tap + T].x as usize * pixel });
     let plane = job.rows * job.cols * pixel;
-    let all_dy = &registers::<S>(job.dy)[channel * plane..];
+    let x_span = ((job.cols - 1) * job.x_col + GROUP) * pixel;
     let mut sums = [simd.splat_f32s(0.0); TILE];
-    for row in 0..job.rows {
-        let x = &registers::<S>(job.x)[row * job.x_row * pixel..];
-        let dy = &all_dy[row * job.cols * pixel..];
-        for col in 0..job.cols {
-            for half in 0..pixel {
-                let (x, dy) = (&x[col * job.x_col * pixel + half..], &dy[col * pixel + half..]);
-                unroll!(I < TILE, {
-                    sums[I] = simd.mul_add_f32s(dy[I / TAPS * plane], x[offsets[I % TAPS]], sums[I]);
-                });
+    for block in 0..job.blocks {
+        let all_x = &registers::<S>(job.x)[block * job.x_block * pixel..];
+        let all_dy = &registers::<S>(job.dy)[block * job.dy_block * pixel + channel * plane..];
+        for row in 0..job.rows {
+            // Slices of one length, so that one comparison a position checks the index into all of them.
+            let mut x = [&[] as &[S::f32s]; TAPS];
+            unroll!(G < TAPS / GROUP, {
+                x[G] = &all_x[(row * job.x_row + job.taps[tap + G * GROUP].x as usize) * pixel..][..x_span];
+            });
+            let mut dy = [&[] as &[S::f32s]; CHANNELS];
+            unroll!(C < CHANNELS, { dy[C] = &all_dy[C * plane + row * job.cols * pixel..][..job.cols * pixel] });
+            for col in 0..job.cols {
+                for half in 0..pixel {
+                    let (from, at) = (col * job.x_col * pixel + half, col * pixel + half);
+                    unroll!(I < TILE, {
+                        let x = x[I % TAPS / GROUP][from + I % GROUP * pixel];
+                        sums[I] = simd.mul_add_f32s(dy[I / TAPS][at], x, sums[I]);
+                    });
+                }
             }
         }
     }

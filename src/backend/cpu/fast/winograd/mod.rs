@@ -39,8 +39,10 @@ use crate::backend::cpu::{Buf, Cpu, LANES, blocks, lanes, lanes_mut};
 /// Places of a transformed tile.
 const PLACES: usize = 16;
 
-/// Least product of the channels from which the transforms cost less than the multiplications they save.
-const LEAST_CHANNELS: usize = 64;
+/// Least channels of the input, and least product of the channels, from which the transforms cost less than the
+/// multiplications they save. With 8 and 8 channels, both ways are equally fast.
+const LEAST_C_IN: usize = 8;
+const LEAST_CHANNELS: usize = 128;
 
 /// Tiles of a strip: what the product has in registers at once.
 const TILES: usize = 4;
@@ -72,7 +74,8 @@ impl<T> Conv3x3<'_, T> {
 /// The result, or `None` where the direct sum is faster.
 pub fn conv3x3(cpu: &Cpu<f32>, conv: &Conv3x3<'_, f32>) -> Option<Buf<f32>> {
     let arch = cpu.arch;
-    if matches!(arch, Arch::Scalar) || conv.c_in * conv.c_out < LEAST_CHANNELS {
+    let pays = conv.c_in >= LEAST_C_IN && conv.c_in * conv.c_out >= LEAST_CHANNELS;
+    if matches!(arch, Arch::Scalar) || !pays {
         return None;
     }
     let panel = PLACES * (conv.c_in + 1) * LANES;

@@ -100,7 +100,11 @@ fn filter_transform_1d<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; 4] {
 pub fn inputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: usize) {
     let (conv, pixel) = (strips.conv, per_pixel::<S>());
     let plane = conv.h * conv.w;
+    // Slices of one length, so that one comparison checks a tile's index into all of them.
     let step = place(conv.c_in, strips.tiles) * pixel;
+    let mut places: [&mut [S::f32s]; PLACES] = Default::default();
+    let mut rest = registers_mut::<S>(strips.v);
+    unroll!(XI < PLACES, { (places[XI], rest) = rest.split_at_mut(step) });
     let mut done = 0;
     while done < count {
         let run = run(conv, start, done, count);
@@ -114,29 +118,35 @@ pub fn inputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: us
                     rows[ROW] = registers::<S>(&x[(row - 1) * conv.w..][..conv.w]);
                 }
             });
-            let v = &mut registers_mut::<S>(strips.v)[(c * strips.tiles + run.first) * pixel..];
             for half in 0..pixel {
-                input_run(simd, rows, &run, half, step, &mut v[half..]);
+                input_run(simd, rows, &run, half, (c * strips.tiles + run.first) * pixel + half, &mut places);
             }
         }
         done += run.len;
     }
 }
 
-/// The transformed tiles of one run in one channel, [`per_pixel`] registers apart; `step`: registers between places.
+/// The transformed tiles of one run in one channel, from register `at` of each place, [`per_pixel`] registers apart.
 /// Neighbouring tiles share two of their four columns.
 #[inline(always)]
-fn input_run<S: Simd>(simd: S, rows: [&[S::f32s]; 4], run: &Run, half: usize, step: usize, v: &mut [S::f32s]) {
+fn input_run<S: Simd>(
+    simd: S,
+    rows: [&[S::f32s]; 4],
+    run: &Run,
+    half: usize,
+    at: usize,
+    places: &mut [&mut [S::f32s]; PLACES],
+) {
     let pixel = per_pixel::<S>();
     let mut a = input_column(simd, rows, (2 * run.col).wrapping_sub(1), half);
     let mut b = input_column(simd, rows, 2 * run.col, half);
     for i in 0..run.len {
         let c = input_column(simd, rows, 2 * (run.col + i) + 1, half);
         let d = input_column(simd, rows, 2 * (run.col + i) + 2, half);
-        let v = &mut v[i * pixel..];
+        let at = at + i * pixel;
         unroll!(ROW < 4, {
             let out = input_transform_1d(simd, [a[ROW], b[ROW], c[ROW], d[ROW]]);
-            unroll!(COL < 4, { v[(ROW * 4 + COL) * step] = out[COL] });
+            unroll!(COL < 4, { places[ROW * 4 + COL][at] = out[COL] });
         });
         (a, b) = (c, d);
     }
@@ -165,6 +175,9 @@ pub fn outputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: u
     let (conv, pixel) = (strips.conv, per_pixel::<S>());
     let plane = conv.h * conv.w;
     let step = place(conv.c_out, strips.tiles) * pixel;
+    let mut places = [&[] as &[S::f32s]; PLACES];
+    let mut rest = registers::<S>(strips.m);
+    unroll!(XI < PLACES, { (places[XI], rest) = rest.split_at(step) });
     let mut done = 0;
     while done < count {
         let run = run(conv, start, done, count);
@@ -175,13 +188,12 @@ pub fn outputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: u
             let rows = registers_mut::<S>(&mut y[2 * run.row * conv.w..]);
             let (upper, lower) = rows.split_at_mut(conv.w * pixel);
             let lower = if lower.is_empty() { lower } else { &mut lower[..conv.w * pixel] };
-            let m = &registers::<S>(strips.m)[(c * strips.tiles + run.first) * pixel..];
             for i in 0..run.len {
                 for half in 0..pixel {
-                    let m = &m[i * pixel + half..];
+                    let m = (c * strips.tiles + run.first + i) * pixel + half;
                     let mut sums = [simd.splat_f32s(0.0); 8];
                     unroll!(COL < 4, {
-                        let column = [m[COL * step], m[(4 + COL) * step], m[(8 + COL) * step], m[(12 + COL) * step]];
+                        let column = [places[COL][m], places[4 + COL][m], places[8 + COL][m], places[12 + COL][m]];
                         [sums[COL], sums[4 + COL]] = output_transform_1d(simd, column);
                     });
                     let at = 2 * (run.col + i) * pixel + half;
