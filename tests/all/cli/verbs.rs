@@ -139,11 +139,25 @@ fn doctor_tells_the_truth() {
 
 #[test]
 fn bench_prints_the_peers_columns() {
-    let text = stdout(&["bench", "--batch", "8", "--steps", "2", "--threads", "1", "--repeat", "2"]);
     let peer = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/pytorch_cpu.py")).unwrap();
-    let [header, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
-    assert!(peer.contains(header), "{header}");
-    let values: Vec<&str> = line.split(',').collect();
-    assert_eq!(values[..7], ["lenet", "1", "8", "2", "engine", "1", env!("CARGO_PKG_VERSION")]);
-    assert!(values[7].parse::<f64>().unwrap() > 0.0 && values.len() == 9, "{line}");
+    let bounds = ["--batch", "20", "--threads", "1", "--repeat", "2", "--seconds", "1"];
+    for (flags, task, attack_steps) in [(&["--steps", "2"][..], "step", "2"), (&["--forward"], "forward", "0")] {
+        let text = stdout(&[&["bench"], &bounds[..], flags].concat());
+        let [header, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert!(peer.contains(&format!("\"{header}\"")), "{header}");
+        let values: Vec<&str> = line.split(',').collect();
+        assert_eq!(values.len(), header.split(',').count(), "{line}");
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(values[..8], ["lenet", "1", "20", task, attack_steps, "engine", "1", version]);
+        assert!([8, 9].iter().all(|&column| values[column].parse::<f64>().unwrap() > 0.0), "{line}");
+        // The system says how much memory was used, or the column is empty.
+        assert!(!cfg!(target_os = "linux") || values[10].parse::<f64>().unwrap() > 1.0, "{line}");
+    }
+}
+
+#[test]
+fn bench_times_a_step_or_a_pass() {
+    let output = engine(&["bench", "--forward", "--steps", "3"]).output().unwrap();
+    let line = super::error_line(&output, 2);
+    super::assert_contains(&line, &["--forward", "--steps"]);
 }
