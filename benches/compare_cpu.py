@@ -7,7 +7,8 @@
 Builds the engine and runs every case in rounds, in each of them the engine and PyTorch in turn, so that a change of the
 machine's speed hits both. The first round has all of PyTorch's modes, the others only the fastest f32 one of the first.
 Every measurement is a row of the CSV as soon as it is made; at the end, or after Ctrl-C, comes a table of it, which
-`--table CSV` prints again. Other work on the cores slows PyTorch down more than the engine: measure on an idle machine.
+`--table CSV` prints again. The column others_percent is the share of the cores that other work took meanwhile: it
+should be near 0, since a thread that has to wait for a core slows PyTorch down far more than the engine.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,7 +29,9 @@ PEER = ROOT / "benches" / "peers" / "pytorch_cpu.py"
 ENGINE = ROOT / "target" / "release" / "engine"
 # The likely fastest first.
 F32_MODES = ("compile-channels-last", "channels-last", "compile", "eager")
-COLUMNS = "network,width,batch,task,attack_steps,mode,threads,version,images_per_second,seconds,peak_mib".split(",")
+COLUMNS = (
+    "round,network,width,batch,task,attack_steps,mode,threads,version,images_per_second,seconds,peak_mib,others_percent"
+).split(",")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def parse():
     parser.add_argument("--only", action="append", metavar="CASE", help="a name, * for any text; may be repeated")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", type=Path, help="binary to time; default: target/release/engine, built before")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one a core")
     parser.add_argument("--seconds", type=int, default=2, help="of timed steps, of which there are at least two")
     parser.add_argument("--limit", type=float, default=300, help="seconds after which a mode of PyTorch is given up")
     args = parser.parse_args()
@@ -100,11 +104,24 @@ def machine(args):
     return "; ".join([model, f"{os.cpu_count()} cores", " ".join(flags), *caches, torch, built, today])
 
 
+def busy_elsewhere():
+    """Seconds that the cores have worked so far, for others than what this program has run; None if unknown."""
+    try:
+        ticks = Path("/proc/stat").read_text().split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, ticks)
+    own = os.times()
+    total = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return total - own.children_user - own.children_system
+
+
 def measure(mode, case, args):
     """The row of a program for `case`: the engine's, or PyTorch's in `mode`. None if there is none."""
     engine = [str(args.engine or ENGINE), "bench", "--backend", "cpu"]
     program = engine if mode == "engine" else [sys.executable, str(PEER), "--mode", mode]
     bounds = ["--threads", str(args.threads), "--repeat", "1000", "--seconds", str(args.seconds)]
+    begin, busy = time.perf_counter(), busy_elsewhere()
     try:
         done = subprocess.run([*program, *case.flags, *bounds], capture_output=True, text=True, timeout=args.limit)
     except subprocess.TimeoutExpired:
@@ -114,7 +131,11 @@ def measure(mode, case, args):
         why = (done.stderr.strip() or "no message").splitlines()[-1]
         print(f"{case.name} {mode}: ended with {done.returncode}: {why}", file=sys.stderr)
         return None
-    return next(csv.DictReader(done.stdout.splitlines()))
+    row = next(csv.DictReader(done.stdout.splitlines()))
+    if busy is not None:
+        share = (busy_elsewhere() - busy) / (time.perf_counter() - begin) / os.cpu_count()
+        row["others_percent"] = f"{max(100 * share, 0):.0f}"
+    return row
 
 
 def rounds(case, args):
@@ -156,24 +177,25 @@ def table(rows):
             f"| {median(ratios[best]):.2f} ({min(ratios[best]):.2f}–{max(ratios[best]):.2f}) | {bf16} "
             f"| {case.target or ''} | {peak['engine']:.0f} / {peak[best]:.0f} |"
         )
+    others = [int(row["others_percent"]) for row in rows if row.get("others_percent")]
+    if others:
+        lines += ["", f"Other work took {median(others):.0f} % of the cores in the median, {max(others)} % at most."]
     return "\n".join(lines)
 
 
 def run(args):
-    if os.getloadavg()[0] > 0.5:
-        print("something else is running: the numbers will be off, PyTorch's more than the engine's", file=sys.stderr)
     if not args.engine:
         subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("x", buffering=1) as out:
         print(f"# {machine(args)}", file=out)
-        writer = csv.DictWriter(out, ["round", *COLUMNS], lineterminator="\n")
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
         writer.writeheader()
         try:
             for case in args.cases:
                 for row in rounds(case, args):
                     writer.writerow(row)
-                    print(case.name, row["round"], row["mode"], row["images_per_second"], file=sys.stderr)
+                    print(case.name, *(row[column] for column in ("round", "mode", "images_per_second")), file=sys.stderr)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
 

@@ -132,6 +132,7 @@ def main():
     torch.manual_seed(0)
     # What is compiled is compiled once, in the first step: nothing that changes may make it stale.
     torch._dynamo.config.error_on_recompile = True
+    torch._inductor.config.compile_threads = 1  # no workers that stay beside the timed steps
     layout = torch.channels_last if args.mode.endswith(("channels-last", "bf16")) else torch.contiguous_format
     model = NETWORKS[args.network.replace("-", "_")](args.width).to(memory_format=layout)
     images = torch.rand(args.batch, *model.image).to(memory_format=layout)
