@@ -31,13 +31,13 @@ fn all<S: Simd, const DENSE: bool>(simd: S, job: &mut Correlate<'_, f32>) {
     let cols = job.cols * per_pixel::<S>();
     if S::REGISTER_COUNT >= 32 {
         match (job.channels, cols) {
-            (1, _) if cols % 28 == 0 => tiles::<S, DENSE, 1, 28, 28>(simd, job),
-            (1, _) if cols % 14 == 0 => tiles::<S, DENSE, 1, 14, 14>(simd, job),
+            (1, _) if cols.is_multiple_of(28) => tiles::<S, DENSE, 1, 28, 28>(simd, job),
+            (1, _) if cols.is_multiple_of(14) => tiles::<S, DENSE, 1, 14, 14>(simd, job),
             (1, 8..) => tiles::<S, DENSE, 1, 8, 8>(simd, job),
             (1, 4..) => tiles::<S, DENSE, 1, 4, 4>(simd, job),
-            (_, _) if cols % 14 == 0 => tiles::<S, DENSE, 2, 14, 28>(simd, job),
-            (4.., _) if cols % 6 == 0 => tiles::<S, DENSE, 4, 6, 24>(simd, job),
-            (4.., _) if cols % 5 == 0 => tiles::<S, DENSE, 4, 5, 20>(simd, job),
+            (_, _) if cols.is_multiple_of(14) => tiles::<S, DENSE, 2, 14, 28>(simd, job),
+            (4.., _) if cols.is_multiple_of(6) => tiles::<S, DENSE, 4, 6, 24>(simd, job),
+            (4.., _) if cols.is_multiple_of(5) => tiles::<S, DENSE, 4, 5, 20>(simd, job),
             (4.., 4..) => tiles::<S, DENSE, 4, 4, 16>(simd, job),
             (_, 4..) => tiles::<S, DENSE, 2, 4, 8>(simd, job),
             (8.., 2..) => tiles::<S, DENSE, 8, 2, 16>(simd, job),
@@ -50,7 +50,9 @@ fn all<S: Simd, const DENSE: bool>(simd: S, job: &mut Correlate<'_, f32>) {
         match (job.channels, cols) {
             (1, 8..) => tiles::<S, DENSE, 1, 8, 8>(simd, job),
             (1, 4..) => tiles::<S, DENSE, 1, 4, 4>(simd, job),
-            (_, 4..) if cols % 6 != 0 && cols % 4 == 0 && cols < 20 => tiles::<S, DENSE, 2, 4, 8>(simd, job),
+            (_, 4..) if !cols.is_multiple_of(6) && cols.is_multiple_of(4) && cols < 20 => {
+                tiles::<S, DENSE, 2, 4, 8>(simd, job)
+            }
             (_, 6..) => tiles::<S, DENSE, 2, 6, 12>(simd, job),
             (_, 4..) => tiles::<S, DENSE, 2, 4, 8>(simd, job),
             (6.., _) => tiles::<S, DENSE, 6, 2, 12>(simd, job),

@@ -17,11 +17,11 @@ impl pulp::WithSimd for Fast<'_> {
         let mut job = self.0;
         let taps = job.taps.len();
         // Rows of 3×3 filters: three neighbouring pixels, which need one address.
-        let threes =
-            taps % 9 == 0 && job.taps.as_chunks().0.iter().all(|[a, b, c]: &[Tap; 3]| b.x == a.x + 1 && c.x == a.x + 2);
+        let threes = taps.is_multiple_of(9)
+            && job.taps.as_chunks().0.iter().all(|[a, b, c]: &[Tap; 3]| b.x == a.x + 1 && c.x == a.x + 2);
         match (job.dw.len() / taps, taps) {
             (2.., _) if S::REGISTER_COUNT >= 32 && threes => tiles::<S, 2, 9, 3, 18>(simd, &mut job),
-            (4.., 4..) if S::REGISTER_COUNT >= 32 && taps % 4 == 0 => tiles::<S, 4, 4, 1, 16>(simd, &mut job),
+            (4.., 4..) if S::REGISTER_COUNT >= 32 && taps.is_multiple_of(4) => tiles::<S, 4, 4, 1, 16>(simd, &mut job),
             (4.., 5..) if S::REGISTER_COUNT >= 32 => tiles::<S, 4, 5, 1, 20>(simd, &mut job),
             (4.., _) if threes => tiles::<S, 4, 3, 3, 12>(simd, &mut job),
             (2.., 5..) => tiles::<S, 2, 5, 1, 10>(simd, &mut job),
@@ -46,10 +46,10 @@ fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, 
         for first_channel in (0..channels).step_by(CHANNELS) {
             let channel = first_channel.min(channels - CHANNELS);
             let sums = tile::<S, CHANNELS, TAPS, GROUP, TILE>(simd, job, channel, tap);
-            for i in 0..TILE {
+            for (i, sum) in sums.into_iter().enumerate() {
                 let (c, t) = (channel + i / TAPS, tap + i % TAPS);
                 if c >= first_channel && t >= first_tap {
-                    job.dw[c * taps + t] += sums[i];
+                    job.dw[c * taps + t] += sum;
                 }
             }
         }

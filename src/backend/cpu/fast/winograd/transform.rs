@@ -1,5 +1,6 @@
 //! The transforms `G g Gᵀ` of filters, `Bᵀ d B` of inputs and `Aᵀ m A` of outputs, each a vector of images or of output
 //! channels at a time.
+#![allow(clippy::out_of_bounds_indexing, reason = "`unroll!` leaves the steps beyond its bound as dead branches")]
 
 use pulp::Simd;
 
@@ -105,6 +106,7 @@ pub fn inputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: us
     let mut places: [&mut [S::f32s]; PLACES] = Default::default();
     let mut rest = registers_mut::<S>(strips.v);
     unroll!(XI < PLACES, { (places[XI], rest) = rest.split_at_mut(step) });
+    debug_assert!(rest.is_empty());
     let mut done = 0;
     while done < count {
         let run = run(conv, start, done, count);
@@ -176,8 +178,7 @@ pub fn outputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: u
     let plane = conv.h * conv.w;
     let step = place(conv.c_out, strips.tiles) * pixel;
     let mut places = [&[] as &[S::f32s]; PLACES];
-    let mut rest = registers::<S>(strips.m);
-    unroll!(XI < PLACES, { (places[XI], rest) = rest.split_at(step) });
+    unroll!(XI < PLACES, { places[XI] = &registers::<S>(strips.m)[XI * step..][..step] });
     let mut done = 0;
     while done < count {
         let run = run(conv, start, done, count);
