@@ -16,6 +16,8 @@ macro_rules! unroll {
     (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
         $({
             const $i: usize = $k;
+            // Clippy sees the index of a block that never runs.
+            #[allow(clippy::out_of_bounds_indexing)]
             if $i < $n $body
         })*
     };
