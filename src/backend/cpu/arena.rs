@@ -3,6 +3,7 @@
 //! Buffers begin at cache lines, so that a vector register is never loaded from two of them. Every thread has a shelf
 //! of its own: the threads of an attack take and return dozens of buffers in the time of one pass.
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,35 +15,49 @@ use super::Real;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Free buffers, those of one number of lines together. A step uses few sizes: looking for one is faster than hashing it.
-type Shelf = Vec<(usize, Vec<Vec<Line>>)>;
-
 /// All buffers of a backend.
 pub(super) struct Arena {
     /// One per thread of the pool, and one for all other threads.
-    shelves: Vec<Mutex<Shelf>>,
+    shelves: Vec<Arc<Shelf>>,
+    usage: Arc<Usage>,
+}
+
+/// Where a thread's buffers come from and go back to, whichever thread drops them: otherwise the shelves would drift
+/// apart. Buffers hold on to their shelf, not to the arena, so that threads do not wait for each other's counters.
+struct Shelf {
+    /// Free buffers, those of one number of lines together. A step uses few sizes: looking for one is faster than hashing
+    /// it.
+    free: Mutex<Vec<(usize, Vec<Vec<Line>>)>>,
+    usage: Arc<Usage>,
+}
+
+/// Bytes in use, now and at most.
+#[derive(Default)]
+struct Usage {
     live: AtomicUsize,
     peak: AtomicUsize,
 }
 
 impl Arena {
-    pub(super) fn new(threads: usize) -> Arc<Self> {
-        let shelves = (0..=threads).map(|_| Mutex::default()).collect();
-        Arc::new(Arena { shelves, live: AtomicUsize::new(0), peak: AtomicUsize::new(0) })
+    pub(super) fn new(threads: usize) -> Self {
+        let usage = Arc::<Usage>::default();
+        let shelf = |_| Arc::new(Shelf { free: Mutex::default(), usage: usage.clone() });
+        Arena { shelves: (0..=threads).map(shelf).collect(), usage }
     }
 
     /// A buffer of `len` elements with unspecified content.
-    pub(super) fn take<T: Real>(home: &Arc<Self>, len: usize) -> Buf<T> {
+    pub(super) fn take<T: Real>(&self, len: usize) -> Buf<T> {
         let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
-        let shelf = rayon::current_thread_index().unwrap_or(usize::MAX).min(home.shelves.len() - 1);
-        let recycled = home.shelf(shelf).iter_mut().find(|(size, _)| *size == lines).and_then(|(_, free)| free.pop());
+        let index = rayon::current_thread_index().unwrap_or(usize::MAX).min(self.shelves.len() - 1);
+        let shelf = self.shelves[index].clone();
+        let recycled = shelf.free().iter_mut().find(|(size, _)| *size == lines).and_then(|(_, free)| free.pop());
         let bytes = lines * size_of::<Line>();
-        let live = home.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if live > home.peak.load(Ordering::Relaxed) {
-            home.peak.fetch_max(live, Ordering::Relaxed);
+        let live = self.usage.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if live > self.usage.peak.load(Ordering::Relaxed) {
+            self.usage.peak.fetch_max(live, Ordering::Relaxed);
         }
         let lines = recycled.unwrap_or_else(|| bytemuck::zeroed_vec(lines));
-        let mut buf = Buf { lines, len, shelf, home: home.clone(), element: std::marker::PhantomData };
+        let mut buf = Buf { lines, len, shelf, element: PhantomData };
         if cfg!(debug_assertions) {
             // A kernel that reads what it never wrote shows up as NaN in the tests.
             buf.fill(T::nan());
@@ -51,11 +66,13 @@ impl Arena {
     }
 
     pub(super) fn peak_bytes(&self) -> usize {
-        self.peak.load(Ordering::Relaxed)
+        self.usage.peak.load(Ordering::Relaxed)
     }
+}
 
-    fn shelf(&self, index: usize) -> MutexGuard<'_, Shelf> {
-        self.shelves[index].lock().unwrap_or_else(PoisonError::into_inner)
+impl Shelf {
+    fn free(&self) -> MutexGuard<'_, Vec<(usize, Vec<Vec<Line>>)>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,10 +80,8 @@ impl Arena {
 pub struct Buf<T: Real> {
     lines: Vec<Line>,
     len: usize,
-    /// Where it came from and goes back to, whichever thread drops it: otherwise the shelves would drift apart.
-    shelf: usize,
-    home: Arc<Arena>,
-    element: std::marker::PhantomData<T>,
+    shelf: Arc<Shelf>,
+    element: PhantomData<T>,
 }
 
 impl<T: Real> Deref for Buf<T> {
@@ -86,11 +101,11 @@ impl<T: Real> DerefMut for Buf<T> {
 impl<T: Real> Drop for Buf<T> {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
-        self.home.live.fetch_sub(size_of_val(&lines[..]), Ordering::Relaxed);
-        let mut shelf = self.home.shelf(self.shelf);
-        match shelf.iter_mut().find(|(size, _)| *size == lines.len()) {
+        self.shelf.usage.live.fetch_sub(size_of_val(&lines[..]), Ordering::Relaxed);
+        let mut free = self.shelf.free();
+        match free.iter_mut().find(|(size, _)| *size == lines.len()) {
             Some((_, free)) => free.push(lines),
-            None => shelf.push((lines.len(), vec![lines])),
+            None => free.push((lines.len(), vec![lines])),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::dims::{Conv2dDims, Pool2dDims};
 
 impl<T: Real> Cpu<T> {
     /// The input gradient by patches.
-    fn from_pooled(
+    fn patches_bwd_input(
         &self,
         s: &Sizes,
         p: &Pool2dDims,
@@ -117,7 +117,7 @@ impl<T: Real> ConvPool for Cpu<T> {
         let s = Sizes::of(d);
         if let Some(patches) = Patches::of(&s, p) {
             self.count(Kernel::Conv2dBwdInput);
-            return self.from_pooled(&s, p, &patches, winners, dy, w);
+            return self.patches_bwd_input(&s, p, &patches, winners, dy, w);
         }
         self.conv2d_bwd_input(d, &self.max_pool2d_bwd(p, winners, dy), w)
     }

@@ -99,7 +99,7 @@ pub struct Cpu<T: Real> {
     threads: rayon::ThreadPool,
     path: VectorPath,
     arch: pulp::Arch,
-    arena: std::sync::Arc<Arena>,
+    arena: Arena,
     calls: [AtomicU64; Kernel::ALL.len()],
 }
 
@@ -172,7 +172,7 @@ impl<T: Real> Cpu<T> {
 
     /// A buffer whose content is unspecified: the caller writes every element.
     fn alloc(&self, len: usize) -> Buf<T> {
-        Arena::take(&self.arena, len)
+        self.arena.take(len)
     }
 
     /// Calls `f(i, chunk)` for each chunk of `len` elements of `out`, on several threads if there are several chunks.
