@@ -5,7 +5,7 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use engine::backend::cpu::{Buf, Cpu, LANES};
+use engine::backend::cpu::{Buf, Cpu, LANES, VectorPath};
 use engine::backend::{
     Attack, ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm, NormBwd,
 };
@@ -28,6 +28,40 @@ fn batch(cpu: &Cpu<f32>, n: usize, features: usize) -> Buf<f32> {
 fn normal(len: usize) -> Vec<f32> {
     let rng = Rng::new(0, Stream::Init, 0);
     (0..len as u64).map(|i| rng.normal_at(i) as f32).collect()
+}
+
+/// What the processor can do at most: multiply-adds on sums that stay in registers.
+struct Peak(u64);
+
+impl pulp::WithSimd for Peak {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> f32 {
+        let (a, b) = (simd.splat_f32s(0.999), simd.splat_f32s(0.001));
+        let mut sums = [simd.splat_f32s(0.5); SUMS];
+        for _ in 0..self.0 {
+            for sum in &mut sums {
+                *sum = simd.mul_add_f32s(*sum, a, b);
+            }
+        }
+        sums.iter().map(|&sum| simd.reduce_sum_f32s(sum)).sum()
+    }
+}
+
+/// Independent sums: enough for a latency of five cycles and two multiply-adds a cycle.
+const SUMS: usize = 10;
+
+#[divan::bench(args = VectorPath::available().into_iter().filter(|&path| path != VectorPath::Portable))]
+fn peak(bencher: Bencher<'_, '_>, path: &VectorPath) {
+    const ROUNDS: u64 = 100_000;
+    let arch = if *path == VectorPath::Avx512 {
+        pulp::Arch::new()
+    } else {
+        pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3)
+    };
+    let lanes = if *path == VectorPath::Avx512 { 16 } else { 8 };
+    bencher.counter(ItemsCount::new(2 * lanes * SUMS as u64 * ROUNDS)).bench_local(|| arch.dispatch(Peak(ROUNDS)));
 }
 
 /// A convolution of the paper's networks.

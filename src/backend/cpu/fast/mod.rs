@@ -55,11 +55,10 @@ pub fn registers_mut<S: Simd>(x: &mut [[f32; LANES]]) -> &mut [S::f32s] {
     bytemuck::cast_slice_mut(x)
 }
 
-/// `max(x, 0)`; NaN passes.
+/// `max(x, 0)`; NaN passes: where an operand is NaN, x86's maximum is the second one.
 #[inline(always)]
 pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
-    simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
+    simd.max_f32s(simd.splat_f32s(0.0), x)
 }
 
 /// The gradient behind a ReLU whose output was `y`, if there was one; where `y` is NaN, `dy` passes.

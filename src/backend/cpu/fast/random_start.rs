@@ -7,8 +7,8 @@ use crate::backend::cpu::LANES;
 use crate::backend::cpu::attack::RandomStart;
 use crate::rng::{MULTIPLIERS, ROUNDS, WEYL};
 
-/// The job on vector registers. The number of features must be a multiple of 4: then the four numbers of a Philox block
-/// are those of four neighbouring pixels, and the blocks of [`LANES`] images fill registers.
+/// The job on vector registers. Where the number of features is a multiple of 4, the four numbers of a Philox block are
+/// those of four neighbouring pixels, and the blocks of [`LANES`] images fill registers.
 pub struct Fast<'a>(pub RandomStart<'a, f32>);
 
 impl pulp::WithSimd for Fast<'_> {
@@ -16,6 +16,9 @@ impl pulp::WithSimd for Fast<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        if !self.0.x.len().is_multiple_of(4) {
+            return self.0.plain();
+        }
         let RandomStart { rng, first, eps, x, .. } = self.0;
         let blocks = x.len() as u64 / 4;
         let (zero, one, two, eps) =
