@@ -2,11 +2,13 @@
 //!
 //! - `recorded`: every op, forward and backward, against PyTorch
 //! - `conv3x3`: 3×3 convolutions on every vector path of the CPU against f64
+//! - `conv_pool`: convolution, ReLU and pooling as one op against the three apart
 //! - `edges`: NaN, ties, huge values, batches that do not fill the backend's blocks
 //! - `images`: the attack's own steps and the gathering of batches, against plain loops
 //! - `norm`: the CPU's loops over planes on every vector path against f64: few images, large means, NaN, threads
 
 pub mod conv3x3;
+pub mod conv_pool;
 pub mod edges;
 pub mod images;
 pub mod norm;

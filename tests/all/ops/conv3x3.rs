@@ -7,8 +7,8 @@ use engine::dims::Conv2dDims;
 
 use crate::backends::normal;
 
-/// Largest error allowed, relative to the largest sum of absolute products of an output: five roundoffs. Direct sums
-/// reach 2.4e-7; Winograd's, of fewer terms, 1.5e-7.
+/// Largest error allowed, relative to the largest sum of absolute products of an output: four roundoffs of f32, for
+/// direct sums and for Winograd's alike.
 const BOUND: f64 = 2.5e-7;
 
 /// A layer's channels and image.

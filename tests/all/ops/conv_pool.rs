@@ -1,0 +1,93 @@
+//! Convolution, ReLU and max pooling as one op is what the three are one after the other; and no number of threads changes
+//! a bit of a convolution.
+
+use engine::backend::cpu::{Cpu, VectorPath};
+use engine::backend::{Backend, Conv};
+use engine::dims::{Conv2dDims, Pool2dDims};
+
+use crate::backends::{normal, on_every_backend};
+
+on_every_backend! { is_convolution_and_pooling }
+
+/// `[c_in, h, w], c_out, (k, stride, pad), (pool, its stride)`: LeNet's two paddings; images, windows and kernels that the
+/// gradient by patches is not for; more channels than a chunk, more columns than a tile.
+type Case = ([usize; 3], usize, (usize, usize, usize), (usize, usize));
+
+const CASES: [Case; 9] = [
+    ([1, 28, 28], 2, (5, 1, 2), (2, 2)),
+    ([3, 14, 14], 7, (5, 1, 0), (2, 2)),
+    ([2, 6, 10], 11, (3, 1, 1), (2, 2)),
+    ([2, 8, 4], 3, (1, 1, 0), (2, 2)),
+    ([2, 10, 10], 3, (7, 1, 3), (2, 2)),
+    ([2, 9, 7], 3, (3, 1, 1), (2, 2)),
+    ([2, 12, 12], 3, (3, 2, 1), (2, 2)),
+    ([2, 9, 9], 3, (3, 1, 1), (3, 3)),
+    ([2, 9, 9], 3, (3, 1, 1), (3, 2)),
+];
+
+pub fn is_convolution_and_pooling<B: Backend>(backend: &B) {
+    for (n, case) in [1, 16, 19].into_iter().flat_map(|n| CASES.map(|case| (n, case))) {
+        let ([c, h, w], c_out, (k, stride, pad), (pool, pool_stride)) = case;
+        let d = Conv2dDims::new([n, c, h, w], c_out, k, stride, pad).unwrap();
+        let p = Pool2dDims::new(d.y(), pool, pool_stride).unwrap();
+        let len = |dims: [usize; 4]| dims.iter().product::<usize>();
+        let x = backend.upload_batch(n, &normal(1, len(d.x())));
+        let weight = backend.upload(&normal(2, len(d.w())));
+        let bias = backend.upload(&normal(3, c_out));
+        let dy = backend.upload_batch(n, &normal(4, len(p.y())));
+
+        let (expected, winners) = backend.max_pool2d_fwd(&p, &backend.conv2d_fwd(&d, &x, &weight, Some(&bias), true));
+        let (y, own_winners) = backend.conv2d_pool_fwd(&d, &p, &x, &weight, Some(&bias));
+        assert_near(
+            &backend.download_batch(n, &y),
+            &backend.download_batch(n, &expected),
+            &format!("y of {case:?}, {n}"),
+        );
+
+        let spread = backend.max_pool2d_bwd(&p, &winners, &dy);
+        let expected = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &spread, &weight));
+        let dx = backend.download_batch(n, &backend.conv2d_pool_bwd_input(&d, &p, &own_winners, &dy, &weight));
+        assert_near(&dx, &expected, &format!("dx of {case:?}, {n}"));
+    }
+}
+
+/// To 1e-6 of the largest value.
+fn assert_near(got: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(0.0, |max: f32, v| max.max(v.abs()));
+    for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let near = (got - expected).abs() <= 1e-6 * scale;
+        assert!(near, "{what}, element {i}: {got}, expected {expected}");
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let dims = [
+        ([12, 8, 8], 40, (3, 1, 1)),
+        ([16, 4, 4], 33, (3, 2, 1)),
+        ([5, 7, 9], 18, (1, 2, 0)),
+        ([2, 2, 2], 9, (3, 1, 1)),
+    ];
+    for (path, ([c, h, w], c_out, (k, stride, pad))) in
+        VectorPath::available().into_iter().flat_map(|path| dims.map(|dims| (path, dims)))
+    {
+        let n = 70;
+        let d = Conv2dDims::new([n, c, h, w], c_out, k, stride, pad).unwrap();
+        let len = |dims: [usize; 4]| dims.iter().product::<usize>();
+        let bits = |threads: usize| {
+            let cpu = Cpu::<f32>::with_path(threads, path).unwrap();
+            let x = cpu.batch(n, &normal(1, len(d.x())));
+            let weight = cpu.buffer(&normal(2, len(d.w())));
+            let dy = cpu.batch(n, &normal(3, len(d.y())));
+            let y = cpu.batch_values(n, &cpu.conv2d_fwd(&d, &x, &weight, None, true));
+            let dx = cpu.batch_values(n, &cpu.conv2d_bwd_input(&d, &dy, &weight));
+            let dw = cpu.conv2d_bwd_weight(&d, &x, &dy).to_vec();
+            [y, dx, dw].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+        };
+        let one = bits(1);
+        for threads in [2, 3, 5] {
+            assert!(bits(threads) == one, "{path}, {d:?}, {threads} threads");
+        }
+    }
+}
