@@ -41,7 +41,7 @@ fn all<S: Simd, const DENSE: bool>(simd: S, job: &mut Correlate<'_, f32>) {
             (4.., 4..) => tiles::<S, DENSE, 4, 4, 16>(simd, job),
             (_, 4..) => tiles::<S, DENSE, 2, 4, 8>(simd, job),
             (8.., 2..) => tiles::<S, DENSE, 8, 2, 16>(simd, job),
-            (16.., _) => tiles::<S, DENSE, 16, 1, 16>(simd, job),
+            (16.., _) if job.w_channel == 1 => tiles::<S, DENSE, 16, 1, 16>(simd, job),
             (8.., _) => tiles::<S, DENSE, 8, 1, 8>(simd, job),
             (2.., _) => tiles::<S, DENSE, 2, 1, 2>(simd, job),
             _ => tiles::<S, DENSE, 1, 1, 1>(simd, job),
@@ -102,13 +102,31 @@ fn tile<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, co
         unroll!(I < TILE, { sums[I] = simd.splat_f32s(bias[channel + I % CHANNELS]) });
     }
     let span = at(COLS - 1, job.x_col) + 1;
-    for tap in job.taps {
-        let x = &x[tap.x as usize * pixel..][..span];
-        let mut weights = [simd.splat_f32s(0.0); CHANNELS];
-        unroll!(C < CHANNELS, { weights[C] = simd.splat_f32s(w[C * job.w_channel + tap.w as usize]) });
-        unroll!(I < TILE, {
-            sums[I] = simd.mul_add_f32s(x[at(I / CHANNELS, job.x_col)], weights[I % CHANNELS], sums[I]);
-        });
+    let rows = job.rows_of_weights::<CHANNELS>(channel);
+    if let Some(rows) = rows.filter(|_| COLS == pixel) {
+        for (i, tap) in job.taps.iter().enumerate() {
+            let x = &x[tap.x as usize * pixel..][..span];
+            unroll!(I < TILE, {
+                sums[I] = simd.mul_add_f32s(x[I / CHANNELS], simd.splat_f32s(rows[I % CHANNELS][i]), sums[I]);
+            });
+        }
+    } else if job.w_channel == 1 {
+        for tap in job.taps {
+            let (x, w) = (&x[tap.x as usize * pixel..][..span], &w[tap.w as usize..][..CHANNELS]);
+            unroll!(I < TILE, {
+                let x = x[at(I / CHANNELS, job.x_col)];
+                sums[I] = simd.mul_add_f32s(x, simd.splat_f32s(w[I % CHANNELS]), sums[I]);
+            });
+        }
+    } else {
+        for tap in job.taps {
+            let x = &x[tap.x as usize * pixel..][..span];
+            let mut weights = [simd.splat_f32s(0.0); CHANNELS];
+            unroll!(C < CHANNELS, { weights[C] = simd.splat_f32s(w[C * job.w_channel + tap.w as usize]) });
+            unroll!(I < TILE, {
+                sums[I] = simd.mul_add_f32s(x[at(I / CHANNELS, job.x_col)], weights[I % CHANNELS], sums[I]);
+            });
+        }
     }
     let y_first =
         (job.y_first + channel * job.y_channel + row * job.y_row + col / pixel * job.y_col) * pixel + col % pixel;
@@ -117,4 +135,21 @@ fn tile<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, co
         let to = &mut y[I % CHANNELS * job.y_channel * pixel + at(I / CHANNELS, job.y_col)];
         *to = if job.relu { relu(simd, sums[I]) } else { sums[I] };
     });
+}
+
+impl Correlate<'_, f32> {
+    /// For a matrix product, in which every weight is used once: the rows of the weight from `channel` on. A row that is a
+    /// slice needs no address and no check for each of its elements.
+    #[inline(always)]
+    fn rows_of_weights<const CHANNELS: usize>(&self, channel: usize) -> Option<[&[f32]; CHANNELS]> {
+        let n = self.taps.len();
+        // Taps come in the order of their weights, each of another: n of them up to number n - 1 are all.
+        let in_order =
+            self.rows * self.cols == 1 && n > 0 && self.w_channel == n && self.taps[n - 1].w as usize == n - 1;
+        in_order.then(|| {
+            let mut rows: [&[f32]; CHANNELS] = [&[]; CHANNELS];
+            unroll!(C < CHANNELS, { rows[C] = &self.w[(channel + C) * n..][..n] });
+            rows
+        })
+    }
 }
