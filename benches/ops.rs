@@ -55,11 +55,7 @@ const SUMS: usize = 10;
 #[divan::bench(args = VectorPath::available().into_iter().filter(|&path| path != VectorPath::Portable))]
 fn peak(bencher: Bencher<'_, '_>, path: &VectorPath) {
     const ROUNDS: u64 = 100_000;
-    let arch = if *path == VectorPath::Avx512 {
-        pulp::Arch::new()
-    } else {
-        pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3)
-    };
+    let arch = path.arch().expect("an available path");
     let lanes = if *path == VectorPath::Avx512 { 16 } else { 8 };
     bencher.counter(ItemsCount::new(2 * lanes * SUMS as u64 * ROUNDS)).bench_local(|| arch.dispatch(Peak(ROUNDS)));
 }

@@ -5,6 +5,7 @@
 //! - `conv_pool`: convolution, ReLU and pooling as one op against the three apart
 //! - `edges`: NaN, ties, huge values, batches that do not fill the backend's blocks
 //! - `images`: the attack's own steps and the gathering of batches, against plain loops
+//! - `threads`: a convolution's bits under several numbers of threads
 //! - `norm`: the CPU's loops over planes on every vector path against f64: few images, large means, NaN, threads
 
 pub mod conv3x3;
@@ -13,3 +14,4 @@ pub mod edges;
 pub mod images;
 pub mod norm;
 pub mod recorded;
+pub mod threads;

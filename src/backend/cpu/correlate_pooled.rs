@@ -38,8 +38,7 @@ impl Patches {
             && s.w_in.is_multiple_of(2);
         // Window `r` reaches patch `i` where `0 <= 2 (i - r) + pad + {-1, 0, 1} <= k - 1`.
         let (k, pad) = (s.k as isize, s.pad as isize);
-        let (nearest, farthest) =
-            ((-1 - pad).div_euclid(2) + isize::from((-1 - pad) % 2 != 0), (k - pad).div_euclid(2));
+        let (nearest, farthest) = (-((1 + pad) / 2), (k - pad).div_euclid(2));
         fits.then(|| Patches {
             first: -farthest,
             reach: (farthest - nearest + 1) as usize,

@@ -82,7 +82,8 @@ impl VectorPath {
         VectorPath::ALL.iter().copied().filter(|path| path.arch().is_some()).collect()
     }
 
-    fn arch(self) -> Option<pulp::Arch> {
+    /// What pulp dispatches to, if the processor has it.
+    pub fn arch(self) -> Option<pulp::Arch> {
         #[cfg(target_arch = "x86_64")]
         match self {
             VectorPath::Avx512 => return pulp::x86::V4::try_new().map(pulp::Arch::V4),

@@ -80,21 +80,6 @@ fn agrees_with_f64() {
     }
 }
 
-#[test]
-fn threads_do_not_change_a_bit() {
-    for layer in [((16, 33), (4, 4)), ((16, 16), (2, 2)), ((8, 8), (32, 32))] {
-        for n in [5, 70] {
-            let d = dims(n, layer);
-            let values = values(&d);
-            let bits = |threads| {
-                outputs(&Cpu::<f32>::new(threads).unwrap(), &d, &values)
-                    .map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>())
-            };
-            assert_eq!(bits(1), bits(4), "{layer:?}, n {n}");
-        }
-    }
-}
-
 /// A pruned filter leaves its bias, a pruned channel nothing of its input.
 #[test]
 fn zero_weights_contribute_nothing() {

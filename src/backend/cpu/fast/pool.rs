@@ -13,17 +13,13 @@ impl pulp::WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if self.0.k == 2 && self.0.stride == 2 {
-            forward::<S, 2>(simd, self.0, 2)
-        } else {
-            forward::<S, 0>(simd, self.0, 0)
-        }
+        if self.0.k == 2 && self.0.stride == 2 { forward::<S, 2>(simd, self.0) } else { forward::<S, 0>(simd, self.0) }
     }
 }
 
 /// `K` is the window's side and the stride, known to the compiler, or 0 for any.
 #[inline(always)]
-fn forward<S: Simd, const K: usize>(simd: S, job: MaxPool<'_, f32>, _: usize) {
+fn forward<S: Simd, const K: usize>(simd: S, job: MaxPool<'_, f32>) {
     let (k, stride) = if K > 0 { (K, K) } else { (job.k, job.stride) };
     let pixel = per_pixel::<S>();
     let (x, y) = (registers::<S>(job.x), registers_mut::<S>(job.y));
