@@ -191,16 +191,8 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
             let rng = Rng::new(self.seed, Stream::EvalAttack, restart as u32);
             let start = Start { rng: &rng, first, strength: 1.0 };
             let pgd = Pgd { backend, model: self.model, mode: Mode::Eval, config };
-            let mut told = Ok(());
             let mut tally = backend.tally();
-            let attacked = backend.step(n, || {
-                pgd.attack(start, &batch, &mut tally, |_| {
-                    if told.is_ok() {
-                        told = (self.tick)(images);
-                    }
-                })
-            })?;
-            told?;
+            let attacked = pgd.attack_watched(start, &batch, &mut tally, self.tick)?;
             part.attacked += backend.tally_read(&tally);
             let pixels = self.keep.then(|| attacked.values(backend));
             let predictions = self.classify(&Batch { images: attacked, ..batch }, &mut part.attacked)?;

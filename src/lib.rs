@@ -13,9 +13,10 @@
 //! | 6 | [`models`], [`init`], [`optim`] | networks, initialisers, optimisers and schedules |
 //! | 7 | [`attack`], [`prune`] | adversarial attacks; projections, ADMM, masks, shrinking |
 //! | 8 | [`checkpoint`], [`eval`], [`train`] | crash-safe state, evaluation, the training loop |
-//! | 9 | [`pipeline`] | stages, the store of their results, the plan that runs them |
-//! | 10 | [`tables`], [`report`] | the paper's tables; CSV, Markdown and SVG |
-//! | 11 | [`cli`] | the command line: the only place that prints or exits |
+//! | 9 | [`robustness`] | suites of attacks in order, and checks that they can be believed |
+//! | 10 | [`pipeline`] | stages, the store of their results, the plan that runs them |
+//! | 11 | [`tables`], [`report`] | the paper's tables; CSV, Markdown and SVG |
+//! | 12 | [`cli`] | the command line: the only place that prints or exits |
 
 pub mod attack;
 pub mod backend;
@@ -36,6 +37,7 @@ pub mod profile;
 pub mod prune;
 pub mod report;
 pub mod rng;
+pub mod robustness;
 pub mod tables;
 pub mod tape;
 pub mod tensor;

@@ -21,6 +21,10 @@ pub enum Stream {
     HeldOut = 6,
     /// Which images a smaller data set keeps; the step is 0 for training and 1 for test images.
     Subset = 7,
+    /// Random starts of the attacks of a suite; the step names attack and round.
+    SuiteStart = 8,
+    /// Proposals of the Square attack; the step names attack and round.
+    Square = 9,
 }
 
 /// Random access to the numbers of one (seed, stream, step). Passed whole to a kernel.

@@ -1,6 +1,13 @@
-//! Adversarial attacks.
+//! Adversarial attacks: a file each, and [`suite`] has them all under one name.
 
+pub mod apgd;
+pub mod cw_l2;
+pub mod fab;
+pub mod objective;
 pub mod pgd;
+pub mod probe;
+pub mod square;
+pub mod suite;
 
 use serde::{Deserialize, Serialize};
 

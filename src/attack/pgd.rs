@@ -73,6 +73,29 @@ impl<B: Backend> Pgd<'_, B> {
         self.ascend(start.strength, batch, x, tally, on_pass)
     }
 
+    /// As [`Pgd::attack`] with batch statistics left alone, as one [`crate::backend::Memory::step`]. After every gradient
+    /// `watch` is told how many images it was of; its error ends the attack.
+    ///
+    /// # Errors
+    /// As [`Pgd::attack`]; whatever `watch` returns.
+    pub fn attack_watched(
+        &self,
+        start: Start<'_>,
+        batch: &Batch<'_, B>,
+        tally: &mut B::Tally,
+        watch: &(dyn Fn(u64) -> Result<()> + Sync),
+    ) -> Result<Tensor<B>> {
+        let mut told = Ok(());
+        let attacked = self.backend.step(batch.n(), || {
+            self.attack(start, batch, tally, |_| {
+                if told.is_ok() {
+                    told = watch(batch.n() as u64);
+                }
+            })
+        })?;
+        told.map(|()| attacked)
+    }
+
     /// As [`Pgd::attack`] with batch statistics left alone, on the parts of a batch side by side where its samples do
     /// not depend on each other. The result is the same.
     ///

@@ -25,6 +25,7 @@ pub mod modules;
 mod norm;
 mod nvidia;
 mod optim;
+mod perturb;
 mod pool;
 mod pooling;
 mod prune;

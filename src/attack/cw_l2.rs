@@ -1,0 +1,131 @@
+//! Carlini & Wagner's l2 attack ("Towards evaluating the robustness of neural networks", 2017): minimises
+//! `‖x - clean‖² + c max(z_y - max_{j != y} z_j, -kappa)` by Adam in tanh space, where every point is an image, and
+//! searches for the smallest weight `c` that succeeds, image by image.
+
+use serde::{Deserialize, Serialize};
+
+use super::objective;
+use super::probe::Probe;
+use crate::backend::{AdamParam, AdamStep, Backend, Constraint, Distance};
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// Settings, those of the published code by default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CwL2Config {
+    /// Euclidean radius within which an adversarial image counts.
+    pub eps: f32,
+    /// Steps of Adam for each weight, at most: a tenth of them without progress end it.
+    pub steps: usize,
+    /// Learning rate of Adam.
+    pub lr: f32,
+    /// Weights that are tried.
+    pub searches: usize,
+    /// The first of them.
+    pub first_weight: f64,
+    /// By how much another class must be ahead.
+    pub kappa: f64,
+}
+
+/// Where the search for a weight has not found an upper end yet, the weight grows by this factor.
+const GROWTH: f64 = 10.0;
+
+/// The search for one image's weight.
+#[derive(Clone)]
+struct Search {
+    weight: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Search {
+    /// The next weight.
+    fn narrow(&mut self, succeeded: bool) {
+        if succeeded {
+            self.high = self.high.min(self.weight);
+        } else {
+            self.low = self.low.max(self.weight);
+        }
+        self.weight = if self.high.is_finite() { (self.low + self.high) / 2.0 } else { self.weight * GROWTH };
+    }
+}
+
+/// The nearest misclassified point of each image.
+struct Nearest<B: Backend> {
+    x: B::Buf,
+    distance: Vec<f64>,
+}
+
+impl CwL2Config {
+    /// Nine weights from 1e-3, up to 10,000 steps each.
+    pub fn published(eps: f32) -> Self {
+        CwL2Config { eps, steps: 10_000, lr: 0.01, searches: 9, first_weight: 1e-3, kappa: 0.0 }
+    }
+
+    /// Returns the nearest misclassified point of each image, or the clean one where there was none.
+    ///
+    /// # Errors
+    /// As [`Probe::pass`].
+    pub fn attack<B: Backend>(&self, probe: &Probe<'_, B>, clean: &Tensor<B>, labels: &[u8]) -> Result<Tensor<B>> {
+        let start = Search { weight: self.first_weight, low: 0.0, high: f64::INFINITY };
+        let mut searches = vec![start; labels.len()];
+        let mut nearest = Nearest { x: probe.backend.copy(clean.buf()), distance: vec![f64::INFINITY; labels.len()] };
+        for _ in 0..self.searches {
+            let weights: Vec<f64> = searches.iter().map(|search| search.weight).collect();
+            let succeeded = self.descend(probe, clean, labels, &weights, &mut nearest, |_| {})?;
+            searches.iter_mut().zip(succeeded).for_each(|(search, succeeded)| search.narrow(succeeded));
+        }
+        Ok(Tensor::new(nearest.x, clean.shape().clone()))
+    }
+
+    /// Adam from the clean images with these weights. Returns which images were misclassified on the way.
+    fn descend<B: Backend>(
+        &self,
+        probe: &Probe<'_, B>,
+        clean: &Tensor<B>,
+        labels: &[u8],
+        weights: &[f64],
+        nearest: &mut Nearest<B>,
+        mut on_iterate: impl FnMut(&Tensor<B>),
+    ) -> Result<Vec<bool>> {
+        let (backend, n) = (probe.backend, labels.len());
+        let mut w = backend.to_tanh_space(clean.buf());
+        let zeros = || {
+            let mut zeros = backend.copy(clean.buf());
+            backend.axpy(-1.0, clean.buf(), &mut zeros);
+            zeros
+        };
+        let (mut m, mut v) = (zeros(), zeros());
+        let mut succeeded = vec![false; n];
+        let mut before = f64::INFINITY;
+        for step in 0..self.steps {
+            let x = Tensor::new(backend.from_tanh_space(&w), clean.shape().clone());
+            on_iterate(&x);
+            let climb = probe.gradient(&x, |i, z, dz| {
+                objective::carlini_wagner(z, usize::from(labels[i]), self.kappa, weights[i], dz)
+            })?;
+            let distance = backend.distances(n, Distance::L2, x.buf(), clean.buf());
+            let ahead = |i: usize| objective::margin(climb.logits.of_image(i), usize::from(labels[i])) <= -self.kappa;
+            let wrong: Vec<bool> = climb.logits.wrong(labels).into_iter().enumerate().map(|(i, w)| w && ahead(i)).collect();
+            let nearer: Vec<bool> = (0..n).map(|i| wrong[i] && distance[i] < nearest.distance[i]).collect();
+            backend.copy_samples(&nearer, x.buf(), &mut nearest.x);
+            for i in 0..n {
+                succeeded[i] |= wrong[i];
+                nearest.distance[i] = if nearer[i] { distance[i] } else { nearest.distance[i] };
+            }
+            if step % (self.steps / 10).max(1) == 0 {
+                let loss = climb.values.iter().zip(&distance).map(|(f, d)| f + d * d).sum::<f64>();
+                if loss > 0.9999 * before {
+                    break;
+                }
+                before = loss;
+            }
+            let g = backend.tanh_space_bwd(clean.buf(), x.buf(), climb.dx.buf());
+            let adam = AdamStep { lr: self.lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, t: step as u32 + 1 };
+            let param = AdamParam { constraint: Constraint::Free, g: &g, m: &mut m, v: &mut v, w: &mut w };
+            backend.adam_step(&adam, &mut [param]);
+        }
+        Ok(succeeded)
+    }
+}

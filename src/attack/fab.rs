@@ -1,0 +1,82 @@
+//! Fast Adaptive Boundary attack, targeted, l-infinity (Croce & Hein, "Minimally distorted adversarial examples with a
+//! fast adaptive boundary attack", ICML 2020): projects onto the linearised boundary to one other class, biased towards
+//! the clean image, and steps back when it is across. Looks for the nearest adversarial image, whatever the radius.
+
+use serde::{Deserialize, Serialize};
+
+use super::objective;
+use super::probe::{Climb, Probe};
+use super::suite::Targets;
+use crate::backend::{Backend, Distance, FabStep};
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// Settings, the published ones by default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FabConfig {
+    /// Radius within which an adversarial image counts.
+    pub eps: f32,
+    /// Number of steps towards each target.
+    pub steps: usize,
+    /// Most weight of the step from the clean image.
+    pub alpha_max: f32,
+    /// How far beyond the boundary a step goes.
+    pub eta: f32,
+    /// What is left of the distance after stepping back.
+    pub beta: f32,
+}
+
+impl FabConfig {
+    /// 100 steps towards each target.
+    pub fn published(eps: f32) -> Self {
+        FabConfig { eps, steps: 100, alpha_max: 0.1, eta: 1.05, beta: 0.9 }
+    }
+
+    /// Attacks from the clean images towards `targets` and returns the nearest misclassified point of each, or the clean
+    /// image where there was none. `on_iterate` sees every point.
+    ///
+    /// # Errors
+    /// As [`Probe::pass`].
+    pub fn attack<B: Backend>(
+        &self,
+        probe: &Probe<'_, B>,
+        clean: &Tensor<B>,
+        labels: &[u8],
+        targets: &Targets,
+        mut on_iterate: impl FnMut(&Tensor<B>),
+    ) -> Result<Tensor<B>> {
+        let (backend, n) = (probe.backend, labels.len());
+        let step = FabStep { eta: self.eta, alpha_max: self.alpha_max };
+        let lead =
+            |i: usize, z: &[f32], dz: &mut [f32]| objective::lead(z, usize::from(labels[i]), targets.of(i), dz);
+        let mut x = Tensor::new(backend.copy(clean.buf()), clean.shape().clone());
+        let (mut nearest, mut distance) = (backend.copy(clean.buf()), vec![f64::INFINITY; n]);
+        let Climb { mut values, mut dx, .. } = probe.gradient(&x, lead)?;
+        for number in 1..=self.steps {
+            let at: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+            backend.fab_step(&step, &at, clean.buf(), dx.buf(), x.buf_mut()?);
+            on_iterate(&x);
+            let mut pass = probe.pass(&x)?;
+            let wrong = pass.logits.wrong(labels);
+            if wrong.contains(&true) {
+                // The tape shares the point, which is about to move.
+                drop(pass);
+                let here = backend.distances(n, Distance::LInf, x.buf(), clean.buf());
+                let nearer: Vec<bool> = (0..n).map(|i| wrong[i] && here[i] < distance[i]).collect();
+                backend.copy_samples(&nearer, x.buf(), &mut nearest);
+                (0..n).filter(|&i| nearer[i]).for_each(|i| distance[i] = here[i]);
+                let back: Vec<f32> = wrong.iter().map(|&wrong| if wrong { self.beta } else { 1.0 }).collect();
+                backend.towards(&back, clean.buf(), x.buf_mut()?);
+                if number == self.steps {
+                    break;
+                }
+                pass = probe.pass(&x)?;
+            }
+            if number < self.steps {
+                Climb { values, dx, .. } = pass.gradient(lead)?;
+            }
+        }
+        Ok(Tensor::new(nearest, clean.shape().clone()))
+    }
+}
