@@ -51,21 +51,6 @@ pub struct Subset<'s, 'i, B: Backend> {
 /// Images sent through the network at once; bounds the memory, not the result.
 const BATCH: usize = 512;
 
-/// An image, what an attack made of it, and the classes predicted for both.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Example {
-    /// Class it belongs to.
-    pub label: u8,
-    /// Pixels of the clean image, `c × h × w`, 0 to 1.
-    pub clean: Vec<f32>,
-    /// Class predicted for it.
-    pub natural: u8,
-    /// Pixels of the first attacked image that is misclassified; of the last one if every start is withstood.
-    pub attacked: Vec<f32>,
-    /// Class predicted for it.
-    pub adversarial: u8,
-}
-
 /// Evaluates in [`Mode::Eval`], on clean images and, if there is an attack, on attacked ones. The random start of an
 /// image is a function of `seed`, of the start's number and of the image's place in `subset`. `tick` is told how many image
 /// passes were done, from any thread, and may end the evaluation with an error.
@@ -80,23 +65,7 @@ pub fn evaluate<B: Backend>(
     seed: u64,
     tick: &(dyn Fn(u64) -> Result<()> + Sync),
 ) -> Result<EvalReport> {
-    let evaluation = Evaluation { backend, model, subset, attack, seed, tick, keep: false };
-    Ok(evaluation.run()?.0)
-}
-
-/// As [`evaluate`] under `attack`; also returns the images, in the order of `subset`.
-///
-/// # Errors
-/// As [`evaluate`].
-pub fn examples<B: Backend>(
-    backend: &B,
-    model: &Model<B>,
-    subset: &Subset<'_, '_, B>,
-    attack: &PgdConfig,
-    seed: u64,
-    tick: &(dyn Fn(u64) -> Result<()> + Sync),
-) -> Result<(EvalReport, Vec<Example>)> {
-    Evaluation { backend, model, subset, attack: Some(attack), seed, tick, keep: true }.run()
+    Evaluation { backend, model, subset, attack, seed, tick }.run()
 }
 
 /// Image passes of an evaluation: what its ticks add up to.
@@ -112,8 +81,6 @@ struct Part {
     robust: usize,
     /// Smallest and largest class predicted for a clean image.
     predicted: Option<(u8, u8)>,
-    /// Only if they are to be kept.
-    examples: Vec<Example>,
 }
 
 impl Part {
@@ -125,7 +92,6 @@ impl Part {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),
         };
-        self.examples.extend(other.examples);
     }
 
     fn report(&self, images: usize, attacked: bool) -> EvalReport {
@@ -143,7 +109,7 @@ impl Part {
     }
 }
 
-/// What [`evaluate`] and [`examples`] are asked.
+/// What [`evaluate`] is asked.
 struct Evaluation<'a, 's, 'i, B: Backend> {
     backend: &'a B,
     model: &'a Model<B>,
@@ -151,12 +117,10 @@ struct Evaluation<'a, 's, 'i, B: Backend> {
     attack: Option<&'a PgdConfig>,
     seed: u64,
     tick: &'a (dyn Fn(u64) -> Result<()> + Sync),
-    /// Keep the images.
-    keep: bool,
 }
 
 impl<B: Backend> Evaluation<'_, '_, '_, B> {
-    fn run(&self) -> Result<(EvalReport, Vec<Example>)> {
+    fn run(&self) -> Result<EvalReport> {
         let mut total = Part::default();
         for (batch, indices) in self.subset.indices.chunks(BATCH).enumerate() {
             let parts = self.backend.map_parts(indices.len(), |range| {
@@ -167,7 +131,7 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
                 total.add(part?);
             }
         }
-        Ok((total.report(self.subset.indices.len(), self.attack.is_some()), total.examples))
+        Ok(total.report(self.subset.indices.len(), self.attack.is_some()))
     }
 
     /// Evaluates the images at `indices`, the first of which is at place `first` of the subset.
@@ -181,9 +145,6 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
         let mut part = Part::default();
         let predictions = self.classify(&batch, &mut part.clean)?;
         part.predicted = predictions.iter().min().copied().zip(predictions.iter().max().copied());
-        if self.keep {
-            part.examples = examples_of(&batch.images.values(backend), &labels, &predictions);
-        }
         (self.tick)(images)?;
         let Some(config) = self.attack else { return Ok(part) };
         let mut robust = vec![true; labels.len()];
@@ -194,11 +155,7 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
             let mut tally = backend.tally();
             let attacked = pgd.attack_watched(start, &batch, &mut tally, self.tick)?;
             part.attacked += backend.tally_read(&tally);
-            let pixels = self.keep.then(|| attacked.values(backend));
             let predictions = self.classify(&Batch { images: attacked, ..batch }, &mut part.attacked)?;
-            if let Some(pixels) = pixels {
-                keep_attacked(&mut part.examples, &robust, &pixels, &predictions);
-            }
             robust.iter_mut().zip(predictions.iter().zip(&labels)).for_each(|(r, (p, l))| *r &= p == l);
             (self.tick)(images)?;
         }
@@ -223,26 +180,5 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
         let predictions = backend.predictions(&d, logits.buf());
         backend.status()?;
         Ok(predictions)
-    }
-}
-
-/// Clean images, so far not attacked.
-fn examples_of(pixels: &[f32], labels: &[u8], predictions: &[u8]) -> Vec<Example> {
-    let images = pixels.chunks_exact((pixels.len() / labels.len().max(1)).max(1));
-    let example = |(clean, (&label, &natural)): (&[f32], (&u8, &u8))| {
-        let clean = clean.to_vec();
-        Example { label, attacked: clean.clone(), clean, natural, adversarial: natural }
-    };
-    images.zip(labels.iter().zip(predictions)).map(example).collect()
-}
-
-/// Replaces the attacked image of every example that has withstood all starts before this one.
-fn keep_attacked(examples: &mut [Example], robust: &[bool], pixels: &[f32], predictions: &[u8]) {
-    let images = pixels.chunks_exact((pixels.len() / examples.len().max(1)).max(1));
-    for (((example, &robust), image), &prediction) in examples.iter_mut().zip(robust).zip(images).zip(predictions) {
-        if robust {
-            example.attacked.copy_from_slice(image);
-            example.adversarial = prediction;
-        }
     }
 }

@@ -1,73 +1,216 @@
-//! `engine attack`: adversarial examples as pictures, and what they do to a trained network.
+//! `engine attack`: what is left of a trained network's accuracy under attack, and the adversarial examples.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::eval::print_report;
-use super::output;
+use super::device::Device;
+use super::passes::Passes;
 use super::subject::{Subject, SubjectArgs};
+use super::suite_args::SuiteArgs;
+use super::suite_state::{SuiteKey, SuiteState};
+use super::{interrupt, output};
+use crate::attack::suite::AttackConfig;
+use crate::backend::{Backend, Distance};
+use crate::checkpoint::load_model;
 use crate::error::{Error, Result};
-use crate::eval::Example;
+use crate::eval::Subset;
+use crate::models::Model;
+use crate::pipeline::{Task, on_backend};
 use crate::report::grid::{Grid, PER_PAGE, Tile};
+use crate::report::verdicts;
+use crate::robustness::checks::Check;
+use crate::robustness::{Assessment, Suite};
 
 #[derive(Args)]
 pub struct AttackVerbArgs {
     #[command(flatten)]
     subject: SubjectArgs,
+    #[command(flatten)]
+    suite: SuiteArgs,
     /// Attack this many test images, the first ones
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
     n: usize,
-    /// Directory for the pictures; created if need be
+    /// Directory for what comes of it; created if need be. An interrupted attack found there is resumed
     #[arg(long, value_name = "DIR", default_value = "runs/attack")]
     out: PathBuf,
+    /// Also write adversarial.safetensors and verdicts.csv
+    #[arg(long)]
+    save: bool,
+    /// Look for signs of masked gradients, on up to 200 of the images; autoattack always does
+    #[arg(long)]
+    checks: bool,
+    /// Discard what an interrupted attack has left
+    #[arg(long)]
+    fresh: bool,
 }
 
+/// Images that the checks use, at most.
+const CHECKED: usize = 200;
+
+/// What an interruption may lose without need.
+const SAVE_EVERY: Duration = Duration::from_secs(20);
+
 pub fn run(args: &AttackVerbArgs) -> Result<()> {
+    let attacks = args.suite.resolve(args.subject.data_set())?;
     let subject = args.subject.load()?;
-    let Some(attack) = &subject.attack else {
-        return Err(Error::Usage("--attack none attacks nothing; use pgd or cw, or measure with `engine eval`".into()));
-    };
+    subject.check_trained()?;
+    attacks.iter().try_for_each(|attack| attack.validate(subject.data.classes))?;
     let most = subject.data.test.len();
     if !(1..=most).contains(&args.n) {
         return Err(Error::Usage(format!("--n: must be 1 to {most}, the number of test images, got {}", args.n)));
     }
+    let models = (subject.model.as_path(), args.suite.from.as_deref());
+    let key = SuiteKey::new(models, &subject.data.id, args.n, subject.seed, subject.device.backend, &attacks)?;
     // Before the work, not after it.
     std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out, "create directory"))?;
-    let (report, examples) = subject.measure(args.n, true)?;
-    let delta = largest_change(&examples);
-    // The sum of a pixel and eps is rounded, by less than this for sums up to 1.
-    if delta > f64::from(attack.eps) + f64::from(f32::EPSILON) || delta.is_nan() {
-        return Err(Error::Failed(format!("the attack changed a pixel by {delta}, more than eps {}", attack.eps)));
+    let state = SuiteState::new(&args.out, key, subject.data.shape);
+    if args.fresh {
+        state.discard()?;
     }
-    print_report(&report, &subject.data.origin, true)?;
-    let changed = examples.iter().filter(|example| example.natural != example.adversarial).count();
-    output::print(&format!("changed class {changed} of {}", examples.len()))?;
-    output::print(&format!("max |delta|   {delta:.6}, eps {}", attack.eps))?;
-    let pages = write_grids(&args.out, &subject, attack.eps, &examples)?;
-    output::print(&format!("pictures      {pages} in {}", args.out.display()))
+    let assessment = state.load()?.unwrap_or_default();
+    let Device { backend, precision, threads, .. } = subject.device;
+    let task = SuiteTask { args, subject: &subject, attacks: &attacks, state: &state, assessment };
+    let (assessment, checks) = on_backend(backend, precision, threads, task)?;
+    print_accuracies(&subject, &attacks, &assessment)?;
+    print_checks(&checks)?;
+    let pages = write_grids(&args.out, &subject, attacks[0].eps(), &assessment)?;
+    output::print(&format!("pictures      {pages} in {}", args.out.display()))?;
+    if args.save {
+        let names: Vec<&str> = attacks.iter().map(AttackConfig::name).collect();
+        output::write_file(&args.out.join("verdicts.csv"), verdicts::csv(&assessment, &names)?)?;
+        output::write_file(
+            &args.out.join("adversarial.safetensors"),
+            verdicts::safetensors(&assessment, subject.data.shape)?,
+        )?;
+        output::print(&format!("saved         adversarial.safetensors, verdicts.csv in {}", args.out.display()))?;
+    }
+    state.discard()
 }
 
-/// The largest |attacked - clean| of any pixel; NaN if there is one.
-fn largest_change(examples: &[Example]) -> f64 {
-    let pixels = examples.iter().flat_map(|example| example.clean.iter().zip(&example.attacked));
-    let changes = pixels.map(|(clean, attacked)| (f64::from(*attacked) - f64::from(*clean)).abs());
-    // In this order a NaN is the largest.
-    changes.max_by(f64::total_cmp).unwrap_or(0.0)
+/// The suite and the checks, on whatever backend.
+struct SuiteTask<'a> {
+    args: &'a AttackVerbArgs,
+    subject: &'a Subject,
+    attacks: &'a [AttackConfig],
+    state: &'a SuiteState,
+    assessment: Assessment,
+}
+
+impl Task for SuiteTask<'_> {
+    type Output = (Assessment, Vec<Check>);
+
+    fn run<B: Backend>(self, backend: &B) -> Result<Self::Output> {
+        let SuiteTask { args, subject, attacks, state, mut assessment } = self;
+        let data = &subject.data;
+        let (model, _) = load_model(backend, &subject.model)?;
+        let surrogate: Option<Model<B>> = match &args.suite.from {
+            None => None,
+            Some(path) => {
+                let (surrogate, _) = load_model(backend, path)?;
+                surrogate.architecture().check_data(data.shape, data.classes)?;
+                Some(surrogate)
+            }
+        };
+        let indices: Vec<u32> = (0..args.n as u32).collect();
+        let images = backend.resident(data.shape, &data.test.images);
+        let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
+        let checked = Subset { indices: &indices[..args.n.min(CHECKED)], ..subset };
+        let stop = interrupt::flag()?;
+        let progress = Passes::new(0, subject.quiet);
+        let watch = |passes| {
+            progress.add(passes);
+            if stop.load(std::sync::atomic::Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+        };
+        let suite = Suite {
+            backend,
+            model: &model,
+            surrogate: surrogate.as_ref(),
+            subset: &subset,
+            attacks,
+            seed: subject.seed,
+            watch: &watch,
+        };
+        let checks = Suite { subset: &checked, ..suite };
+        let checking = args.checks || args.suite.is_autoattack();
+        let to_check = if checking { checks.check_passes() } else { 0 };
+        let mut saved = Instant::now();
+        let mut report = |assessment: &Assessment, left: u64| {
+            progress.expect(left + to_check);
+            if saved.elapsed() >= SAVE_EVERY {
+                state.save(assessment)?;
+                saved = Instant::now();
+            }
+            Ok(())
+        };
+        let outcome = backend.scope(|| {
+            suite.run(&mut assessment, &mut report)?;
+            if checking { checks.checks(attacks[0].eps()) } else { Ok(Vec::new()) }
+        });
+        progress.finish();
+        if matches!(outcome, Err(Error::Interrupted)) {
+            state.save(&assessment)?;
+            output::note(&format!("interrupted; the state is saved, resume with: {}", interrupt::resume_command()));
+        }
+        Ok((assessment, outcome?))
+    }
+}
+
+/// Accuracy after each attack, and what it took.
+fn print_accuracies(subject: &Subject, attacks: &[AttackConfig], assessment: &Assessment) -> Result<()> {
+    output::print(&format!("images        {} from {}", assessment.verdicts.len(), subject.data.origin))?;
+    output::print(&format!("natural       {:.2}", assessment.accuracy(0)))?;
+    for (i, (attack, spent)) in attacks.iter().zip(&assessment.spent).enumerate() {
+        output::print(&format!(
+            "{:<13} {:.2}  broke {} in {:.1} s, {} queries, {} gradients",
+            attack.name(),
+            assessment.accuracy(i + 1),
+            assessment.broken_by(i),
+            spent.seconds,
+            spent.cost.queries,
+            spent.cost.gradients
+        ))?;
+    }
+    output::print(&format!("adversarial   {:.2}", assessment.accuracy(attacks.len())))?;
+    let found: Vec<f64> =
+        assessment.verdicts.iter().filter_map(|v| v.broken.as_ref()).map(|broken| broken.distance).collect();
+    let norm = match attacks[0].distance() {
+        Distance::LInf => "max |delta|  ",
+        Distance::L2 => "max |delta|_2",
+    };
+    let largest = found.iter().copied().fold(0.0, f64::max);
+    output::print(&format!("{norm} {largest:.6}, eps {}", attacks[0].eps()))
+}
+
+fn print_checks(checks: &[Check]) -> Result<()> {
+    for Check { name, passed, finding } in checks {
+        let verdict = if *passed { "pass" } else { "FAIL" };
+        output::print(&format!("{verdict}  {name:<12}  {finding}"))?;
+    }
+    let failed = checks.iter().filter(|check| !check.passed).count();
+    if failed > 0 {
+        output::print(&format!("{failed} of {} checks failed: do not believe this accuracy", checks.len()))?;
+    }
+    Ok(())
 }
 
 /// Writes `grid-000.png`, …; returns how many.
-fn write_grids(out: &Path, subject: &Subject, eps: f32, examples: &[Example]) -> Result<usize> {
+fn write_grids(out: &Path, subject: &Subject, eps: f32, assessment: &Assessment) -> Result<usize> {
     let names = subject.data.id.name.official().class_names;
     let name = |class: u8| names.get(usize::from(class)).copied().unwrap_or("?");
-    let tiles: Vec<Tile> = examples
+    let pixels = |i: usize| subject.data.test.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect();
+    let clean: Vec<Vec<f32>> = (0..assessment.verdicts.len()).map(pixels).collect();
+    let tiles: Vec<Tile> = assessment
+        .verdicts
         .iter()
-        .map(|example| Tile {
-            clean: &example.clean,
-            attacked: &example.attacked,
-            label: name(example.label),
-            natural: name(example.natural),
-            adversarial: name(example.adversarial),
+        .enumerate()
+        .map(|(i, verdict)| Tile {
+            clean: &clean[i],
+            attacked: &assessment.attempts[i],
+            label: name(verdict.label),
+            natural: name(verdict.natural),
+            adversarial: name(verdict.broken.as_ref().map_or(verdict.natural, |broken| broken.class)),
         })
         .collect();
     let pages = tiles.chunks(PER_PAGE);

@@ -2,25 +2,36 @@
 
 use clap::Args;
 
+use super::attack_args::AttackArgs;
 use super::output;
 use super::subject::SubjectArgs;
 use crate::error::Result;
 use crate::eval::EvalReport;
+use crate::train::validate_attack;
 
 #[derive(Args)]
 pub struct EvalArgs {
     #[command(flatten)]
     subject: SubjectArgs,
+    #[command(flatten)]
+    attack: AttackArgs,
 }
 
 pub fn run(args: &EvalArgs) -> Result<()> {
+    let attack = args.attack.resolve(args.subject.data_set());
+    if let Some(attack) = &attack {
+        validate_attack("attack", attack)?;
+    }
     let subject = args.subject.load()?;
-    let (report, _) = subject.measure(subject.data.test.len(), false)?;
-    print_report(&report, &subject.data.origin, subject.attack.is_some())
+    if attack.is_some() {
+        subject.check_trained()?;
+    }
+    let report = subject.measure(attack.as_ref())?;
+    print_report(&report, &subject.data.origin, attack.is_some())
 }
 
 /// Prints what was measured on images from `origin`.
-pub fn print_report(report: &EvalReport, origin: &str, attacked: bool) -> Result<()> {
+fn print_report(report: &EvalReport, origin: &str, attacked: bool) -> Result<()> {
     output::print(&format!("images        {} from {origin}", report.images))?;
     output::print(&format!("natural       {:.2}", report.natural))?;
     if attacked {

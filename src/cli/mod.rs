@@ -19,6 +19,8 @@ mod progress;
 mod prune;
 mod run;
 mod subject;
+mod suite_args;
+mod suite_state;
 mod table_run;
 mod train;
 
@@ -45,7 +47,7 @@ enum Verb {
     Train(train::TrainArgs),
     /// Prune a trained network, and retrain what is left
     Prune(prune::PruneArgs),
-    /// Attack a trained network and draw what it sees: clean, perturbation, adversarial
+    /// Attack a trained network: accuracy after each attack, signs of masked gradients, pictures
     Attack(attack::AttackVerbArgs),
     /// Measure a trained network: accuracy on clean and on attacked images
     Eval(eval::EvalArgs),

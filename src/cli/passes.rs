@@ -37,6 +37,11 @@ impl Passes {
         }
     }
 
+    /// From now on this many passes are left, at most.
+    pub fn expect(&self, left: u64) {
+        self.bar.set_length(self.bar.position() + left);
+    }
+
     /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();

@@ -27,6 +27,7 @@ pub mod rates;
 pub mod run_record;
 pub mod svg;
 pub mod terminal;
+pub mod verdicts;
 mod wrap;
 
 #[cfg(test)]
