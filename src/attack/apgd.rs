@@ -80,12 +80,8 @@ impl ApgdConfig {
                 break;
             }
             let momentum = if step == 0 { 1.0 } else { 0.75 };
-            let points = ApgdPoints {
-                x: x.buf_mut()?,
-                previous: &mut previous,
-                best: &mut best,
-                best_dx: &mut best_dx,
-            };
+            let points =
+                ApgdPoints { x: x.buf_mut()?, previous: &mut previous, best: &mut best, best_dx: &mut best_dx };
             backend.apgd_step(self.eps, momentum, &schedule.moves, clean.buf(), dx.buf(), points);
             on_iterate(&x);
             let pass = probe.pass(&x)?;

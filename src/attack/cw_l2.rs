@@ -52,9 +52,17 @@ impl Search {
 }
 
 /// The nearest misclassified point of each image.
-struct Nearest<B: Backend> {
+pub struct Nearest<B: Backend> {
     x: B::Buf,
     distance: Vec<f64>,
+}
+
+impl<B: Backend> Nearest<B> {
+    /// None yet: the clean images, infinitely far.
+    pub fn none(backend: &B, clean: &Tensor<B>) -> Self {
+        let n = clean.shape().dims()[0];
+        Nearest { x: backend.copy(clean.buf()), distance: vec![f64::INFINITY; n] }
+    }
 }
 
 impl CwL2Config {
@@ -70,7 +78,7 @@ impl CwL2Config {
     pub fn attack<B: Backend>(&self, probe: &Probe<'_, B>, clean: &Tensor<B>, labels: &[u8]) -> Result<Tensor<B>> {
         let start = Search { weight: self.first_weight, low: 0.0, high: f64::INFINITY };
         let mut searches = vec![start; labels.len()];
-        let mut nearest = Nearest { x: probe.backend.copy(clean.buf()), distance: vec![f64::INFINITY; labels.len()] };
+        let mut nearest = Nearest::none(probe.backend, clean);
         for _ in 0..self.searches {
             let weights: Vec<f64> = searches.iter().map(|search| search.weight).collect();
             let succeeded = self.descend(probe, clean, labels, &weights, &mut nearest, |_| {})?;
@@ -79,8 +87,12 @@ impl CwL2Config {
         Ok(Tensor::new(nearest.x, clean.shape().clone()))
     }
 
-    /// Adam from the clean images with these weights. Returns which images were misclassified on the way.
-    fn descend<B: Backend>(
+    /// Adam from the clean images with these weights. Returns which images were misclassified on the way. `on_iterate`
+    /// sees every point.
+    ///
+    /// # Errors
+    /// As [`Probe::pass`].
+    pub fn descend<B: Backend>(
         &self,
         probe: &Probe<'_, B>,
         clean: &Tensor<B>,
@@ -91,6 +103,9 @@ impl CwL2Config {
     ) -> Result<Vec<bool>> {
         let (backend, n) = (probe.backend, labels.len());
         let mut w = backend.to_tanh_space(clean.buf());
+        // The clean images as they come back from there, a little off for black and white pixels: the descent must begin
+        // at distance zero, since Adam makes a whole step of the smallest gradient.
+        let centre = backend.from_tanh_space(&w);
         let zeros = || {
             let mut zeros = backend.copy(clean.buf());
             backend.axpy(-1.0, clean.buf(), &mut zeros);
@@ -107,7 +122,8 @@ impl CwL2Config {
             })?;
             let distance = backend.distances(n, Distance::L2, x.buf(), clean.buf());
             let ahead = |i: usize| objective::margin(climb.logits.of_image(i), usize::from(labels[i])) <= -self.kappa;
-            let wrong: Vec<bool> = climb.logits.wrong(labels).into_iter().enumerate().map(|(i, w)| w && ahead(i)).collect();
+            let wrong: Vec<bool> =
+                climb.logits.wrong(labels).into_iter().enumerate().map(|(i, w)| w && ahead(i)).collect();
             let nearer: Vec<bool> = (0..n).map(|i| wrong[i] && distance[i] < nearest.distance[i]).collect();
             backend.copy_samples(&nearer, x.buf(), &mut nearest.x);
             for i in 0..n {
@@ -121,8 +137,9 @@ impl CwL2Config {
                 }
                 before = loss;
             }
-            let g = backend.tanh_space_bwd(clean.buf(), x.buf(), climb.dx.buf());
-            let adam = AdamStep { lr: self.lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, t: step as u32 + 1 };
+            let g = backend.tanh_space_bwd(&centre, x.buf(), climb.dx.buf());
+            let adam =
+                AdamStep { lr: self.lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, t: step as u32 + 1 };
             let param = AdamParam { constraint: Constraint::Free, g: &g, m: &mut m, v: &mut v, w: &mut w };
             backend.adam_step(&adam, &mut [param]);
         }

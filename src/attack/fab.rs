@@ -48,8 +48,7 @@ impl FabConfig {
     ) -> Result<Tensor<B>> {
         let (backend, n) = (probe.backend, labels.len());
         let step = FabStep { eta: self.eta, alpha_max: self.alpha_max };
-        let lead =
-            |i: usize, z: &[f32], dz: &mut [f32]| objective::lead(z, usize::from(labels[i]), targets.of(i), dz);
+        let lead = |i: usize, z: &[f32], dz: &mut [f32]| objective::lead(z, usize::from(labels[i]), targets.of(i), dz);
         let mut x = Tensor::new(backend.copy(clean.buf()), clean.shape().clone());
         let (mut nearest, mut distance) = (backend.copy(clean.buf()), vec![f64::INFINITY; n]);
         let Climb { mut values, mut dx, .. } = probe.gradient(&x, lead)?;

@@ -156,7 +156,8 @@ impl Logits {
 
     /// The class predicted for each image: the largest logit, the first one in a tie; a NaN counts as largest.
     pub fn predictions(&self) -> Vec<u8> {
-        let largest = |z: &[f32]| (1..z.len()).fold(0, |best, c| if z[c] > z[best] || z[c].is_nan() { c } else { best });
+        let largest =
+            |z: &[f32]| (1..z.len()).fold(0, |best, c| if z[c] > z[best] || z[c].is_nan() { c } else { best });
         self.values.chunks_exact(self.classes).map(|z| largest(z) as u8).collect()
     }
 

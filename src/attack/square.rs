@@ -53,7 +53,7 @@ impl SquareConfig {
 
     /// Side of the squares at `query`: the fraction of the pixels halves along the published schedule, stretched to the
     /// number of queries.
-    fn side(&self, h: usize, w: usize, query: usize) -> usize {
+    pub fn side(&self, h: usize, w: usize, query: usize) -> usize {
         let at = query * 10_000 / self.queries;
         let halvings = [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000].iter().filter(|&&end| at > end).count();
         let p = self.p_init / f64::from(1u32 << halvings);

@@ -234,8 +234,7 @@ impl AttackConfig {
                 let &[_, c, h, w] = clean.shape().dims() else { unreachable!("images are batches") };
                 let start = config.stripes(backend, clean, &round.rng(Stream::SuiteStart), round.first);
                 let rng = round.rng(Stream::Square);
-                let propose =
-                    |query: usize, i: usize| config.proposal([c, h, w], query, &rng, round.first + i as u64);
+                let propose = |query: usize, i: usize| config.proposal([c, h, w], query, &rng, round.first + i as u64);
                 config.attack(probe, clean, labels, start, propose)
             }
             AttackConfig::CwL2(config) => config.attack(probe, clean, labels),

@@ -140,14 +140,13 @@ impl SuiteArgs {
     fn check_flags(&self) -> Result<()> {
         use SuiteName::{ApgdCe, ApgdDlr, ApgdT, AutoAttack, Cw, Fgsm, Pgd, Transfer};
         let has = |names: &[SuiteName]| names.contains(&self.attack);
-        let refuse = |flag: &str, hint: &str| {
-            Err(Error::Usage(format!("{flag}: --attack {} has none; {hint}", self.attack)))
-        };
+        let refuse =
+            |flag: &str, hint: &str| Err(Error::Usage(format!("{flag}: --attack {} has none; {hint}", self.attack)));
         let published = "it is defined with its published settings; drop the flag";
         match self {
-            _ if self.attack == Transfer && self.from.is_none() => Err(Error::Usage(
-                "--attack transfer: needs another network to attack; add --from FILE".to_string(),
-            )),
+            _ if self.attack == Transfer && self.from.is_none() => {
+                Err(Error::Usage("--attack transfer: needs another network to attack; add --from FILE".to_string()))
+            }
             SuiteArgs { attack_steps: Some(_), .. } if has(&[AutoAttack]) => refuse("--attack-steps", published),
             SuiteArgs { attack_steps: Some(_), .. } if has(&[Fgsm]) => refuse("--attack-steps", "it takes one step"),
             SuiteArgs { step_size: Some(_), .. } if !has(&[Pgd, Cw, Transfer]) => {

@@ -89,7 +89,8 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         let (once, again): (Vec<_>, Vec<_>) = (logits()?.concat(), logits()?.concat());
         let differ = once.iter().zip(&again).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
         let numbers = once.iter().filter(|logit| logit.is_finite()).count();
-        let finding = format!("{differ} of {} logits differ in a second pass, {} not finite", once.len(), once.len() - numbers);
+        let finding =
+            format!("{differ} of {} logits differ in a second pass, {} not finite", once.len(), once.len() - numbers);
         Ok(Check { name: "repeatable", passed: differ == 0 && numbers == once.len(), finding })
     }
 
@@ -144,8 +145,7 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         let radii = [eps.min(1.0), (1.0 + eps.min(1.0)) / 2.0, 1.0];
         let accuracies = radii[1..].iter().map(|&eps| self.accuracy(pgd(eps, STEPS[2]))).collect::<Result<Vec<_>>>()?;
         let passed = accuracies[1] <= TOLERANCE;
-        let finding =
-            format!("accuracy {} with eps {:.3}, 1 ({} steps)", list(&accuracies), radii[1], STEPS[2]);
+        let finding = format!("accuracy {} with eps {:.3}, 1 ({} steps)", list(&accuracies), radii[1], STEPS[2]);
         Ok(Check { name: "large eps", passed, finding })
     }
 
@@ -166,7 +166,8 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         let images = assessment.verdicts.len();
         let total: usize = broken.iter().map(|(_, broken)| broken).sum();
         let passed = 100.0 * total as f64 / images as f64 <= TOLERANCE;
-        let found = broken.iter().map(|(name, broken)| format!("{name} breaks {broken}")).collect::<Vec<_>>().join(", ");
+        let found =
+            broken.iter().map(|(name, broken)| format!("{name} breaks {broken}")).collect::<Vec<_>>().join(", ");
         let finding = format!("of {images} images that PGD and APGD leave, {found}");
         Ok(Check { name: "black box", passed, finding })
     }

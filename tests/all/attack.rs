@@ -6,12 +6,10 @@ use engine::attack::pgd::{self, Pgd, Start};
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::backend::cpu::{Cpu, Kernel};
 use engine::backend::{Backend, Counts, Images, Loss, Memory};
-use engine::dims::LogitDims;
 use engine::error::Error;
-use engine::eval::{EvalReport, Subset, evaluate, examples, passes};
+use engine::eval::{EvalReport, Subset, evaluate, passes};
 use engine::models::{Mode, Model, Network};
 use engine::rng::{Rng, Stream};
-use engine::tape::Tape;
 use engine::tensor::Tensor;
 
 use crate::backends::{labels, on_every_backend, uniform};
@@ -216,45 +214,22 @@ fn restarts_never_raise_accuracy() {
     assert!(accuracies[5] < accuracies[0], "six starts find more than one: {accuracies:?}");
 }
 
-/// What is kept of the images says the same as the report, and the ticks add up.
 #[test]
-fn examples_are_what_the_report_counts() {
+fn ticks_add_up() {
     let backend = Cpu::<f32>::new(2).unwrap();
     let model = trained(&backend);
     let data = digits(1, 100);
     let images = backend.resident(data.shape, &data.test.images);
-    // Not the first ones, and not in order.
-    let indices: Vec<u32> = (30..90).rev().collect();
+    let indices: Vec<u32> = (30..90).collect();
     let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
-    let config = PgdConfig { eps: 0.1, step_size: 0.02, restarts: 4, ..attack(2) };
+    let config = PgdConfig { restarts: 4, ..attack(2) };
     let ticked = AtomicU64::new(0);
     let tick = |n: u64| {
         ticked.fetch_add(n, Ordering::Relaxed);
         Ok(())
     };
-    let (report, kept) = examples(&backend, &model, &subset, &config, 7, &tick).unwrap();
+    evaluate(&backend, &model, &subset, Some(&config), 7, &tick).unwrap();
     assert_eq!(ticked.into_inner(), passes(60, Some(&config)));
-    assert_eq!(report, evaluate(&backend, &model, &subset, Some(&config), 7, &|_| Ok(())).unwrap());
-    assert_eq!((report.images, kept.len()), (60, 60));
-
-    let percent = |right: usize| 100.0 * right as f64 / 60.0;
-    assert_eq!(report.natural, percent(kept.iter().filter(|e| e.natural == e.label).count()));
-    assert_eq!(report.adversarial, percent(kept.iter().filter(|e| e.adversarial == e.label).count()));
-    assert!(report.adversarial > 0.0 && report.adversarial < report.natural, "{report:?}");
-    for (example, &index) in kept.iter().zip(&indices) {
-        assert_eq!(example.label, data.test.labels[index as usize]);
-        let clean: Vec<f32> = data.test.image(index as usize).iter().map(|&v| f32::from(v) / 255.0).collect();
-        assert_close("clean pixels", &example.clean, &clean, 1e-6, 0.0);
-        assert!(example.attacked.iter().zip(&clean).all(|(a, c)| (a - c).abs() <= 0.1 + 1e-6), "image {index}");
-        assert_ne!(example.attacked, example.clean);
-    }
-    // The classes kept are those of the pixels kept.
-    let attacked: Vec<f32> = kept.iter().flat_map(|e| e.attacked.clone()).collect();
-    let tape = Tape::new(&backend);
-    let x = tape.leaf(Tensor::new(backend.upload_batch(60, &attacked), model.input(60)));
-    let logits = model.forward(&tape, &model.leaves(&tape), &x, Mode::Eval).unwrap().logits;
-    let predicted = backend.predictions(&LogitDims { n: 60, classes: 10 }, logits.buf());
-    assert_eq!(predicted, kept.iter().map(|e| e.adversarial).collect::<Vec<_>>());
 }
 
 #[test]

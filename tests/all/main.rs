@@ -20,6 +20,7 @@
 //! - `pipeline`: stages, keys, store, locks and plan
 //! - `prune`: projections, ADMM, masks, shrinking, and what they leave
 //! - `small_runs`: training runs of seconds
+//! - `suite`: the attacks beyond PGD against PyTorch's iterates, verdicts, resumption, checks for masked gradients
 //! - `tables`: cells, published values, settings and reports
 //! - `training`: steps against PyTorch, the loop's bits, memory and interruptions, schedules
 
@@ -42,5 +43,6 @@ mod oracle;
 mod pipeline;
 mod prune;
 mod small_runs;
+mod suite;
 mod tables;
 mod training;

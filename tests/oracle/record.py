@@ -14,6 +14,7 @@ import attacks
 import models
 import ops
 import optimizers
+import suite
 import training
 from networks import NETWORKS
 
@@ -23,6 +24,7 @@ FILES = {
     **{name: partial(models.record, name) for name in NETWORKS},
     "pgd": attacks.record,
     "train": training.record,
+    "suite": suite.record,
 }
 
 

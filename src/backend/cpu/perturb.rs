@@ -331,8 +331,7 @@ impl<T: Real> Perturb for Cpu<T> {
     fn distances(&self, n: usize, distance: Distance, a: &Buf<T>, b: &Buf<T>) -> Vec<f64> {
         let mut distances = Vec::with_capacity(n);
         for_blocks(&vec![(); n], a.len(), |images, at| {
-            let (largest, squares) =
-                self.arch.dispatch(Distances { a: lanes(&a[at.clone()]), b: lanes(&b[at]) });
+            let (largest, squares) = self.arch.dispatch(Distances { a: lanes(&a[at.clone()]), b: lanes(&b[at]) });
             distances.extend((0..images.len()).map(|l| match distance {
                 Distance::LInf => largest[l].as_f64(),
                 Distance::L2 => squares[l].sqrt(),

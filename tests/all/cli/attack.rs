@@ -72,20 +72,109 @@ fn pictures_hold_every_image_and_numbers_agree() {
     assert!(beside, "no fifth image");
 }
 
+/// The natural accuracy is the evaluation's, and the same command gives the same bytes.
 #[test]
 fn the_same_numbers_as_eval_and_the_same_bytes_again() {
     let (model, out) = (model(), tempfile::tempdir().unwrap());
-    let attack = [WEAK, &["--attack", "cw", "--restarts", "2", "--seed", "5"]].concat();
-    let measured = success(&engine(&on("eval", &model, &attack)).output().unwrap());
-    let attacked = |dir: &str| {
+    let numbers = |text: &str| ["images", "natural", "adversarial"].map(|name| value(text, name).to_string());
+    let attacked = |dir: &str, attack: &[&str]| {
         let out = out.path().join(dir);
-        let text = success(&run(&[on("attack", &model, &attack), vec!["--n", "1000"]].concat(), &out));
-        (text, fs::read(out.join("grid-000.png")).unwrap(), fs::read_dir(out).unwrap().count())
+        let n = ["--n", "1000", "--save", "--seed", "5"];
+        let text = success(&run(&[on("attack", &model, attack), n.to_vec()].concat(), &out));
+        let files =
+            ["grid-000.png", "verdicts.csv", "adversarial.safetensors"].map(|file| fs::read(out.join(file)).unwrap());
+        (text, files, fs::read_dir(out).unwrap().count())
     };
-    let (text, png, pages) = attacked("one");
-    assert!(text.starts_with(&measured), "{measured}\n{text}");
-    assert_eq!(pages, 63);
-    assert_eq!(attacked("two").1, png);
+    let (fgsm, _, _) = attacked("fgsm", &["--attack", "fgsm", "--eps", "0.3"]);
+    assert_eq!(value(&fgsm, "max |delta|"), "0.300000, eps 0.3");
+
+    let cw = [WEAK, &["--attack", "cw", "--restarts", "2"]].concat();
+    let (text, files, count) = attacked("one", &cw);
+    let evaluated = success(&engine(&on("eval", &model, &[&cw[..], &["--seed", "5"]].concat())).output().unwrap());
+    assert_eq!(numbers(&text)[..2], numbers(&evaluated)[..2], "{text}{evaluated}");
+    assert_eq!(count, 63 + 2, "pictures, images, verdicts; no state");
+    let (again, same, _) = attacked("two", &cw);
+    assert!(same == files, "not the same bytes");
+    assert_eq!(numbers(&again), numbers(&text));
+}
+
+/// The rows of the CSV add up to what was printed, and the file of images holds what they say.
+#[test]
+fn what_is_saved() {
+    let (model, out) = (model(), tempfile::tempdir().unwrap());
+    let attack = ["--attack", "apgd-dlr", "--attack-steps", "5", "--eps", "0.1", "--n", "30", "--save"];
+    let text = success(&run(&on("attack", &model, &attack), out.path()));
+    let csv = fs::read_to_string(out.path().join("verdicts.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0], ["image", "label", "natural", "stands", "broken_by", "adversarial", "distance"]);
+    assert_eq!(rows.len(), 31);
+    let percent = |count: usize| format!("{:.2}", 100.0 * count as f64 / 30.0);
+    let count = |of: &dyn Fn(&Vec<&str>) -> bool| rows[1..].iter().filter(|row| of(row)).count();
+    assert_eq!(value(&text, "natural"), percent(count(&|row| row[1] == row[2])));
+    assert_eq!(value(&text, "adversarial"), percent(count(&|row| row[3] == "true")));
+    let broken = count(&|row| row[4] == "apgd-dlr" && row[5] != row[1] && row[6].parse::<f64>().unwrap() <= 0.1 + 1e-6);
+    assert!(broken > 0 && broken == count(&|row| !row[4].is_empty()), "{csv}");
+    assert!(text.contains(&format!("broke {broken} in")), "{text}");
+
+    let bytes = fs::read(out.path().join("adversarial.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("images").unwrap().shape(), [30, 1, 28, 28]);
+    let labels = file.tensor("labels").unwrap();
+    let label = |i: usize| i64::from_le_bytes(labels.data()[8 * i..][..8].try_into().unwrap()).to_string();
+    let flags = file.tensor("broken").unwrap().data().to_vec();
+    for (i, row) in rows[1..].iter().enumerate() {
+        assert_eq!((row[0], row[1]), (i.to_string().as_str(), label(i).as_str()));
+        assert_eq!(flags[i] == 1, !row[4].is_empty(), "image {i}");
+    }
+}
+
+/// The ensemble, on few images: an attack a line, then the checks.
+#[test]
+fn the_ensemble_and_its_checks() {
+    let (model, out) = (model(), tempfile::tempdir().unwrap());
+    let attack = ["--attack", "autoattack", "--eps", "0.02", "--n", "8"];
+    let text = success(&run(&on("attack", &model, &attack), out.path()));
+    let names: Vec<&str> = text.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names[..7], ["images", "natural", "apgd-ce", "apgd-t", "fab-t", "square", "adversarial"], "{text}");
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("pass  ") || line.starts_with("FAIL  ")).count(),
+        6,
+        "{text}"
+    );
+}
+
+/// Killed in the middle and started again: it goes on, and comes to the same verdicts.
+#[test]
+fn an_interrupted_attack_is_resumed() {
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
+    let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
+    let attack =
+        ["--attack", "square", "--attack-steps", "4000", "--eps", "0.1", "--n", "1000", "--save", "--threads", "1"];
+    let args = on("attack", &model, &attack);
+    let verdicts = |out: &Path| fs::read_to_string(out.join("verdicts.csv")).unwrap();
+    success(&run(&args, &whole));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_engine"))
+        .args(&args)
+        .args(["--out", stopped.to_str().unwrap()])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // SIGINT, as from Ctrl-C.
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    let state = stopped.join("state.safetensors");
+    assert!(state.exists() && !stopped.join("verdicts.csv").exists());
+
+    // Another attack must not take it for its own, nor throw it away.
+    let other = on("attack", &model, &["--attack", "fgsm", "--n", "10"]);
+    let line = error_line(&run(&other, &stopped), 2);
+    assert_contains(&line, &["state.safetensors", "is of an interrupted attack with other settings", "--fresh"]);
+    assert!(state.exists());
+    success(&run(&args, &stopped));
+    assert!(!state.exists());
+    assert_eq!(verdicts(&stopped), verdicts(&whole));
 }
 
 #[test]
@@ -95,8 +184,15 @@ fn what_cannot_be_attacked() {
     let told = |extra: &[&str], expected: &[&str]| {
         assert_contains(&error_line(&run(&on("attack", &model, extra), &out), 2), expected);
     };
-    told(&["--attack", "none"], &["--attack none attacks nothing", "engine eval"]);
-    told(&["--attack", "pdg"], &["unknown attack 'pdg'"]);
+    told(&["--attack", "none"], &["unknown attack 'none'"]);
+    told(&["--attack", "pdg"], &["unknown attack 'pdg'", "did you mean 'pgd'"]);
+    told(&["--attack", "transfer"], &["--attack transfer: needs another network", "--from FILE"]);
+    told(&["--attack", "transfer", "--from", "none.safetensors"], &["none.safetensors"]);
+    told(&["--attack", "autoattack", "--attack-steps", "5"], &["--attack-steps: --attack autoattack has none"]);
+    told(&["--attack", "square", "--attack-steps", "0"], &["queries must be at least 1, got 0"]);
+    told(&["--attack", "fab", "--restarts", "2"], &["--restarts: --attack fab has none"]);
+    told(&["--attack", "apgd-ce", "--step-size", "0.1"], &["--step-size: --attack apgd-ce has none"]);
+    told(&["--attack", "square", "--eps", "nan"], &["--eps: must be at least 0, got NaN"]);
     told(&["--n", "0"], &["--n: must be 1 to 1000", "got 0"]);
     told(&["--n", "1001"], &["--n: must be 1 to 1000", "got 1001"]);
     told(&["--eps", "-1"], &["attack.eps: must be at least 0"]);
@@ -117,6 +213,8 @@ fn a_network_that_was_never_trained_is_not_attacked() {
     bytes[at + trained.len() - 1] = b'0';
     fs::write(&path, bytes).unwrap();
     let expected = format!("{}: was never trained; attacking it says nothing; train it first", path.display());
+    let autoattack = ["--attack", "autoattack"];
+    assert_eq!(error_line(&run(&on("attack", &path, &autoattack), dir.path()), 2), expected);
     for attack in ["pgd", "cw"] {
         let attack = [WEAK, &["--attack", attack]].concat();
         assert_eq!(error_line(&run(&on("attack", &path, &attack), dir.path()), 2), expected);

@@ -1,0 +1,145 @@
+//! The attacks beyond PGD: PyTorch's iterates, what a suite of attacks says of each image, and the checks.
+
+use engine::attack::apgd::{ApgdConfig, ApgdLoss};
+use engine::attack::cw_l2::{CwL2Config, Nearest};
+use engine::attack::fab::FabConfig;
+use engine::attack::probe::{Cost, Probe};
+use engine::attack::square::SquareConfig;
+use engine::attack::suite::Targets;
+use engine::backend::{Backend, Window};
+use engine::error::Result;
+use engine::tensor::Tensor;
+
+use crate::backends::on_every_backend;
+use crate::compare::assert_close;
+use crate::networks::{labels, recorded};
+use crate::oracle::Oracle;
+
+mod objectives;
+mod runs;
+
+on_every_backend! { apgd_is_pytorchs, fab_is_pytorchs, square_is_pytorchs, cw_l2_is_pytorchs }
+
+/// Radius of all recorded attacks.
+const EPS: f32 = 0.02;
+
+fn unwatched(_: u64) -> Result<()> {
+    Ok(())
+}
+
+/// A recorded attack: the clean images, and the points, one batch after the other.
+struct Case<'o, B: Backend> {
+    clean: Tensor<B>,
+    labels: Vec<u8>,
+    points: Vec<&'o [f32]>,
+}
+
+impl<'o, B: Backend> Case<'o, B> {
+    fn of(backend: &B, oracle: &'o Oracle, name: &str) -> Self {
+        let labels = labels(oracle, &format!("{name}.labels"));
+        let (shape, values) = oracle.tensor(&format!("{name}.clean"));
+        let clean = Tensor::batch(backend, [shape[0], shape[1], shape[2], shape[3]], values);
+        let points = oracle.values(&format!("{name}.points")).chunks_exact(values.len()).collect();
+        Case { clean, labels, points }
+    }
+
+    fn batch(&self, backend: &B, values: &[f32]) -> Tensor<B> {
+        Tensor::new(backend.upload_batch(self.labels.len(), values), self.clean.shape().clone())
+    }
+}
+
+/// Compares points in the order in which they come. All pixels agree: a wrong sign is an error of a whole step.
+struct Points<'o, 'b, B: Backend> {
+    name: &'static str,
+    backend: &'b B,
+    expected: &'b [&'o [f32]],
+    seen: usize,
+}
+
+impl<B: Backend> Points<'_, '_, B> {
+    fn compare(&mut self, x: &Tensor<B>) {
+        let what = format!("{}: point {}", self.name, self.seen);
+        assert_close(&what, &x.values(self.backend), self.expected[self.seen], 1e-5, 0.0);
+        self.seen += 1;
+    }
+}
+
+fn apgd_is_pytorchs<B: Backend>(backend: &B) {
+    let oracle = Oracle::load("suite");
+    let (_, model) = recorded(backend, "lenet");
+    for (name, loss) in
+        [("apgd_ce", ApgdLoss::CrossEntropy), ("apgd_dlr", ApgdLoss::Dlr), ("apgd_t", ApgdLoss::TargetedDlr)]
+    {
+        let case = Case::of(backend, &oracle, name);
+        let probe = Probe::new(backend, &model, &unwatched);
+        // The recorded target is the third likeliest class.
+        let targets = Targets::new(probe.logits(&case.clean).unwrap().ranked(3));
+        let config = ApgdConfig { steps: 12, ..ApgdConfig::published(EPS, loss) };
+        let start = case.batch(backend, case.points[0]);
+        let mut points = Points { name, backend, expected: &case.points[1..], seen: 0 };
+        config.attack(&probe, &case.clean, &case.labels, &targets, start, |x| points.compare(x)).unwrap();
+        // It ends where all are misclassified; the recorded attack goes on.
+        assert!(points.seen >= 6, "{name}: {} points", points.seen);
+        let n = case.labels.len() as u64;
+        let passes = points.seen as u64 + 1;
+        let gradients = n * passes.min(config.steps as u64);
+        assert_eq!(probe.cost(), Cost { queries: n * (passes + 1), gradients }, "{name}: one pass is the targets'");
+    }
+}
+
+fn fab_is_pytorchs<B: Backend>(backend: &B) {
+    let oracle = Oracle::load("suite");
+    let (_, model) = recorded(backend, "lenet");
+    let case = Case::of(backend, &oracle, "fab");
+    let probe = Probe::new(backend, &model, &unwatched);
+    let targets = Targets::new(probe.logits(&case.clean).unwrap().ranked(2));
+    let config = FabConfig { steps: 8, ..FabConfig::published(EPS) };
+    let (last, iterates) = case.points.split_last().unwrap();
+    let mut points = Points { name: "fab", backend, expected: iterates, seen: 0 };
+    let found = config.attack(&probe, &case.clean, &case.labels, &targets, |x| points.compare(x)).unwrap();
+    assert_eq!(points.seen, 8);
+    assert_close("fab: nearest", &found.values(backend), last, 1e-5, 0.0);
+    assert!(probe.logits(&found).unwrap().wrong(&case.labels).iter().all(|&wrong| wrong), "both cross");
+}
+
+fn square_is_pytorchs<B: Backend>(backend: &B) {
+    let oracle = Oracle::load("suite");
+    let (_, model) = recorded(backend, "lenet");
+    let case = Case::of(backend, &oracle, "square");
+    let corners = oracle.integers("square.corners");
+    let signs = oracle.values("square.signs");
+    let config = SquareConfig { queries: signs.len(), ..SquareConfig::published(EPS) };
+    let window = |query: usize, _| Window {
+        top: corners[2 * query] as u32,
+        left: corners[2 * query + 1] as u32,
+        side: config.side(28, 28, query) as u32,
+        up: u32::from(signs[query] > 0.0),
+    };
+    let probe = Probe::new(backend, &model, &unwatched);
+    let start = case.batch(backend, case.points[0]);
+    let best = config.attack(&probe, &case.clean, &case.labels, start, window).unwrap();
+    assert_close("square: best", &best.values(backend), case.points[1], 1e-6, 0.0);
+    let queries = case.labels.len() as u64 * (1 + signs.len() as u64);
+    assert_eq!(probe.cost(), Cost { queries, gradients: 0 });
+}
+
+fn cw_l2_is_pytorchs<B: Backend>(backend: &B) {
+    let oracle = Oracle::load("suite");
+    let (_, model) = recorded(backend, "lenet");
+    let case = Case::of(backend, &oracle, "cw_l2");
+    let (_, iterates) = case.points.split_last().unwrap();
+    let config = CwL2Config { steps: iterates.len(), kappa: 50.0, ..CwL2Config::published(1.0) };
+    let probe = Probe::new(backend, &model, &unwatched);
+    let mut nearest = Nearest::none(backend, &case.clean);
+    let mut seen = 0;
+    let weights = vec![100.0; case.labels.len()];
+    config
+        .descend(&probe, &case.clean, &case.labels, &weights, &mut nearest, |x| {
+            // Adam divides by the gradient: where that is next to nothing, rounding decides. And the recorded attack goes
+            // to tanh space without the factor that keeps black and white pixels finite.
+            assert_close(&format!("cw_l2: point {seen}"), &x.values(backend), iterates[seen], 1e-4, 0.0);
+            seen += 1;
+        })
+        .unwrap();
+    assert_eq!(seen, 20);
+}
