@@ -81,8 +81,7 @@ impl SquareConfig {
         let mut x = start;
         let mut lowest = margins(&probe.logits(&x)?);
         for query in 0..self.queries {
-            // Negated, so that a NaN stands.
-            let standing: Vec<bool> = lowest.iter().map(|&margin| !(margin <= 0.0)).collect();
+            let standing: Vec<bool> = lowest.iter().map(|&margin| margin > 0.0 || margin.is_nan()).collect();
             if !standing.contains(&true) {
                 break;
             }

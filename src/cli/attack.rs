@@ -1,26 +1,29 @@
 //! `engine attack`: what is left of a trained network's accuracy under attack, and the adversarial examples.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::device::Device;
 use super::passes::Passes;
-use super::subject::{Subject, SubjectArgs};
+use super::subject::{Subject, SubjectArgs, check_model};
 use super::suite_args::SuiteArgs;
-use super::suite_state::{SuiteKey, SuiteState};
 use super::{interrupt, output};
 use crate::attack::suite::AttackConfig;
 use crate::backend::{Backend, Distance};
 use crate::checkpoint::load_model;
+use crate::data::DataId;
+use crate::data::source::hex;
 use crate::error::{Error, Result};
 use crate::eval::Subset;
 use crate::models::Model;
-use crate::pipeline::{Task, on_backend};
+use crate::pipeline::{BackendName, Task, on_backend};
 use crate::report::grid::{Grid, PER_PAGE, Tile};
 use crate::report::verdicts;
 use crate::robustness::checks::Check;
+use crate::robustness::state::SuiteState;
 use crate::robustness::{Assessment, Suite};
 
 #[derive(Args)]
@@ -49,8 +52,19 @@ pub struct AttackVerbArgs {
 /// Images that the checks use, at most.
 const CHECKED: usize = 200;
 
-/// What an interruption may lose without need.
-const SAVE_EVERY: Duration = Duration::from_secs(20);
+/// Everything that decides the verdicts.
+#[derive(Serialize)]
+struct SuiteKey<'a> {
+    /// SHA-256 of the model's file.
+    model: String,
+    /// Of the surrogate's, if there is one.
+    surrogate: Option<String>,
+    data: &'a DataId,
+    n: usize,
+    seed: u64,
+    backend: BackendName,
+    attacks: &'a [AttackConfig],
+}
 
 pub fn run(args: &AttackVerbArgs) -> Result<()> {
     let attacks = args.suite.resolve(args.subject.data_set())?;
@@ -61,17 +75,28 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
     if !(1..=most).contains(&args.n) {
         return Err(Error::Usage(format!("--n: must be 1 to {most}, the number of test images, got {}", args.n)));
     }
-    let models = (subject.model.as_path(), args.suite.from.as_deref());
-    let key = SuiteKey::new(models, &subject.data.id, args.n, subject.seed, subject.device.backend, &attacks)?;
+    if let Some(surrogate) = &args.suite.from {
+        check_model(surrogate, &subject.data)?;
+    }
+    let hash = |path: &PathBuf| Ok(hex(&Sha256::digest(std::fs::read(path).map_err(Error::io(path, "read"))?)));
+    let key = SuiteKey {
+        model: hash(&subject.model)?,
+        surrogate: args.suite.from.as_ref().map(hash).transpose()?,
+        data: &subject.data.id,
+        n: args.n,
+        seed: subject.seed,
+        backend: subject.device.backend,
+        attacks: &attacks,
+    };
+    let mut state = SuiteState::new(&args.out, &key, subject.data.shape)?;
     // Before the work, not after it.
     std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out, "create directory"))?;
-    let state = SuiteState::new(&args.out, key, subject.data.shape);
     if args.fresh {
         state.discard()?;
     }
-    let assessment = state.load()?.unwrap_or_default();
+    let assessment = state.load()?;
     let Device { backend, precision, threads, .. } = subject.device;
-    let task = SuiteTask { args, subject: &subject, attacks: &attacks, state: &state, assessment };
+    let task = SuiteTask { args, subject: &subject, attacks: &attacks, state: &mut state, assessment };
     let (assessment, checks) = on_backend(backend, precision, threads, task)?;
     print_accuracies(&subject, &attacks, &assessment)?;
     print_checks(&checks)?;
@@ -94,7 +119,7 @@ struct SuiteTask<'a> {
     args: &'a AttackVerbArgs,
     subject: &'a Subject,
     attacks: &'a [AttackConfig],
-    state: &'a SuiteState,
+    state: &'a mut SuiteState,
     assessment: Assessment,
 }
 
@@ -107,11 +132,7 @@ impl Task for SuiteTask<'_> {
         let (model, _) = load_model(backend, &subject.model)?;
         let surrogate: Option<Model<B>> = match &args.suite.from {
             None => None,
-            Some(path) => {
-                let (surrogate, _) = load_model(backend, path)?;
-                surrogate.architecture().check_data(data.shape, data.classes)?;
-                Some(surrogate)
-            }
+            Some(path) => Some(load_model(backend, path)?.0),
         };
         let indices: Vec<u32> = (0..args.n as u32).collect();
         let images = backend.resident(data.shape, &data.test.images);
@@ -135,14 +156,9 @@ impl Task for SuiteTask<'_> {
         let checks = Suite { subset: &checked, ..suite };
         let checking = args.checks || args.suite.is_autoattack();
         let to_check = if checking { checks.check_passes() } else { 0 };
-        let mut saved = Instant::now();
         let mut report = |assessment: &Assessment, left: u64| {
             progress.expect(left + to_check);
-            if saved.elapsed() >= SAVE_EVERY {
-                state.save(assessment)?;
-                saved = Instant::now();
-            }
-            Ok(())
+            state.save_at_times(assessment)
         };
         let outcome = backend.scope(|| {
             suite.run(&mut assessment, &mut report)?;

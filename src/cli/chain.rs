@@ -117,7 +117,7 @@ impl ChainArgs {
             match config {
                 StageConfig::Train(config) => config.validate(data.train.len())?,
                 StageConfig::Prune(config) => validate_attack("eval_attack", &config.eval_attack)?,
-                StageConfig::Import(_) | StageConfig::Eval(_) => {}
+                StageConfig::Import(_) | StageConfig::Eval(_) | StageConfig::Suite(_) => {}
             }
         }
         Ok(())

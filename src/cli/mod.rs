@@ -20,7 +20,6 @@ mod prune;
 mod run;
 mod subject;
 mod suite_args;
-mod suite_state;
 mod table_run;
 mod train;
 

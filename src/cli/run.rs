@@ -8,10 +8,19 @@ use clap::Args;
 use super::device::{Device, DeviceArgs};
 use super::table_run::TableRun;
 use super::{execute, output};
+use crate::choice::choice;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::pipeline::{BackendName, JobId, Plan, Store};
-use crate::tables::{self, Cell, Profile, Settings, TABLES, Table};
+use crate::pipeline::{BackendName, Plan, Store};
+use crate::tables::{self, Cell, CellJobs, Profile, Settings, TABLES, Table};
+
+choice! {
+    /// What cells may be attacked with beside the attack that measures them.
+    pub enum ExtraAttack: "attack for a column of its own" {
+        /// The standard AutoAttack ensemble.
+        AutoAttack = "autoattack",
+    }
+}
 
 #[derive(Args)]
 pub struct RunArgs {
@@ -61,6 +70,16 @@ pub struct RunArgs {
     /// Epochs of each phase of training [default: the profile's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
+    /// Also attack every cell's network with `autoattack`, in a column of its own
+    #[arg(long, value_name = "NAME")]
+    attack: Option<ExtraAttack>,
+    /// Attack so many test images with it, the first ones
+    #[arg(
+        long, value_name = "N", default_value_t = 1000, requires = "attack",
+        value_parser = clap::value_parser!(u32).range(1..),
+        allow_negative_numbers = true
+    )]
+    attack_images: u32,
     /// Stages to work on side by side [default: one a core]
     #[arg(
         long, value_name = "N",
@@ -101,12 +120,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let data = load(args, table, profile)?;
     let settings = args.settings(table, profile, &data);
     let cells = tables::cells(table, &settings)?;
-    let (plan, chains) = plan(table, &settings, &cells, &device)?;
+    let (plan, cell_jobs) = plan(table, &settings, &cells, &device)?;
     let store = Store::open(&args.out)?;
     let prepared = plan.prepare(&store, args.fresh)?;
     let jobs = execute::side_by_side(args.jobs.map(usize::from), &device, prepared.pending());
     let dir = args.out.join(format!("{}-{profile}", table.id));
-    let this = TableRun { table, settings, data, device, cells, plan: &plan, chains, store: &store, dir };
+    let this = TableRun { table, settings, data, device, cells, plan: &plan, jobs: cell_jobs, store: &store, dir };
     output::print(&this.first_line(&prepared, jobs))?;
 
     let outcome = execute::execute(&plan, prepared, &this.data, &this.device, jobs, args.quiet, None)?;
@@ -150,23 +169,15 @@ impl RunArgs {
             cells: self.cells.clone(),
             seeds: (self.seed..self.seed + seeds).collect(),
             epochs: self.epochs,
+            autoattack: self.attack.map(|ExtraAttack::AutoAttack| self.attack_images as usize),
             overrides: self.set.clone(),
         }
     }
 }
 
 /// All stages of all cells, and the jobs of each cell.
-fn plan(table: &Table, settings: &Settings, cells: &[Cell], device: &Device) -> Result<(Plan, Vec<Vec<JobId>>)> {
+fn plan(table: &Table, settings: &Settings, cells: &[Cell], device: &Device) -> Result<(Plan, Vec<CellJobs>)> {
     let mut plan = Plan::new(device.backend, device.precision);
-    let mut chains = Vec::new();
-    for cell in cells {
-        let mut chain: Vec<JobId> = Vec::new();
-        for config in &cell.chain {
-            let passes = config.passes(settings.train_images, settings.test_images);
-            let parent = &chain[chain.len().saturating_sub(1)..];
-            chain.push(plan.add(&cell.stage_label(table, config), config.clone(), parent, passes)?);
-        }
-        chains.push(chain);
-    }
-    Ok((plan, chains))
+    let jobs = cells.iter().map(|cell| cell.plan(table, settings, &mut plan)).collect::<Result<Vec<_>>>()?;
+    Ok((plan, jobs))
 }

@@ -1,6 +1,6 @@
 //! Flags that choose a trained network and the images to try it on, for the verbs that measure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use super::passes::Passes;
 use crate::attack::PgdConfig;
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
-use crate::checkpoint::load_model;
+use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::{Dataset, DatasetName};
 use crate::error::{Error, Result};
 use crate::eval::{self, EvalReport, Subset, evaluate};
@@ -58,11 +58,20 @@ impl SubjectArgs {
     pub fn load(&self) -> Result<Subject> {
         let device = self.device.resolve()?;
         let data = self.images.load()?;
-        let (model, info) = load_model(&Cpu::<f32>::new(1)?, &self.model)?;
-        model.architecture().check_data(data.shape, data.classes)?;
+        let info = check_model(&self.model, &data)?;
         let Self { model, seed, quiet, .. } = self;
         Ok(Subject { data, device, model: model.clone(), seed: *seed, quiet: *quiet, epochs: info.epochs })
     }
+}
+
+/// Checks that a file is a model for `data`.
+///
+/// # Errors
+/// As [`load_model`] and [`crate::models::Architecture::check_data`].
+pub fn check_model(path: &Path, data: &Dataset) -> Result<ModelInfo> {
+    let (model, info) = load_model(&Cpu::<f32>::new(1)?, path)?;
+    model.architecture().check_data(data.shape, data.classes)?;
+    Ok(info)
 }
 
 impl Subject {

@@ -11,10 +11,10 @@ use super::device::Device;
 use super::{doctor, execute, output};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::pipeline::{Job, JobId, Plan, Prepared, Store};
+use crate::pipeline::{Job, Plan, Prepared, Store};
 use crate::report::run_record::{DataRecord, Machine, RunRecord};
 use crate::report::{Report, csv, curves, markdown, rates, svg, terminal};
-use crate::tables::{self, Cell, Profile, Settings, Table};
+use crate::tables::{self, Cell, CellJobs, Profile, Settings, Table};
 
 /// One run of one table.
 pub struct TableRun<'a> {
@@ -24,8 +24,8 @@ pub struct TableRun<'a> {
     pub device: Device,
     pub cells: Vec<Cell>,
     pub plan: &'a Plan,
-    /// The jobs of each cell.
-    pub chains: Vec<Vec<JobId>>,
+    /// Those of each cell.
+    pub jobs: Vec<CellJobs>,
     pub store: &'a Store,
     /// Where the table goes.
     pub dir: PathBuf,
@@ -62,7 +62,7 @@ impl TableRun<'_> {
 
     /// The report of the finished cells, with a note of where the numbers come from.
     fn report(&self, results: &[Option<Value>]) -> Result<Report> {
-        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.chains, results)?;
+        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.jobs, results)?;
         let Device { backend, precision, .. } = &self.device;
         let comparable = match self.settings.profile {
             Profile::Smoke => " A quick look on few images: NOT comparable with the published numbers.",
@@ -81,6 +81,10 @@ impl TableRun<'_> {
             self.settings.overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
         if !changes.is_empty() {
             report.notes.push(format!("Settings changed by the user: {}.", changes.join(", ")));
+        }
+        if let Some(images) = self.settings.autoattack {
+            let images = images.min(self.settings.test_images);
+            report.notes.push(format!("AutoAttack: the standard ensemble on the first {images} test images."));
         }
         Ok(report)
     }
@@ -119,7 +123,7 @@ impl TableRun<'_> {
     /// The cells, each with its last job.
     fn ends(&self) -> impl Iterator<Item = (&Cell, &Job)> {
         let jobs = self.plan.jobs();
-        self.cells.iter().zip(&self.chains).filter_map(|(cell, chain)| Some((cell, &jobs[chain.last()?.index()])))
+        self.cells.iter().zip(&self.jobs).filter_map(|(cell, of)| Some((cell, &jobs[of.chain.last()?.index()])))
     }
 
     fn record(&self, wall: Duration) -> Result<RunRecord> {

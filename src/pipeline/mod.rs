@@ -16,6 +16,7 @@ pub use plan::{Failure, Job, JobId, Monitor, Outcome, Plan, Prepared};
 pub use set::{paths, set, set_all};
 pub use stage::{
     BackendName, EvalConfig, EvalResult, ImportConfig, Precision, PruneConfig, PruneResult, Scores, Stage, StageConfig,
+    SuiteConfig, SuiteResult,
 };
 pub use store::{FORMAT, StageDir, Store};
 pub use worker::{EngineWorker, Worker};

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::store::FORMAT;
 use crate::attack::PgdConfig;
+use crate::attack::suite::AttackConfig;
 use crate::choice::choice;
 use crate::data::DataId;
 use crate::data::source::hex;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::eval::{self, EvalReport};
 use crate::models::Network;
 use crate::prune::{SparsityReport, Target};
+use crate::robustness::Spent;
 use crate::train::{TrainConfig, TrainResult};
 
 choice! {
@@ -49,6 +51,8 @@ pub enum StageConfig {
     Prune(PruneConfig),
     /// Measure the parent's model.
     Eval(EvalConfig),
+    /// Run a suite of attacks on the parent's model.
+    Suite(SuiteConfig),
 }
 
 /// A model that a user gave.
@@ -99,6 +103,26 @@ pub struct EvalConfig {
     pub eval_attack: PgdConfig,
 }
 
+/// Attacks in order on the parent's model, each on the images that the ones before have left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteConfig {
+    /// The data set.
+    pub data: DataId,
+    /// Architecture of the parent's model.
+    pub network: Network,
+    /// Width multiplier that the parent's model has or had before it was pruned.
+    pub width: usize,
+    /// Key of all random numbers.
+    pub seed: u64,
+    /// What the parent's model is pruned to, if it is.
+    pub sparsity: Option<Target>,
+    /// So many test images, the first ones.
+    pub images: usize,
+    /// The attacks.
+    pub attacks: Vec<AttackConfig>,
+}
+
 impl StageConfig {
     /// What kind of work it is, in a word.
     pub fn kind(&self) -> &'static str {
@@ -107,6 +131,7 @@ impl StageConfig {
             StageConfig::Train(_) => "train",
             StageConfig::Prune(_) => "prune",
             StageConfig::Eval(_) => "eval",
+            StageConfig::Suite(_) => "suite",
         }
     }
 
@@ -114,7 +139,7 @@ impl StageConfig {
     pub fn epochs(&self) -> usize {
         match self {
             StageConfig::Train(config) => config.epochs,
-            StageConfig::Import(_) | StageConfig::Prune(_) | StageConfig::Eval(_) => 0,
+            StageConfig::Import(_) | StageConfig::Prune(_) | StageConfig::Eval(_) | StageConfig::Suite(_) => 0,
         }
     }
 
@@ -127,6 +152,11 @@ impl StageConfig {
             // The model before pruning is the parent's, which has measured it.
             StageConfig::Prune(config) => measure(&config.eval_attack),
             StageConfig::Eval(config) => measure(&config.eval_attack),
+            // At most, on networks of ten classes and fewer.
+            StageConfig::Suite(config) => {
+                let attacks = config.attacks.iter().map(|attack| attack.rounds(10) as u64 * attack.passes());
+                config.images as u64 * attacks.sum::<u64>()
+            }
         }
     }
 
@@ -137,13 +167,14 @@ impl StageConfig {
             StageConfig::Train(config) => (config.network, config.width),
             StageConfig::Prune(config) => (config.network, config.width),
             StageConfig::Eval(config) => (config.network, config.width),
+            StageConfig::Suite(config) => (config.network, config.width),
         }
     }
 
     /// The attack that measures.
     pub fn eval_attack(&self) -> Option<&PgdConfig> {
         match self {
-            StageConfig::Import(_) => None,
+            StageConfig::Import(_) | StageConfig::Suite(_) => None,
             StageConfig::Train(config) => Some(&config.eval_attack),
             StageConfig::Prune(config) => Some(&config.eval_attack),
             StageConfig::Eval(config) => Some(&config.eval_attack),
@@ -157,6 +188,7 @@ impl StageConfig {
             StageConfig::Train(config) => config.sparsity.target(),
             StageConfig::Prune(config) => Some(&config.sparsity),
             StageConfig::Eval(config) => config.sparsity.as_ref(),
+            StageConfig::Suite(config) => config.sparsity.as_ref(),
         }
     }
 }
@@ -183,6 +215,21 @@ pub struct EvalResult {
     pub test: EvalReport,
     /// The model predicts one class for every image.
     pub collapsed: bool,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What a finished suite of attacks says of itself: `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SuiteResult {
+    /// Images attacked.
+    pub images: usize,
+    /// Percent of them classified correctly.
+    pub natural: f64,
+    /// Percent of them classified correctly after each attack.
+    pub after: Vec<f64>,
+    /// What each attack took.
+    pub spent: Vec<Spent>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -256,6 +303,11 @@ impl Scores {
             StageConfig::Eval(_) => {
                 let r: EvalResult = read(result, "evaluation")?;
                 scores(&r.test, r.collapsed, 0, r.seconds)
+            }
+            StageConfig::Suite(_) => {
+                let r: SuiteResult = read(result, "attack")?;
+                let adversarial = r.after.last().copied().unwrap_or(r.natural);
+                Scores { natural: r.natural, adversarial, collapsed: false, epochs: 0, seconds: r.seconds }
             }
         })
     }

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::device::{Task, on_backend};
-use super::stage::{EvalConfig, EvalResult, ImportConfig, PruneConfig, PruneResult, Stage, StageConfig};
+use super::stage::{
+    EvalConfig, EvalResult, ImportConfig, PruneConfig, PruneResult, Stage, StageConfig, SuiteConfig, SuiteResult,
+};
 use super::store::{StageDir, read_result};
 use crate::attack::PgdConfig;
 use crate::backend::Backend;
@@ -21,6 +23,8 @@ use crate::eval::{self, EvalReport, Subset};
 use crate::models::Model;
 use crate::profile;
 use crate::prune::{SparsityReport, hard_prune};
+use crate::robustness::Suite;
+use crate::robustness::state::SuiteState;
 use crate::train::{self, Observer, TrainResult};
 
 /// File of a finished stage's model.
@@ -92,6 +96,7 @@ impl<B: Backend> Work<'_, B> {
             }
             StageConfig::Prune(config) => to_json(self.backend.scope(|| self.prune(config))?),
             StageConfig::Eval(config) => to_json(self.backend.scope(|| self.evaluate(config))?),
+            StageConfig::Suite(config) => to_json(self.backend.scope(|| self.attack(config))?),
         }
     }
 
@@ -137,15 +142,52 @@ impl<B: Backend> Work<'_, B> {
         Ok(EvalResult { collapsed: test.collapsed(self.data.classes), test, seconds: start.elapsed().as_secs_f64() })
     }
 
+    /// Attacks the parent's model, from where an earlier run was interrupted.
+    fn attack(&self, config: &SuiteConfig) -> Result<SuiteResult> {
+        let start = Instant::now();
+        let (model, _) = self.parent_model()?;
+        model.architecture().check_data(self.data.shape, self.data.classes)?;
+        let images = self.backend.resident(self.data.shape, &self.data.test.images);
+        let indices: Vec<u32> = (0..config.images.min(self.data.test.len()) as u32).collect();
+        let subset = Subset { images: &images, labels: &self.data.test.labels, indices: &indices };
+        let mut state = SuiteState::new(self.dir.path(), &self.stage, self.data.shape)?;
+        let mut assessment = state.load()?;
+        let suite = Suite {
+            backend: self.backend,
+            model: &model,
+            surrogate: None,
+            subset: &subset,
+            attacks: &config.attacks,
+            seed: config.seed,
+            watch: &|passes| self.advance(passes),
+        };
+        let outcome = suite.run(&mut assessment, &mut |assessment, _| state.save_at_times(assessment));
+        if matches!(outcome, Err(Error::Interrupted)) {
+            state.save(&assessment)?;
+        }
+        outcome?;
+        state.discard()?;
+        Ok(SuiteResult {
+            images: indices.len(),
+            natural: assessment.accuracy(0),
+            after: (1..=config.attacks.len()).map(|attacks| assessment.accuracy(attacks)).collect(),
+            spent: assessment.spent,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
     fn measure(&self, model: &Model<B>, attack: &PgdConfig, seed: u64) -> Result<EvalReport> {
         model.architecture().check_data(self.data.shape, self.data.classes)?;
         let images = self.backend.resident(self.data.shape, &self.data.test.images);
         let indices: Vec<u32> = (0..self.data.test.len() as u32).collect();
         let subset = Subset { images: &images, labels: &self.data.test.labels, indices: &indices };
-        eval::evaluate(self.backend, model, &subset, Some(attack), seed, &|passes| {
-            self.observer.advance(passes);
-            if self.observer.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
-        })
+        eval::evaluate(self.backend, model, &subset, Some(attack), seed, &|passes| self.advance(passes))
+    }
+
+    /// Tells the observer of image passes; an error if it asks to stop.
+    fn advance(&self, passes: u64) -> Result<()> {
+        self.observer.advance(passes);
+        if self.observer.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// The parent's own report of its model, if it was measured in the same way.

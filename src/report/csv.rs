@@ -38,6 +38,8 @@ struct Line<'a> {
     natural_std: Option<String>,
     adversarial_std: Option<String>,
     success_rate: Option<String>,
+    autoattack: Option<String>,
+    autoattack_std: Option<String>,
 }
 
 impl<'a> Line<'a> {
@@ -67,6 +69,8 @@ impl<'a> Line<'a> {
             natural_std: None,
             adversarial_std: None,
             success_rate: None,
+            autoattack: row.autoattack.map(rounded),
+            autoattack_std: None,
         }
     }
 
@@ -83,6 +87,8 @@ impl<'a> Line<'a> {
             adversarial_std: cell.adversarial_std.map(rounded),
             // Four decimals: thirds of the seeds stay apart from percents.
             success_rate: Some(((cell.success_rate * 1e4).round() / 1e4).to_string()),
+            autoattack: cell.autoattack.map(rounded),
+            autoattack_std: cell.autoattack_std.map(rounded),
             ..Line::seed(first)
         }
     }
@@ -130,7 +136,7 @@ mod tests {
     fn columns_are_the_contract() {
         let contract = "table,dataset,network,method,init,optimizer,original_w,pruned_w,seed,natural,adversarial,\
             attack,collapsed,paper_natural,paper_adversarial,profile,backend,precision,epochs,seconds,stage,\
-            natural_std,adversarial_std,success_rate";
+            natural_std,adversarial_std,success_rate,autoattack,autoattack_std";
         assert_eq!(text(&sample::report()).lines().next().unwrap(), contract);
     }
 

@@ -2,7 +2,9 @@
 
 use plotters::style::RGBColor;
 
-use super::numbers::{ABSENT, COLLAPSED, measured, measured_gap, percent, published, published_gap, success};
+use super::numbers::{
+    ABSENT, COLLAPSED, autoattack, measured, measured_gap, percent, published, published_gap, success,
+};
 use super::paint::{Align, FAINT, INK, MUTED, Page, bold, diverging, font, text_on, text_width, viridis};
 use super::svg::{GUTTER, HEADING, LABEL, LEADING, MARGIN, SMALL};
 use super::{Block, Comparison, Gap, Summary};
@@ -33,6 +35,7 @@ impl Face {
             lines.push(format!("±{}/{}", percent(natural), percent(adversarial)));
         }
         lines.extend(success(cell).map(|success| format!("{success} trained")));
+        lines.extend(autoattack(cell).map(|accuracy| format!("AA {accuracy}")));
         Face { value: cell.adversarial, color: viridis, edged: false, lines }
     }
 

@@ -15,6 +15,9 @@ pub fn legend(report: &Report) -> Vec<String> {
     if any(Summary::collapsed) {
         lines.push(format!("{COLLAPSED} every seed collapsed: the network predicts one class for every image."));
     }
+    if any(|cell| cell.autoattack.is_some()) {
+        lines.push("AutoAttack (AA): accuracy under the standard ensemble, on the images that the notes name.".into());
+    }
     lines.extend(published_collapse(report));
     lines.extend(gaps(report));
     lines

@@ -1,7 +1,8 @@
 //! `table.md`: each block as a grid in the paper's layout, measured over published; then the comparisons.
 
 use super::numbers::{
-    COLLAPSED, absent, difference, measured, measured_gap, percent, published, published_gap, signed, success,
+    COLLAPSED, absent, autoattack, difference, measured, measured_gap, percent, published, published_gap, signed,
+    success,
 };
 use super::{Block, Comparison, Gap, Report, Summary, legend::legend};
 
@@ -44,6 +45,9 @@ fn lines(block: &Block) -> Vec<Vec<String>> {
             lines.push(line(label, what, columns.clone().map(value)));
         };
         push(label, "measured", |cell| Some(with_spread(cell)));
+        if columns.clone().filter_map(|c| block.cell(r, c)).any(|cell| cell.autoattack.is_some()) {
+            push("", "AutoAttack", autoattack);
+        }
         if columns.clone().filter_map(|c| block.cell(r, c)).any(Summary::is_published) {
             push("", "published", published);
             push("", "difference", difference);

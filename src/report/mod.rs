@@ -66,6 +66,8 @@ pub struct Row {
     pub seconds: f64,
     /// Key of the stage that ends the cell's chain.
     pub stage: String,
+    /// Accuracy under the AutoAttack ensemble, if it was asked for.
+    pub autoattack: Option<f64>,
 }
 
 /// All seeds of one cell put together. Percent; the spread is the sample standard deviation, `None` for one seed.
@@ -76,6 +78,9 @@ pub struct Summary {
     pub natural_std: Option<f64>,
     pub adversarial: f64,
     pub adversarial_std: Option<f64>,
+    /// Of the seeds that have one.
+    pub autoattack: Option<f64>,
+    pub autoattack_std: Option<f64>,
     /// Fraction of the seeds that did not collapse, 0 to 1.
     pub success_rate: f64,
     pub paper_natural: Option<f64>,
@@ -120,6 +125,14 @@ impl Summary {
         let first = rows.first()?;
         let (natural, natural_std) = mean_and_std(rows.iter().map(|row| row.natural));
         let (adversarial, adversarial_std) = mean_and_std(rows.iter().map(|row| row.adversarial));
+        let autoattack: Vec<f64> = rows.iter().filter_map(|row| row.autoattack).collect();
+        let (autoattack, autoattack_std) = match autoattack.is_empty() {
+            true => (None, None),
+            false => {
+                let (mean, std) = mean_and_std(autoattack.into_iter());
+                (Some(mean), std)
+            }
+        };
         let trained = rows.iter().filter(|row| !row.collapsed).count();
         Some(Summary {
             seeds: rows.len(),
@@ -127,6 +140,8 @@ impl Summary {
             natural_std,
             adversarial,
             adversarial_std,
+            autoattack,
+            autoattack_std,
             success_rate: trained as f64 / rows.len() as f64,
             paper_natural: first.paper_natural,
             paper_adversarial: first.paper_adversarial,

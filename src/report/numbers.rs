@@ -28,6 +28,12 @@ pub fn measured(cell: &Summary) -> String {
     format!("{}/{}", percent(cell.natural), percent(cell.adversarial))
 }
 
+/// Accuracy under AutoAttack, `70.40` or `70.40 ± 0.31`; `None` where it was not asked for.
+pub fn autoattack(cell: &Summary) -> Option<String> {
+    let spread = cell.autoattack_std.map_or(String::new(), |std| format!(" ± {}", percent(std)));
+    Some(format!("{}{spread}", percent(cell.autoattack?)))
+}
+
 /// Published `natural/adversarial`, a dash for the half that the paper does not print; `None` if it prints neither.
 pub fn published(cell: &Summary) -> Option<String> {
     let half = |value: Option<f64>| value.map_or_else(|| ABSENT.to_string(), percent);

@@ -1,6 +1,8 @@
 //! The table as plain text for the terminal, measured and published side by side.
 
-use super::numbers::{ABSENT, COLLAPSED, absent, measured, measured_gap, percent, published, published_gap, success};
+use super::numbers::{
+    ABSENT, COLLAPSED, absent, autoattack, measured, measured_gap, percent, published, published_gap, success,
+};
 use super::{Block, Comparison, Gap, Report, Summary, legend::legend, wrap::wrap};
 
 /// Lines are at most this wide; a grid with more columns than fit continues below.
@@ -30,23 +32,24 @@ pub fn terminal(report: &Report) -> String {
 struct Entry {
     measured: String,
     published: String,
-    /// In a line of its own.
-    spread: Option<String>,
+    /// Lines below.
+    more: Vec<String>,
 }
 
 impl Entry {
     fn of_cell(cell: &Summary) -> Self {
         let published = published(cell).unwrap_or_else(|| ABSENT.to_string());
-        Entry { measured: marked(cell), published, spread: spread(cell) }
+        let autoattack = autoattack(cell).map(|accuracy| format!("AutoAttack {accuracy}"));
+        Entry { measured: marked(cell), published, more: spread(cell).into_iter().chain(autoattack).collect() }
     }
 
     fn of_gap(gap: &Gap) -> Self {
         let published = published_gap(gap).unwrap_or_else(|| ABSENT.to_string());
-        Entry { measured: measured_gap(gap), published, spread: gap_spread(gap) }
+        Entry { measured: measured_gap(gap), published, more: gap_spread(gap).into_iter().collect() }
     }
 
     fn absent(has_place: bool) -> Self {
-        Entry { measured: absent(has_place), published: absent(has_place), spread: None }
+        Entry { measured: absent(has_place), published: absent(has_place), more: Vec::new() }
     }
 }
 
@@ -55,7 +58,7 @@ struct Column {
     width: usize,
     /// The column's name, then what its halves are, then a rule.
     header: Vec<String>,
-    /// For each row, one line or two.
+    /// For each row, one line or more.
     cells: Vec<Vec<String>>,
 }
 
@@ -69,7 +72,7 @@ impl Column {
         };
         let mut header = vec![name.to_string(), beside("measured", "published")];
         let lines = |entry: &Entry| -> Vec<String> {
-            [beside(&entry.measured, &entry.published)].into_iter().chain(entry.spread.clone()).collect()
+            [beside(&entry.measured, &entry.published)].into_iter().chain(entry.more.iter().cloned()).collect()
         };
         let cells: Vec<Vec<String>> = entries.iter().map(lines).collect();
         let width = header.iter().chain(cells.iter().flatten()).map(|text| chars(text)).max().unwrap_or(0);

@@ -122,7 +122,7 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         let largest = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
         let zero = largest.iter().filter(|&&g| g == 0.0).count();
         // A NaN is no gradient either.
-        let vanishing = largest.iter().filter(|&&g| !(g >= VANISHING)).count();
+        let vanishing = largest.iter().filter(|g| **g < VANISHING || g.is_nan()).count();
         let percent = 100.0 * vanishing as f64 / largest.len() as f64;
         let finding = format!(
             "of {} images {zero} have a gradient of exactly zero, {} one below {VANISHING:.0e}",

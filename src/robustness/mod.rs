@@ -2,6 +2,7 @@
 //! believed.
 
 pub mod checks;
+pub mod state;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;

@@ -1,9 +1,10 @@
 //! From what the user asked to the cells that have to be run.
 
 use super::{BlockSpec, Coordinates, Settings, Table};
+use crate::attack::suite::standard;
 use crate::error::{Error, Result};
 use crate::models::Architecture;
-use crate::pipeline::{StageConfig, set_all};
+use crate::pipeline::{JobId, Plan, StageConfig, SuiteConfig, set_all};
 use crate::prune::groups;
 use crate::train::Sparsity;
 
@@ -13,6 +14,16 @@ pub struct Cell {
     pub at: Coordinates,
     /// The stages, each starting from the one before.
     pub chain: Vec<StageConfig>,
+    /// The ensemble of attacks on what the chain has led to, if it was asked for.
+    pub suite: Option<StageConfig>,
+}
+
+/// The jobs of a cell.
+pub struct CellJobs {
+    /// Those of its chain.
+    pub chain: Vec<JobId>,
+    /// That of its suite.
+    pub suite: Option<JobId>,
 }
 
 impl Cell {
@@ -26,7 +37,32 @@ impl Cell {
     /// What the user calls one stage of its chain: the cell, and which of several stages it is.
     pub fn stage_label(&self, table: &Table, config: &StageConfig) -> String {
         let label = self.label(table);
-        if self.chain.len() == 1 { label } else { format!("{label}, {}", step(config)) }
+        if self.chain.len() == 1 && self.suite.as_ref() != Some(config) {
+            label
+        } else {
+            format!("{label}, {}", step(config))
+        }
+    }
+
+    /// Adds its stages to `plan`.
+    ///
+    /// # Errors
+    /// As [`Plan::add`].
+    pub fn plan(&self, table: &Table, settings: &Settings, plan: &mut Plan) -> Result<CellJobs> {
+        let mut add = |config: &StageConfig, parent: &[JobId]| {
+            let passes = config.passes(settings.train_images, settings.test_images);
+            plan.add(&self.stage_label(table, config), config.clone(), parent, passes)
+        };
+        let mut chain: Vec<JobId> = Vec::new();
+        for config in &self.chain {
+            chain.push(add(config, &chain[chain.len().saturating_sub(1)..])?);
+        }
+        let model = self.chain.iter().rposition(|config| !matches!(config, StageConfig::Eval(_)));
+        let suite = match (&self.suite, model) {
+            (Some(config), Some(model)) => Some(add(config, &chain[model..=model])?),
+            _ => None,
+        };
+        Ok(CellJobs { chain, suite })
     }
 
     /// The same as the stem of a file name.
@@ -48,6 +84,7 @@ fn step(config: &StageConfig) -> &'static str {
         },
         StageConfig::Prune(_) => "pruning",
         StageConfig::Eval(_) => "measurement",
+        StageConfig::Suite(_) => "AutoAttack",
     }
 }
 
@@ -64,12 +101,15 @@ pub fn cells(table: &'static Table, settings: &Settings) -> Result<Vec<Cell>> {
         for &block in &blocks {
             for (row, column) in block.cells().filter(|(row, column)| selected(&settings.cells, row, column)) {
                 let at = Coordinates { block, row, column, seed };
-                cells.push(Cell { at, chain: (table.chain)(&at, settings)? });
+                cells.push(Cell { at, chain: (table.chain)(&at, settings)?, suite: None });
             }
         }
     }
     for (path, value) in &settings.overrides {
         apply(&mut cells, path, value)?;
+    }
+    if let Some(images) = settings.autoattack {
+        cells.iter_mut().for_each(|cell| cell.suite = autoattack(cell, settings, images));
     }
     for config in cells.iter().flat_map(|cell| &cell.chain) {
         if let StageConfig::Train(config) = config {
@@ -78,6 +118,21 @@ pub fn cells(table: &'static Table, settings: &Settings) -> Result<Vec<Cell>> {
         check_target(config, settings.data.name.official().classes)?;
     }
     Ok(cells)
+}
+
+/// The ensemble on the first `images` test images, in the ball in which the cell is measured.
+fn autoattack(cell: &Cell, settings: &Settings, images: usize) -> Option<StageConfig> {
+    let last = cell.chain.last()?;
+    let (network, width) = last.network();
+    Some(StageConfig::Suite(SuiteConfig {
+        data: settings.data.clone(),
+        network,
+        width,
+        seed: cell.at.seed,
+        sparsity: last.target().copied(),
+        images: images.min(settings.test_images),
+        attacks: standard(last.eval_attack()?.eps),
+    }))
 }
 
 /// Checks that what a stage prunes to leaves something of every layer.

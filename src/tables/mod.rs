@@ -16,7 +16,7 @@ pub mod t2;
 pub mod t3;
 pub mod t4;
 
-pub use cells::{Cell, cells};
+pub use cells::{Cell, CellJobs, cells};
 pub use chains::Method;
 pub use results::report;
 
@@ -142,6 +142,8 @@ pub struct Settings {
     pub seeds: Vec<u64>,
     /// Epochs, where not the profile's.
     pub epochs: Option<usize>,
+    /// Also attack so many of the test images with the AutoAttack ensemble.
+    pub autoattack: Option<usize>,
     /// `(path, value)` pairs that replace values of the resolved configurations.
     pub overrides: Vec<(String, String)>,
 }

@@ -4,25 +4,25 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{BlockSpec, Cell, Coordinates, Settings, Table};
+use super::{BlockSpec, Cell, CellJobs, Coordinates, Settings, Table};
 use crate::attack::{AttackLoss, PgdConfig};
 use crate::error::{Error, Result};
-use crate::pipeline::{Job, JobId, Plan, Scores, StageConfig};
+use crate::pipeline::{Job, Plan, Scores, StageConfig};
 use crate::report::{Block, Comparison, Report, Row, Summary};
 
-/// The report of a table: `chains` are the jobs of each cell, in the order of `cells`, and `results` what the plan's
+/// The report of a table: `jobs` are those of each cell, in the order of `cells`, and `results` what the plan's
 /// jobs left, by [`JobId::index`]. Cells without a result are empty.
 pub fn report(
     table: &'static Table,
     settings: &Settings,
     cells: &[Cell],
     plan: &Plan,
-    chains: &[Vec<JobId>],
+    jobs: &[CellJobs],
     results: &[Option<Value>],
 ) -> Result<Report> {
     let mut finished = Vec::new();
-    for (cell, chain) in cells.iter().zip(chains) {
-        if let Some(row) = row(table, settings, cell, plan, chain, results)? {
+    for (cell, jobs) in cells.iter().zip(jobs) {
+        if let Some(row) = row(table, settings, cell, plan, jobs, results)? {
             finished.push((cell.at, row));
         }
     }
@@ -80,7 +80,7 @@ fn row(
     settings: &Settings,
     cell: &Cell,
     plan: &Plan,
-    chain: &[JobId],
+    CellJobs { chain, suite }: &CellJobs,
     results: &[Option<Value>],
 ) -> Result<Option<Row>> {
     let Some(job) = chain.last().map(|end| &plan.jobs()[end.index()]) else { return Ok(None) };
@@ -93,6 +93,11 @@ fn row(
             seconds += scores(&plan.jobs()[id.index()], result)?.seconds;
         }
     }
+    let suite = suite.as_ref().map(|id| &plan.jobs()[id.index()]);
+    let autoattack = match suite.and_then(|job| Some((job, results[job.id.index()].as_ref()?))) {
+        Some((job, result)) => Some(scores(job, result)?.adversarial),
+        None => None,
+    };
     let published = (table.published)(&cell.at);
     let identity = (table.identity)(&cell.at, config);
     Ok(Some(Row {
@@ -118,6 +123,7 @@ fn row(
         epochs: cell.chain.iter().map(StageConfig::epochs).sum(),
         seconds,
         stage: job.key.clone(),
+        autoattack,
     }))
 }
 

@@ -9,8 +9,8 @@ mod rows;
 use engine::attack::Ramp;
 use engine::data::{DataId, DatasetName};
 use engine::optim::{LrShape, OptimizerConfig};
-use engine::pipeline::{BackendName, JobId, Plan, Precision, StageConfig};
-use engine::tables::{self, Cell, Profile, Published, Settings, TABLES, Table};
+use engine::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::tables::{self, Cell, CellJobs, Profile, Published, Settings, TABLES, Table};
 use engine::train::TrainConfig;
 use serde_json::{Value, json};
 
@@ -25,6 +25,7 @@ fn settings(profile: Profile) -> Settings {
         cells: vec![],
         seeds: vec![0],
         epochs: None,
+        autoattack: None,
         overrides: vec![],
     }
 }
@@ -227,11 +228,10 @@ fn a_report_has_the_finished_cells_and_leaves_the_others_empty() {
     let settings = Settings { seeds: vec![0, 1], cells: cells_wanted, ..settings(Profile::Quick) };
     let cells = b1(&settings);
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
-    let chains: Vec<Vec<JobId>> =
-        cells.iter().map(|c| vec![plan.add(&c.label(table), c.chain[0].clone(), &[], 1).unwrap()]).collect();
+    let jobs: Vec<CellJobs> = cells.iter().map(|cell| cell.plan(table, &settings, &mut plan).unwrap()).collect();
     // Order of the jobs: uniform 0, normal 0, uniform 1, normal 1.
     let results = [Some(result(90.0, false)), None, Some(result(11.35, true)), None];
-    let report = tables::report(table, &settings, &cells, &plan, &chains, &results).unwrap();
+    let report = tables::report(table, &settings, &cells, &plan, &jobs, &results).unwrap();
 
     assert_eq!(report.rows.iter().map(|row| row.seed).collect::<Vec<_>>(), [0, 1]);
     let row = &report.rows[0];

@@ -27,6 +27,7 @@ pub fn row(init: &str, optimizer: &str, seed: u64, accuracy: (f64, f64), paper: 
         epochs: 2,
         seconds: 1.5,
         stage: format!("stage-{init}-{optimizer}-{seed}"),
+        autoattack: None,
     }
 }
 

@@ -4,8 +4,8 @@ use engine::attack::{AttackLoss, Ramp};
 use engine::data::{DataId, Dataset, DatasetName};
 use engine::models::{Architecture, Network};
 use engine::optim::{LrShape, OptimizerConfig};
-use engine::pipeline::{BackendName, JobId, Plan, Precision, StageConfig};
-use engine::tables::{self, Cell, Method, Profile, Settings, TABLES, Table};
+use engine::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::tables::{self, Cell, CellJobs, Method, Profile, Settings, TABLES, Table};
 use engine::train::{Origin, ProximalEvery, Selection, Sparsity, TrainConfig};
 
 /// The settings of a default run on the data the profile uses.
@@ -26,6 +26,7 @@ pub fn settings(id: &str, profile: Profile) -> Settings {
         cells: vec![],
         seeds: vec![0],
         epochs: None,
+        autoattack: None,
         overrides: vec![],
     }
 }
@@ -43,23 +44,17 @@ pub fn cells(id: &str, settings: &Settings) -> Vec<Cell> {
     tables::cells(Table::find(id).unwrap(), settings).unwrap()
 }
 
-/// Adds the stages of `cells` and returns the jobs of each.
-pub fn add(plan: &mut Plan, cells: &[Cell]) -> Vec<Vec<JobId>> {
-    let mut add_chain = |cell: &Cell| {
-        let mut chain: Vec<JobId> = Vec::new();
-        for config in &cell.chain {
-            let parent = chain.last().copied();
-            chain.push(plan.add("", config.clone(), parent.as_slice(), 0).unwrap());
-        }
-        chain
-    };
-    cells.iter().map(&mut add_chain).collect()
+/// Adds the stages of `cells` of table `id` and returns the jobs of each.
+pub fn add(plan: &mut Plan, id: &str, settings: &Settings, cells: &[Cell]) -> Vec<CellJobs> {
+    let table = Table::find(id).unwrap();
+    cells.iter().map(|cell| cell.plan(table, settings, plan).unwrap()).collect()
 }
 
 fn plan(ids: &[&str], profile: Profile) -> Plan {
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
     for id in ids {
-        add(&mut plan, &cells(id, &settings(id, profile)));
+        let settings = settings(id, profile);
+        add(&mut plan, id, &settings, &cells(id, &settings));
     }
     plan
 }
@@ -84,7 +79,7 @@ fn kinds(chain: &[StageConfig]) -> Vec<&'static str> {
         },
         StageConfig::Prune(_) => "prune",
         StageConfig::Eval(_) => "eval",
-        StageConfig::Import(_) => "import",
+        StageConfig::Import(_) | StageConfig::Suite(_) => config.kind(),
     };
     chain.iter().map(kind).collect()
 }
@@ -288,7 +283,8 @@ fn shared_ancestors_are_trained_once() {
     }
     let all: Vec<String> = Table::find("t2").unwrap().blocks.iter().map(|block| block.method.to_string()).collect();
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
-    add(&mut plan, &cells("t2", &Settings { methods: all, ..settings("t2", Profile::Quick) }));
+    let settings = Settings { methods: all, ..settings("t2", Profile::Quick) };
+    add(&mut plan, "t2", &settings, &cells("t2", &settings));
     // Rivals: one prune and one retraining a cell, nothing, three stages, a network for each width, one retraining.
     assert_eq!(plan.jobs().len(), 40 + 20 + 30 + 4 + 10);
 }

@@ -34,23 +34,34 @@ fn result(config: &StageConfig, natural: f64) -> Value {
             })
         }
         StageConfig::Eval(_) => json!({ "test": test, "collapsed": false, "seconds": 2.0 }),
+        StageConfig::Suite(config) => {
+            let spent = vec![json!({ "seconds": 1.0, "cost": { "queries": 5, "gradients": 4 } }); 4];
+            let after: Vec<f64> = (1..=4).map(|attack| natural - f64::from(attack)).collect();
+            json!({ "images": config.images, "natural": natural, "after": after, "spent": spent, "seconds": 2.0 })
+        }
     }
 }
 
 /// The report of a table whose job `i` has natural accuracy `i`.
 fn report(id: &str, methods: &[&str], patterns: &[&str]) -> Report {
+    report_with(id, methods, patterns, None)
+}
+
+/// The same, with AutoAttack on so many images.
+fn report_with(id: &str, methods: &[&str], patterns: &[&str], autoattack: Option<usize>) -> Report {
     let table = Table::find(id).unwrap();
     let settings = Settings {
         methods: methods.iter().map(|method| method.to_string()).collect(),
         cells: patterns.iter().map(|pattern| pattern.to_string()).collect(),
+        autoattack,
         ..settings(id, Profile::Quick)
     };
     let cells = cells(id, &settings);
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
-    let chains = add(&mut plan, &cells);
+    let jobs = add(&mut plan, id, &settings, &cells);
     let results: Vec<Option<Value>> =
         plan.jobs().iter().enumerate().map(|(i, job)| Some(result(&job.stage.config, i as f64))).collect();
-    tables::report(table, &settings, &cells, &plan, &chains, &results).unwrap()
+    tables::report(table, &settings, &cells, &plan, &jobs, &results).unwrap()
 }
 
 #[test]
@@ -105,4 +116,48 @@ fn a_width_that_is_no_whole_number_is_left_out() {
     let original = Some(16);
     let pruned = [Some(8), Some(4), Some(2), Some(1), None];
     assert_eq!(widths, pruned.map(|pruned| (original, pruned)));
+}
+
+/// The ensemble is a stage beside the chain: it changes nothing but its own column.
+#[test]
+fn autoattack_is_a_column_of_its_own() {
+    let plain = report("t2", &["admm"], &["4:1"]);
+    let attacked = report_with("t2", &["admm"], &["4:1"], Some(500));
+    // Jobs: dense 0, ADMM 1, prune 2, retraining 3, AutoAttack 4, with 4 - 4 after the last attack.
+    assert_eq!(attacked.rows[0].autoattack, Some(0.0));
+    let mut row = attacked.rows[0].clone();
+    row.autoattack = None;
+    assert_eq!(row, plain.rows[0]);
+    assert_eq!(attacked.blocks[0].cells[0][0].as_ref().unwrap().autoattack, Some(0.0));
+    let mut csv = Vec::new();
+    engine::report::csv::write_csv(&attacked, &mut csv).unwrap();
+    let csv = String::from_utf8(csv).unwrap();
+    assert!(csv.lines().nth(1).unwrap().ends_with(",0,"), "{csv}");
+    let markdown = engine::report::markdown::markdown(&attacked);
+    assert!(markdown.contains("AutoAttack | 0.00"), "{markdown}");
+    assert!(engine::report::terminal::terminal(&attacked).contains("AutoAttack 0.00"));
+    assert!(engine::report::svg::table_svg(&attacked).unwrap().contains("AA 0.00"));
+    assert!(!engine::report::markdown::markdown(&plain).contains("AutoAttack"));
+}
+
+/// Every cell has its suite, on the model of its chain, in the ball in which it is measured.
+#[test]
+fn suites_attack_what_the_chain_leaves() {
+    for id in ["a1", "c1", "t2"] {
+        let table = Table::find(id).unwrap();
+        let settings = Settings { autoattack: Some(20_000), ..settings(id, Profile::Quick) };
+        let cells = cells(id, &settings);
+        let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
+        for cell in &cells {
+            let jobs = cell.plan(table, &settings, &mut plan).unwrap();
+            let suite = &plan.jobs()[jobs.suite.unwrap().index()].stage;
+            let StageConfig::Suite(config) = &suite.config else { panic!("{id}: {suite:?}") };
+            assert_eq!((config.images, config.seed, config.attacks.len()), (10_000, cell.at.seed, 4));
+            assert_eq!(config.attacks[0].eps(), cell.chain.last().unwrap().eval_attack().unwrap().eps);
+            let [parent] = &suite.parents[..] else { panic!("{id}: {suite:?}") };
+            let parent = plan.jobs().iter().find(|job| job.key == *parent).unwrap();
+            assert!(!matches!(parent.stage.config, StageConfig::Eval(_)), "{id}: no model");
+            assert_eq!(plan.jobs()[jobs.chain.last().unwrap().index()].key == parent.key, id != "c1", "{id}");
+        }
+    }
 }

@@ -2,82 +2,52 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 
-use crate::attack::suite::AttackConfig;
+use super::Assessment;
 use crate::checkpoint::{Checkpoint, encode, write_atomic};
-use crate::data::DataId;
-use crate::data::source::hex;
 use crate::error::{Error, Result};
-use crate::pipeline::BackendName;
-use crate::robustness::Assessment;
 
-/// What decides the result. A state of another suite is not continued.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SuiteKey {
-    /// SHA-256 of the model's file.
-    model: String,
-    /// Of the surrogate's, if there is one.
-    surrogate: Option<String>,
-    data: DataId,
-    n: usize,
-    seed: u64,
-    backend: BackendName,
-    attacks: Vec<AttackConfig>,
-}
-
-impl SuiteKey {
-    /// # Errors
-    /// [`Error::Io`] if one of the files cannot be read.
-    pub fn new(
-        (model, surrogate): (&Path, Option<&Path>),
-        data: &DataId,
-        n: usize,
-        seed: u64,
-        backend: BackendName,
-        attacks: &[AttackConfig],
-    ) -> Result<Self> {
-        let hash = |path: &Path| Ok(hex(&Sha256::digest(fs::read(path).map_err(Error::io(path, "read"))?)));
-        Ok(SuiteKey {
-            model: hash(model)?,
-            surrogate: surrogate.map(hash).transpose()?,
-            data: data.clone(),
-            n,
-            seed,
-            backend,
-            attacks: attacks.to_vec(),
-        })
-    }
-}
+/// What an interruption may lose without need.
+const SAVE_EVERY: Duration = Duration::from_secs(20);
 
 #[derive(Serialize, Deserialize)]
 struct Metadata {
-    suite: SuiteKey,
+    suite: Value,
     assessment: Assessment,
 }
 
 /// The state of one suite in a directory.
 pub struct SuiteState {
     path: PathBuf,
-    key: SuiteKey,
+    /// Everything that decides the result. A state of another suite is not continued.
+    key: Value,
     shape: [usize; 3],
+    saved: Instant,
 }
 
 impl SuiteState {
-    /// In `dir`, of a suite on images of `shape`.
-    pub fn new(dir: &Path, key: SuiteKey, shape: [usize; 3]) -> Self {
-        SuiteState { path: dir.join("state.safetensors"), key, shape }
+    /// In `dir`, of the suite that `key` describes, on images of `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the key cannot be serialised: not in practice.
+    pub fn new(dir: &Path, key: &impl Serialize, shape: [usize; 3]) -> Result<Self> {
+        // By way of text, as it will be read: the numbers of a file have no type.
+        let failed = |e| Error::Failed(format!("cannot serialise a suite: {e}"));
+        let key = serde_json::from_str(&serde_json::to_string(key).map_err(failed)?).map_err(failed)?;
+        Ok(SuiteState { path: dir.join("state.safetensors"), key, shape, saved: Instant::now() })
     }
 
-    /// What an interrupted run of the same suite has left, if there was one.
+    /// What an interrupted run of the same suite has left; an empty assessment if there was none.
     ///
     /// # Errors
     /// [`Error::Input`] for a damaged file, or one of another suite.
-    pub fn load(&self) -> Result<Option<Assessment>> {
+    pub fn load(&self) -> Result<Assessment> {
         if !self.path.exists() {
-            return Ok(None);
+            return Ok(Assessment::default());
         }
         let file = Checkpoint::read(&self.path, "discard it with --fresh, or choose another --out")?;
         let Metadata { suite, mut assessment } = file.metadata()?;
@@ -88,16 +58,26 @@ impl SuiteState {
         let [c, h, w] = self.shape;
         let pixels = file.tensor("attempts", &[assessment.verdicts.len(), c, h, w])?;
         assessment.attempts = pixels.chunks_exact(c * h * w).map(<[f32]>::to_vec).collect();
-        Ok(Some(assessment))
+        Ok(assessment)
+    }
+
+    /// Saves, if that was a while ago.
+    ///
+    /// # Errors
+    /// As [`write_atomic`].
+    pub fn save_at_times(&mut self, assessment: &Assessment) -> Result<()> {
+        if self.saved.elapsed() < SAVE_EVERY { Ok(()) } else { self.save(assessment) }
     }
 
     /// # Errors
     /// As [`write_atomic`].
-    pub fn save(&self, assessment: &Assessment) -> Result<()> {
+    pub fn save(&mut self, assessment: &Assessment) -> Result<()> {
         let [c, h, w] = self.shape;
         let attempts = ("attempts".to_string(), vec![assessment.attempts.len(), c, h, w], assessment.attempts.concat());
         let metadata = Metadata { suite: self.key.clone(), assessment: assessment.clone() };
-        write_atomic(&self.path, &encode(&[attempts], &metadata)?)
+        write_atomic(&self.path, &encode(&[attempts], &metadata)?)?;
+        self.saved = Instant::now();
+        Ok(())
     }
 
     /// The suite is finished, or to begin anew.
