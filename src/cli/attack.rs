@@ -179,7 +179,7 @@ fn print_accuracies(subject: &Subject, attacks: &[AttackConfig], assessment: &As
     output::print(&format!("natural       {:.2}", assessment.accuracy(0)))?;
     for (i, (attack, spent)) in attacks.iter().zip(&assessment.spent).enumerate() {
         output::print(&format!(
-            "{:<13} {:.2}  broke {} in {:.1} s, {} queries, {} gradients",
+            "{:<13} {:.2}  broke {} in {:.2} s, {} queries, {} gradients",
             attack.name(),
             assessment.accuracy(i + 1),
             assessment.broken_by(i),
