@@ -102,10 +102,10 @@ impl CwL2Config {
         mut on_iterate: impl FnMut(&Tensor<B>),
     ) -> Result<Vec<bool>> {
         let (backend, n) = (probe.backend, labels.len());
-        let mut w = backend.to_tanh_space(clean.buf());
+        let mut w = backend.tanh_space(clean.buf());
         // The clean images as they come back from there, a little off for black and white pixels: the descent must begin
         // at distance zero, since Adam makes a whole step of the smallest gradient.
-        let centre = backend.from_tanh_space(&w);
+        let centre = backend.tanh_image(&w);
         let zeros = || {
             let mut zeros = backend.copy(clean.buf());
             backend.axpy(-1.0, clean.buf(), &mut zeros);
@@ -115,7 +115,7 @@ impl CwL2Config {
         let mut succeeded = vec![false; n];
         let mut before = f64::INFINITY;
         for step in 0..self.steps {
-            let x = Tensor::new(backend.from_tanh_space(&w), clean.shape().clone());
+            let x = Tensor::new(backend.tanh_image(&w), clean.shape().clone());
             on_iterate(&x);
             let climb = probe.gradient(&x, |i, z, dz| {
                 objective::carlini_wagner(z, usize::from(labels[i]), self.kappa, weights[i], dz)
@@ -137,7 +137,7 @@ impl CwL2Config {
                 }
                 before = loss;
             }
-            let g = backend.tanh_space_bwd(&centre, x.buf(), climb.dx.buf());
+            let g = backend.tanh_image_bwd(&centre, x.buf(), climb.dx.buf());
             let adam =
                 AdamStep { lr: self.lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, t: step as u32 + 1 };
             let param = AdamParam { constraint: Constraint::Free, g: &g, m: &mut m, v: &mut v, w: &mut w };

@@ -545,12 +545,12 @@ pub trait Perturb: Memory {
     /// Distance of each of `n` images of `a` from that of `b`, in f64.
     fn distances(&self, n: usize, distance: Distance, a: &Self::Buf, b: &Self::Buf) -> Vec<f64>;
     /// `atanh(0.999999 (2 x - 1))`: the variable that C&W's l2 attack descends in (2017).
-    fn to_tanh_space(&self, x: &Self::Buf) -> Self::Buf;
+    fn tanh_space(&self, x: &Self::Buf) -> Self::Buf;
     /// `(tanh(w) + 1) / 2`.
-    fn from_tanh_space(&self, w: &Self::Buf) -> Self::Buf;
+    fn tanh_image(&self, w: &Self::Buf) -> Self::Buf;
     /// Gradient of `‖x - clean‖² + f(x)` with respect to `w`, where `x` comes from it and `dx` is the gradient of `f`:
     /// `2 x (1 - x) (2 (x - clean) + dx)`.
-    fn tanh_space_bwd(&self, clean: &Self::Buf, x: &Self::Buf, dx: &Self::Buf) -> Self::Buf;
+    fn tanh_image_bwd(&self, clean: &Self::Buf, x: &Self::Buf, dx: &Self::Buf) -> Self::Buf;
 }
 
 /// Random crop after zero padding, and horizontal flip: which one, for the sample at a position of a training step.

@@ -183,11 +183,10 @@ impl<T: Real> WithSimd for Fab<'_, T> {
             }
         }
         let least = T::of(1e-8);
-        let mut alpha = [T::zero(); LANES];
-        for l in 0..LANES {
+        let alpha: Pixel<T> = std::array::from_fn(|l| {
             let [own, other] = [0, 1].map(|k| larger(smaller(moves[k].length[l], moves[k].reach[l]), least));
-            alpha[l] = smaller(own / (own + other), self.alpha_max);
-        }
+            smaller(own / (own + other), self.alpha_max)
+        });
         for ((x, clean), w) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
             for l in 0..LANES {
                 let own = x[l] + self.eta * moves[0].by(l, w[l], x[l]);
@@ -340,16 +339,16 @@ impl<T: Real> Perturb for Cpu<T> {
         distances
     }
 
-    fn to_tanh_space(&self, x: &Buf<T>) -> Buf<T> {
+    fn tanh_space(&self, x: &Buf<T>) -> Buf<T> {
         let (one, two, inside) = (T::one(), T::of(2.0), T::of_f64(0.999_999));
         self.zip(x, x, |x, _| ((x * two - one) * inside).atanh())
     }
 
-    fn from_tanh_space(&self, w: &Buf<T>) -> Buf<T> {
+    fn tanh_image(&self, w: &Buf<T>) -> Buf<T> {
         self.zip(w, w, |w, _| (w.tanh() + T::one()) * T::of(0.5))
     }
 
-    fn tanh_space_bwd(&self, clean: &Buf<T>, x: &Buf<T>, dx: &Buf<T>) -> Buf<T> {
+    fn tanh_image_bwd(&self, clean: &Buf<T>, x: &Buf<T>, dx: &Buf<T>) -> Buf<T> {
         let two = T::of(2.0);
         let mut y = self.zip(x, clean, |x, clean| two * (x - clean));
         y.iter_mut().zip(x.iter().zip(dx.iter())).for_each(|(y, (&x, &dx))| *y = two * x * (T::one() - x) * (*y + dx));

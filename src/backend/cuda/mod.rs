@@ -60,6 +60,7 @@ pub fn kernels() -> Vec<KernelSpec> {
         loss::KERNELS,
         norm::KERNELS,
         optim::KERNELS,
+        perturb::KERNELS,
         pooling::KERNELS,
         prune::KERNELS,
     ]
