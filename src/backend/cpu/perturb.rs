@@ -33,7 +33,17 @@ fn in_lanes<S, T: Copy>(values: &[S], fill: T, of: impl Fn(&S) -> T) -> Pixel<T>
     lanes
 }
 
-/// [`Perturb::apgd_step`] for one block.
+/// `a` in the chosen lanes, `b` in the others.
+#[inline(always)]
+fn select<T: Real>(chosen: &Pixel<bool>, a: &Pixel<T>, b: &Pixel<T>) -> Pixel<T> {
+    let mut y = *b;
+    for l in 0..LANES {
+        y[l] = if chosen[l] { a[l] } else { y[l] };
+    }
+    y
+}
+
+/// [`Perturb::apgd_step`] for one block, but for the last and the new points changing places.
 struct ApgdStep<'a, T> {
     eps: T,
     momentum: T,
@@ -53,33 +63,39 @@ impl<T: Real> WithSimd for ApgdStep<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        if self.improved.contains(&true) {
-            for ((best, best_dx), (x, dx)) in
-                self.best.iter_mut().zip(self.best_dx.iter_mut()).zip(self.x.iter().zip(self.dx))
-            {
-                for l in 0..LANES {
-                    best[l] = if self.improved[l] { x[l] } else { best[l] };
-                    best_dx[l] = if self.improved[l] { dx[l] } else { best_dx[l] };
-                }
-            }
+        match (self.improved.contains(&true), self.restart.contains(&true)) {
+            (false, false) => self.walk::<false, false>(),
+            (true, false) => self.walk::<true, false>(),
+            (false, true) => self.walk::<false, true>(),
+            (true, true) => self.walk::<true, true>(),
         }
-        let restarts = self.restart.contains(&true);
-        let (zero, rest) = (T::zero(), T::one() - self.momentum);
-        for (i, (x, previous)) in self.x.iter_mut().zip(self.previous).enumerate() {
-            let (clean, mut from, mut dx) = (&self.clean[i], *x, self.dx[i]);
-            if restarts {
-                for l in 0..LANES {
-                    from[l] = if self.restart[l] { self.best[i][l] } else { from[l] };
-                    dx[l] = if self.restart[l] { self.best_dx[i][l] } else { dx[l] };
-                }
+    }
+}
+
+impl<T: Real> ApgdStep<'_, T> {
+    /// Once over all pixels: the arrays are twice what a core's first cache holds. The new points go to where the ones
+    /// before the last were.
+    #[inline(always)]
+    fn walk<const IMPROVED: bool, const RESTART: bool>(self) {
+        let ApgdStep { eps, momentum, steps, improved, restart, clean, dx, x, previous, best, best_dx } = self;
+        let (zero, rest) = (T::zero(), T::one() - momentum);
+        let pixels = x.iter_mut().zip(previous).zip(clean.iter().zip(dx)).zip(best.iter_mut().zip(best_dx));
+        for (((x, previous), (clean, dx)), (best, best_dx)) in pixels {
+            let mut dx = *dx;
+            if IMPROVED {
+                *best = select(&improved, x, best);
+                *best_dx = select(&improved, &dx, best_dx);
+            }
+            if RESTART {
+                *x = select(&restart, best, x);
+                dx = select(&restart, best_dx, &dx);
             }
             for l in 0..LANES {
-                let rising = if dx[l] > zero { self.steps[l] } else { zero };
-                let direction = if dx[l] < zero { -self.steps[l] } else { rising };
-                let z = project(from[l] + direction, clean[l], self.eps);
-                let y = from[l] + (z - from[l]) * self.momentum + (from[l] - previous[l]) * rest;
-                x[l] = project(y, clean[l], self.eps);
-                previous[l] = from[l];
+                let rising = if dx[l] > zero { steps[l] } else { zero };
+                let direction = if dx[l] < zero { -steps[l] } else { rising };
+                let z = project(x[l] + direction, clean[l], eps);
+                let y = x[l] + (z - x[l]) * momentum + (x[l] - previous[l]) * rest;
+                previous[l] = project(y, clean[l], eps);
             }
         }
     }
@@ -211,9 +227,7 @@ impl<T: Real> WithSimd for CopySamples<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (to, from) in self.to.iter_mut().zip(self.from) {
-            for l in 0..LANES {
-                to[l] = if self.chosen[l] { from[l] } else { to[l] };
-            }
+            *to = select(&self.chosen, from, to);
         }
     }
 }
@@ -276,6 +290,7 @@ impl<T: Real> Perturb for Cpu<T> {
                 best_dx: lanes_mut(&mut points.best_dx[at]),
             });
         });
+        std::mem::swap(points.x, points.previous);
     }
 
     fn fab_step(&self, step: &FabStep, values: &[f32], clean: &Buf<T>, dx: &Buf<T>, x: &mut Buf<T>) {
