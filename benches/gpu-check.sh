@@ -70,6 +70,13 @@ if part tables; then
         check "$table-agreement" agree "out/cpu/$table-smoke/table.csv" "out/cuda/$table-smoke/table.csv"
         cat "out/$table-agreement.txt"
     done
+    # The ensemble on a network of table 2, on both.
+    model=$(ls out/cpu/store/*/model.safetensors | head -n 1)
+    for backend in cuda cpu; do
+        check "autoattack-$backend" ./engine attack --sample --attack autoattack --n 200 --model "$model" --backend $backend \
+            --out "out/autoattack-$backend"
+        grep -E '^(apgd|fab|square|adversarial|pass|FAIL)' "out/autoattack-$backend.txt"
+    done
     # What is to come back is small.
     rm -rf out/cuda/store out/cpu/store
 fi
