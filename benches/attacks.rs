@@ -10,7 +10,6 @@ use std::time::Instant;
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
 use engine::attack::pgd::{Batch, Pgd, Start};
 use engine::attack::probe::Probe;
-use engine::attack::suite::Targets;
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::backend::cpu::{Cpu, LANES};
 use engine::backend::{Attack, Loss};
@@ -57,7 +56,7 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     let probe = Probe::new(&backend, &model, &watch);
     // The labels are what an untrained network says.
     let logits = probe.logits(&clean).expect("fits");
-    let (labels, targets) = (logits.predictions(), Targets::new(logits.ranked(2)));
+    let (labels, targets) = (logits.predictions(), logits.ranked(2));
     let rng = Rng::new(0, Stream::SuiteStart, 0);
     let start = || {
         let x = backend.random_start(LANES, c * h * w, EPS, &rng, 0, clean.buf());

@@ -60,10 +60,7 @@ impl<B: Backend> Var<B> {
     /// # Errors
     /// [`Error::Shape`], in the name of `op`, if it is not.
     pub fn batch_dims(&self, op: &'static str) -> Result<[usize; 4]> {
-        match self.shape() {
-            Shape::Batch(dims) => Ok(*dims),
-            plain => Err(Error::Shape { op, expected: "a batch".into(), got: format!("{plain:?}") }),
-        }
+        self.tensor.batch_dims(op)
     }
 }
 

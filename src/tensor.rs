@@ -79,6 +79,17 @@ impl<B: Memory> Tensor<B> {
         &self.shape
     }
 
+    /// The shape if it is a batch.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], in the name of `op`, if it is not.
+    pub fn batch_dims(&self, op: &'static str) -> Result<[usize; 4]> {
+        match self.shape {
+            Shape::Batch(dims) => Ok(dims),
+            Shape::Plain(_) => Err(Error::Shape { op, expected: "a batch".into(), got: format!("{:?}", self.shape) }),
+        }
+    }
+
     /// The buffer.
     pub fn buf(&self) -> &B::Buf {
         &self.buf

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::objective;
 use super::probe::{Climb, Probe};
-use super::suite::Targets;
 use crate::backend::{ApgdMove, ApgdPoints, Backend};
 use crate::choice::choice;
 use crate::error::Result;
@@ -47,7 +46,7 @@ impl ApgdConfig {
     }
 
     /// Attacks from the points `start` and returns for each image the first misclassified point, or else the last one.
-    /// `targets` are the classes that the targeted loss goes for. `on_iterate` sees every point.
+    /// The targeted loss makes image `i` go for class `targets[i]`; the others need no targets. `on_iterate` sees every point.
     ///
     /// # Errors
     /// As [`Probe::pass`].
@@ -56,7 +55,7 @@ impl ApgdConfig {
         probe: &Probe<'_, B>,
         clean: &Tensor<B>,
         labels: &[u8],
-        targets: &Targets,
+        targets: &[usize],
         start: Tensor<B>,
         mut on_iterate: impl FnMut(&Tensor<B>),
     ) -> Result<Tensor<B>> {
@@ -66,7 +65,7 @@ impl ApgdConfig {
             match self.loss {
                 ApgdLoss::CrossEntropy => objective::cross_entropy(z, y, dz),
                 ApgdLoss::Dlr => objective::dlr(z, y, dz),
-                ApgdLoss::TargetedDlr => objective::targeted_dlr(z, y, targets.of(i), dz),
+                ApgdLoss::TargetedDlr => objective::targeted_dlr(z, y, targets[i], dz),
             }
         };
         let mut x = start;

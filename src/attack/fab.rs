@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::objective;
 use super::probe::{Climb, Probe};
-use super::suite::Targets;
 use crate::backend::{Backend, Distance, FabStep};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -33,7 +32,7 @@ impl FabConfig {
         FabConfig { eps, steps: 100, alpha_max: 0.1, eta: 1.05, beta: 0.9 }
     }
 
-    /// Attacks from the clean images towards `targets` and returns the nearest misclassified point of each, or the clean
+    /// Attacks from the clean images towards one class each, `targets`, and returns the nearest misclassified point of each, or the clean
     /// image where there was none. `on_iterate` sees every point.
     ///
     /// # Errors
@@ -43,12 +42,12 @@ impl FabConfig {
         probe: &Probe<'_, B>,
         clean: &Tensor<B>,
         labels: &[u8],
-        targets: &Targets,
+        targets: &[usize],
         mut on_iterate: impl FnMut(&Tensor<B>),
     ) -> Result<Tensor<B>> {
         let (backend, n) = (probe.backend, labels.len());
         let step = FabStep { eta: self.eta, alpha_max: self.alpha_max };
-        let lead = |i: usize, z: &[f32], dz: &mut [f32]| objective::lead(z, usize::from(labels[i]), targets.of(i), dz);
+        let lead = |i: usize, z: &[f32], dz: &mut [f32]| objective::lead(z, usize::from(labels[i]), targets[i], dz);
         let mut x = Tensor::new(backend.copy(clean.buf()), clean.shape().clone());
         let (mut nearest, mut distance) = (backend.copy(clean.buf()), vec![f64::INFINITY; n]);
         let Climb { mut values, mut dx, .. } = probe.gradient(&x, lead)?;

@@ -1,7 +1,7 @@
 //! What attacks make of the logits `z` of one image of class `y`: a value, in f64, and its derivatives, added to `dz`.
 
 /// Indices of the logits, the largest first; among equal ones the lowest class first.
-fn descending(z: &[f32]) -> Vec<usize> {
+pub fn descending(z: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..z.len()).collect();
     order.sort_by(|&a, &b| z[b].total_cmp(&z[a]));
     order

@@ -6,6 +6,7 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
+use super::objective::descending;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::models::{Mode, Model};
@@ -168,11 +169,6 @@ impl Logits {
 
     /// Per image, the class with the `rank`-th largest logit, counted from 1; among equal ones the lowest class first.
     pub fn ranked(&self, rank: usize) -> Vec<usize> {
-        let class = |z: &[f32]| {
-            let mut order: Vec<usize> = (0..z.len()).collect();
-            order.sort_by(|&a, &b| z[b].total_cmp(&z[a]));
-            order[rank - 1]
-        };
-        self.values.chunks_exact(self.classes).map(class).collect()
+        self.values.chunks_exact(self.classes).map(|z| descending(z)[rank - 1]).collect()
     }
 }

@@ -36,26 +36,6 @@ pub enum AttackConfig {
     CwL2(CwL2Config),
 }
 
-/// The class that each image of a batch is to become.
-pub struct Targets(Vec<usize>);
-
-impl Targets {
-    /// These ones.
-    pub fn new(classes: Vec<usize>) -> Self {
-        Targets(classes)
-    }
-
-    /// None: for attacks without targets.
-    pub fn none() -> Self {
-        Targets(Vec::new())
-    }
-
-    /// That of image `i`.
-    pub fn of(&self, i: usize) -> usize {
-        self.0[i]
-    }
-}
-
 /// What is attacked in a round, and by which random numbers.
 pub struct Round<'r, B: Backend> {
     /// Number of the round, counted from 0.
@@ -213,7 +193,7 @@ impl AttackConfig {
     ) -> Result<Tensor<B>> {
         let Round { number, clean, labels, .. } = *round;
         let backend = probe.backend;
-        let targets = |round: usize| Ok(Targets(probe.logits(clean)?.ranked(2 + round)));
+        let targets = |round: usize| Ok(probe.logits(clean)?.ranked(2 + round));
         match self {
             AttackConfig::Pgd(config) => {
                 let cost = (labels.len() * config.steps) as u64;
@@ -225,14 +205,14 @@ impl AttackConfig {
                 pgd(config, probe, surrogate, round)
             }
             AttackConfig::Apgd(config) => {
-                let targets = if self.is_targeted() { targets(number / config.restarts)? } else { Targets::none() };
+                let targets = if self.is_targeted() { targets(number / config.restarts)? } else { Vec::new() };
                 let start = round.random_start(backend, config.eps);
                 config.attack(probe, clean, labels, &targets, start, |_| {})
             }
             AttackConfig::Fab(config) => config.attack(probe, clean, labels, &targets(number)?, |_| {}),
             AttackConfig::Square(config) => {
-                let &[_, c, h, w] = clean.shape().dims() else { unreachable!("images are batches") };
-                let start = config.stripes(backend, clean, &round.rng(Stream::SuiteStart), round.first);
+                let [_, c, h, w] = clean.batch_dims("square")?;
+                let start = config.stripes(backend, clean, &round.rng(Stream::SuiteStart), round.first)?;
                 let rng = round.rng(Stream::Square);
                 let propose = |query: usize, i: usize| config.proposal([c, h, w], query, &rng, round.first + i as u64);
                 config.attack(probe, clean, labels, start, propose)

@@ -5,7 +5,6 @@ use engine::attack::cw_l2::{CwL2Config, Nearest};
 use engine::attack::fab::FabConfig;
 use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
-use engine::attack::suite::Targets;
 use engine::backend::{Backend, Window};
 use engine::error::Result;
 use engine::tensor::Tensor;
@@ -73,7 +72,7 @@ fn apgd_is_pytorchs<B: Backend>(backend: &B) {
         let case = Case::of(backend, &oracle, name);
         let probe = Probe::new(backend, &model, &unwatched);
         // The recorded target is the third likeliest class.
-        let targets = Targets::new(probe.logits(&case.clean).unwrap().ranked(3));
+        let targets = probe.logits(&case.clean).unwrap().ranked(3);
         let config = ApgdConfig { steps: 12, ..ApgdConfig::published(EPS, loss) };
         let start = case.batch(backend, case.points[0]);
         let mut points = Points { name, backend, expected: &case.points[1..], seen: 0 };
@@ -92,7 +91,7 @@ fn fab_is_pytorchs<B: Backend>(backend: &B) {
     let (_, model) = recorded(backend, "lenet");
     let case = Case::of(backend, &oracle, "fab");
     let probe = Probe::new(backend, &model, &unwatched);
-    let targets = Targets::new(probe.logits(&case.clean).unwrap().ranked(2));
+    let targets = probe.logits(&case.clean).unwrap().ranked(2);
     let config = FabConfig { steps: 8, ..FabConfig::published(EPS) };
     let (last, iterates) = case.points.split_last().unwrap();
     let mut points = Points { name: "fab", backend, expected: iterates, seen: 0 };
