@@ -119,11 +119,20 @@ impl<'a, B: Backend> Tape<'a, B> {
                 got: format!("{:?}", loss.shape()),
             });
         }
+        let one = self.backend.full(1, 1.0);
+        self.pull_back(loss, one, wrt)
+    }
+
+    /// The vector-Jacobian product: what [`Tape::backward`] does, from the gradient `dy` of any `output`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `output` does not depend on one of `wrt`.
+    pub fn pull_back(self, output: &Var<B>, dy: B::Buf, wrt: &[&Var<B>]) -> Result<Vec<Tensor<B>>> {
         let mut nodes = self.nodes.into_inner();
         let wanted = reaching(&nodes, wrt);
         let mut grads: Vec<Option<B::Buf>> = nodes.iter().map(|_| None).collect();
         let mut kept: Vec<Option<B::Buf>> = wrt.iter().map(|_| None).collect();
-        grads[loss.id] = Some(self.backend.full(1, 1.0));
+        grads[output.id] = Some(dy);
         while let Some(node) = nodes.pop() {
             let id = nodes.len();
             let Some(dy) = grads[id].take() else { continue };
@@ -147,7 +156,7 @@ impl<'a, B: Backend> Tape<'a, B> {
             .map(|(v, gradient)| {
                 gradient.map(|buf| Tensor::new(buf, v.shape().clone())).ok_or_else(|| Error::Shape {
                     op: "backward",
-                    expected: "a loss that depends on every requested variable".into(),
+                    expected: "an output that depends on every requested variable".into(),
                     got: format!("no path to variable {} of shape {:?}", v.id, v.shape()),
                 })
             })

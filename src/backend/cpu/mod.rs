@@ -24,6 +24,7 @@ mod linear;
 mod loss;
 mod norm;
 mod optim;
+mod perturb;
 mod pool;
 mod prune;
 mod real;

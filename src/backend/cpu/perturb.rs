@@ -1,0 +1,359 @@
+//! Moves of the attacks beyond PGD. Each is a loop over the pixels of one block of images, compiled for the vector
+//! instructions in use: all that differs between the images of a block is in arrays of [`LANES`].
+
+use pulp::{Simd, WithSimd};
+
+use super::{Buf, Cpu, LANES, Real, lane_index, lanes, lanes_mut};
+use crate::backend::{ApgdMove, ApgdPoints, Distance, FabStep, Perturb, Window};
+
+/// A pixel of every image of a block.
+type Pixel<T> = [T; LANES];
+
+#[inline(always)]
+fn larger<T: Real>(a: T, b: T) -> T {
+    if a > b { a } else { b }
+}
+
+#[inline(always)]
+fn smaller<T: Real>(a: T, b: T) -> T {
+    if a < b { a } else { b }
+}
+
+/// `x` in the eps-ball around `clean` and in [0, 1].
+#[inline(always)]
+fn project<T: Real>(x: T, clean: T, eps: T) -> T {
+    let ball = smaller(larger(x, clean - eps), clean + eps);
+    smaller(larger(ball, T::zero()), T::one())
+}
+
+/// One value an image of a block, `fill` in lanes without an image.
+fn in_lanes<S, T: Copy>(values: &[S], fill: T, of: impl Fn(&S) -> T) -> Pixel<T> {
+    let mut lanes = [fill; LANES];
+    lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = of(value));
+    lanes
+}
+
+/// [`Perturb::apgd_step`] for one block.
+struct ApgdStep<'a, T> {
+    eps: T,
+    momentum: T,
+    steps: Pixel<T>,
+    improved: Pixel<bool>,
+    restart: Pixel<bool>,
+    clean: &'a [Pixel<T>],
+    dx: &'a [Pixel<T>],
+    x: &'a mut [Pixel<T>],
+    previous: &'a mut [Pixel<T>],
+    best: &'a mut [Pixel<T>],
+    best_dx: &'a mut [Pixel<T>],
+}
+
+impl<T: Real> WithSimd for ApgdStep<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        if self.improved.contains(&true) {
+            for ((best, best_dx), (x, dx)) in
+                self.best.iter_mut().zip(self.best_dx.iter_mut()).zip(self.x.iter().zip(self.dx))
+            {
+                for l in 0..LANES {
+                    best[l] = if self.improved[l] { x[l] } else { best[l] };
+                    best_dx[l] = if self.improved[l] { dx[l] } else { best_dx[l] };
+                }
+            }
+        }
+        let restarts = self.restart.contains(&true);
+        let (zero, rest) = (T::zero(), T::one() - self.momentum);
+        for (i, (x, previous)) in self.x.iter_mut().zip(self.previous).enumerate() {
+            let (clean, mut from, mut dx) = (&self.clean[i], *x, self.dx[i]);
+            if restarts {
+                for l in 0..LANES {
+                    from[l] = if self.restart[l] { self.best[i][l] } else { from[l] };
+                    dx[l] = if self.restart[l] { self.best_dx[i][l] } else { dx[l] };
+                }
+            }
+            for l in 0..LANES {
+                let rising = if dx[l] > zero { self.steps[l] } else { zero };
+                let direction = if dx[l] < zero { -self.steps[l] } else { rising };
+                let z = project(from[l] + direction, clean[l], self.eps);
+                let y = from[l] + (z - from[l]) * self.momentum + (from[l] - previous[l]) * rest;
+                x[l] = project(y, clean[l], self.eps);
+                previous[l] = from[l];
+            }
+        }
+    }
+}
+
+/// [`Perturb::fab_step`] for one block.
+struct Fab<'a, T> {
+    eta: T,
+    alpha_max: T,
+    values: Pixel<T>,
+    clean: &'a [Pixel<T>],
+    dx: &'a [Pixel<T>],
+    x: &'a mut [Pixel<T>],
+}
+
+/// The smallest l-infinity move of a point `t` in [0, 1] onto a hyperplane with normal `w`, from which it is `value`
+/// away: every pixel moves by `length` in its direction, or as far as it has room.
+struct Move<T> {
+    /// Which way: the sign of `value`.
+    down: Pixel<bool>,
+    length: Pixel<T>,
+    /// The largest room of a pixel that can move at all.
+    reach: Pixel<T>,
+    value: Pixel<T>,
+}
+
+impl<T: Real> Move<T> {
+    #[inline(always)]
+    fn new(value: Pixel<T>) -> Self {
+        let zero = [T::zero(); LANES];
+        Move { down: value.map(|v| v >= T::zero()), length: zero, reach: zero, value: value.map(|v| v.abs()) }
+    }
+
+    /// How far a pixel can go.
+    #[inline(always)]
+    fn room(&self, l: usize, w: T, t: T) -> T {
+        if (w > T::zero()) == self.down[l] { t } else { T::one() - t }
+    }
+
+    /// By how much it goes.
+    #[inline(always)]
+    fn by(&self, l: usize, w: T, t: T) -> T {
+        let by = smaller(self.length[l], self.room(l, w, t));
+        let signed = if (w > T::zero()) == self.down[l] { -by } else { by };
+        if w == T::zero() { T::zero() } else { signed }
+    }
+}
+
+/// One round of Newton's method for the length λ at which `Σ |w| min(λ, room)` reaches the value. The sum is concave
+/// and piecewise linear in λ: from 0 each round goes up, and when the pixels that have room left are the same
+/// as before, λ is the solution. Returns whether any image is not there yet.
+#[inline(always)]
+fn newton<T: Real>(moves: &mut [Move<T>; 2], w: &[Pixel<T>], points: [&[Pixel<T>]; 2]) -> bool {
+    let zero = [T::zero(); LANES];
+    let (mut full, mut slope, mut reach) = ([zero; 2], [zero; 2], [zero; 2]);
+    for (i, w) in w.iter().enumerate() {
+        for (k, points) in points.iter().enumerate() {
+            let (m, t) = (&moves[k], &points[i]);
+            for l in 0..LANES {
+                let (room, weight) = (m.room(l, w[l], t[l]), w[l].abs());
+                let free = room > m.length[l];
+                full[k][l] += if free { T::zero() } else { weight * room };
+                slope[k][l] += if free { weight } else { T::zero() };
+                reach[k][l] = larger(reach[k][l], if weight > T::zero() { room } else { T::zero() });
+            }
+        }
+    }
+    let mut moved = false;
+    for (k, m) in moves.iter_mut().enumerate() {
+        m.reach = reach[k];
+        for l in 0..LANES {
+            let next = if slope[k][l] > T::zero() { (m.value[l] - full[k][l]) / slope[k][l] } else { reach[k][l] };
+            if next > m.length[l] {
+                m.length[l] = next;
+                moved = true;
+            }
+        }
+    }
+    moved
+}
+
+/// More rounds than are ever needed but by rounding.
+const MOST_ROUNDS: usize = 64;
+
+impl<T: Real> WithSimd for Fab<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // The linearised function at the clean image.
+        let mut at_clean = self.values;
+        for ((w, x), clean) in self.dx.iter().zip(self.x.iter()).zip(self.clean) {
+            for l in 0..LANES {
+                at_clean[l] += w[l] * (clean[l] - x[l]);
+            }
+        }
+        let mut moves = [Move::new(self.values), Move::new(at_clean)];
+        for _ in 0..MOST_ROUNDS {
+            if !newton(&mut moves, self.dx, [self.x, self.clean]) {
+                break;
+            }
+        }
+        let least = T::of(1e-8);
+        let mut alpha = [T::zero(); LANES];
+        for l in 0..LANES {
+            let [own, other] = [0, 1].map(|k| larger(smaller(moves[k].length[l], moves[k].reach[l]), least));
+            alpha[l] = smaller(own / (own + other), self.alpha_max);
+        }
+        for ((x, clean), w) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
+            for l in 0..LANES {
+                let own = x[l] + self.eta * moves[0].by(l, w[l], x[l]);
+                let other = clean[l] + self.eta * moves[1].by(l, w[l], clean[l]);
+                let y = own * (T::one() - alpha[l]) + other * alpha[l];
+                x[l] = smaller(larger(y, T::zero()), T::one());
+            }
+        }
+    }
+}
+
+/// `to = from` in the chosen lanes.
+struct CopySamples<'a, T> {
+    chosen: Pixel<bool>,
+    from: &'a [Pixel<T>],
+    to: &'a mut [Pixel<T>],
+}
+
+impl<T: Real> WithSimd for CopySamples<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (to, from) in self.to.iter_mut().zip(self.from) {
+            for l in 0..LANES {
+                to[l] = if self.chosen[l] { from[l] } else { to[l] };
+            }
+        }
+    }
+}
+
+/// Largest absolute value and sum of squares of `a - b`, per lane.
+struct Distances<'a, T> {
+    a: &'a [Pixel<T>],
+    b: &'a [Pixel<T>],
+}
+
+impl<T: Real> WithSimd for Distances<'_, T> {
+    type Output = (Pixel<T>, Pixel<f64>);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (Pixel<T>, Pixel<f64>) {
+        let (mut largest, mut squares) = ([T::zero(); LANES], [0.0; LANES]);
+        for (a, b) in self.a.iter().zip(self.b) {
+            for l in 0..LANES {
+                let difference = a[l] - b[l];
+                // In this order a NaN replaces what was there, and stays.
+                largest[l] = if difference.abs() <= largest[l] { largest[l] } else { difference.abs() };
+                squares[l] += difference.as_f64() * difference.as_f64();
+            }
+        }
+        (largest, squares)
+    }
+}
+
+/// Calls `f` for every block of a batch with as many images as `values` has elements: their elements, and the range of
+/// the block's pixels.
+fn for_blocks<V>(values: &[V], len: usize, mut f: impl FnMut(&[V], std::ops::Range<usize>)) {
+    let block = len / values.len().div_ceil(LANES);
+    for (b, values) in values.chunks(LANES).enumerate() {
+        f(values, b * block..(b + 1) * block);
+    }
+}
+
+impl<T: Real> Perturb for Cpu<T> {
+    fn apgd_step(
+        &self,
+        eps: f32,
+        momentum: f32,
+        moves: &[ApgdMove],
+        clean: &Buf<T>,
+        dx: &Buf<T>,
+        points: &mut ApgdPoints<Buf<T>>,
+    ) {
+        for_blocks(moves, clean.len(), |moves, at| {
+            self.arch.dispatch(ApgdStep {
+                eps: T::of(eps),
+                momentum: T::of(momentum),
+                steps: in_lanes(moves, T::zero(), |m| T::of(m.step)),
+                improved: in_lanes(moves, false, |m| m.improved != 0),
+                restart: in_lanes(moves, false, |m| m.restart != 0),
+                clean: lanes(&clean[at.clone()]),
+                dx: lanes(&dx[at.clone()]),
+                x: lanes_mut(&mut points.x[at.clone()]),
+                previous: lanes_mut(&mut points.previous[at.clone()]),
+                best: lanes_mut(&mut points.best[at.clone()]),
+                best_dx: lanes_mut(&mut points.best_dx[at]),
+            });
+        });
+    }
+
+    fn fab_step(&self, step: &FabStep, values: &[f32], clean: &Buf<T>, dx: &Buf<T>, x: &mut Buf<T>) {
+        for_blocks(values, clean.len(), |values, at| {
+            self.arch.dispatch(Fab {
+                eta: T::of(step.eta),
+                alpha_max: T::of(step.alpha_max),
+                values: in_lanes(values, T::zero(), |&v| T::of(v)),
+                clean: lanes(&clean[at.clone()]),
+                dx: lanes(&dx[at.clone()]),
+                x: lanes_mut(&mut x[at]),
+            });
+        });
+    }
+
+    fn windows(&self, shape: [usize; 3], eps: f32, windows: &[Window], clean: &Buf<T>, x: &Buf<T>) -> Buf<T> {
+        let [c, h, w] = shape;
+        let (mut y, eps, features) = (self.buffer(x), T::of(eps), c * h * w);
+        for (sample, window) in windows.iter().enumerate() {
+            let [top, left, side] = [window.top, window.left, window.side].map(|v| v as usize);
+            for channel in 0..c {
+                let delta = if window.up >> channel & 1 == 1 { eps } else { -eps };
+                for row in top..top + side {
+                    for column in left..left + side {
+                        let at = lane_index(sample, (channel * h + row) * w + column, features);
+                        y[at] = smaller(larger(clean[at] + delta, T::zero()), T::one());
+                    }
+                }
+            }
+        }
+        y
+    }
+
+    fn copy_samples(&self, chosen: &[bool], from: &Buf<T>, to: &mut Buf<T>) {
+        for_blocks(chosen, from.len(), |chosen, at| {
+            if chosen.contains(&true) {
+                let (from, to) = (lanes(&from[at.clone()]), lanes_mut(&mut to[at]));
+                self.arch.dispatch(CopySamples { chosen: in_lanes(chosen, false, |&c| c), from, to });
+            }
+        });
+    }
+
+    fn towards(&self, t: &[f32], clean: &Buf<T>, x: &mut Buf<T>) {
+        for_blocks(t, clean.len(), |t, at| {
+            let (clean, x) = (lanes(&clean[at.clone()]), lanes_mut(&mut x[at]));
+            for (l, &t) in t.iter().enumerate().filter(|(_, t)| **t != 1.0) {
+                x.iter_mut().zip(clean).for_each(|(x, clean)| x[l] = clean[l] + T::of(t) * (x[l] - clean[l]));
+            }
+        });
+    }
+
+    fn distances(&self, n: usize, distance: Distance, a: &Buf<T>, b: &Buf<T>) -> Vec<f64> {
+        let mut distances = Vec::with_capacity(n);
+        for_blocks(&vec![(); n], a.len(), |images, at| {
+            let (largest, squares) =
+                self.arch.dispatch(Distances { a: lanes(&a[at.clone()]), b: lanes(&b[at]) });
+            distances.extend((0..images.len()).map(|l| match distance {
+                Distance::LInf => largest[l].as_f64(),
+                Distance::L2 => squares[l].sqrt(),
+            }));
+        });
+        distances
+    }
+
+    fn to_tanh_space(&self, x: &Buf<T>) -> Buf<T> {
+        let (one, two, inside) = (T::one(), T::of(2.0), T::of_f64(0.999_999));
+        self.zip(x, x, |x, _| ((x * two - one) * inside).atanh())
+    }
+
+    fn from_tanh_space(&self, w: &Buf<T>) -> Buf<T> {
+        self.zip(w, w, |w, _| (w.tanh() + T::one()) * T::of(0.5))
+    }
+
+    fn tanh_space_bwd(&self, clean: &Buf<T>, x: &Buf<T>, dx: &Buf<T>) -> Buf<T> {
+        let two = T::of(2.0);
+        let mut y = self.zip(x, clean, |x, clean| two * (x - clean));
+        y.iter_mut().zip(x.iter().zip(dx.iter())).for_each(|(y, (&x, &dx))| *y = two * x * (T::one() - x) * (*y + dx));
+        y
+    }
+}
