@@ -3,27 +3,19 @@
 // random_start: x = clamp(clean + eps (2u - 1), 0, 1)
 // pgd_step:     x = clamp(project(x + step sign(dx)), 0, 1), project onto [clean - eps, clean + eps], sign(0) = 0
 //
-// Every operation is rounded where the CPU rounds it, so that an attack starts and steps to the same bits: no product
-// may merge with the sum after it, and minima and maxima are comparisons, whose answer for NaN is the second argument.
-// pgd_step works in place and adds to the counters of gradients; nothing else accumulates.
+// Every operation is rounded where the CPU rounds it, so that an attack starts and steps to the same bits: no product may
+// merge with the sum after it. pgd_step works in place and adds to the counters of gradients; nothing else accumulates.
 #include "common.cuh"
 #include "philox.cuh"
+#include "steps.cuh"
 #include "tally.cuh"
 
 static constexpr u32 THREADS = 256;
 
-static __device__ __forceinline__ float larger(float a, float b) {
-    return a > b ? a : b;
-}
-
-static __device__ __forceinline__ float smaller(float a, float b) {
-    return a < b ? a : b;
-}
-
 static __device__ __forceinline__ float start_at(float clean, float eps, u32 bits) {
     // Exact: u is a multiple of 2^-24.
     const float u = 2.0f * unit_interval(bits) - 1.0f;
-    return smaller(larger(__fadd_rn(clean, __fmul_rn(eps, u)), 0.0f), 1.0f);
+    return clamp(__fadd_rn(clean, __fmul_rn(eps, u)));
 }
 
 // `first` is the element of `rng` that belongs to x[0]. A thread makes a whole block of random numbers; where the batch
@@ -56,10 +48,8 @@ random_start(u32 n, u64 first, float eps, Rng rng, const float* clean, float* x)
 
 // The step of one pixel; counts its gradient if that is zero.
 static __device__ __forceinline__ float sign_step(float x, float clean, float dx, float eps, float step, u32& zeros) {
-    const float direction = dx > 0.0f ? step : dx < 0.0f ? -step : 0.0f;
     zeros += dx == 0.0f;
-    const float projected = smaller(larger(x + direction, clean - eps), clean + eps);
-    return smaller(larger(projected, 0.0f), 1.0f);
+    return project(x + signed_step(step, dx), clean, eps);
 }
 
 // registers <= 40

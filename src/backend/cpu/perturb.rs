@@ -98,71 +98,83 @@ struct Fab<'a, T> {
 /// The smallest l-infinity move of a point `t` in [0, 1] onto a hyperplane with normal `w`, from which it is `value`
 /// away: every pixel moves by `length` in its direction, or as far as it has room.
 struct Move<T> {
-    /// Which way: the sign of `value`.
-    down: Pixel<bool>,
-    length: Pixel<T>,
-    /// The largest room of a pixel that can move at all.
-    reach: Pixel<T>,
+    /// 1 or -1: the sign of the value.
+    sign: Pixel<T>,
     value: Pixel<T>,
+    length: Pixel<T>,
 }
 
 impl<T: Real> Move<T> {
     #[inline(always)]
     fn new(value: Pixel<T>) -> Self {
-        let zero = [T::zero(); LANES];
-        Move { down: value.map(|v| v >= T::zero()), length: zero, reach: zero, value: value.map(|v| v.abs()) }
+        let sign = value.map(|v| if v >= T::zero() { T::one() } else { -T::one() });
+        Move { sign, value: value.map(|v| v.abs()), length: [T::zero(); LANES] }
     }
 
     /// How far a pixel can go.
     #[inline(always)]
     fn room(&self, l: usize, w: T, t: T) -> T {
-        if (w > T::zero()) == self.down[l] { t } else { T::one() - t }
+        if w * self.sign[l] > T::zero() { t } else { T::one() - t }
     }
 
     /// By how much it goes.
     #[inline(always)]
     fn by(&self, l: usize, w: T, t: T) -> T {
         let by = smaller(self.length[l], self.room(l, w, t));
-        let signed = if (w > T::zero()) == self.down[l] { -by } else { by };
+        let signed = if w * self.sign[l] > T::zero() { -by } else { by };
         if w == T::zero() { T::zero() } else { signed }
     }
-}
 
-/// One round of Newton's method for the length λ at which `Σ |w| min(λ, room)` reaches the value. The sum is concave
-/// and piecewise linear in λ: from 0 each round goes up, and when the pixels that have room left are the same
-/// as before, λ is the solution. Returns whether any image is not there yet.
-#[inline(always)]
-fn newton<T: Real>(moves: &mut [Move<T>; 2], w: &[Pixel<T>], points: [&[Pixel<T>]; 2]) -> bool {
-    let zero = [T::zero(); LANES];
-    let (mut full, mut slope, mut reach) = ([zero; 2], [zero; 2], [zero; 2]);
-    for (i, w) in w.iter().enumerate() {
-        for (k, points) in points.iter().enumerate() {
-            let (m, t) = (&moves[k], &points[i]);
+    /// One round of Newton's method for the length λ at which `Σ |w| min(λ, room)` reaches the value. The sum is concave
+    /// and piecewise linear in λ: from 0 each round goes up, and when the pixels that have room left are the same as
+    /// before, λ is the solution. Returns whether any image is not there yet.
+    #[inline(always)]
+    fn newton(&mut self, w: &[Pixel<T>], points: &[Pixel<T>]) -> bool {
+        let zero = [T::zero(); LANES];
+        // Of the pixels that are at their end, and of the others.
+        let (mut full, mut slope) = (zero, zero);
+        for (w, t) in w.iter().zip(points) {
             for l in 0..LANES {
-                let (room, weight) = (m.room(l, w[l], t[l]), w[l].abs());
-                let free = room > m.length[l];
-                full[k][l] += if free { T::zero() } else { weight * room };
-                slope[k][l] += if free { weight } else { T::zero() };
-                reach[k][l] = larger(reach[k][l], if weight > T::zero() { room } else { T::zero() });
+                let (room, weight) = (self.room(l, w[l], t[l]), w[l].abs());
+                let free = room > self.length[l];
+                full[l] += if free { T::zero() } else { weight * room };
+                slope[l] += if free { weight } else { T::zero() };
             }
         }
-    }
-    let mut moved = false;
-    for (k, m) in moves.iter_mut().enumerate() {
-        m.reach = reach[k];
+        let mut moved = false;
         for l in 0..LANES {
-            let next = if slope[k][l] > T::zero() { (m.value[l] - full[k][l]) / slope[k][l] } else { reach[k][l] };
-            if next > m.length[l] {
-                m.length[l] = next;
+            let next = if slope[l] > T::zero() { (self.value[l] - full[l]) / slope[l] } else { self.length[l] };
+            if next > self.length[l] {
+                self.length[l] = next;
                 moved = true;
             }
         }
+        moved
     }
-    moved
+
+    /// Finds the length; returns how far the pixel goes that goes farthest, which is less if the hyperplane is out of
+    /// reach.
+    #[inline(always)]
+    fn solve(&mut self, w: &[Pixel<T>], points: &[Pixel<T>]) -> Pixel<T> {
+        for _ in 0..MOST_ROUNDS {
+            if !self.newton(w, points) {
+                break;
+            }
+        }
+        let mut most = [LEAST; LANES].map(T::of);
+        for (w, t) in w.iter().zip(points) {
+            for l in 0..LANES {
+                most[l] = larger(self.by(l, w[l], t[l]).abs(), most[l]);
+            }
+        }
+        most
+    }
 }
 
 /// More rounds than are ever needed but by rounding.
 const MOST_ROUNDS: usize = 64;
+/// Least length of a move, where two are compared.
+const LEAST: f32 = 1e-8;
 
 impl<T: Real> WithSimd for Fab<'_, T> {
     type Output = ();
@@ -176,23 +188,17 @@ impl<T: Real> WithSimd for Fab<'_, T> {
                 at_clean[l] += w[l] * (clean[l] - x[l]);
             }
         }
-        let mut moves = [Move::new(self.values), Move::new(at_clean)];
-        for _ in 0..MOST_ROUNDS {
-            if !newton(&mut moves, self.dx, [self.x, self.clean]) {
-                break;
-            }
-        }
-        let least = T::of(1e-8);
+        let (mut own, mut other) = (Move::new(self.values), Move::new(at_clean));
+        let (own_most, other_most) = (own.solve(self.dx, self.x), other.solve(self.dx, self.clean));
         let mut alpha = [T::zero(); LANES];
         for l in 0..LANES {
-            let [own, other] = [0, 1].map(|k| larger(smaller(moves[k].length[l], moves[k].reach[l]), least));
-            alpha[l] = smaller(own / (own + other), self.alpha_max);
+            alpha[l] = smaller(own_most[l] / (own_most[l] + other_most[l]), self.alpha_max);
         }
         for ((x, clean), w) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
             for l in 0..LANES {
-                let own = x[l] + self.eta * moves[0].by(l, w[l], x[l]);
-                let other = clean[l] + self.eta * moves[1].by(l, w[l], clean[l]);
-                let y = own * (T::one() - alpha[l]) + other * alpha[l];
+                let from_x = x[l] + self.eta * own.by(l, w[l], x[l]);
+                let from_clean = clean[l] + self.eta * other.by(l, w[l], clean[l]);
+                let y = from_x * (T::one() - alpha[l]) + from_clean * alpha[l];
                 x[l] = smaller(larger(y, T::zero()), T::one());
             }
         }
@@ -214,6 +220,27 @@ impl<T: Real> WithSimd for CopySamples<'_, T> {
         for (to, from) in self.to.iter_mut().zip(self.from) {
             for l in 0..LANES {
                 to[l] = if self.chosen[l] { from[l] } else { to[l] };
+            }
+        }
+    }
+}
+
+/// [`Perturb::towards`] for one block.
+struct Towards<'a, T> {
+    t: Pixel<T>,
+    clean: &'a [Pixel<T>],
+    x: &'a mut [Pixel<T>],
+}
+
+impl<T: Real> WithSimd for Towards<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (x, clean) in self.x.iter_mut().zip(self.clean) {
+            for l in 0..LANES {
+                let y = clean[l] + self.t[l] * (x[l] - clean[l]);
+                x[l] = if self.t[l] == T::one() { x[l] } else { y };
             }
         }
     }
@@ -321,18 +348,16 @@ impl<T: Real> Perturb for Cpu<T> {
 
     fn towards(&self, t: &[f32], clean: &Buf<T>, x: &mut Buf<T>) {
         for_blocks(t, clean.len(), |t, at| {
+            let t = in_lanes(t, T::one(), |&t| T::of(t));
             let (clean, x) = (lanes(&clean[at.clone()]), lanes_mut(&mut x[at]));
-            for (l, &t) in t.iter().enumerate().filter(|(_, t)| **t != 1.0) {
-                x.iter_mut().zip(clean).for_each(|(x, clean)| x[l] = clean[l] + T::of(t) * (x[l] - clean[l]));
-            }
+            self.arch.dispatch(Towards { t, clean, x });
         });
     }
 
     fn distances(&self, n: usize, distance: Distance, a: &Buf<T>, b: &Buf<T>) -> Vec<f64> {
         let mut distances = Vec::with_capacity(n);
         for_blocks(&vec![(); n], a.len(), |images, at| {
-            let (largest, squares) =
-                self.arch.dispatch(Distances { a: lanes(&a[at.clone()]), b: lanes(&b[at]) });
+            let (largest, squares) = self.arch.dispatch(Distances { a: lanes(&a[at.clone()]), b: lanes(&b[at]) });
             distances.extend((0..images.len()).map(|l| match distance {
                 Distance::LInf => largest[l].as_f64(),
                 Distance::L2 => squares[l].sqrt(),

@@ -25,6 +25,7 @@ pub mod modules;
 mod norm;
 mod nvidia;
 mod optim;
+mod perturb;
 mod pool;
 mod pooling;
 mod prune;
@@ -59,6 +60,7 @@ pub fn kernels() -> Vec<KernelSpec> {
         loss::KERNELS,
         norm::KERNELS,
         optim::KERNELS,
+        perturb::KERNELS,
         pooling::KERNELS,
         prune::KERNELS,
     ]
