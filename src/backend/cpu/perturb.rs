@@ -1,6 +1,8 @@
 //! Moves of the attacks beyond PGD. Each is a loop over the pixels of one block of images, compiled for the vector
 //! instructions in use: all that differs between the images of a block is in arrays of [`LANES`].
 
+use std::slice;
+
 use pulp::{Simd, WithSimd};
 
 use super::{Buf, Cpu, LANES, Real, lane_index, lanes, lanes_mut};
@@ -33,13 +35,46 @@ fn in_lanes<S, T: Copy>(values: &[S], fill: T, of: impl Fn(&S) -> T) -> Pixel<T>
     lanes
 }
 
+/// Some lanes of a block: all bits of these are 1, all others 0.
+struct Chosen<T>(Pixel<T>);
+
+impl<T: Real> Chosen<T> {
+    fn new<S>(values: &[S], of: impl Fn(&S) -> bool) -> Self {
+        let mut lanes = [T::zero(); LANES];
+        lanes
+            .iter_mut()
+            .zip(values)
+            .filter(|(_, value)| of(value))
+            .for_each(|(lane, _)| bytemuck::bytes_of_mut(lane).fill(255));
+        Chosen(lanes)
+    }
+
+    fn any(&self) -> bool {
+        bytemuck::bytes_of(&self.0).contains(&255)
+    }
+
+    /// `to = from` in these lanes. By register, because conditions that are the same at every pixel mislead the compiler:
+    /// it makes branches or gathers.
+    #[inline(always)]
+    fn copy<S: Simd>(&self, simd: S, from: &[Pixel<T>], to: &mut [Pixel<T>]) {
+        let (mask, _) = S::as_simd_u32s(bytemuck::cast_slice(&self.0));
+        let (from, _) = S::as_simd_u32s(bytemuck::cast_slice(from));
+        let (to, _) = S::as_mut_simd_u32s(bytemuck::cast_slice_mut(to));
+        for (to, from) in to.chunks_exact_mut(mask.len()).zip(from.chunks_exact(mask.len())) {
+            for ((to, from), mask) in to.iter_mut().zip(from).zip(mask) {
+                *to = simd.xor_u32s(*to, simd.and_u32s(simd.xor_u32s(*to, *from), *mask));
+            }
+        }
+    }
+}
+
 /// [`Perturb::apgd_step`] for one block.
 struct ApgdStep<'a, T> {
     eps: T,
     momentum: T,
     steps: Pixel<T>,
-    improved: Pixel<bool>,
-    restart: Pixel<bool>,
+    improved: Chosen<T>,
+    restart: Chosen<T>,
     clean: &'a [Pixel<T>],
     dx: &'a [Pixel<T>],
     x: &'a mut [Pixel<T>],
@@ -52,33 +87,29 @@ impl<T: Real> WithSimd for ApgdStep<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        if self.improved.contains(&true) {
-            for ((best, best_dx), (x, dx)) in
-                self.best.iter_mut().zip(self.best_dx.iter_mut()).zip(self.x.iter().zip(self.dx))
-            {
-                for l in 0..LANES {
-                    best[l] = if self.improved[l] { x[l] } else { best[l] };
-                    best_dx[l] = if self.improved[l] { dx[l] } else { best_dx[l] };
-                }
-            }
+    fn with_simd<S: Simd>(self, simd: S) {
+        let ApgdStep { eps, momentum, steps, improved, restart, .. } = self;
+        if improved.any() {
+            improved.copy(simd, self.x, self.best);
+            improved.copy(simd, self.dx, self.best_dx);
         }
-        let restarts = self.restart.contains(&true);
-        let (zero, rest) = (T::zero(), T::one() - self.momentum);
-        for (i, (x, previous)) in self.x.iter_mut().zip(self.previous).enumerate() {
-            let (clean, mut from, mut dx) = (&self.clean[i], *x, self.dx[i]);
+        let restarts = restart.any();
+        if restarts {
+            restart.copy(simd, self.best, self.x);
+        }
+        let (zero, rest) = (T::zero(), T::one() - momentum);
+        let pixels = self.x.iter_mut().zip(self.previous).zip(self.clean.iter().zip(self.dx));
+        for (((x, previous), (clean, dx)), best_dx) in pixels.zip(self.best_dx.iter()) {
+            let (from, mut dx) = (*x, *dx);
             if restarts {
-                for l in 0..LANES {
-                    from[l] = if self.restart[l] { self.best[i][l] } else { from[l] };
-                    dx[l] = if self.restart[l] { self.best_dx[i][l] } else { dx[l] };
-                }
+                restart.copy(simd, slice::from_ref(best_dx), slice::from_mut(&mut dx));
             }
             for l in 0..LANES {
-                let rising = if dx[l] > zero { self.steps[l] } else { zero };
-                let direction = if dx[l] < zero { -self.steps[l] } else { rising };
-                let z = project(from[l] + direction, clean[l], self.eps);
-                let y = from[l] + (z - from[l]) * self.momentum + (from[l] - previous[l]) * rest;
-                x[l] = project(y, clean[l], self.eps);
+                let rising = if dx[l] > zero { steps[l] } else { zero };
+                let direction = if dx[l] < zero { -steps[l] } else { rising };
+                let z = project(from[l] + direction, clean[l], eps);
+                let y = from[l] + (z - from[l]) * momentum + (from[l] - previous[l]) * rest;
+                x[l] = project(y, clean[l], eps);
                 previous[l] = from[l];
             }
         }
@@ -205,9 +236,9 @@ impl<T: Real> WithSimd for Fab<'_, T> {
     }
 }
 
-/// `to = from` in the chosen lanes.
+/// [`Perturb::copy_samples`] for one block.
 struct CopySamples<'a, T> {
-    chosen: Pixel<bool>,
+    chosen: Chosen<T>,
     from: &'a [Pixel<T>],
     to: &'a mut [Pixel<T>],
 }
@@ -216,12 +247,8 @@ impl<T: Real> WithSimd for CopySamples<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for (to, from) in self.to.iter_mut().zip(self.from) {
-            for l in 0..LANES {
-                to[l] = if self.chosen[l] { from[l] } else { to[l] };
-            }
-        }
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.chosen.copy(simd, self.from, self.to);
     }
 }
 
@@ -294,8 +321,8 @@ impl<T: Real> Perturb for Cpu<T> {
                 eps: T::of(eps),
                 momentum: T::of(momentum),
                 steps: in_lanes(moves, T::zero(), |m| T::of(m.step)),
-                improved: in_lanes(moves, false, |m| m.improved != 0),
-                restart: in_lanes(moves, false, |m| m.restart != 0),
+                improved: Chosen::new(moves, |m| m.improved != 0),
+                restart: Chosen::new(moves, |m| m.restart != 0),
                 clean: lanes(&clean[at.clone()]),
                 dx: lanes(&dx[at.clone()]),
                 x: lanes_mut(&mut points.x[at.clone()]),
@@ -341,7 +368,7 @@ impl<T: Real> Perturb for Cpu<T> {
         for_blocks(chosen, from.len(), |chosen, at| {
             if chosen.contains(&true) {
                 let (from, to) = (lanes(&from[at.clone()]), lanes_mut(&mut to[at]));
-                self.arch.dispatch(CopySamples { chosen: in_lanes(chosen, false, |&c| c), from, to });
+                self.arch.dispatch(CopySamples { chosen: Chosen::new(chosen, |&c| c), from, to });
             }
         });
     }
