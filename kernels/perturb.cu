@@ -241,8 +241,8 @@ distances(u32 features, u32 euclidean, const float* a, const float* b, double* y
     double squares = 0.0;
     auto add = [&](float a, float b) {
         const float difference = fabsf(a - b);
-        // In this order a NaN replaces what was there, and stays.
-        largest = difference <= largest ? largest : difference;
+        // NaN counts as the largest: no number is larger than it.
+        largest = difference > largest || isnan(difference) ? difference : largest;
         squares += (double)difference * (double)difference;
     };
     pixels(features, [&](auto type, u64 i) {

@@ -41,11 +41,9 @@ struct Chosen<T>(Pixel<T>);
 impl<T: Real> Chosen<T> {
     fn new<S>(values: &[S], of: impl Fn(&S) -> bool) -> Self {
         let mut lanes = [T::zero(); LANES];
-        lanes
-            .iter_mut()
-            .zip(values)
-            .filter(|(_, value)| of(value))
-            .for_each(|(lane, _)| bytemuck::bytes_of_mut(lane).fill(255));
+        for (lane, _) in lanes.iter_mut().zip(values).filter(|(_, value)| of(value)) {
+            bytemuck::bytes_of_mut(lane).fill(255);
+        }
         Chosen(lanes)
     }
 
@@ -53,8 +51,8 @@ impl<T: Real> Chosen<T> {
         bytemuck::bytes_of(&self.0).contains(&255)
     }
 
-    /// `to = from` in these lanes. By register, because conditions that are the same at every pixel mislead the compiler:
-    /// it makes branches or gathers.
+    /// `to = from` in these lanes. With masks in registers, because of conditions that are the same at every pixel the
+    /// compiler makes branches, or gathers.
     #[inline(always)]
     fn copy<S: Simd>(&self, simd: S, from: &[Pixel<T>], to: &mut [Pixel<T>]) {
         let (mask, _) = S::as_simd_u32s(bytemuck::cast_slice(&self.0));
@@ -287,9 +285,10 @@ impl<T: Real> WithSimd for Distances<'_, T> {
         let (mut largest, mut squares) = ([T::zero(); LANES], [0.0; LANES]);
         for (a, b) in self.a.iter().zip(self.b) {
             for l in 0..LANES {
-                let difference = a[l] - b[l];
-                // In this order a NaN replaces what was there, and stays.
-                largest[l] = if difference.abs() <= largest[l] { largest[l] } else { difference.abs() };
+                let difference = (a[l] - b[l]).abs();
+                // NaN counts as the largest: no number is larger than it.
+                let larger = difference > largest[l] || difference.is_nan();
+                largest[l] = if larger { difference } else { largest[l] };
                 squares[l] += difference.as_f64() * difference.as_f64();
             }
         }

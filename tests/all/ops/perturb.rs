@@ -43,7 +43,9 @@ impl Batch {
                 _ => {}
             }
         }
-        let x = near(&clean, 2);
+        // Some so small that they round in a sum with `clean`.
+        let mut x = near(&clean, 2);
+        x.iter_mut().skip(4).step_by(13).for_each(|x| *x *= 1e-3);
         for (i, dx) in dx.iter_mut().enumerate() {
             match i % 11 {
                 2 => *dx = 0.0,
