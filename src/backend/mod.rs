@@ -548,6 +548,7 @@ pub trait Perturb: Memory {
     /// `atanh(0.999999 (2 x - 1))`: the variable that C&W's l2 attack descends in (2017).
     fn to_tanh_space(&self, x: &Self::Buf) -> Self::Buf;
     /// `(tanh(w) + 1) / 2`.
+    #[allow(clippy::wrong_self_convention)]
     fn from_tanh_space(&self, w: &Self::Buf) -> Self::Buf;
     /// Gradient of `‖x - clean‖² + f(x)` with respect to `w`, where `x` comes from it and `dx` is the gradient of `f`:
     /// `2 x (1 - x) (2 (x - clean) + dx)`.
