@@ -3,11 +3,11 @@
 // random_start: x = clamp(clean + eps (2u - 1), 0, 1)
 // pgd_step:     x = clamp(project(x + step sign(dx)), 0, 1), project onto [clean - eps, clean + eps], sign(0) = 0
 //
-// Every operation is rounded where the CPU rounds it, so that an attack starts and steps to the same bits: no product
-// may merge with the sum after it.
-// pgd_step works in place and adds to the counters of gradients; nothing else accumulates.
-#include "ball.cuh"
+// Every operation is rounded where the CPU rounds it, so that an attack starts and steps to the same bits: no product may
+// merge with the sum after it. pgd_step works in place and adds to the counters of gradients; nothing else accumulates.
+#include "common.cuh"
 #include "philox.cuh"
+#include "steps.cuh"
 #include "tally.cuh"
 
 static constexpr u32 THREADS = 256;
@@ -49,7 +49,7 @@ random_start(u32 n, u64 first, float eps, Rng rng, const float* clean, float* x)
 // The step of one pixel; counts its gradient if that is zero.
 static __device__ __forceinline__ float sign_step(float x, float clean, float dx, float eps, float step, u32& zeros) {
     zeros += dx == 0.0f;
-    return project(x + along(dx, step), clean, eps);
+    return project(x + signed_step(step, dx), clean, eps);
 }
 
 // registers <= 40

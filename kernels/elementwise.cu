@@ -11,17 +11,6 @@
 #include "common.cuh"
 #include "vector.cuh"
 
-// y[i] = f(a[i], b[i]). Without __restrict__, because y may be b; with a = b it is loaded once.
-template <class F>
-static __device__ __forceinline__ void zip(u32 n, const float* a, const float* b, float* y, F f) {
-    const u32 first = blockIdx.x * blockDim.x + threadIdx.x;
-    for (u32 i = first; i < n / 4; i += gridDim.x * blockDim.x) {
-        as<float4>(y)[i] = lanes(f, as<float4>(a)[i], as<float4>(b)[i]);
-    }
-    const u32 tail = n / 4 * 4 + first;
-    if (tail < n) y[tail] = f(a[tail], b[tail]);
-}
-
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) fill(u32 n, float value, float* y) {
     const u32 first = blockIdx.x * blockDim.x + threadIdx.x;
@@ -37,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(256) copy(u32 n, u32 from, const fl
     x += from;
     y += to;
     if (from % 4 == 0 && to % 4 == 0) {
-        zip(n, x, x, y, [](float x, float) { return x; });
+        map(n, y, [](float x) { return x; }, x);
     } else {
         // Parts of a batch with an odd number of features per image: still coalesced, only narrower.
         for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) y[i] = x[i];
@@ -46,26 +35,26 @@ extern "C" __global__ void __launch_bounds__(256) copy(u32 n, u32 from, const fl
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) add(u32 n, const float* a, const float* b, float* y) {
-    zip(n, a, b, y, [](float a, float b) { return a + b; });
+    map(n, y, [](float a, float b) { return a + b; }, a, b);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) axpy(u32 n, float a, const float* x, float* y) {
-    zip(n, x, y, y, [a](float x, float y) { return y + a * x; });
+    map(n, y, [a](float x, float y) { return y + a * x; }, x, y);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) scale_by(u32 n, const float* s, const float* x, float* y) {
     const float scale = s[0];
-    zip(n, x, x, y, [scale](float x, float) { return scale * x; });
+    map(n, y, [scale](float x) { return scale * x; }, x);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) relu_fwd(u32 n, const float* x, float* y) {
-    zip(n, x, x, y, [](float x, float) { return relu(x); });
+    map(n, y, [](float x) { return relu(x); }, x);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) relu_bwd(u32 n, const float* y, const float* dy, float* dx) {
-    zip(n, y, dy, dx, [](float y, float dy) { return y <= 0.0f ? 0.0f : dy; });
+    map(n, dx, [](float y, float dy) { return y <= 0.0f ? 0.0f : dy; }, y, dy);
 }

@@ -24,13 +24,7 @@ static __device__ __forceinline__ double square(float x) {
 
 // y[i] = x[i] where mask[i] is not 0, else +0. y may be x.
 static __device__ __forceinline__ void mask_elements(u32 n, const float* mask, const float* x, float* y) {
-    auto keep = [](float m, float x) { return m == 0.0f ? 0.0f : x; };
-    const u32 first = blockIdx.x * THREADS + threadIdx.x;
-    for (u32 q = first; q < n / 4; q += gridDim.x * THREADS) {
-        as<float4>(y)[q] = lanes(keep, as<float4>(mask)[q], as<float4>(x)[q]);
-    }
-    const u32 tail = n / 4 * 4 + first;
-    if (tail < n) y[tail] = keep(mask[tail], x[tail]);
+    map(n, y, [](float m, float x) { return m == 0.0f ? 0.0f : x; }, mask, x);
 }
 
 // ---- Norms

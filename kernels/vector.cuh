@@ -24,3 +24,26 @@ template <class F, class... More>
 static __device__ __forceinline__ float4 lanes(F f, float4 a, More... more) {
     return make_float4(f(a.x, more.x...), f(a.y, more.y...), f(a.z, more.z...), f(a.w, more.w...));
 }
+
+// `f` with each lane, for what it does.
+template <class F, class... More>
+static __device__ __forceinline__ void visit(F f, float a, More... more) {
+    f(a, more...);
+}
+
+template <class F, class... More>
+static __device__ __forceinline__ void visit(F f, float4 a, More... more) {
+    f(a.x, more.x...);
+    f(a.y, more.y...);
+    f(a.z, more.z...);
+    f(a.w, more.w...);
+}
+
+// y[i] = f(x[i]...) of n elements, by the whole grid. Without __restrict__, because y may be one of them.
+template <class F, class... Inputs>
+static __device__ __forceinline__ void map(u32 n, float* y, F f, const Inputs*... x) {
+    const u32 first = blockIdx.x * blockDim.x + threadIdx.x;
+    for (u32 i = first; i < n / 4; i += gridDim.x * blockDim.x) as<float4>(y)[i] = lanes(f, as<float4>(x)[i]...);
+    const u32 tail = n / 4 * 4 + first;
+    if (tail < n) y[tail] = f(x[tail]...);
+}

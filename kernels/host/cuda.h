@@ -199,6 +199,7 @@ float powf(float, float) noexcept;
 float sinf(float) noexcept;
 float cosf(float) noexcept;
 float tanhf(float) noexcept;
+float atanhf(float) noexcept;
 float floorf(float) noexcept;
 float ceilf(float) noexcept;
 float rintf(float) noexcept;

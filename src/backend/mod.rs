@@ -490,7 +490,7 @@ pub struct FabStep {
     pub alpha_max: f32,
 }
 
-/// A square of one image, all of whose pixels move by the same amount in each channel.
+/// A square within one image, all of whose pixels move by the same amount in each channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct Window {
@@ -533,7 +533,8 @@ pub trait Perturb: Memory {
     /// One step of FAB towards the hyperplane `value + dx (y - x) = 0`, the linearised boundary between two classes:
     /// with `d` the smallest l-infinity move onto it within [0, 1] (as far as it goes, if there is none), from `x` and
     /// from `clean`, `x = clamp((1 - a) (x + eta d(x)) + a (clean + eta d(clean)), 0, 1)`,
-    /// `a = min(|d(x)| / (|d(x)| + |d(clean)|), alpha_max)`. `values` is what the linearised function is at `x`.
+    /// `a = min(|d(x)| / (|d(x)| + |d(clean)|), alpha_max)`, either length at least 1e-8. `values` is what the linearised
+    /// function is at `x`.
     fn fab_step(&self, step: &FabStep, values: &[f32], clean: &Self::Buf, dx: &Self::Buf, x: &mut Self::Buf);
     /// Square's proposal: `x`, but within each image's window `clean ± eps`, clamped to [0, 1].
     /// `shape` is an image's `[c, h, w]`.

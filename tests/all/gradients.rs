@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use engine::backend::cpu::Cpu;
 use engine::backend::{ChannelStats, Loss, LossKind};
-use engine::error::Result;
+use engine::error::{Error, Result};
 use engine::models::{Mode, Network};
 use engine::ops;
 use engine::tape::{Tape, Var};
 use engine::tensor::{Shape, Tensor};
 
 use crate::backends::{labels, normal, uniform};
+use crate::compare::assert_close;
 use crate::networks;
 use crate::numdiff::check_gradient;
 
@@ -174,6 +175,54 @@ fn add_and_relu() {
     check("relu", &inputs[..1], ALL, |tape, v| score(tape, &ops::relu(tape, &v[0])));
     // One variable used twice: its two gradients are added up.
     check("x + relu(x)", &inputs[..1], ALL, |tape, v| score(tape, &ops::add(tape, &v[0], &ops::relu(tape, &v[0]))?));
+}
+
+/// From any output's gradient: what the gradient of `Σ dy y` is, for a parameter, an input and a variable used twice.
+#[test]
+fn pull_back() {
+    let device = device();
+    let inputs = [batch("x", [9, 2, 3, 3], 1), plain("w", &[3, 2, 3, 3], 2), plain("b", &[3], 3)];
+    let dy = batch("dy", [9, 3, 3, 3], 4);
+    let forward = |tape: &Tape<'_, Device>, v: &[Var<Device>]| {
+        let y = ops::conv2d(tape, &v[0], &v[1], Some(&v[2]), (1, 1), false).unwrap();
+        ops::add(tape, &y, &ops::relu(tape, &y)).unwrap()
+    };
+    let leaves = |tape: &Tape<'_, Device>| inputs.iter().map(|i| tape.leaf(i.tensor(&device))).collect::<Vec<_>>();
+
+    let tape = Tape::new(&device);
+    let vars = leaves(&tape);
+    let y = forward(&tape, &vars);
+    let wrt: Vec<_> = vars.iter().collect();
+    let pulled = tape.pull_back(&y, device.batch(9, &dy.values), &wrt).unwrap();
+
+    let tape = Tape::new(&device);
+    let vars = leaves(&tape);
+    let y = forward(&tape, &vars);
+    let sum = values(&device, y.tensor()).iter().zip(&dy.values).map(|(y, dy)| y * dy).sum();
+    let functional = Tensor::new(device.buffer(&[sum]), Shape::Plain(vec![1]));
+    let loss = tape.record(functional, &[&y], |_, _| vec![Some(device.batch(9, &dy.values))]);
+    let wanted = tape.backward(&loss, &vars.iter().collect::<Vec<_>>()).unwrap();
+    for ((input, pulled), wanted) in inputs.iter().zip(&pulled).zip(&wanted) {
+        assert_close(input.name, &values(&device, pulled), &values(&device, wanted), 0.0, 0.0);
+    }
+
+    // And the derivative of that sum is what it says.
+    let f = |w: &[f64]| {
+        let tape = Tape::new(&device);
+        let moved = Input { values: w.to_vec(), ..inputs[1].clone() };
+        let mut vars = leaves(&tape);
+        vars[1] = tape.leaf(moved.tensor(&device));
+        let y = forward(&tape, &vars);
+        values(&device, y.tensor()).iter().zip(&dy.values).map(|(y, dy)| y * dy).sum()
+    };
+    check_gradient("pull_back: w", f, &inputs[1].values, &values(&device, &pulled[1]), STEP, TOLERANCE, None);
+
+    // A variable that the output does not depend on.
+    let tape = Tape::new(&device);
+    let vars = leaves(&tape);
+    let y = ops::relu(&tape, &vars[0]);
+    let dy = device.batch(9, &inputs[0].values);
+    assert!(matches!(tape.pull_back(&y, dy, &[&vars[1]]), Err(Error::Shape { .. })));
 }
 
 #[test]

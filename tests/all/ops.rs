@@ -5,6 +5,7 @@
 //! - `conv_pool`: convolution, ReLU and pooling as one op against the three apart
 //! - `edges`: NaN, ties, huge values, batches that do not fill the backend's blocks
 //! - `images`: the attack's own steps and the gathering of batches, against plain loops
+//! - `perturb`: moves of the attacks beyond PGD, against plain loops in f64
 //! - `threads`: a convolution's bits under several numbers of threads
 //! - `norm`: the CPU's loops over planes on every vector path against f64: few images, large means, NaN, threads
 
@@ -13,5 +14,6 @@ pub mod conv_pool;
 pub mod edges;
 pub mod images;
 pub mod norm;
+pub mod perturb;
 pub mod recorded;
 pub mod threads;

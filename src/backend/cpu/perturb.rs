@@ -1,6 +1,8 @@
 //! Moves of the attacks beyond PGD. Each is a loop over the pixels of one block of images, compiled for the vector
 //! instructions in use: all that differs between the images of a block is in arrays of [`LANES`].
 
+use std::slice;
+
 use pulp::{Simd, WithSimd};
 
 use super::{Buf, Cpu, LANES, Real, lane_index, lanes, lanes_mut};
@@ -33,23 +35,44 @@ fn in_lanes<S, T: Copy>(values: &[S], fill: T, of: impl Fn(&S) -> T) -> Pixel<T>
     lanes
 }
 
-/// `a` in the chosen lanes, `b` in the others.
-#[inline(always)]
-fn select<T: Real>(chosen: &Pixel<bool>, a: &Pixel<T>, b: &Pixel<T>) -> Pixel<T> {
-    let mut y = *b;
-    for l in 0..LANES {
-        y[l] = if chosen[l] { a[l] } else { y[l] };
+/// Some lanes of a block: all bits of these are 1, all others 0.
+struct Chosen<T>(Pixel<T>);
+
+impl<T: Real> Chosen<T> {
+    fn new<S>(values: &[S], of: impl Fn(&S) -> bool) -> Self {
+        let mut lanes = [T::zero(); LANES];
+        for (lane, _) in lanes.iter_mut().zip(values).filter(|(_, value)| of(value)) {
+            bytemuck::bytes_of_mut(lane).fill(255);
+        }
+        Chosen(lanes)
     }
-    y
+
+    fn any(&self) -> bool {
+        bytemuck::bytes_of(&self.0).contains(&255)
+    }
+
+    /// `to = from` in these lanes. With masks in registers, because of conditions that are the same at every pixel the
+    /// compiler makes branches, or gathers.
+    #[inline(always)]
+    fn copy<S: Simd>(&self, simd: S, from: &[Pixel<T>], to: &mut [Pixel<T>]) {
+        let (mask, _) = S::as_simd_u32s(bytemuck::cast_slice(&self.0));
+        let (from, _) = S::as_simd_u32s(bytemuck::cast_slice(from));
+        let (to, _) = S::as_mut_simd_u32s(bytemuck::cast_slice_mut(to));
+        for (to, from) in to.chunks_exact_mut(mask.len()).zip(from.chunks_exact(mask.len())) {
+            for ((to, from), mask) in to.iter_mut().zip(from).zip(mask) {
+                *to = simd.xor_u32s(*to, simd.and_u32s(simd.xor_u32s(*to, *from), *mask));
+            }
+        }
+    }
 }
 
-/// [`Perturb::apgd_step`] for one block, but for the last and the new points changing places.
+/// [`Perturb::apgd_step`] for one block.
 struct ApgdStep<'a, T> {
     eps: T,
     momentum: T,
     steps: Pixel<T>,
-    improved: Pixel<bool>,
-    restart: Pixel<bool>,
+    improved: Chosen<T>,
+    restart: Chosen<T>,
     clean: &'a [Pixel<T>],
     dx: &'a [Pixel<T>],
     x: &'a mut [Pixel<T>],
@@ -62,40 +85,30 @@ impl<T: Real> WithSimd for ApgdStep<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        match (self.improved.contains(&true), self.restart.contains(&true)) {
-            (false, false) => self.walk::<false, false>(),
-            (true, false) => self.walk::<true, false>(),
-            (false, true) => self.walk::<false, true>(),
-            (true, true) => self.walk::<true, true>(),
+    fn with_simd<S: Simd>(self, simd: S) {
+        let ApgdStep { eps, momentum, steps, improved, restart, .. } = self;
+        if improved.any() {
+            improved.copy(simd, self.x, self.best);
+            improved.copy(simd, self.dx, self.best_dx);
         }
-    }
-}
-
-impl<T: Real> ApgdStep<'_, T> {
-    /// Once over all pixels: the arrays are twice what a core's first cache holds. The new points go to where the ones
-    /// before the last were.
-    #[inline(always)]
-    fn walk<const IMPROVED: bool, const RESTART: bool>(self) {
-        let ApgdStep { eps, momentum, steps, improved, restart, clean, dx, x, previous, best, best_dx } = self;
+        let restarts = restart.any();
+        if restarts {
+            restart.copy(simd, self.best, self.x);
+        }
         let (zero, rest) = (T::zero(), T::one() - momentum);
-        let pixels = x.iter_mut().zip(previous).zip(clean.iter().zip(dx)).zip(best.iter_mut().zip(best_dx));
-        for (((x, previous), (clean, dx)), (best, best_dx)) in pixels {
-            let mut dx = *dx;
-            if IMPROVED {
-                *best = select(&improved, x, best);
-                *best_dx = select(&improved, &dx, best_dx);
-            }
-            if RESTART {
-                *x = select(&restart, best, x);
-                dx = select(&restart, best_dx, &dx);
+        let pixels = self.x.iter_mut().zip(self.previous).zip(self.clean.iter().zip(self.dx));
+        for (((x, previous), (clean, dx)), best_dx) in pixels.zip(self.best_dx.iter()) {
+            let (from, mut dx) = (*x, *dx);
+            if restarts {
+                restart.copy(simd, slice::from_ref(best_dx), slice::from_mut(&mut dx));
             }
             for l in 0..LANES {
                 let rising = if dx[l] > zero { steps[l] } else { zero };
                 let direction = if dx[l] < zero { -steps[l] } else { rising };
-                let z = project(x[l] + direction, clean[l], eps);
-                let y = x[l] + (z - x[l]) * momentum + (x[l] - previous[l]) * rest;
-                previous[l] = project(y, clean[l], eps);
+                let z = project(from[l] + direction, clean[l], eps);
+                let y = from[l] + (z - from[l]) * momentum + (from[l] - previous[l]) * rest;
+                x[l] = project(y, clean[l], eps);
+                previous[l] = from[l];
             }
         }
     }
@@ -114,71 +127,83 @@ struct Fab<'a, T> {
 /// The smallest l-infinity move of a point `t` in [0, 1] onto a hyperplane with normal `w`, from which it is `value`
 /// away: every pixel moves by `length` in its direction, or as far as it has room.
 struct Move<T> {
-    /// Which way: the sign of `value`.
-    down: Pixel<bool>,
-    length: Pixel<T>,
-    /// The largest room of a pixel that can move at all.
-    reach: Pixel<T>,
+    /// 1 or -1: the sign of the value.
+    sign: Pixel<T>,
     value: Pixel<T>,
+    length: Pixel<T>,
 }
 
 impl<T: Real> Move<T> {
     #[inline(always)]
     fn new(value: Pixel<T>) -> Self {
-        let zero = [T::zero(); LANES];
-        Move { down: value.map(|v| v >= T::zero()), length: zero, reach: zero, value: value.map(|v| v.abs()) }
+        let sign = value.map(|v| if v >= T::zero() { T::one() } else { -T::one() });
+        Move { sign, value: value.map(|v| v.abs()), length: [T::zero(); LANES] }
     }
 
     /// How far a pixel can go.
     #[inline(always)]
     fn room(&self, l: usize, w: T, t: T) -> T {
-        if (w > T::zero()) == self.down[l] { t } else { T::one() - t }
+        if w * self.sign[l] > T::zero() { t } else { T::one() - t }
     }
 
     /// By how much it goes.
     #[inline(always)]
     fn by(&self, l: usize, w: T, t: T) -> T {
         let by = smaller(self.length[l], self.room(l, w, t));
-        let signed = if (w > T::zero()) == self.down[l] { -by } else { by };
+        let signed = if w * self.sign[l] > T::zero() { -by } else { by };
         if w == T::zero() { T::zero() } else { signed }
     }
-}
 
-/// One round of Newton's method for the length λ at which `Σ |w| min(λ, room)` reaches the value. The sum is concave
-/// and piecewise linear in λ: from 0 each round goes up, and when the pixels that have room left are the same
-/// as before, λ is the solution. Returns whether any image is not there yet.
-#[inline(always)]
-fn newton<T: Real>(moves: &mut [Move<T>; 2], w: &[Pixel<T>], points: [&[Pixel<T>]; 2]) -> bool {
-    let zero = [T::zero(); LANES];
-    let (mut full, mut slope, mut reach) = ([zero; 2], [zero; 2], [zero; 2]);
-    for (i, w) in w.iter().enumerate() {
-        for (k, points) in points.iter().enumerate() {
-            let (m, t) = (&moves[k], &points[i]);
+    /// One round of Newton's method for the length λ at which `Σ |w| min(λ, room)` reaches the value. The sum is concave
+    /// and piecewise linear in λ: from 0 each round goes up, and when the pixels that have room left are the same as
+    /// before, λ is the solution. Returns whether any image is not there yet.
+    #[inline(always)]
+    fn newton(&mut self, w: &[Pixel<T>], points: &[Pixel<T>]) -> bool {
+        let zero = [T::zero(); LANES];
+        // Of the pixels that are at their end, and of the others.
+        let (mut full, mut slope) = (zero, zero);
+        for (w, t) in w.iter().zip(points) {
             for l in 0..LANES {
-                let (room, weight) = (m.room(l, w[l], t[l]), w[l].abs());
-                let free = room > m.length[l];
-                full[k][l] += if free { T::zero() } else { weight * room };
-                slope[k][l] += if free { weight } else { T::zero() };
-                reach[k][l] = larger(reach[k][l], if weight > T::zero() { room } else { T::zero() });
+                let (room, weight) = (self.room(l, w[l], t[l]), w[l].abs());
+                let free = room > self.length[l];
+                full[l] += if free { T::zero() } else { weight * room };
+                slope[l] += if free { weight } else { T::zero() };
             }
         }
-    }
-    let mut moved = false;
-    for (k, m) in moves.iter_mut().enumerate() {
-        m.reach = reach[k];
+        let mut moved = false;
         for l in 0..LANES {
-            let next = if slope[k][l] > T::zero() { (m.value[l] - full[k][l]) / slope[k][l] } else { reach[k][l] };
-            if next > m.length[l] {
-                m.length[l] = next;
+            let next = if slope[l] > T::zero() { (self.value[l] - full[l]) / slope[l] } else { self.length[l] };
+            if next > self.length[l] {
+                self.length[l] = next;
                 moved = true;
             }
         }
+        moved
     }
-    moved
+
+    /// Finds the length; returns how far the pixel goes that goes farthest, which is less if the hyperplane is out of
+    /// reach.
+    #[inline(always)]
+    fn solve(&mut self, w: &[Pixel<T>], points: &[Pixel<T>]) -> Pixel<T> {
+        for _ in 0..MOST_ROUNDS {
+            if !self.newton(w, points) {
+                break;
+            }
+        }
+        let mut most = [LEAST; LANES].map(T::of);
+        for (w, t) in w.iter().zip(points) {
+            for l in 0..LANES {
+                most[l] = larger(self.by(l, w[l], t[l]).abs(), most[l]);
+            }
+        }
+        most
+    }
 }
 
 /// More rounds than are ever needed but by rounding.
 const MOST_ROUNDS: usize = 64;
+/// Least length of a move, where two are compared.
+const LEAST: f32 = 1e-8;
 
 impl<T: Real> WithSimd for Fab<'_, T> {
     type Output = ();
@@ -192,31 +217,26 @@ impl<T: Real> WithSimd for Fab<'_, T> {
                 at_clean[l] += w[l] * (clean[l] - x[l]);
             }
         }
-        let mut moves = [Move::new(self.values), Move::new(at_clean)];
-        for _ in 0..MOST_ROUNDS {
-            if !newton(&mut moves, self.dx, [self.x, self.clean]) {
-                break;
-            }
+        let (mut own, mut other) = (Move::new(self.values), Move::new(at_clean));
+        let (own_most, other_most) = (own.solve(self.dx, self.x), other.solve(self.dx, self.clean));
+        let mut alpha = [T::zero(); LANES];
+        for l in 0..LANES {
+            alpha[l] = smaller(own_most[l] / (own_most[l] + other_most[l]), self.alpha_max);
         }
-        let least = T::of(1e-8);
-        let alpha: Pixel<T> = std::array::from_fn(|l| {
-            let [own, other] = [0, 1].map(|k| larger(smaller(moves[k].length[l], moves[k].reach[l]), least));
-            smaller(own / (own + other), self.alpha_max)
-        });
         for ((x, clean), w) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
             for l in 0..LANES {
-                let own = x[l] + self.eta * moves[0].by(l, w[l], x[l]);
-                let other = clean[l] + self.eta * moves[1].by(l, w[l], clean[l]);
-                let y = own * (T::one() - alpha[l]) + other * alpha[l];
+                let from_x = x[l] + self.eta * own.by(l, w[l], x[l]);
+                let from_clean = clean[l] + self.eta * other.by(l, w[l], clean[l]);
+                let y = from_x * (T::one() - alpha[l]) + from_clean * alpha[l];
                 x[l] = smaller(larger(y, T::zero()), T::one());
             }
         }
     }
 }
 
-/// `to = from` in the chosen lanes.
+/// [`Perturb::copy_samples`] for one block.
 struct CopySamples<'a, T> {
-    chosen: Pixel<bool>,
+    chosen: Chosen<T>,
     from: &'a [Pixel<T>],
     to: &'a mut [Pixel<T>],
 }
@@ -225,9 +245,28 @@ impl<T: Real> WithSimd for CopySamples<'_, T> {
     type Output = ();
 
     #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.chosen.copy(simd, self.from, self.to);
+    }
+}
+
+/// [`Perturb::towards`] for one block.
+struct Towards<'a, T> {
+    t: Pixel<T>,
+    clean: &'a [Pixel<T>],
+    x: &'a mut [Pixel<T>],
+}
+
+impl<T: Real> WithSimd for Towards<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (to, from) in self.to.iter_mut().zip(self.from) {
-            *to = select(&self.chosen, from, to);
+        for (x, clean) in self.x.iter_mut().zip(self.clean) {
+            for l in 0..LANES {
+                let y = clean[l] + self.t[l] * (x[l] - clean[l]);
+                x[l] = if self.t[l] == T::one() { x[l] } else { y };
+            }
         }
     }
 }
@@ -246,9 +285,10 @@ impl<T: Real> WithSimd for Distances<'_, T> {
         let (mut largest, mut squares) = ([T::zero(); LANES], [0.0; LANES]);
         for (a, b) in self.a.iter().zip(self.b) {
             for l in 0..LANES {
-                let difference = a[l] - b[l];
-                // In this order a NaN replaces what was there, and stays.
-                largest[l] = if difference.abs() <= largest[l] { largest[l] } else { difference.abs() };
+                let difference = (a[l] - b[l]).abs();
+                // NaN counts as the largest: no number is larger than it.
+                let larger = difference > largest[l] || difference.is_nan();
+                largest[l] = if larger { difference } else { largest[l] };
                 squares[l] += difference.as_f64() * difference.as_f64();
             }
         }
@@ -280,8 +320,8 @@ impl<T: Real> Perturb for Cpu<T> {
                 eps: T::of(eps),
                 momentum: T::of(momentum),
                 steps: in_lanes(moves, T::zero(), |m| T::of(m.step)),
-                improved: in_lanes(moves, false, |m| m.improved != 0),
-                restart: in_lanes(moves, false, |m| m.restart != 0),
+                improved: Chosen::new(moves, |m| m.improved != 0),
+                restart: Chosen::new(moves, |m| m.restart != 0),
                 clean: lanes(&clean[at.clone()]),
                 dx: lanes(&dx[at.clone()]),
                 x: lanes_mut(&mut points.x[at.clone()]),
@@ -290,7 +330,6 @@ impl<T: Real> Perturb for Cpu<T> {
                 best_dx: lanes_mut(&mut points.best_dx[at]),
             });
         });
-        std::mem::swap(points.x, points.previous);
     }
 
     fn fab_step(&self, step: &FabStep, values: &[f32], clean: &Buf<T>, dx: &Buf<T>, x: &mut Buf<T>) {
@@ -328,17 +367,16 @@ impl<T: Real> Perturb for Cpu<T> {
         for_blocks(chosen, from.len(), |chosen, at| {
             if chosen.contains(&true) {
                 let (from, to) = (lanes(&from[at.clone()]), lanes_mut(&mut to[at]));
-                self.arch.dispatch(CopySamples { chosen: in_lanes(chosen, false, |&c| c), from, to });
+                self.arch.dispatch(CopySamples { chosen: Chosen::new(chosen, |&c| c), from, to });
             }
         });
     }
 
     fn towards(&self, t: &[f32], clean: &Buf<T>, x: &mut Buf<T>) {
         for_blocks(t, clean.len(), |t, at| {
+            let t = in_lanes(t, T::one(), |&t| T::of(t));
             let (clean, x) = (lanes(&clean[at.clone()]), lanes_mut(&mut x[at]));
-            for (l, &t) in t.iter().enumerate().filter(|(_, t)| **t != 1.0) {
-                x.iter_mut().zip(clean).for_each(|(x, clean)| x[l] = clean[l] + T::of(t) * (x[l] - clean[l]));
-            }
+            self.arch.dispatch(Towards { t, clean, x });
         });
     }
 

@@ -102,7 +102,9 @@ fn options(arch: &str) -> Vec<String> {
         None => format!("sm_{arch}"),
     };
     let mut options = vec![format!("--gpu-architecture={target}")];
-    options.extend(["--std=c++17", "--ptxas-options=-v"].map(String::from));
+    // Without the last one NVRTC takes generic lambdas for functions of the host.
+    let fixed = ["--std=c++17", "--ptxas-options=-v", "--device-as-default-execution-space"];
+    options.extend(fixed.map(String::from));
     options.extend(line_info().then(|| "-lineinfo".to_string()));
     options
 }

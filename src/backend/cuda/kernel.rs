@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use super::pool::Device;
-use crate::backend::{AdamStep, SgdStep};
+use crate::backend::{AdamStep, FabStep, SgdStep};
 use crate::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use crate::rng::Rng;
 
@@ -139,7 +139,21 @@ macro_rules! by_value {
 }
 pub(super) use by_value;
 
-by_value!(u32, u64, f32, f64, Conv2dDims, LinearDims, Pool2dDims, ChannelDims, LogitDims, SgdStep, AdamStep, Rng);
+by_value!(
+    u32,
+    u64,
+    f32,
+    f64,
+    Conv2dDims,
+    LinearDims,
+    Pool2dDims,
+    ChannelDims,
+    LogitDims,
+    SgdStep,
+    AdamStep,
+    FabStep,
+    Rng
+);
 
 impl<T> Arg for &Device<T> {
     const SIZE: usize = 8;

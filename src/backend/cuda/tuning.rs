@@ -15,7 +15,7 @@ pub fn elements(n: usize, per_thread: usize) -> Grid {
     Grid::line(blocks as u32, ELEMENTS)
 }
 
-// ---- optim, prune, images and perturb
+// ---- optim, perturb, prune and images
 
 /// Elements of a parameter that a block of an optimiser's step updates.
 pub const UPDATES: u32 = 4 * ELEMENTS;
@@ -30,8 +30,13 @@ pub fn images(n: usize, features: usize) -> Grid {
     Grid { blocks: [n as u32, features.div_ceil(1024) as u32, 1], threads: ELEMENTS }
 }
 
-/// A block for each of `n` images.
-pub fn samples(n: usize) -> Grid {
+/// For kernels that go over the pixels of `n` images: blocks of 1024 pixels for each, as many as CUDA allows.
+pub fn pixels(n: usize, features: usize) -> Grid {
+    Grid { blocks: [n as u32, features.div_ceil(1024).min(65_535) as u32, 1], threads: ELEMENTS }
+}
+
+/// A block for each image.
+pub fn whole_images(n: usize) -> Grid {
     Grid::line(n as u32, ELEMENTS)
 }
 

@@ -18,7 +18,7 @@ use engine::train::Trainer;
 use super::shapes;
 use crate::backends::{labels, uniform};
 use crate::cuda_host;
-use crate::ops::{edges, images, recorded};
+use crate::ops::{edges, images, perturb, recorded};
 use crate::prune::{admm, optimizer, selection};
 use crate::small_runs::attack;
 
@@ -323,6 +323,13 @@ fn every_kernel_is_tested() {
         images::random_start,
         images::gather,
         images::gather_crops_and_flips,
+        perturb::apgd_step,
+        perturb::fab_step,
+        perturb::windows,
+        perturb::copy_samples,
+        perturb::towards,
+        perturb::distances,
+        perturb::tanh_space,
         admm::updates_are_those_of_plain_loops,
         admm::finds_the_best_subset,
         optimizer::masked_weights_and_their_state_stay_zero,

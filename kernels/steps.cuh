@@ -1,5 +1,5 @@
-// The l-infinity ball around a clean image, within [0, 1]. Rounded as on the CPU: minima and maxima are comparisons, whose
-// answer for NaN is the second argument.
+// What the steps of the attacks have in common. Minima and maxima are comparisons, whose answer for NaN is the second
+// argument, as on the CPU.
 #pragma once
 #include "common.cuh"
 
@@ -11,17 +11,17 @@ static __device__ __forceinline__ float smaller(float a, float b) {
     return a < b ? a : b;
 }
 
-// Onto [0, 1].
+// x in [0, 1].
 static __device__ __forceinline__ float clamp(float x) {
     return smaller(larger(x, 0.0f), 1.0f);
 }
 
-// Onto the ball and [0, 1].
+// x in the eps-ball around `clean` and in [0, 1].
 static __device__ __forceinline__ float project(float x, float clean, float eps) {
     return clamp(smaller(larger(x, clean - eps), clean + eps));
 }
 
-// A step in the direction of the gradient's sign; sign(0) = 0, and there is none of NaN.
-static __device__ __forceinline__ float along(float dx, float step) {
+// step sign(dx), sign(0) = 0.
+static __device__ __forceinline__ float signed_step(float step, float dx) {
     return dx > 0.0f ? step : dx < 0.0f ? -step : 0.0f;
 }
