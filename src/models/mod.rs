@@ -115,6 +115,22 @@ impl Architecture {
         }
     }
 
+    /// `network` with just these outputs: of a width up to `width`, if there is one that has them, else
+    /// [`Architecture::shrunk`] from `width`.
+    ///
+    /// # Errors
+    /// As [`Architecture::shrunk`].
+    pub fn with_outputs(network: Network, width: usize, outputs: Vec<usize>, classes: usize) -> Result<Self> {
+        for narrower in 1..=width {
+            let small = Architecture::new(network, narrower, classes)?;
+            let hidden = &small.layers[..small.layers.len() - 1];
+            if hidden.iter().map(|layer| small.spaces[layer.writes]).eq(outputs.iter().copied()) {
+                return Ok(small);
+            }
+        }
+        Architecture::shrunk(network, width, outputs, classes)
+    }
+
     fn lay_out(network: Network, width: usize, outputs: Option<Vec<usize>>, classes: usize) -> Result<Self> {
         if !(1..=MAX_WIDTH).contains(&width) {
             return Err(Error::Usage(format!("width: must be 1 to {MAX_WIDTH}, got {width}")));
