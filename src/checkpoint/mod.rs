@@ -172,8 +172,19 @@ fn model_info(file: &Checkpoint) -> Result<ModelInfo> {
 /// [`Error::Input`] if the file is missing or damaged, its tensors are not those of the network it names, or one of them
 /// holds NaN or infinity.
 pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<(Model<B>, ModelInfo)> {
-    let file = Checkpoint::read(path, MODEL_HINT)?;
-    let info = model_info(&file)?;
+    model_of(backend, &Checkpoint::read(path, MODEL_HINT)?)
+}
+
+/// [`load_model`] of bytes; `path` is only what errors call them.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn decode_model<B: Backend>(backend: &B, path: &Path, bytes: &[u8]) -> Result<(Model<B>, ModelInfo)> {
+    model_of(backend, &Checkpoint::decode(path, bytes, MODEL_HINT)?)
+}
+
+fn model_of<B: Backend>(backend: &B, file: &Checkpoint) -> Result<(Model<B>, ModelInfo)> {
+    let info = model_info(file)?;
     let architecture = info.architecture().map_err(|e| file.error(e.to_string()))?;
     let weights = |name: &str, shape: &[usize]| {
         let values = file.tensor(name, shape)?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Cursor, Read};
 use std::ops::Range;
 
-use zip::read::{ZipArchive, ZipFile};
+use zip::read::ZipArchive;
 use zip::{CompressionMethod, ZipReadOptions};
 
 use super::pickle::{self, Pickle, Storage, Value};
@@ -125,13 +125,14 @@ impl<'a> Archive<'a> {
         let name = format!("{}{name}", self.root);
         let index = self.zip.index_for_name(&name).ok_or_else(|| format!("has no entry {}", name))?;
         let damaged = |e: &dyn std::fmt::Display| format!("entry {} is damaged ({e})", name);
-        // PyTorch can save without checksums, and writes zeros then.
-        let checksum = self.zip.by_index_raw(index).map_err(|e| damaged(&e))?.crc32();
-        let options = ZipReadOptions::new().ignore_crc32(checksum == 0);
-        let mut entry: ZipFile<'_, _> = self.zip.by_index_with_options(index, options).map_err(|e| damaged(&e))?;
-        if entry.compression() != CompressionMethod::Stored || entry.size() != entry.compressed_size() {
-            return Err(format!("entry {} is compressed, which PyTorch never does", name));
+        let raw = self.zip.by_index_raw(index).map_err(|e| damaged(&e))?;
+        if raw.compression() != CompressionMethod::Stored || raw.size() != raw.compressed_size() {
+            return Err(format!("entry {name} is compressed, which PyTorch never does"));
         }
+        // PyTorch can save without checksums, and writes zeros then.
+        let options = ZipReadOptions::new().ignore_crc32(raw.crc32() == 0);
+        drop(raw);
+        let mut entry = self.zip.by_index_with_options(index, options).map_err(|e| damaged(&e))?;
         let start = entry.data_start().and_then(|start| usize::try_from(start).ok());
         let end = start.and_then(|start| start.checked_add(usize::try_from(entry.size()).ok()?));
         let (Some(start), Some(end)) = (start, end.filter(|&end| end <= self.len)) else {
