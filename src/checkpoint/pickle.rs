@@ -164,13 +164,13 @@ impl<'a> Machine<'a> {
     }
 
     fn bytes(&mut self, n: usize) -> Result<&'a [u8], String> {
-        let (bytes, rest) = self.rest.split_at_checked(n).ok_or("it is cut short")?;
+        let (bytes, rest) = self.rest.split_at_checked(n).ok_or("cut short")?;
         self.rest = rest;
         Ok(bytes)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (bytes, rest) = self.rest.split_first_chunk().ok_or("it is cut short")?;
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or("cut short")?;
         self.rest = rest;
         Ok(*bytes)
     }
@@ -270,7 +270,7 @@ impl<'a> Machine<'a> {
     /// A module and a name, a line each.
     fn import(&mut self) -> Result<(), String> {
         let mut line = || -> Result<&'a str, String> {
-            let end = self.rest.iter().position(|&b| b == b'\n').ok_or("it is cut short")?;
+            let end = self.rest.iter().position(|&b| b == b'\n').ok_or("cut short")?;
             let line = self.bytes(end + 1)?;
             std::str::from_utf8(&line[..end]).map_err(|_| "text that is not UTF-8".to_string())
         };
@@ -281,7 +281,7 @@ impl<'a> Machine<'a> {
     fn global(&mut self, module: &str, name: &str) -> Result<(), String> {
         let global = Global::named(module, name).ok_or_else(|| {
             let name: String = format!("{module}.{name}").chars().take(80).collect();
-            format!("'{name}' in it, which must not be loaded")
+            format!("asks for '{name}', which must not be loaded")
         })?;
         self.stack.push(Value::Global(global));
         Ok(())

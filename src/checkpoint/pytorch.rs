@@ -21,9 +21,9 @@ const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19
 /// Keys under which training scripts keep the state dict among other things.
 const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "module"];
 
-/// Whether a file begins as one of PyTorch's.
-pub(super) fn is_pytorch(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PK") || is_legacy(bytes)
+/// Whether a file begins as an archive.
+pub(super) fn is_archive(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK")
 }
 
 /// Whether a file begins as one of PyTorch before 1.6.
@@ -41,7 +41,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, RawTensor<'_>>, Opt
     if archive.has("byteorder") && archive.entry("byteorder").map(|range| &bytes[range])? != b"little" {
         return Err("its numbers are not little-endian".to_string());
     }
-    let (pickle, root) = pickle::read(&bytes[pickle]).map_err(|problem| format!("its pickle has {problem}"))?;
+    let (pickle, root) = pickle::read(&bytes[pickle]).map_err(|problem| format!("data.pkl: {problem}"))?;
     let (state, wrapper) = state_dict(&pickle, root)?;
     let mut storages: HashMap<&str, &[u8]> = HashMap::new();
     let mut tensors = BTreeMap::new();
@@ -68,7 +68,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, RawTensor<'_>>, Opt
     Ok((tensors, wrapper))
 }
 
-/// Keys and values in turn of the state dict: of the root, or of a dict in it under one of [`WRAPPERS`].
+/// Keys and values in turn of the state dict, which is a dict under one of [`WRAPPERS`], or the root.
 fn state_dict<'p, 'a>(
     pickle: &'p Pickle<'a>,
     root: Value<'a>,
@@ -76,9 +76,6 @@ fn state_dict<'p, 'a>(
     let Value::Dict(root) = root else { return Err("it holds no dict; save model.state_dict()".to_string()) };
     let is_state = |dict: &[Value<'_>]| dict.chunks_exact(2).any(|pair| matches!(pair[1], Value::Tensor(_)));
     let root = &pickle.items[root][..];
-    if is_state(root) {
-        return Ok((root, None));
-    }
     for wrapper in WRAPPERS {
         // As in Python, the last of several is the one.
         let mut pairs = root.chunks_exact(2).rev();
@@ -87,6 +84,9 @@ fn state_dict<'p, 'a>(
         {
             return Ok((&pickle.items[dict], Some(wrapper)));
         }
+    }
+    if is_state(root) {
+        return Ok((root, None));
     }
     Err(format!("it holds no tensors, neither as it is nor under {}", WRAPPERS.join(", ")))
 }

@@ -58,7 +58,7 @@ pub fn import_bytes(path: &Path, bytes: &[u8], wanted: Wanted) -> Result<Importe
         return Err(Error::input(path, "has the format of PyTorch before 1.6", hint));
     }
     let mut notes = Vec::new();
-    let tensors = if pytorch::is_pytorch(bytes) {
+    let tensors = if pytorch::is_archive(bytes) {
         let (tensors, wrapper) = pytorch::read(bytes).map_err(error)?;
         notes.extend(wrapper.map(|key| format!("taken from '{key}'")));
         tensors

@@ -28,7 +28,7 @@ choice! {
 
 #[derive(Args)]
 pub struct ExportArgs {
-    /// The model.safetensors of a finished stage
+    /// The model.safetensors of a finished stage, or of `engine import`
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// safetensors, or onnx (the network itself, for any batch), or numpy (.npz); names are PyTorch's in all of them

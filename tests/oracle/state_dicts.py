@@ -45,7 +45,8 @@ def views(state):
         found[name] = place.permute(*reversed(range(tensor.dim())))
         at += tensor.numel()
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
-    return found
+    # As named_parameters() has them.
+    return found | {"fc2.bias": torch.nn.Parameter(found["fc2.bias"])}
 
 
 def main():

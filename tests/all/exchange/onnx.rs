@@ -55,12 +55,12 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     found
 }
 
-fn all<'a>(message: &[u8], number: u64) -> Vec<Vec<u8>> {
-    let bytes = |field: Field<'a>| match field {
+/// The messages, texts or bytes that a field holds.
+fn all(message: &[u8], number: u64) -> Vec<Vec<u8>> {
+    let bytes = |field: Field<'_>| match field {
         Field::Bytes(bytes) => bytes.to_vec(),
         other => panic!("{other:?}"),
     };
-    let message: &'a [u8] = Box::leak(message.to_vec().into_boxed_slice());
     fields(message).into_iter().filter(|(n, _)| *n == number).map(|(_, field)| bytes(field)).collect()
 }
 
