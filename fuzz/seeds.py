@@ -14,6 +14,17 @@ from safetensors.torch import save
 
 HERE = Path(__file__).parent / "corpus"
 
+LENET = {
+    "conv1.weight": (2, 1, 5, 5),
+    "conv1.bias": (2,),
+    "conv2.weight": (4, 2, 5, 5),
+    "conv2.bias": (4,),
+    "fc1.weight": (64, 196),
+    "fc1.bias": (64,),
+    "fc2.weight": (10, 64),
+    "fc2.bias": (10,),
+}
+
 
 def write(target, name, content):
     (HERE / target).mkdir(parents=True, exist_ok=True)
@@ -34,6 +45,7 @@ def pickle_of(archive):
 
 
 def main():
+    torch.manual_seed(0)
     images = struct.pack(">IIII", 0x803, 1, 28, 28) + bytes(range(256)) * 3 + bytes(16)
     labels = struct.pack(">II", 0x801, 10) + bytes(range(10))
     for name, content in (("images", images), ("labels", labels)):
@@ -43,6 +55,9 @@ def main():
     write("cifar", "two.gz", gzip.compress(record * 2, mtime=0))
     write("cifar", "cut", record[:100])
 
+    value = torch.zeros(1)
+    lenet = {name: value.expand(shape) for name, shape in LENET.items()}
+    write("pickle", "lenet", pickle_of(saved(lenet, True)))
     layer = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
     state = layer.state_dict()
     one = {"conv1.weight": torch.zeros(2, 2), "conv1.bias": torch.zeros(2).half()}

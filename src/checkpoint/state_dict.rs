@@ -53,46 +53,50 @@ pub fn import(path: &Path, wanted: Wanted) -> Result<Imported> {
 /// As [`import`].
 pub fn import_bytes(path: &Path, bytes: &[u8], wanted: Wanted) -> Result<Imported> {
     let error = |problem: String| Error::input(path, problem, HINT);
-    if pytorch::is_legacy(bytes) {
-        let hint = "save it again in PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW_FILE)";
-        return Err(Error::input(path, "has the format of PyTorch before 1.6", hint));
-    }
     let mut notes = Vec::new();
-    let tensors = if pytorch::is_archive(bytes) {
-        let (tensors, wrapper) = pytorch::read(bytes).map_err(error)?;
-        notes.extend(wrapper.map(|key| format!("taken from '{key}'")));
-        tensors
-    } else {
-        let damaged = |e| error(format!("cut short, or neither safetensors nor a file of torch.save ({e})"));
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-        if written_by_us(&header).is_some() {
-            return Err(Error::input(path, "was written by the engine", "give it to --model as it is"));
-        }
-        let mut tensors = BTreeMap::new();
-        for (name, view) in SafeTensors::deserialize(bytes).map_err(damaged)?.tensors() {
-            let (shape, stride) = (view.shape(), contiguous(view.shape()));
-            let raw = RawTensor::new(view.dtype(), shape, &stride, 0, view.data());
-            tensors.insert(name.clone(), raw.map_err(|problem| error(format!("'{name}': {problem}")))?);
-        }
-        tensors
-    };
-    if let Some(name) = tensors.keys().find(|name| name.len() > MAX_NAME) {
-        return Err(error(format!("a name in it has {} bytes", name.len())));
-    }
-    let tensors = strip_prefixes(tensors, &mut notes).map_err(error)?;
+    let tensors = strip_prefixes(read(path, bytes, &mut notes)?, &mut notes).map_err(error)?;
     let (architecture, misfit) = best_fit(&tensors, wanted)?;
     if misfit.count() > 0 {
         let hint = "give --network and --width if it is another, or save another state dict";
         let problem = format!("as {} of width {}: {misfit}", architecture.network, architecture.width);
         return Err(Error::input(path, problem, hint));
     }
-    // Of a sound file no two tensors have an element in common, so that each takes a byte at least.
+    // Of a sound file no two tensors have an element in common, so that each element takes a byte at least.
     let elements: usize = expected(&architecture).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     if elements > bytes.len() {
         return Err(error(format!("its tensors share their bytes: {elements} values in {} bytes", bytes.len())));
     }
     let entries = entries(&architecture, &tensors, &mut notes).map_err(error)?;
     Ok(Imported { architecture, entries, notes })
+}
+
+/// The tensors of a file by name, as they are.
+fn read<'a>(path: &Path, bytes: &'a [u8], notes: &mut Vec<String>) -> Result<Tensors<'a>> {
+    let error = |problem: String| Error::input(path, problem, HINT);
+    if pytorch::is_legacy(bytes) {
+        let hint = "save it again in PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW_FILE)";
+        return Err(Error::input(path, "has the format of PyTorch before 1.6", hint));
+    }
+    if pytorch::is_archive(bytes) {
+        let (tensors, wrapper) = pytorch::read(bytes).map_err(error)?;
+        notes.extend(wrapper.map(|key| format!("taken from '{key}'")));
+        return Ok(tensors);
+    }
+    let damaged = |e| error(format!("cut short, or neither safetensors nor a file of torch.save ({e})"));
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    if written_by_us(&header).is_some() {
+        return Err(Error::input(path, "was written by the engine", "give it to --model as it is"));
+    }
+    let mut tensors = Tensors::new();
+    for (name, view) in SafeTensors::deserialize(bytes).map_err(damaged)?.tensors() {
+        if name.len() > MAX_NAME {
+            return Err(error(format!("a name in it has {} bytes", name.len())));
+        }
+        let raw = RawTensor::new(view.dtype(), view.shape(), &contiguous(view.shape()), 0, view.data());
+        let raw = raw.map_err(|problem| error(format!("'{name}': {problem}")))?;
+        tensors.insert(name, raw);
+    }
+    Ok(tensors)
 }
 
 type Tensors<'a> = BTreeMap<String, RawTensor<'a>>;
