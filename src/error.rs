@@ -80,7 +80,16 @@ impl Error {
 
     /// An [`Error::Input`] about `path`.
     pub fn input(path: impl AsRef<Path>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
-        Error::Input { path: path.as_ref().to_path_buf(), problem: problem.into(), hint: hint.into() }
+        // It may quote the file, in which anything can be; a message is one line.
+        let problem = problem.into().chars().fold(String::new(), |mut line, c| {
+            if c.is_control() {
+                line.extend(c.escape_default())
+            } else {
+                line.push(c)
+            }
+            line
+        });
+        Error::Input { path: path.as_ref().to_path_buf(), problem, hint: hint.into() }
     }
 
     /// An [`Error::Io`] about `path`; for use with `map_err`.

@@ -9,7 +9,7 @@ use crate::dims::LogitDims;
 use crate::error::Result;
 use crate::models::{Mode, Model};
 use crate::rng::{Rng, Stream};
-use crate::tape::Tape;
+use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
 /// Accuracies in percent, mean losses in nats, over `images` images.
@@ -66,6 +66,34 @@ pub fn evaluate<B: Backend>(
     tick: &(dyn Fn(u64) -> Result<()> + Sync),
 ) -> Result<EvalReport> {
     Evaluation { backend, model, subset, attack, seed, tick }.run()
+}
+
+/// The logits of clean images in [`Mode::Eval`], `[images, classes]`.
+///
+/// # Errors
+/// [`crate::error::Error::Shape`] if the images do not fit the model; what has gone wrong on the device.
+pub fn logits<B: Backend>(backend: &B, model: &Model<B>, subset: &Subset<'_, '_, B>) -> Result<Vec<f32>> {
+    let mut all = Vec::with_capacity(subset.indices.len() * model.architecture().classes);
+    for indices in subset.indices.chunks(BATCH) {
+        let parts = backend.map_parts(indices.len(), |range| {
+            let part = &indices[range];
+            let images = Tensor::new(backend.gather(subset.images, part, None), model.input(part.len()));
+            let logits = backend.step(part.len(), || forward(backend, model, images))?;
+            Ok(logits.tensor().values(backend))
+        });
+        for part in parts {
+            all.extend::<Vec<f32>>(part?);
+        }
+    }
+    backend.status()?;
+    Ok(all)
+}
+
+/// Logits of a batch.
+fn forward<B: Backend>(backend: &B, model: &Model<B>, images: Tensor<B>) -> Result<Var<B>> {
+    let tape = Tape::new(backend);
+    let params = model.leaves(&tape);
+    Ok(model.forward(&tape, &params, &tape.leaf(images), Mode::Eval)?.logits)
 }
 
 /// Image passes of an evaluation: what its ticks add up to.
@@ -169,10 +197,7 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
         let d = LogitDims { n: n as u32, classes: model.architecture().classes as u32 };
         let mut tally = backend.tally();
         let logits = backend.step(n, || {
-            let tape = Tape::new(backend);
-            let params = model.leaves(&tape);
-            let input = tape.leaf(batch.images.clone());
-            let logits = model.forward(&tape, &params, &input, Mode::Eval)?.logits;
+            let logits = forward(backend, model, batch.images.clone())?;
             backend.tally_add(&d, logits.buf(), batch.labels, &mut tally);
             Ok(logits)
         })?;

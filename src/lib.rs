@@ -12,7 +12,7 @@
 //! | 5 | [`params`], [`data`] | named parameters; data sets |
 //! | 6 | [`models`], [`init`], [`optim`] | networks, initialisers, optimisers and schedules |
 //! | 7 | [`attack`], [`prune`] | adversarial attacks; projections, ADMM, masks, shrinking |
-//! | 8 | [`checkpoint`], [`eval`], [`train`] | crash-safe state, evaluation, the training loop |
+//! | 8 | [`checkpoint`], [`eval`], [`train`] | crash-safe state, models in the formats of other programs; evaluation; the training loop |
 //! | 9 | [`robustness`] | suites of attacks in order, and checks that they can be believed |
 //! | 10 | [`pipeline`] | stages, the store of their results, the plan that runs them |
 //! | 11 | [`tables`], [`report`] | the paper's tables; CSV, Markdown and SVG |

@@ -180,7 +180,7 @@ fn forward_pass<B: Backend>(backend: &B, model: &Model<B>, images: &B::Resident<
 }
 
 /// The steps that count: the first two find caches and buffers cold, and a slow one has warmed whatever there is.
-fn timed(seconds: &[f64]) -> &[f64] {
+pub(super) fn timed(seconds: &[f64]) -> &[f64] {
     let warm_up = if seconds.first().is_some_and(|&first| first > 1.0) { 1 } else { 2 };
     seconds.get(warm_up..).unwrap_or_default()
 }
@@ -193,7 +193,7 @@ fn peak_resident_kib() -> Option<u64> {
 }
 
 /// The middle value; the mean of the two middle ones of an even number. There must be one.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
 }

@@ -1,12 +1,19 @@
-//! `engine eval`: accuracy of a trained network on clean and on attacked images.
+//! `engine eval`: accuracy of a trained network on clean and on attacked images; its logits, and what it costs.
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::attack_args::AttackArgs;
+use super::cost::print_costs;
+use super::out_file::check_place;
 use super::output;
-use super::subject::SubjectArgs;
+use super::subject::{Subject, SubjectArgs};
+use crate::backend::Backend;
+use crate::checkpoint::{encode_with_integers, load_model, write_atomic};
 use crate::error::Result;
-use crate::eval::EvalReport;
+use crate::eval::{EvalReport, Subset, logits};
+use crate::pipeline::{Task, on_backend};
 use crate::train::validate_attack;
 
 #[derive(Args)]
@@ -15,6 +22,12 @@ pub struct EvalArgs {
     subject: SubjectArgs,
     #[command(flatten)]
     attack: AttackArgs,
+    /// Also write the test images' `logits` and `labels`, in the data set's order, as safetensors; replaces the file
+    #[arg(long, value_name = "FILE")]
+    logits: Option<PathBuf>,
+    /// Also print parameters, multiply-adds, bytes, latency and throughput, as it is stored and shrunk
+    #[arg(long)]
+    report: bool,
 }
 
 pub fn run(args: &EvalArgs) -> Result<()> {
@@ -22,12 +35,46 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     if let Some(attack) = &attack {
         validate_attack("attack", attack)?;
     }
+    if let Some(path) = &args.logits {
+        check_place(path, "--logits")?;
+    }
     let subject = args.subject.load()?;
     if attack.is_some() {
         subject.check_trained()?;
     }
     let report = subject.measure(attack.as_ref())?;
-    print_report(&report, &subject.data.origin, attack.is_some())
+    print_report(&report, &subject.data.origin, attack.is_some())?;
+    if let Some(path) = &args.logits {
+        write_logits(&subject, path)?;
+        output::print(&format!("logits        {}", path.display()))?;
+    }
+    if args.report { print_costs(&subject) } else { Ok(()) }
+}
+
+/// Writes logits and labels of the clean test images.
+fn write_logits(subject: &Subject, path: &Path) -> Result<()> {
+    let device = &subject.device;
+    let logits = on_backend(device.backend, device.precision, device.threads, Logits(subject))?;
+    let labels: Vec<i64> = subject.data.test.labels.iter().map(|&label| label.into()).collect();
+    let logits = ("logits".to_string(), vec![labels.len(), logits.len() / labels.len().max(1)], logits);
+    let labels = ("labels".to_string(), vec![labels.len()], labels);
+    write_atomic(path, &encode_with_integers(&[logits], &[labels], &subject.data.id)?)
+}
+
+/// The logits of all test images.
+struct Logits<'a>(&'a Subject);
+
+impl Task for Logits<'_> {
+    type Output = Vec<f32>;
+
+    fn run<B: Backend>(self, backend: &B) -> Result<Vec<f32>> {
+        let Subject { data, model, .. } = self.0;
+        let (model, _) = load_model(backend, model)?;
+        let indices: Vec<u32> = (0..data.test.len() as u32).collect();
+        let images = backend.resident(data.shape, &data.test.images);
+        let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
+        backend.scope(|| logits(backend, &model, &subset))
+    }
 }
 
 /// Prints what was measured on images from `origin`.

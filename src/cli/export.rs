@@ -5,36 +5,49 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::out_file::OutFile;
 use super::output;
 use crate::backend::cpu::Cpu;
-use crate::checkpoint::{ModelInfo, load_model, save_model};
+use crate::checkpoint::{ModelInfo, encode_npz, encode_onnx, load_model, save_model, write_atomic};
+use crate::choice::choice;
 use crate::error::{Error, Result};
-use crate::models::Architecture;
+use crate::models::{Architecture, Model};
 use crate::prune::shrink;
+
+choice! {
+    /// Kinds of files.
+    pub enum Format: "format" {
+        /// Our own, which PyTorch loads too.
+        Safetensors = "safetensors",
+        /// A graph with its values.
+        Onnx = "onnx",
+        /// An archive of arrays.
+        Numpy = "numpy",
+    }
+}
 
 #[derive(Args)]
 pub struct ExportArgs {
-    /// The model.safetensors of a finished stage
+    /// The model.safetensors of a finished stage, or of `engine import`
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// File to write: safetensors, under PyTorch's names
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    /// safetensors, or onnx (the network itself, for any batch), or numpy (.npz); names are PyTorch's in all of them
+    #[arg(long, default_value_t = Format::Safetensors)]
+    format: Format,
+    #[command(flatten)]
+    out: OutFile,
     /// Remove the channels that pruning has emptied; the logits stay the same but for rounding
     #[arg(long)]
     shrink: bool,
-    /// Replace the file if it exists
-    #[arg(long)]
-    force: bool,
 }
 
 pub fn run(args: &ExportArgs) -> Result<()> {
-    args.check_out()?;
+    args.out.check()?;
     let backend = Cpu::<f32>::new(1)?;
     let (model, info) = load_model(&backend, &args.model)?;
     if !args.shrink {
-        save_model(&args.out, &model.state(&backend), &info)?;
-        return output::print(&format!("written to {}", args.out.display()));
+        args.write(&backend, &model, &info)?;
+        return args.out.written();
     }
     // Before writing: with --force it may be the same file.
     let bytes_before = bytes(&args.model)?;
@@ -44,31 +57,25 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     // Only a network that now has a width has none of the zeros left that were its masks.
     let exact = after.outputs.is_none() && after.width < before.width;
     let info = ModelInfo::new(after, info.pruned.filter(|_| !exact), info.epochs);
-    save_model(&args.out, &shrunk.model.state(&backend), &info)?;
+    args.write(&backend, &shrunk.model, &info)?;
     output::print(&sizes(before, after))?;
-    output::print(&format!("bytes       {bytes_before} -> {}", bytes(&args.out)?))?;
+    output::print(&format!("bytes       {bytes_before} -> {}", bytes(&args.out.path)?))?;
     for line in &shrunk.stays {
         output::print(&format!("stays       {line}"))?;
     }
     if after.parameters() == before.parameters() {
         output::print("nothing could be removed: no channel is without a weight that writes it")?;
     }
-    output::print(&format!("written to {}", args.out.display()))
+    args.out.written()
 }
 
 impl ExportArgs {
-    /// # Errors
-    /// [`Error::Input`] if the file must not or cannot be written.
-    fn check_out(&self) -> Result<()> {
-        let input = |path: &Path, problem: &str, hint: &str| Err(Error::input(path, problem, hint));
-        let parent = self.out.parent().filter(|dir| !dir.as_os_str().is_empty());
-        match parent {
-            Some(dir) if !dir.is_dir() => input(dir, "no such directory", "create it, or choose another --out"),
-            _ if self.out.is_dir() => input(&self.out, "is a directory", "give the name of a file in it with --out"),
-            _ if self.out.exists() && !self.force => {
-                input(&self.out, "exists already", "add --force to replace it, or choose another --out")
-            }
-            _ => Ok(()),
+    fn write(&self, backend: &Cpu<f32>, model: &Model<Cpu<f32>>, info: &ModelInfo) -> Result<()> {
+        let (path, entries) = (&self.out.path, model.state(backend));
+        match self.format {
+            Format::Safetensors => save_model(path, &entries, info),
+            Format::Onnx => write_atomic(path, &encode_onnx(model.architecture(), &entries)?),
+            Format::Numpy => write_atomic(path, &encode_npz(&entries)?),
         }
     }
 }

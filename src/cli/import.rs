@@ -1,72 +1,81 @@
-//! A model file that training or pruning starts from.
+//! `engine import`: a model of a file that another program has saved.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use clap::Args;
 
+use super::out_file::OutFile;
+use super::output;
 use crate::backend::cpu::Cpu;
-use crate::checkpoint::{ModelInfo, load_model};
-use crate::data::Dataset;
-use crate::data::source::hex;
+use crate::checkpoint::{Imported, ModelInfo, Wanted, import, save_model};
 use crate::error::{Error, Result};
-use crate::models::{Architecture, Network};
-use crate::pipeline::{ImportConfig, StageConfig};
-use crate::prune::Target;
+use crate::models::{Architecture, Model, Network};
+use crate::params::{LayerSpec, Role};
+use crate::prune::{Scheme, SparsityReport, Target};
 
-pub struct Import {
-    pub path: PathBuf,
-    pub info: ModelInfo,
-    pub architecture: Arc<Architecture>,
-    sha256: String,
+#[derive(Args)]
+pub struct ImportArgs {
+    /// A state dict of PyTorch: safetensors, or .pt/.pth as torch.save writes them (of which nothing is executed)
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// lenet, lenet-cifar, resnet18 or vgg16-bn [default: told by the names and shapes]
+    #[arg(long)]
+    network: Option<Network>,
+    /// Width multiplier [default: told by the shapes]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    width: Option<usize>,
+    /// Epochs it was trained, which the file does not say; 0 if its weights are only initialised
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    epochs: usize,
+    /// It was pruned: its zeros are masks, which later training keeps
+    #[arg(long)]
+    masked: bool,
+    #[command(flatten)]
+    out: OutFile,
 }
 
-impl Import {
-    /// Reads and checks the model that is to be trained on `data`.
+pub fn run(args: &ImportArgs) -> Result<()> {
+    args.out.check()?;
+    let Imported { architecture, entries, notes } =
+        import(&args.file, Wanted { network: args.network, width: args.width })?;
+    let architecture = Arc::new(architecture);
+    let values: Vec<Vec<f32>> =
+        entries[..architecture.params.len()].iter().map(|(_, _, values)| values.clone()).collect();
+    let backend = Cpu::<f32>::new(1)?;
+    let report = SparsityReport::of(&backend, &Model::new(&backend, architecture.clone(), &values)?);
+    let pruned = if args.masked { Some(args.target(&architecture, &report)?) } else { None };
+    save_model(&args.out.path, &entries, &ModelInfo::new(&architecture, pruned, args.epochs))?;
+
+    output::print(&format!("network     {}", architecture.network))?;
+    output::print(&match &architecture.outputs {
+        None => format!("width       {}", architecture.width),
+        Some(outputs) => format!("width       none, outputs {outputs:?}"),
+    })?;
+    output::print(&format!("classes     {}", architecture.classes))?;
+    output::print(&format!("parameters  {}, of which {} are not zero", report.parameters, report.parameters_kept))?;
+    for note in notes {
+        output::print(&note)?;
+    }
+    args.out.written()
+}
+
+impl ImportArgs {
+    /// What a network with these zeros is pruned to.
     ///
     /// # Errors
-    /// As [`load_model`]; [`Error::Usage`] if `data` does not fit it.
-    pub fn open(path: &Path, data: &Dataset) -> Result<Self> {
-        let (model, info) = load_model(&Cpu::<f32>::new(1)?, path)?;
-        let architecture = model.architecture().clone();
-        architecture.check_data(data.shape, data.classes)?;
-        let sha256 = hex(&Sha256::digest(fs::read(path).map_err(Error::io(path, "read"))?));
-        Ok(Import { path: path.to_path_buf(), info, architecture, sha256 })
-    }
-
-    /// The stage that takes the model over.
-    pub fn stage(&self) -> StageConfig {
-        let ModelInfo { network, width, .. } = self.info;
-        StageConfig::Import(ImportConfig { sha256: self.sha256.clone(), network, width })
-    }
-
-    /// Checks the model against what the user says it is.
-    ///
-    /// # Errors
-    /// [`Error::Input`] naming both.
-    pub fn check_said(&self, network: Option<Network>, width: Option<usize>) -> Result<()> {
-        let ModelInfo { network: found, width: w, .. } = self.info;
-        let differs = |said: String| {
-            Error::input(
-                &self.path,
-                format!("is a {found} of width {w}, not {said}"),
-                "drop the flag, or give another model",
-            )
-        };
-        match (network, width) {
-            (Some(said), _) if said != found => Err(differs(format!("a {said}"))),
-            (_, Some(said)) if said != w => Err(differs(format!("of width {said}"))),
-            _ => Ok(()),
+    /// [`Error::Input`] if no weight is zero.
+    fn target(&self, architecture: &Architecture, report: &SparsityReport) -> Result<Target> {
+        let is_linear = |layer: &LayerSpec| architecture.params[layer.weight].role == Role::LinearWeight;
+        let mut layers: Vec<_> = architecture.layers.iter().map(is_linear).zip(&report.layers).collect();
+        // The classifier is never pruned.
+        layers.pop();
+        let linear = layers.iter().any(|(linear, layer)| *linear && layer.weights_kept < layer.weights);
+        let prunable = layers.iter().filter(|(is_linear, _)| linear || !is_linear);
+        let (all, kept) = prunable.fold((0, 0), |(all, kept), (_, l)| (all + l.weights, kept + l.weights_kept));
+        if kept == all {
+            return Err(Error::input(&self.file, "has no weight that is zero, so there are no masks", "drop --masked"));
         }
-    }
-
-    /// What the model is pruned to.
-    ///
-    /// # Errors
-    /// [`Error::Input`] if it is not.
-    pub fn pruned(&self) -> Result<Target> {
-        let problem = "is not pruned, so there are no masks";
-        self.info.pruned.ok_or_else(|| Error::input(&self.path, problem, "prune it first with `engine prune`"))
+        Ok(Target { scheme: Scheme::Irregular, ratio: 1.0 - kept as f64 / all as f64, linear })
     }
 }

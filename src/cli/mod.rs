@@ -4,6 +4,7 @@ mod attack;
 mod attack_args;
 mod bench;
 mod chain;
+mod cost;
 mod data;
 mod dataset;
 mod device;
@@ -11,8 +12,10 @@ mod doctor;
 mod eval;
 mod execute;
 mod export;
+mod given;
 mod import;
 mod interrupt;
+mod out_file;
 mod output;
 mod passes;
 mod progress;
@@ -50,8 +53,10 @@ enum Verb {
     Attack(attack::AttackVerbArgs),
     /// Measure a trained network: accuracy on clean and on attacked images
     Eval(eval::EvalArgs),
-    /// Write a trained network to a file, shrunk if it is pruned
+    /// Write a trained network to a file for other programs, or shrunk if it is pruned
     Export(export::ExportArgs),
+    /// Make a model of a file that PyTorch has saved
+    Import(import::ImportArgs),
     /// Find, check, download and sample data sets
     Data(data::DataArgs),
     /// Show what the engine finds on this machine
@@ -69,6 +74,7 @@ impl Verb {
             Verb::Attack(args) => attack::run(args),
             Verb::Eval(args) => eval::run(args),
             Verb::Export(args) => export::run(args),
+            Verb::Import(args) => import::run(args),
             Verb::Data(args) => data::run(args),
             Verb::Doctor(args) => doctor::run(args),
             Verb::Bench(args) => bench::run(args),

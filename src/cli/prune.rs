@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::chain::{ChainArgs, Link, scores};
-use super::import::Import;
+use super::given::Given;
 use super::output;
 use crate::backend::cpu::Cpu;
 use crate::checkpoint::{ModelInfo, load_model};
@@ -101,14 +101,14 @@ pub fn run(args: &PruneArgs) -> Result<()> {
     }
     args.check_method()?;
     let data = args.chain.images.load()?;
-    let import = Import::open(&args.model, &data)?;
-    let target = args.target(&import)?;
-    let ModelInfo { network, width, .. } = import.info;
+    let given = Given::open(&args.model, &data)?;
+    let target = args.target(&given)?;
+    let ModelInfo { network, width, .. } = given.info;
     let title = format!(
         "{network} w={width} pruned by {:.4} ({}, {}) on {} seed {}",
         target.ratio, args.method, target.scheme, data.id.name, args.chain.seed
     );
-    args.chain.run(&title, &data, Some(&args.model), args.links(&import, target, &data), publish)
+    args.chain.run(&title, &data, Some(&args.model), args.links(&given, target, &data), publish)
 }
 
 /// What pruning and retraining came to.
@@ -151,15 +151,15 @@ impl PruneArgs {
         Ok(())
     }
 
-    /// What `import` is to be pruned to.
+    /// What `given` is to be pruned to.
     ///
     /// # Errors
     /// [`Error::Input`] if it is pruned already; [`Error::Usage`] for a width that is not smaller, and as [`groups()`].
-    fn target(&self, import: &Import) -> Result<Target> {
-        if import.info.pruned.is_some() || import.info.outputs.is_some() {
+    fn target(&self, given: &Given) -> Result<Target> {
+        if given.info.pruned.is_some() || given.info.outputs.is_some() {
             return Err(Error::input(&self.model, "is pruned already", "give the dense model it was made from"));
         }
-        let width = import.info.width;
+        let width = given.info.width;
         let ratio = match (self.to_width, self.ratio) {
             (Some(to), _) if (1..width).contains(&to) => 1.0 - to as f64 / width as f64,
             (Some(to), _) => {
@@ -169,13 +169,13 @@ impl PruneArgs {
             (None, ratio) => ratio.unwrap_or_default(),
         };
         let target = Target { scheme: self.scheme, ratio, linear: !self.keep_linear };
-        groups(&import.architecture, &target)?;
+        groups(&given.architecture, &target)?;
         Ok(target)
     }
 
     /// Import, approach if the method has one, prune, retraining.
-    fn links(&self, import: &Import, target: Target, data: &Dataset) -> Vec<Link> {
-        let ModelInfo { network, width, .. } = import.info;
+    fn links(&self, given: &Given, target: Target, data: &Dataset) -> Vec<Link> {
+        let ModelInfo { network, width, .. } = given.info;
         let paper =
             TrainConfig { network, width, origin: Origin::Parent, ..paper_training(&data.id, data.train.len()) };
         let paper = self.chain.training(paper);
@@ -187,7 +187,7 @@ impl PruneArgs {
             sparsity: target,
             eval_attack: paper.eval_attack.clone(),
         };
-        let mut links: Vec<Link> = vec![("import", import.stage())];
+        let mut links: Vec<Link> = vec![("import", given.stage())];
         links.extend(self.approach(target, &paper).map(|config| (self.method.name(), StageConfig::Train(config))));
         links.push(("pruning", StageConfig::Prune(prune)));
         if !self.no_retrain {

@@ -18,7 +18,7 @@ use crate::pipeline::{Task, on_backend};
 
 #[derive(Args)]
 pub struct SubjectArgs {
-    /// The model.safetensors of a finished stage
+    /// The model.safetensors of a finished stage, or of `engine import`
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     #[command(flatten)]

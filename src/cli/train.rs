@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::chain::{ChainArgs, Link, scores};
-use super::import::Import;
+use super::given::Given;
 use super::output;
 use crate::choice::choice;
 use crate::data::Dataset;
@@ -64,9 +64,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let mut config = args.config(&data);
     let mut links: Vec<Link> = Vec::new();
     if let Some(path) = &args.model {
-        let import = Import::open(path, &data)?;
-        args.go_on(&import, &mut config)?;
-        links.push(("import", import.stage()));
+        let given = Given::open(path, &data)?;
+        args.go_on(&given, &mut config)?;
+        links.push(("import", given.stage()));
     }
     let title = format!("{} w={} on {} seed {}", config.network, config.width, data.id.name, config.seed);
     links.push(("", StageConfig::Train(config)));
@@ -96,21 +96,21 @@ impl TrainArgs {
         self.chain.training(config)
     }
 
-    /// Makes `config` go on with `import`.
-    fn go_on(&self, import: &Import, config: &mut TrainConfig) -> Result<()> {
-        import.check_said(self.network, self.width)?;
-        (config.network, config.width) = (import.info.network, import.info.width);
-        if self.masked || self.inherit || import.info.pruned.is_some() {
-            config.sparsity = Sparsity::Masked(MaskedConfig { target: import.pruned()?, compact: false });
+    /// Makes `config` go on with `given`.
+    fn go_on(&self, given: &Given, config: &mut TrainConfig) -> Result<()> {
+        given.check_said(self.network, self.width)?;
+        (config.network, config.width) = (given.info.network, given.info.width);
+        if self.masked || self.inherit || given.info.pruned.is_some() {
+            config.sparsity = Sparsity::Masked(MaskedConfig { target: given.pruned()?, compact: false });
         }
         config.origin = if self.inherit { Origin::Inherited } else { Origin::Parent };
         if self.init.is_some() && !self.inherit {
             let why = "--init: the weights come from the model; drop the flag, or add --inherit";
             return Err(Error::Usage(why.to_string()));
         }
-        if self.inherit && import.info.outputs.is_some() {
+        if self.inherit && given.info.outputs.is_some() {
             let problem = "was shrunk, so the places it has kept are not known";
-            return Err(Error::input(&import.path, problem, "give the model it was shrunk from"));
+            return Err(Error::input(&given.path, problem, "give the model it was shrunk from"));
         }
         Ok(())
     }

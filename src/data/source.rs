@@ -1,7 +1,7 @@
 //! A data file being read: plain or gzip, on disk or embedded in the binary.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -41,8 +41,9 @@ impl Source {
     }
 
     /// Reads from memory; `path` is only what errors call it.
-    pub fn from_bytes(path: &Path, bytes: &'static [u8]) -> Result<Source> {
-        Source::new(path, bytes, bytes.len() as u64)
+    pub fn from_bytes(path: &Path, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Source> {
+        let len = bytes.as_ref().len() as u64;
+        Source::new(path, Cursor::new(bytes), len)
     }
 
     fn new(path: &Path, mut reader: impl BufRead + Send + 'static, bytes: u64) -> Result<Source> {

@@ -12,7 +12,7 @@ use crate::profile;
 use crate::tape::{Tape, Var};
 
 /// PyTorch's default for the variance of a batch normalisation.
-const BN_EPS: f32 = 1e-5;
+pub(super) const BN_EPS: f32 = 1e-5;
 
 /// Where a network's layout has arrived: the activations that the next layer reads.
 #[derive(Clone, Copy)]
@@ -36,21 +36,21 @@ pub(super) struct Builder {
 }
 
 pub(super) struct Conv2d {
-    weight: usize,
-    bias: Option<usize>,
-    stride: usize,
-    pad: usize,
+    pub weight: usize,
+    pub bias: Option<usize>,
+    pub stride: usize,
+    pub pad: usize,
 }
 
 pub(super) struct Linear {
-    weight: usize,
-    bias: usize,
+    pub weight: usize,
+    pub bias: usize,
 }
 
 pub(super) struct BatchNorm2d {
-    gamma: usize,
-    beta: usize,
-    norm: usize,
+    pub gamma: usize,
+    pub beta: usize,
+    pub norm: usize,
 }
 
 impl Builder {
@@ -192,65 +192,79 @@ pub(super) struct Pass<'p, 'a, B: Backend> {
 impl<B: Backend> Pass<'_, '_, B> {
     /// A profiler's range around the layer with this parameter.
     fn range(&self, param: usize) -> profile::Range {
-        let name = &self.specs[param].name;
-        profile::range(|| name.rsplit_once('.').map_or(name.as_str(), |(layer, _)| layer).to_string())
+        profile::range(|| layer_name(self.specs, param).to_string())
     }
 }
 
-impl Conv2d {
-    pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>, relu: bool) -> Result<Var<B>>
-    where
-        B::Buf: 'a,
-    {
-        let _range = pass.range(self.weight);
-        let bias = self.bias.map(|b| &pass.params[b]);
-        ops::conv2d(pass.tape, x, &pass.params[self.weight], bias, (self.stride, self.pad), relu)
-    }
+/// PyTorch's name of the layer that a parameter is of.
+pub(super) fn layer_name(specs: &[ParamSpec], param: usize) -> &str {
+    let name = &specs[param].name;
+    name.rsplit_once('.').map_or(name.as_str(), |(layer, _)| layer)
 }
 
-impl Conv2d {
+/// What a network's layers are done to. A network says once which layer follows which, for whatever this is: a batch
+/// of images ([`Pass`]), or a list of operations for other programs ([`super::graph::Recorder`]).
+pub(super) trait Run {
+    /// What goes from layer to layer.
+    type Value: Clone;
+
+    fn conv2d(&self, layer: &Conv2d, x: &Self::Value, relu: bool) -> Result<Self::Value>;
     /// With ReLU and max pooling of `pool`×`pool` windows.
-    pub fn forward_pool<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>, pool: usize) -> Result<Var<B>>
-    where
-        B::Buf: 'a,
-        B::Winners: 'a,
-    {
-        let _range = pass.range(self.weight);
-        let bias = self.bias.map(|b| &pass.params[b]);
-        ops::conv2d_pool(pass.tape, x, &pass.params[self.weight], bias, (self.stride, self.pad), pool)
-    }
-}
-
-impl Linear {
-    pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>, relu: bool) -> Result<Var<B>>
-    where
-        B::Buf: 'a,
-    {
-        let _range = pass.range(self.weight);
-        ops::linear(pass.tape, x, &pass.params[self.weight], &pass.params[self.bias], relu)
-    }
-}
-
-impl BatchNorm2d {
-    pub fn forward<'a, B: Backend>(
+    fn conv2d_pool(&self, layer: &Conv2d, x: &Self::Value, pool: usize) -> Result<Self::Value>;
+    fn linear(&self, layer: &Linear, x: &Self::Value, relu: bool) -> Result<Self::Value>;
+    fn batch_norm2d(
         &self,
-        pass: &Pass<'_, 'a, B>,
-        x: &Var<B>,
-        residual: Option<&Var<B>>,
+        layer: &BatchNorm2d,
+        x: &Self::Value,
+        residual: Option<&Self::Value>,
         relu: bool,
-    ) -> Result<Var<B>>
-    where
-        B::Buf: 'a,
-    {
-        let _range = pass.range(self.gamma);
-        let (gamma, beta) = (&pass.params[self.gamma], &pass.params[self.beta]);
+    ) -> Result<Self::Value>;
+    /// Windows of `k`×`k` at stride `k`.
+    fn max_pool2d(&self, x: &Self::Value, k: usize) -> Result<Self::Value>;
+    fn global_avg_pool(&self, x: &Self::Value) -> Result<Self::Value>;
+}
+
+impl<'a, B: Backend> Run for Pass<'_, 'a, B>
+where
+    B: 'a,
+{
+    type Value = Var<B>;
+
+    fn conv2d(&self, layer: &Conv2d, x: &Var<B>, relu: bool) -> Result<Var<B>> {
+        let _range = self.range(layer.weight);
+        let bias = layer.bias.map(|b| &self.params[b]);
+        ops::conv2d(self.tape, x, &self.params[layer.weight], bias, (layer.stride, layer.pad), relu)
+    }
+
+    fn conv2d_pool(&self, layer: &Conv2d, x: &Var<B>, pool: usize) -> Result<Var<B>> {
+        let _range = self.range(layer.weight);
+        let bias = layer.bias.map(|b| &self.params[b]);
+        ops::conv2d_pool(self.tape, x, &self.params[layer.weight], bias, (layer.stride, layer.pad), pool)
+    }
+
+    fn linear(&self, layer: &Linear, x: &Var<B>, relu: bool) -> Result<Var<B>> {
+        let _range = self.range(layer.weight);
+        ops::linear(self.tape, x, &self.params[layer.weight], &self.params[layer.bias], relu)
+    }
+
+    fn batch_norm2d(&self, layer: &BatchNorm2d, x: &Var<B>, residual: Option<&Var<B>>, relu: bool) -> Result<Var<B>> {
+        let _range = self.range(layer.gamma);
+        let (gamma, beta) = (&self.params[layer.gamma], &self.params[layer.beta]);
         let bn = ops::BatchNorm { eps: BN_EPS, gamma, beta, residual, relu };
-        let running = pass.running.map(|r| r[self.norm].clone());
-        let (y, stats) = ops::batch_norm(pass.tape, x, bn, running)?;
-        if pass.running.is_none() {
+        let running = self.running.map(|r| r[layer.norm].clone());
+        let (y, stats) = ops::batch_norm(self.tape, x, bn, running)?;
+        if self.running.is_none() {
             let [n, _, h, w] = x.batch_dims("batch_norm")?;
-            pass.stats.borrow_mut().push(BatchStats { norm: self.norm, stats, count: n * h * w });
+            self.stats.borrow_mut().push(BatchStats { norm: layer.norm, stats, count: n * h * w });
         }
         Ok(y)
+    }
+
+    fn max_pool2d(&self, x: &Var<B>, k: usize) -> Result<Var<B>> {
+        ops::max_pool2d(self.tape, x, k, k)
+    }
+
+    fn global_avg_pool(&self, x: &Var<B>) -> Result<Var<B>> {
+        ops::global_avg_pool(self.tape, x)
     }
 }

@@ -1,9 +1,7 @@
 //! The two LeNets of the paper, without batch normalisation.
 
-use super::layers::{Builder, Conv2d, Linear, Pass};
-use crate::backend::Backend;
+use super::layers::{Builder, Conv2d, Linear, Run};
 use crate::error::Result;
-use crate::tape::Var;
 
 /// Two 5×5 convolutions, each with ReLU and 2×2 max pooling, then fully connected layers with ReLU in between.
 pub(super) struct LeNet {
@@ -35,17 +33,13 @@ impl LeNet {
         Ok(LeNet { convs, linears })
     }
 
-    pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>
-    where
-        B::Buf: 'a,
-        B::Winners: 'a,
-    {
+    pub fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
         let mut x = x.clone();
         for conv in &self.convs {
-            x = conv.forward_pool(pass, &x, 2)?;
+            x = run.conv2d_pool(conv, &x, 2)?;
         }
         for (i, linear) in self.linears.iter().enumerate() {
-            x = linear.forward(pass, &x, i + 1 < self.linears.len())?;
+            x = run.linear(linear, &x, i + 1 < self.linears.len())?;
         }
         Ok(x)
     }

@@ -1,5 +1,6 @@
 //! The networks of the paper, each with a width multiplier.
 
+mod graph;
 mod layers;
 mod lenet;
 mod resnet18;
@@ -14,7 +15,9 @@ use crate::error::{Error, Result};
 use crate::params::{LayerSpec, NormSpec, ParamSpec};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Shape, Tensor};
-use layers::{BatchStats, Builder, Pass};
+use graph::Recorder;
+pub use graph::{Node, Operation};
+use layers::{BatchStats, Builder, Pass, Run};
 
 choice! {
     /// Network architectures.
@@ -50,6 +53,16 @@ enum Layers {
     LeNet(lenet::LeNet),
     ResNet18(resnet18::ResNet18),
     Vgg16Bn(vgg16_bn::Vgg16Bn),
+}
+
+impl Layers {
+    fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
+        match self {
+            Layers::LeNet(net) => net.forward(run, x),
+            Layers::ResNet18(net) => net.forward(run, x),
+            Layers::Vgg16Bn(net) => net.forward(run, x),
+        }
+    }
 }
 
 /// A network's layers and the names and shapes of its parameters, without their values.
@@ -102,6 +115,22 @@ impl Architecture {
         }
     }
 
+    /// `network` with just these outputs: of a width up to `width`, if there is one that has them, else
+    /// [`Architecture::shrunk`] from `width`.
+    ///
+    /// # Errors
+    /// As [`Architecture::shrunk`].
+    pub fn with_outputs(network: Network, width: usize, outputs: Vec<usize>, classes: usize) -> Result<Self> {
+        for narrower in 1..=width {
+            let small = Architecture::new(network, narrower, classes)?;
+            let hidden = &small.layers[..small.layers.len() - 1];
+            if hidden.iter().map(|layer| small.spaces[layer.writes]).eq(outputs.iter().copied()) {
+                return Ok(small);
+            }
+        }
+        Architecture::shrunk(network, width, outputs, classes)
+    }
+
     fn lay_out(network: Network, width: usize, outputs: Option<Vec<usize>>, classes: usize) -> Result<Self> {
         if !(1..=MAX_WIDTH).contains(&width) {
             return Err(Error::Usage(format!("width: must be 1 to {MAX_WIDTH}, got {width}")));
@@ -136,6 +165,17 @@ impl Architecture {
             show(self.network.input(), self.classes),
             show(shape, classes)
         )))
+    }
+
+    /// The forward pass in [`Mode::Eval`] as a list of operations, each after those that it reads; the last one's
+    /// result is the logits.
+    ///
+    /// # Errors
+    /// Whatever the network's own definition returns.
+    pub fn operations(&self) -> Result<Vec<Node>> {
+        let recorder = Recorder::new(&self.params);
+        self.graph.forward(&recorder, &recorder.images())?;
+        Ok(recorder.into_nodes())
     }
 
     /// Number of trainable parameters.
@@ -244,11 +284,7 @@ impl<B: Backend> Model<B> {
         let running = (mode == Mode::Eval).then_some(&self.running[..]);
         let specs = &self.architecture.params;
         let pass = Pass { tape, specs, params, running, stats: RefCell::default() };
-        let logits = match &self.architecture.graph {
-            Layers::LeNet(net) => net.forward(&pass, x)?,
-            Layers::ResNet18(net) => net.forward(&pass, x)?,
-            Layers::Vgg16Bn(net) => net.forward(&pass, x)?,
-        };
+        let logits = self.architecture.graph.forward(&pass, x)?;
         Ok(Output { logits, stats: Stats(pass.stats.into_inner()) })
     }
 

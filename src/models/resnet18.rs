@@ -1,10 +1,7 @@
 //! ResNet-18 for CIFAR (He et al., 2016): a 3×3 stem without pooling and four stages of two basic blocks.
 
-use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Pass};
-use crate::backend::Backend;
+use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Run};
 use crate::error::Result;
-use crate::ops;
-use crate::tape::Var;
 
 pub(super) struct ResNet18 {
     conv1: Conv2d,
@@ -38,15 +35,12 @@ impl ResNet18 {
         Ok(ResNet18 { conv1, bn1, blocks, linear: b.classifier("linear", classes) })
     }
 
-    pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>
-    where
-        B::Buf: 'a,
-    {
-        let mut x = self.bn1.forward(pass, &self.conv1.forward(pass, x, false)?, None, true)?;
+    pub fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
+        let mut x = run.batch_norm2d(&self.bn1, &run.conv2d(&self.conv1, x, false)?, None, true)?;
         for block in &self.blocks {
-            x = block.forward(pass, &x)?;
+            x = block.forward(run, &x)?;
         }
-        self.linear.forward(pass, &ops::global_avg_pool(pass.tape, &x)?, false)
+        run.linear(&self.linear, &run.global_avg_pool(&x)?, false)
     }
 }
 
@@ -71,17 +65,14 @@ impl BasicBlock {
         Ok(BasicBlock { conv1, bn1, conv2, bn2, shortcut })
     }
 
-    fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>
-    where
-        B::Buf: 'a,
-    {
-        let inner = self.bn1.forward(pass, &self.conv1.forward(pass, x, false)?, None, true)?;
-        let inner = self.conv2.forward(pass, &inner, false)?;
+    fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
+        let inner = run.batch_norm2d(&self.bn1, &run.conv2d(&self.conv1, x, false)?, None, true)?;
+        let inner = run.conv2d(&self.conv2, &inner, false)?;
         match &self.shortcut {
-            None => self.bn2.forward(pass, &inner, Some(x), true),
+            None => run.batch_norm2d(&self.bn2, &inner, Some(x), true),
             Some((conv, bn)) => {
-                let projected = bn.forward(pass, &conv.forward(pass, x, false)?, None, false)?;
-                self.bn2.forward(pass, &inner, Some(&projected), true)
+                let projected = run.batch_norm2d(bn, &run.conv2d(conv, x, false)?, None, false)?;
+                run.batch_norm2d(&self.bn2, &inner, Some(&projected), true)
             }
         }
     }

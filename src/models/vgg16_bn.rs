@@ -1,10 +1,7 @@
 //! VGG-16 with batch normalisation for CIFAR (Simonyan & Zisserman, 2015, configuration D), one linear layer.
 
-use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Pass};
-use crate::backend::Backend;
+use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Run};
 use crate::error::Result;
-use crate::ops;
-use crate::tape::Var;
 
 /// Channels at w = 16, halving the image after each group.
 const GROUPS: [&[usize]; 5] = [&[64, 64], &[128, 128], &[256; 3], &[512; 3], &[512; 3]];
@@ -34,18 +31,14 @@ impl Vgg16Bn {
         Ok(Vgg16Bn { groups, classifier: b.classifier("classifier", classes) })
     }
 
-    pub fn forward<'a, B: Backend>(&self, pass: &Pass<'_, 'a, B>, x: &Var<B>) -> Result<Var<B>>
-    where
-        B::Buf: 'a,
-        B::Winners: 'a,
-    {
+    pub fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
         let mut x = x.clone();
         for group in &self.groups {
             for (conv, bn) in group {
-                x = bn.forward(pass, &conv.forward(pass, &x, false)?, None, true)?;
+                x = run.batch_norm2d(bn, &run.conv2d(conv, &x, false)?, None, true)?;
             }
-            x = ops::max_pool2d(pass.tape, &x, 2, 2)?;
+            x = run.max_pool2d(&x, 2)?;
         }
-        self.classifier.forward(pass, &x, false)
+        run.linear(&self.classifier, &x, false)
     }
 }

@@ -35,8 +35,10 @@ pub fn shrink<B: Backend>(backend: &B, model: &Model<B>) -> Result<Shrunk<B>> {
     for layer in &large.layers {
         cut(large, &mut values, layer, &kept);
     }
-    let outputs = large.layers.iter().map(|layer| kept[layer.writes].len()).collect();
-    let small = Arc::new(small_architecture(large, outputs)?);
+    let mut outputs: Vec<usize> = large.layers.iter().map(|layer| kept[layer.writes].len()).collect();
+    // The classifier's are the classes.
+    outputs.pop();
+    let small = Arc::new(Architecture::with_outputs(large.network, large.width, outputs, large.classes)?);
     let lookup = |name: &str| {
         let missing = || Error::Shape { op: "shrink", expected: format!("values of {name}"), got: "none".into() };
         values.get(name).cloned().ok_or_else(missing)
@@ -131,16 +133,4 @@ fn cut(architecture: &Architecture, values: &mut Values, layer: &LayerSpec, kept
             *v = rows.iter().map(|&r| v[r]).collect();
         }
     }
-}
-
-/// The network whose layers have these outputs: of a width, if there is one that has them.
-fn small_architecture(large: &Architecture, mut outputs: Vec<usize>) -> Result<Architecture> {
-    for width in 1..=large.width {
-        let small = Architecture::new(large.network, width, large.classes)?;
-        if small.layers.iter().map(|layer| small.spaces[layer.writes]).eq(outputs.iter().copied()) {
-            return Ok(small);
-        }
-    }
-    outputs.pop();
-    Architecture::shrunk(large.network, large.width, outputs, large.classes)
 }

@@ -7,7 +7,7 @@ mod disk;
 mod export;
 mod gpu;
 mod interruption;
-mod models;
+pub mod models;
 mod prune;
 mod stores;
 mod verbs;
@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// The binary, to be run where no data set of this machine's user and no GPU is found.
-fn engine(args: &[&str]) -> Command {
+pub fn engine(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
     command.args(args).env_remove("ENGINE_DATA").env("XDG_DATA_HOME", "/nonexistent").env("CUDA_VISIBLE_DEVICES", "");
     command
@@ -32,14 +32,14 @@ fn run(args: &[&str], out: &Path) -> Output {
 }
 
 /// stdout of a run that succeeded.
-fn success(output: &Output) -> String {
+pub fn success(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// The only line on stderr, after `error: `.
-fn error_line(output: &Output, code: i32) -> String {
+pub fn error_line(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     let line = stderr.strip_suffix('\n').and_then(|s| s.strip_prefix("error: ")).unwrap_or_else(|| panic!("{stderr}"));
@@ -47,7 +47,7 @@ fn error_line(output: &Output, code: i32) -> String {
     line.to_string()
 }
 
-fn assert_contains(line: &str, all: &[&str]) {
+pub fn assert_contains(line: &str, all: &[&str]) {
     for expected in all {
         assert!(line.contains(expected), "no '{expected}' in: {line}");
     }

@@ -7,6 +7,7 @@
 //! - `cuda_host`: the CUDA kernels compiled for the host, every access checked; that the checks catch planted bugs
 //! - `compare`: how tests compare floats, and that the comparator itself can fail
 //! - `data`: readers of damaged files, finding, checking and downloading data sets, the embedded sample
+//! - `exchange`: models from PyTorch and to PyTorch, ONNX and NumPy; files made to do harm
 //! - `floors`: no module imports from a floor above its own
 //! - `gradients`: central differences of every op and of whole networks, in f64
 //! - `init`: moments, ranges and orthogonality of the initialisers
@@ -31,6 +32,7 @@ mod compare;
 mod cuda;
 mod cuda_host;
 mod data;
+mod exchange;
 mod floors;
 mod gradients;
 mod init;

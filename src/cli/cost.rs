@@ -1,0 +1,107 @@
+//! What a network costs on this machine, as it is stored and without the channels that pruning has emptied.
+
+use std::fs;
+use std::time::Instant;
+
+use super::bench::{median, timed};
+use super::output;
+use super::subject::Subject;
+use crate::backend::Backend;
+use crate::checkpoint::{ModelInfo, encode_model, load_model};
+use crate::error::{Error, Result};
+use crate::eval::{Subset, logits};
+use crate::models::Model;
+use crate::pipeline::{Task, on_backend};
+use crate::prune::{SparsityReport, shrink};
+
+/// Images a pass, where throughput counts.
+const BATCH: usize = 256;
+/// Timed passes of each kind, and seconds after which there are no more than the fewest.
+const FEWEST: usize = 7;
+const MOST: usize = 203;
+const SECONDS: f64 = 5.0;
+
+/// What one network costs.
+struct Cost {
+    report: SparsityReport,
+    bytes: u64,
+    /// Median of a pass with one image, in seconds.
+    latency: f64,
+    /// Median of passes with many, in images a second.
+    throughput: f64,
+}
+
+/// Measures, and prints a table.
+///
+/// # Errors
+/// As [`load_model`]; what keeps the device from starting.
+pub fn print_costs(subject: &Subject) -> Result<()> {
+    let device = &subject.device;
+    let [stored, shrunk] = on_backend(device.backend, device.precision, device.threads, Costs(subject))?;
+    let row = |what: &str, value: &dyn Fn(&Cost) -> String| {
+        output::print(&format!("{what:<20}{:>14}{:>14}", value(&stored), value(&shrunk)))
+    };
+    output::print(&format!("{:<20}{:>14}{:>14}  on {}", "", "stored", "shrunk", device.describe()))?;
+    row("parameters", &|c| c.report.parameters.to_string())?;
+    row("  not zero", &|c| c.report.parameters_kept.to_string())?;
+    row("multiply-adds", &|c| c.report.multiply_adds.to_string())?;
+    row("  not by zero", &|c| c.report.multiply_adds_kept.to_string())?;
+    row("bytes", &|c| c.bytes.to_string())?;
+    row("ms, 1 image", &|c| format!("{:.3}", 1e3 * c.latency))?;
+    row(&format!("images/s, batch {}", subject.batch()), &|c| format!("{:.0}", c.throughput))
+}
+
+impl Subject {
+    /// Images of a large pass.
+    fn batch(&self) -> usize {
+        self.data.test.len().min(BATCH)
+    }
+}
+
+/// Stored and shrunk.
+struct Costs<'a>(&'a Subject);
+
+impl Task for Costs<'_> {
+    type Output = [Cost; 2];
+
+    fn run<B: Backend>(self, backend: &B) -> Result<[Cost; 2]> {
+        let path = &self.0.model;
+        let (stored, info) = load_model(backend, path)?;
+        let shrunk = shrink(backend, &stored)?.model;
+        let bytes = fs::metadata(path).map_err(Error::io(path, "read"))?.len();
+        let info = ModelInfo::new(shrunk.architecture(), None, info.epochs);
+        let bytes = [bytes, encode_model(&shrunk.state(backend), &info)?.len() as u64];
+        let models = [stored, shrunk];
+        let [one, many] = backend.scope(|| self.seconds(backend, &models))?;
+        Ok(std::array::from_fn(|i| Cost {
+            report: SparsityReport::of(backend, &models[i]),
+            bytes: bytes[i],
+            latency: one[i],
+            throughput: self.0.batch() as f64 / many[i],
+        }))
+    }
+}
+
+impl Costs<'_> {
+    /// Medians of passes with one image and with many, of each model.
+    fn seconds<B: Backend>(&self, backend: &B, models: &[Model<B>; 2]) -> Result<[[f64; 2]; 2]> {
+        let data = &self.0.data;
+        let images = backend.resident(data.shape, &data.test.images);
+        let indices: Vec<u32> = (0..self.0.batch() as u32).collect();
+        let mut seconds: [[Vec<f64>; 2]; 2] = Default::default();
+        let begin = Instant::now();
+        let enough = |n: usize| n >= MOST || n >= FEWEST && begin.elapsed().as_secs_f64() > SECONDS;
+        while !enough(seconds[0][0].len()) {
+            // In turn, so that what else the machine does is shared by all.
+            for (indices, seconds) in [&indices[..1], &indices].into_iter().zip(&mut seconds) {
+                for (model, seconds) in models.iter().zip(seconds) {
+                    let subset = Subset { images: &images, labels: &data.test.labels, indices };
+                    let begin = Instant::now();
+                    logits(backend, model, &subset)?;
+                    seconds.push(begin.elapsed().as_secs_f64());
+                }
+            }
+        }
+        Ok(seconds.map(|each| each.map(|seconds| median(timed(&seconds).to_vec()))))
+    }
+}

@@ -1,0 +1,72 @@
+//! A model file that training or pruning starts from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::backend::cpu::Cpu;
+use crate::checkpoint::{ModelInfo, load_model};
+use crate::data::Dataset;
+use crate::data::source::hex;
+use crate::error::{Error, Result};
+use crate::models::{Architecture, Network};
+use crate::pipeline::{ImportConfig, StageConfig};
+use crate::prune::Target;
+
+pub struct Given {
+    pub path: PathBuf,
+    pub info: ModelInfo,
+    pub architecture: Arc<Architecture>,
+    sha256: String,
+}
+
+impl Given {
+    /// Reads and checks the model that is to be trained on `data`.
+    ///
+    /// # Errors
+    /// As [`load_model`]; [`Error::Usage`] if `data` does not fit it.
+    pub fn open(path: &Path, data: &Dataset) -> Result<Self> {
+        let (model, info) = load_model(&Cpu::<f32>::new(1)?, path)?;
+        let architecture = model.architecture().clone();
+        architecture.check_data(data.shape, data.classes)?;
+        let sha256 = hex(&Sha256::digest(fs::read(path).map_err(Error::io(path, "read"))?));
+        Ok(Given { path: path.to_path_buf(), info, architecture, sha256 })
+    }
+
+    /// The stage that takes the model over.
+    pub fn stage(&self) -> StageConfig {
+        let ModelInfo { network, width, .. } = self.info;
+        StageConfig::Import(ImportConfig { sha256: self.sha256.clone(), network, width })
+    }
+
+    /// Checks the model against what the user says it is.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming both.
+    pub fn check_said(&self, network: Option<Network>, width: Option<usize>) -> Result<()> {
+        let ModelInfo { network: found, width: w, .. } = self.info;
+        let differs = |said: String| {
+            Error::input(
+                &self.path,
+                format!("is a {found} of width {w}, not {said}"),
+                "drop the flag, or give another model",
+            )
+        };
+        match (network, width) {
+            (Some(said), _) if said != found => Err(differs(format!("a {said}"))),
+            (_, Some(said)) if said != w => Err(differs(format!("of width {said}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the model is pruned to.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is not.
+    pub fn pruned(&self) -> Result<Target> {
+        let problem = "is not pruned, so there are no masks";
+        self.info.pruned.ok_or_else(|| Error::input(&self.path, problem, "prune it first with `engine prune`"))
+    }
+}
