@@ -107,7 +107,7 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
         output::write_file(&args.out.join("verdicts.csv"), verdicts::csv(&assessment, &names)?)?;
         output::write_file(
             &args.out.join("adversarial.safetensors"),
-            verdicts::safetensors(&assessment, subject.data.shape)?,
+            verdicts::safetensors(&assessment, subject.data.shape, &names)?,
         )?;
         output::print(&format!("saved         adversarial.safetensors, verdicts.csv in {}", args.out.display()))?;
     }

@@ -1,9 +1,8 @@
 //! What attacks did to each image, for others to check: a CSV of verdicts, and the images as safetensors.
 
-use safetensors::tensor::{Dtype, TensorView};
-
+use crate::checkpoint::encode_with_integers;
 use crate::error::{Error, Result};
-use crate::robustness::Assessment;
+use crate::robustness::{Assessment, Verdict};
 
 /// A row per image: its place, class, the class predicted for it, the attack that broke it with the class predicted then
 /// and the distance, or nothing for these.
@@ -30,22 +29,17 @@ pub fn csv(assessment: &Assessment, attacks: &[&str]) -> Result<Vec<u8>> {
     writer.into_inner().map_err(|e| failed(&e))
 }
 
-/// `images` `[n, c, h, w]` in f32: adversarial where there is one, else the last attempt in the ball; `labels` `[n]` in
-/// i64; `broken` `[n]` in u8, 1 where the image is adversarial.
+/// `images` `[n, c, h, w]` in f32: adversarial where there is one, else the last attempt in the ball; `labels` and `broken`
+/// `[n]` in i64, the second 1 where the image is adversarial. The metadata names the attacks.
 ///
 /// # Errors
 /// [`Error::Failed`] if the file cannot be encoded: not in practice.
-pub fn safetensors(assessment: &Assessment, [c, h, w]: [usize; 3]) -> Result<Vec<u8>> {
-    let failed = |e: safetensors::SafeTensorError| Error::Failed(format!("cannot encode the images: {e}"));
+pub fn safetensors(assessment: &Assessment, [c, h, w]: [usize; 3], attacks: &[&str]) -> Result<Vec<u8>> {
     let n = assessment.verdicts.len();
-    let images: Vec<u8> = assessment.attempts.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
-    let labels: Vec<u8> = assessment.verdicts.iter().flat_map(|v| i64::from(v.label).to_le_bytes()).collect();
-    let broken: Vec<u8> = assessment.verdicts.iter().map(|v| u8::from(v.broken.is_some())).collect();
-    let view = |dtype, shape: Vec<usize>, bytes| TensorView::new(dtype, shape, bytes).map_err(failed);
-    let views = [
-        ("images", view(Dtype::F32, vec![n, c, h, w], &images)?),
-        ("labels", view(Dtype::I64, vec![n], &labels)?),
-        ("broken", view(Dtype::U8, vec![n], &broken)?),
-    ];
-    safetensors::serialize(views, None).map_err(failed)
+    let images = ("images".to_string(), vec![n, c, h, w], assessment.attempts.concat());
+    let column = |name: &str, of: fn(&Verdict) -> i64| {
+        (name.to_string(), vec![n], assessment.verdicts.iter().map(of).collect::<Vec<_>>())
+    };
+    let columns = [column("labels", |v| v.label.into()), column("broken", |v| v.broken.is_some().into())];
+    encode_with_integers(&[images], &columns, &attacks)
 }
