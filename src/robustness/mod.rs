@@ -55,6 +55,11 @@ impl Verdict {
         self.natural == self.label
     }
 
+    /// Whether this attack and round, or later ones, were tried on it.
+    fn has_been_through(&self, here: (usize, usize)) -> bool {
+        self.tried.is_some_and(|tried| tried >= here)
+    }
+
     /// Whether it is right, whatever was tried.
     pub fn stands(&self) -> bool {
         self.right() && self.broken.is_none()
@@ -149,7 +154,7 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
                 let standing: Vec<usize> =
                     (0..assessment.verdicts.len()).filter(|&i| takes_part(&assessment.verdicts[i])).collect();
                 for (number, images) in standing.chunks(BATCH).enumerate() {
-                    if images.iter().all(|&i| assessment.verdicts[i].tried == Some(here)) {
+                    if images.iter().all(|&i| assessment.verdicts[i].has_been_through(here)) {
                         continue;
                     }
                     let begun = Instant::now();
@@ -194,11 +199,11 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         let parts = self.backend.map_parts(images.len(), |range| {
             let place = first + range.start as u64;
             let images = &images[range];
-            if images.iter().all(|&i| lock().verdicts[i].tried == Some(here)) {
+            if images.iter().all(|&i| lock().verdicts[i].has_been_through(here)) {
                 return Ok(());
             }
             let part = self.part(here, images, place)?;
-            note(&mut lock(), here, self.attacks[here.0].eps(), images, part);
+            enter(&mut lock(), here, self.attacks[here.0].eps(), images, part);
             Ok(())
         });
         parts.into_iter().collect::<Result<()>>()?;
@@ -230,7 +235,7 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
     /// Most passes that are left from this attack and round on.
     fn passes_left(&self, assessment: &Assessment, attack: usize, round: usize) -> u64 {
         let standing = assessment.verdicts.iter().filter(|v| v.stands());
-        let here = standing.clone().filter(|v| v.tried.is_none_or(|tried| tried < (attack, round))).count() as u64;
+        let here = standing.clone().filter(|v| !v.has_been_through((attack, round))).count() as u64;
         let classes = self.model.architecture().classes;
         let rounds = self.attacks.iter().enumerate().skip(attack).map(|(number, config)| {
             let done = if number == attack { round + 1 } else { 0 };
@@ -242,7 +247,7 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
 }
 
 /// Enters what became of a part's images.
-fn note(assessment: &mut Assessment, here: (usize, usize), eps: f32, images: &[usize], part: Part) {
+fn enter(assessment: &mut Assessment, here: (usize, usize), eps: f32, images: &[usize], part: Part) {
     let cost = &mut assessment.spent[here.0].cost;
     *cost = *cost + part.cost;
     for (slot, ((&i, attempt), distance)) in images.iter().zip(part.attempts).zip(part.distances).enumerate() {

@@ -166,7 +166,7 @@ fn only_standing_images_are_attacked() {
     }
 }
 
-/// Interrupted at any point and gone on with: the same verdicts and images.
+/// Interrupted at any point and gone on with: the same verdicts and images, and nothing is done twice but what was under way.
 #[test]
 fn a_resumed_suite_is_the_same() {
     let setting = Setting::new();
@@ -193,8 +193,17 @@ fn a_resumed_suite_is_the_same() {
         let outcome = setting.with(&attacks, &stop, |suite| suite.run(&mut assessment, &mut |_, _| Ok(())));
         assert!(matches!(outcome, Err(Error::Interrupted)), "{part} %");
         assert_ne!(without_times(assessment.clone()), whole, "{part} %: nothing was left to do");
-        setting.with(&attacks, &unwatched, |suite| suite.run(&mut assessment, &mut |_, _| Ok(()))).unwrap();
+        let rest = AtomicU64::new(0);
+        let count = |n: u64| {
+            rest.fetch_add(n, Ordering::Relaxed);
+            Ok(())
+        };
+        setting.with(&attacks, &count, |suite| suite.run(&mut assessment, &mut |_, _| Ok(()))).unwrap();
         assert!(without_times(assessment) == whole, "{part} %");
+        // Two threads, each with the images of a block.
+        let under_way = 2 * 16 * attacks.iter().map(AttackConfig::passes).max().unwrap();
+        let (rest, total) = (rest.into_inner(), passes.load(Ordering::Relaxed));
+        assert!(rest <= total - stop_at + under_way, "{part} %: {rest} of {total} after {stop_at}");
     }
 }
 
