@@ -13,6 +13,7 @@ Times are of the attacks alone. Before that, the logits are compared. Every meas
 import argparse
 import csv
 import gzip
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -135,7 +136,7 @@ def main():
     images, labels = test_images(args.data, args.data_set, args.n)
     with torch.no_grad():
         compare_logits(args, model, images)
-    versions = f"torch {torch.__version__} torchattacks 3.5.1"
+    versions = f"torch {torch.__version__} torchattacks {importlib.metadata.version('torchattacks')}"
     rows = []
     print(f"{'attack':<12}{'engine':>9}{'library':>9}{'differ':>8}{'engine s':>10}{'library s':>11}{'ratio':>7}")
     for number in range(args.rounds):
