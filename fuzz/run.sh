@@ -5,7 +5,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
-for target in $(cargo +nightly fuzz list); do
+targets=$(cargo +nightly fuzz list)
+for target in $targets; do
     mkdir -p "fuzz/found/$target"
     echo "== $target"
     # Safe code: the address sanitizer would only slow it down.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{assert_contains, engine, error_line, finished, run, stage_dirs, success};
+use super::{MOMENT, assert_contains, copy_of_finished, engine, error_line, finished, run, stage_dirs, success};
 
 /// The attack of `MOMENT`, so weak that a test takes a moment.
 const WEAK: &[&str] = &["--eps", "0.3", "--step-size", "0.04", "--attack-steps", "1"];
@@ -180,6 +180,24 @@ fn an_interrupted_attack_is_resumed() {
     success(&run(&args, &stopped));
     assert!(!state.exists());
     assert_eq!(verdicts(&stopped), verdicts(&whole));
+}
+
+/// On a table that was run without it only the ensemble is left to do; then nothing is.
+#[test]
+fn a_table_takes_the_ensemble() {
+    let out = copy_of_finished();
+    let args = [MOMENT, &["--attack", "autoattack", "--attack-images", "20"]].concat();
+    let text = success(&run(&args, out.path()));
+    assert!(text.contains("2 stages, 1 finished") && text.contains("AutoAttack"), "{text}");
+    let table = fs::read_to_string(out.path().join("b1-smoke/table.csv")).unwrap();
+    let mut rows = csv::Reader::from_reader(table.as_bytes());
+    let at = rows.headers().unwrap().iter().position(|name| name == "autoattack").unwrap();
+    let accuracy: f64 = rows.records().next().unwrap().unwrap()[at].parse().unwrap();
+    assert!((0.0..=100.0).contains(&accuracy) && accuracy % 5.0 == 0.0, "of 20 images: {accuracy}");
+    assert_eq!(stage_dirs(out.path()).len(), 2);
+    assert!(success(&run(&args, out.path())).contains("2 stages, 2 finished"));
+    let line = error_line(&run(&[MOMENT, &["--attack", "pgd"]].concat(), out.path()), 2);
+    assert_contains(&line, &["'pgd'", "autoattack"]);
 }
 
 #[test]
