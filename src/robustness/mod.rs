@@ -75,7 +75,7 @@ pub struct Spent {
     pub cost: Cost,
 }
 
-/// How far a suite of attacks has come; complete when [`assess`] has returned.
+/// How far a suite of attacks has come; complete when [`Suite::run`] has returned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Assessment {
     /// Of each image.

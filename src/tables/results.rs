@@ -11,7 +11,7 @@ use crate::pipeline::{Job, Plan, Scores, StageConfig};
 use crate::report::{Block, Comparison, Report, Row, Summary};
 
 /// The report of a table: `jobs` are those of each cell, in the order of `cells`, and `results` what the plan's
-/// jobs left, by [`JobId::index`]. Cells without a result are empty.
+/// jobs left, by [`crate::pipeline::JobId::index`]. Cells without a result are empty.
 pub fn report(
     table: &'static Table,
     settings: &Settings,
