@@ -106,11 +106,7 @@ impl CwL2Config {
         // The clean images as they come back from there, a little off for black and white pixels: the descent must begin
         // at distance zero, since Adam makes a whole step of the smallest gradient.
         let centre = backend.tanh_image(&w);
-        let zeros = || {
-            let mut zeros = backend.copy(clean.buf());
-            backend.axpy(-1.0, clean.buf(), &mut zeros);
-            zeros
-        };
+        let zeros = || backend.upload_batch(n, &vec![0.0; clean.shape().len()]);
         let (mut m, mut v) = (zeros(), zeros());
         let mut succeeded = vec![false; n];
         let mut before = f64::INFINITY;

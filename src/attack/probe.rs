@@ -1,7 +1,6 @@
 //! What an attack may ask of the network under attack: logits, and gradients of what it makes of them.
 
 use std::cell::Cell;
-use std::iter::Sum;
 use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
@@ -27,12 +26,6 @@ impl Add for Cost {
 
     fn add(self, other: Cost) -> Cost {
         Cost { queries: self.queries + other.queries, gradients: self.gradients + other.gradients }
-    }
-}
-
-impl Sum for Cost {
-    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
-        costs.fold(Cost::default(), Cost::add)
     }
 }
 
@@ -143,11 +136,6 @@ pub struct Logits {
 impl Logits {
     fn of<B: Backend>(backend: &B, logits: &Tensor<B>) -> Self {
         Logits { classes: logits.shape().dims()[1], values: logits.values(backend) }
-    }
-
-    /// All of them, image by image.
-    pub fn into_values(self) -> Vec<f32> {
-        self.values
     }
 
     /// Those of one image.

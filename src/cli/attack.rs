@@ -189,13 +189,12 @@ fn print_accuracies(subject: &Subject, attacks: &[AttackConfig], assessment: &As
         ))?;
     }
     output::print(&format!("adversarial   {:.2}", assessment.accuracy(attacks.len())))?;
-    let found: Vec<f64> =
-        assessment.verdicts.iter().filter_map(|v| v.broken.as_ref()).map(|broken| broken.distance).collect();
+    let found = assessment.verdicts.iter().filter_map(|verdict| verdict.broken.as_ref());
     let norm = match attacks[0].distance() {
         Distance::LInf => "max |delta|  ",
         Distance::L2 => "max |delta|_2",
     };
-    let largest = found.iter().copied().fold(0.0, f64::max);
+    let largest = found.map(|broken| broken.distance).fold(0.0, f64::max);
     output::print(&format!("{norm} {largest:.6}, eps {}", attacks[0].eps()))
 }
 
