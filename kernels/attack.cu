@@ -6,17 +6,10 @@
 // Every operation is rounded where the CPU rounds it, so that an attack starts and steps to the same bits: no product may
 // merge with the sum after it. pgd_step works in place and adds to the counters of gradients; nothing else accumulates.
 #include "common.cuh"
-#include "philox.cuh"
 #include "steps.cuh"
 #include "tally.cuh"
 
 static constexpr u32 THREADS = 256;
-
-static __device__ __forceinline__ float start_at(float clean, float eps, u32 bits) {
-    // Exact: u is a multiple of 2^-24.
-    const float u = 2.0f * unit_interval(bits) - 1.0f;
-    return clamp(__fadd_rn(clean, __fmul_rn(eps, u)));
-}
 
 // `first` is the element of `rng` that belongs to x[0]. A thread makes a whole block of random numbers; where the batch
 // does not begin with a block, the pixels of one thread straddle two float4 and go one by one.
@@ -44,12 +37,6 @@ random_start(u32 n, u64 first, float eps, Rng rng, const float* clean, float* x)
             if (i < n) x[i] = start_at(clean[i], eps, words[l]);
         }
     }
-}
-
-// The step of one pixel; counts its gradient if that is zero.
-static __device__ __forceinline__ float sign_step(float x, float clean, float dx, float eps, float step, u32& zeros) {
-    zeros += dx == 0.0f;
-    return project(x + signed_step(step, dx), clean, eps);
 }
 
 // registers <= 40

@@ -4,6 +4,8 @@
 // Conventions
 // - Blocks are one-dimensional in threads. A kernel that needs rows and columns of threads computes them.
 // - Shared memory is declared with SHARED(name, Type), once per object, at the top of the kernel; Type may be an array.
+// - DYNAMIC_SHARED(name) is the shared memory that a launch brings along (Grid::shared), at a multiple of 1024 bytes: what
+//   is larger than 48 KiB, or as large as the launch's sizes say.
 // - No thread leaves a kernel before a barrier that others still reach.
 // - Sums have a fixed order: no float atomics. Integer atomics commute, so they may be used.
 // - `// registers <= N` above a kernel is its budget; a test holds the compiler to it, and to no spills.
@@ -16,6 +18,7 @@ struct Identity {
 
 #ifdef __CUDACC_RTC__
 #define SHARED(name, ...) __shared__ __align__(16) typename Identity<__VA_ARGS__>::Type name
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) char name[]
 #endif
 
 typedef unsigned char u8;

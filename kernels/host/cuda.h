@@ -113,6 +113,8 @@ struct Registration {
     static host::SharedObject name##_object = {#name, sizeof(typename Identity<__VA_ARGS__>::Type), 0}; \
     auto& name = *static_cast<typename Identity<__VA_ARGS__>::Type*>(host::shared(name##_object))
 
+#define DYNAMIC_SHARED(name) char* const name = static_cast<char*>(host::dynamic_shared())
+
 // Barriers, votes and shuffles.
 
 static inline void __syncthreads(host::Site site = host::Site::here()) {

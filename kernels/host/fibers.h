@@ -53,6 +53,9 @@ struct Worker {
     std::vector<u64> places;
     std::vector<Placed> placed;
     u64 shared_top = 0, shared_bytes;
+    // What the launch brings along.
+    SharedObject dynamic;
+    char* dynamic_at;
     // The records of its blocks' beginnings.
     std::vector<Record> begins;
     bool failed;

@@ -15,8 +15,10 @@ using namespace host;
 
 namespace {
 
-// As CUDA has it for shared memory that is declared in a kernel.
-constexpr u64 MAX_SHARED = 48 << 10;
+// As CUDA has it for shared memory that is declared in a kernel, and a Hopper GPU for all of it.
+constexpr u64 MAX_DECLARED = 48 << 10, MAX_SHARED = 227 << 10;
+// Of the shared memory that a launch brings along.
+constexpr u64 DYNAMIC_ALIGNMENT = 1024;
 // Between objects in shared memory.
 constexpr u64 SHARED_ZONE = 256;
 constexpr u32 MAX_BLOCKS_YZ = 65535;
@@ -72,13 +74,25 @@ std::string wrong_sizes(const u32* blocks, u32 threads) {
     return "";
 }
 
-void begin(Worker& w, Stream& stream, const Kernel& kernel, const u32* blocks, u32 threads, void** args) {
+// Bytes of shared memory with a zone before them.
+char* make_room(Worker& w, u64 bytes, u64 alignment) {
+    const u64 top = (w.shared_top + SHARED_ZONE + alignment - 1) / alignment * alignment, capacity = (bytes + 15) / 16 * 16;
+    char* at = slot(w.slot) + top;
+    w.shared_top = top + capacity;
+    mark(at, bytes, capacity);
+    return at;
+}
+
+void begin(
+    Worker& w, Stream& stream, const Kernel& kernel, const u32* blocks, u32 threads, u32 shared_bytes, void** args) {
     mark(slot(w.slot), 0, w.shared_top);
     w.kernel = &kernel;
     w.args = args;
     w.threads = threads;
     w.shared_top = w.shared_bytes = 0;
-    for (const Placed& p : w.placed) w.places[p.object->index] = 0;
+    for (const Placed& p : w.placed) {
+        if (p.object != &w.dynamic) w.places[p.object->index] = 0;
+    }
     w.placed.clear();
     w.begins.clear();
     w.failed = false;
@@ -86,6 +100,9 @@ void begin(Worker& w, Stream& stream, const Kernel& kernel, const u32* blocks, u
     now.worker = &w;
     now.launch = w.time << TIME;
     set_sizes(threads, blocks);
+    w.dynamic = {"dynamic shared memory", shared_bytes, 0};
+    w.dynamic_at = make_room(w, shared_bytes, DYNAMIC_ALIGNMENT);
+    w.placed.push_back({&w.dynamic, reinterpret_cast<u64>(w.dynamic_at)});
 }
 
 }  // namespace
@@ -106,17 +123,17 @@ void* host::shared(SharedObject& object) {
     u64& place = w.places[object.index];
     if (place == 0) {
         w.shared_bytes += object.bytes;
-        if (w.shared_bytes > MAX_SHARED) {
+        if (w.shared_bytes > MAX_DECLARED) {
             fail_as_said("more than 48 KiB of shared memory with '" + std::string(object.name) + "'");
         }
-        const u64 capacity = (object.bytes + 15) / 16 * 16;
-        char* at = slot(w.slot) + w.shared_top + SHARED_ZONE;
-        w.shared_top += SHARED_ZONE + capacity;
-        mark(at, object.bytes, capacity);
-        place = reinterpret_cast<u64>(at);
+        place = reinterpret_cast<u64>(make_room(w, object.bytes, 16));
         w.placed.push_back({&object, place});
     }
     return reinterpret_cast<void*>(place);
+}
+
+void* host::dynamic_shared() {
+    return now.worker->dynamic_at;
 }
 
 HOST_EXPORT const Kernel* host_kernel(const char* name) {
@@ -177,16 +194,19 @@ HOST_EXPORT int host_download(Stream* stream, void* to, const void* from, u64 by
 }
 
 // `code` is where in this library the launch failed, or 0.
-HOST_EXPORT int host_launch(Stream* stream, const Kernel* kernel, const u32* blocks, u32 threads, void** args, u64* code,
-                            char* text, u64 room) {
+HOST_EXPORT int host_launch(Stream* stream, const Kernel* kernel, const u32* blocks, u32 threads, u32 shared, void** args,
+                            u64* code, char* text, u64 room) {
     *code = 0;
+    if (shared > MAX_SHARED) {
+        return refuse(text, room, std::to_string(shared) + " bytes of shared memory for " + kernel->name);
+    }
     const std::string wrong = wrong_sizes(blocks, threads);
     if (!wrong.empty()) return refuse(text, room, wrong + " for " + kernel->name);
     const std::lock_guard<std::mutex> lock(stream->mutex);
     Worker* worker = hire();
     if (worker == nullptr) return refuse(text, room, "too many launches at the same time");
     Worker& w = *worker;
-    begin(w, *stream, *kernel, blocks, threads, args);
+    begin(w, *stream, *kernel, blocks, threads, shared, args);
     for (u32 z = 0; z < blocks[2]; z++) {
         for (u32 y = 0; y < blocks[1]; y++) {
             for (u32 x = 0; x < blocks[0] && !w.failed; x++) run_block(w, x, y, z);

@@ -45,6 +45,15 @@ extern "C" __global__ void rows_of_a_tile(u32 rows, float* y) {
     y[threadIdx.x] = tile[THREADS * 8 - 1 - threadIdx.x] + before[threadIdx.x % 4];
 }
 
+// The same in memory that the launch brings along, of `n` floats; the launch may bring too little.
+extern "C" __global__ void reverse_in_dynamic(u32 n, const float* x, float* y) {
+    DYNAMIC_SHARED(memory);
+    float* tile = reinterpret_cast<float*>(memory);
+    for (u32 i = threadIdx.x; i < n; i += THREADS) tile[i] = x[i];
+    __syncthreads();
+    for (u32 i = threadIdx.x; i < n; i += THREADS) y[i] = tile[n - 1 - i];
+}
+
 // --- Barriers
 
 // y = x backwards.

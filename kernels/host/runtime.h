@@ -44,6 +44,9 @@ HOST_HIDDEN void add(Kernel* kernel);
 // Where the running block has the object.
 HOST_HIDDEN void* shared(SharedObject& object);
 
+// Where the running block has the shared memory that its launch brings along.
+HOST_HIDDEN void* dynamic_shared();
+
 // Waits for all threads of the block.
 HOST_HIDDEN void sync_threads(Site site);
 

@@ -1,7 +1,7 @@
 //! Projected gradient descent (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018).
 
 use super::PgdConfig;
-use crate::backend::Backend;
+use crate::backend::{Ascent, Backend};
 use crate::error::Result;
 use crate::models::{Mode, Model, Stats};
 use crate::ops;
@@ -60,9 +60,13 @@ impl<B: Backend> Pgd<'_, B> {
         start: Start<'_>,
         batch: &Batch<'_, B>,
         tally: &mut B::Tally,
-        on_pass: impl FnMut(Stats<B>),
+        mut on_pass: impl FnMut(Stats<B>),
     ) -> Result<Tensor<B>> {
         let (n, clean) = (batch.n(), &batch.images);
+        if let Some(x) = self.at_once(start, batch, tally) {
+            (0..self.config.steps).for_each(|_| on_pass(Stats::none()));
+            return Ok(x);
+        }
         let x = if self.config.random_start {
             let (features, eps) = (clean.shape().len() / n, start.strength * self.config.eps);
             self.backend.random_start(n, features, eps, start.rng, start.first, clean.buf())
@@ -71,6 +75,23 @@ impl<B: Backend> Pgd<'_, B> {
         };
         let x = Tensor::new(x, clean.shape().clone());
         self.ascend(start.strength, batch, x, tally, on_pass)
+    }
+
+    /// The whole attack by one kernel, if the backend has one for this network.
+    fn at_once(&self, start: Start<'_>, batch: &Batch<'_, B>, tally: &mut B::Tally) -> Option<Tensor<B>> {
+        let (n, clean, config) = (batch.n(), &batch.images, self.config);
+        let d = self.model.architecture().lenet(n).filter(|_| *clean.shape() == self.model.input(n))?;
+        let ascent = Ascent {
+            eps: start.strength * config.eps,
+            step: start.strength * config.step_size,
+            steps: config.steps as u32,
+            loss: config.loss.kind(),
+            start: config.random_start.then_some((start.rng, start.first)),
+        };
+        let params: Vec<&B::Buf> = self.model.params().iter().map(Tensor::buf).collect();
+        let _range = profile::range(|| "attack".to_string());
+        let x = self.backend.attack_lenet(&d, &ascent, params.try_into().ok()?, clean.buf(), batch.labels, tally)?;
+        Some(Tensor::new(x, clean.shape().clone()))
     }
 
     /// As [`Pgd::attack`] with batch statistics left alone, as one [`crate::backend::Memory::step`]. After every gradient

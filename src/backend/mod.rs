@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+use crate::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims, Pool2dDims};
 use crate::error::Result;
 use crate::rng::Rng;
 
@@ -436,6 +436,22 @@ pub trait Prune: Memory {
     fn admm_update(&self, mask: &Self::Buf, w: &Self::Buf, z: &mut Self::Buf, u: &mut Self::Buf) -> Residuals;
 }
 
+/// An l-infinity attack by projected gradient ascent, all of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ascent<'r> {
+    /// Radius.
+    pub eps: f32,
+    /// Length of a step.
+    pub step: f32,
+    /// How many.
+    pub steps: u32,
+    /// What is ascended.
+    pub loss: LossKind,
+    /// Numbers of the random start and the place of the first sample among them, as [`Attack::random_start`] takes them;
+    /// without, it starts at the images.
+    pub start: Option<(&'r Rng, u64)>,
+}
+
 /// Steps of the l-infinity attacks. Images are in [0, 1].
 pub trait Attack: Loss {
     /// `clamp(clean + eps (2u - 1), 0, 1)` with `u` uniform: element `(first + i) * features + j` of `rng` for
@@ -454,6 +470,19 @@ pub trait Attack: Loss {
         x: &mut Self::Buf,
         tally: &mut Self::Tally,
     );
+    /// All of an attack on a LeNet with these parameters, in PyTorch's order, without leaving the device's cores between the
+    /// steps: up to rounding what the other ops come to. `None` where a backend has no such kernel, or not for this size.
+    fn attack_lenet(
+        &self,
+        _d: &LeNetDims,
+        _ascent: &Ascent<'_>,
+        _params: [&Self::Buf; 8],
+        _clean: &Self::Buf,
+        _labels: &Self::Labels,
+        _tally: &mut Self::Tally,
+    ) -> Option<Self::Buf> {
+        None
+    }
 }
 
 /// What lies between the iterates of APGD: four batches.

@@ -44,7 +44,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 fn cuda_lines() -> [String; 4] {
     let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
     let gpu = match cuda::gpu() {
-        Ok(GpuInfo { name, compute_capability, memory, driver }) => format!(
+        Ok(GpuInfo { name, compute_capability, memory, driver, .. }) => format!(
             "{name}, compute capability {}, {:.1} GiB, driver for CUDA {}",
             version(compute_capability),
             memory as f64 / f64::from(1 << 30),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, ChannelStats};
 use crate::choice::choice;
+use crate::dims::LeNetDims;
 use crate::error::{Error, Result};
 use crate::params::{LayerSpec, NormSpec, ParamSpec};
 use crate::tape::{Tape, Var};
@@ -178,6 +179,13 @@ impl Architecture {
         Ok(recorder.into_nodes())
     }
 
+    /// The sizes of a batch of `n` images, if it is the LeNet for 28×28 images.
+    pub fn lenet(&self, n: usize) -> Option<LeNetDims> {
+        let [conv1, conv2, fc1, fc2] = &self.layers[..] else { return None };
+        let [c1, c2, f1, classes] = [conv1, conv2, fc1, fc2].map(|layer| self.spaces[layer.writes] as u32);
+        (self.network == Network::LeNet).then_some(LeNetDims { n: n as u32, c1, c2, f1, classes })
+    }
+
     /// Number of trainable parameters.
     pub fn parameters(&self) -> usize {
         self.params.iter().map(ParamSpec::len).sum()
@@ -195,6 +203,13 @@ pub enum Mode {
 
 /// Batch statistics of a pass in [`Mode::Train`], for [`Model::move_running`].
 pub struct Stats<B: Backend>(Vec<BatchStats<B::Buf>>);
+
+impl<B: Backend> Stats<B> {
+    /// Those of a network without batch normalisation.
+    pub fn none() -> Self {
+        Stats(Vec::new())
+    }
+}
 
 /// Result of a forward pass.
 pub struct Output<B: Backend> {

@@ -1,9 +1,10 @@
 //! The l-infinity attack's own steps.
 
 use super::kernel::kernels;
-use super::loss::{Tally, TallyCounts};
-use super::{Buf, Cuda, Device, tuning};
-use crate::backend::Attack;
+use super::loss::{Labels, Tally, TallyCounts};
+use super::{Buf, Cuda, Device, lenet, tuning};
+use crate::backend::{Ascent, Attack};
+use crate::dims::LeNetDims;
 use crate::rng::Rng;
 
 kernels! { "attack":
@@ -36,5 +37,17 @@ impl Attack for Cuda {
         let (grid, len) = (tuning::elements(x.len(), 4), x.len() as u32);
         // SAFETY: all three have `len` elements; the tally is one.
         unsafe { launch::pgd_step(self, grid, len, eps, step, clean, dx, x, &mut tally.0) };
+    }
+
+    fn attack_lenet(
+        &self,
+        d: &LeNetDims,
+        ascent: &Ascent<'_>,
+        params: [&Buf; 8],
+        clean: &Buf,
+        labels: &Labels,
+        tally: &mut Tally,
+    ) -> Option<Buf> {
+        lenet::attack(self, d, ascent, params, clean, labels, tally)
     }
 }

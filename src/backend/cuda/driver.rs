@@ -30,6 +30,8 @@ pub struct Call<'a> {
     pub blocks: [u32; 3],
     /// Threads of a block, all in x.
     pub threads: u32,
+    /// Bytes of shared memory of a block beside what the kernel declares.
+    pub shared: u32,
     /// Where each argument's bytes are.
     pub args: &'a mut [*mut c_void],
     /// In a graph, what has been handed out between the launch before and this one: see [`Driver::handed_out`].
@@ -55,6 +57,9 @@ pub trait Driver: Send + Sync {
 
     /// The kernel with this name.
     fn function(&self, name: &str) -> DriverResult<Function>;
+
+    /// The most bytes of shared memory that a block can have.
+    fn shared_memory(&self) -> u32;
 
     /// Size in bytes of each of a kernel's parameters; `None` if the driver cannot tell.
     fn param_sizes(&self, function: Function) -> DriverResult<Option<Vec<usize>>>;

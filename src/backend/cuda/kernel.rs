@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use super::pool::Device;
 use crate::backend::{AdamStep, FabStep, SgdStep};
-use crate::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+use crate::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims, Pool2dDims};
 use crate::rng::Rng;
 
 /// A kernel's prototype.
@@ -73,12 +73,14 @@ pub struct Grid {
     pub blocks: [u32; 3],
     /// Threads of a block, all in x.
     pub threads: u32,
+    /// Bytes of shared memory of a block beside what the kernel declares: its `DYNAMIC_SHARED`.
+    pub shared: u32,
 }
 
 impl Grid {
     /// `blocks` in x.
     pub fn line(blocks: u32, threads: u32) -> Self {
-        Grid { blocks: [blocks, 1, 1], threads }
+        Grid { blocks: [blocks, 1, 1], threads, shared: 0 }
     }
 }
 
@@ -145,6 +147,7 @@ by_value!(
     f32,
     f64,
     Conv2dDims,
+    LeNetDims,
     LinearDims,
     Pool2dDims,
     ChannelDims,

@@ -38,6 +38,14 @@ pub struct TallyCounts {
 
 by_value!(TallyCounts);
 
+/// A loss in the kernels (`kernels/logits.cuh`).
+pub(super) fn kind(loss: LossKind) -> u32 {
+    match loss {
+        LossKind::CrossEntropy => 0,
+        LossKind::Margin => 1,
+    }
+}
+
 /// Counters on the device.
 pub struct Tally(pub(super) Device<TallyCounts>);
 
@@ -49,6 +57,12 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// All labels, and the place of the first of these `n` among them.
+    pub(super) fn of(&self, n: u32) -> (&Device<u8>, u32) {
+        assert_eq!(self.range.len(), n as usize);
+        (&self.values, self.range.start as u32)
+    }
+
     fn first(&self, d: &LogitDims, logits: &Buf) -> u32 {
         assert_eq!((logits.len(), self.range.len()), (d.n as usize * d.classes as usize, d.n as usize));
         assert!(d.classes <= CLASSES, "{} classes, but labels are bytes", d.classes);
@@ -70,20 +84,16 @@ impl Loss for Cuda {
         Labels { values: labels.values.clone(), range: start + range.start..start + range.end }
     }
 
-    fn loss_fwd(&self, d: &LogitDims, kind: LossKind, weight: f32, logits: &Buf, labels: &Labels) -> LossOut<Buf> {
+    fn loss_fwd(&self, d: &LogitDims, of: LossKind, weight: f32, logits: &Buf, labels: &Labels) -> LossOut<Buf> {
         let first = labels.first(d, logits);
         let (mut loss, mut dlogits) = (self.alloc(1), self.alloc(logits.len()));
-        let kind = match kind {
-            LossKind::CrossEntropy => 0,
-            LossKind::Margin => 1,
-        };
         // SAFETY: the logits are `n` × `classes` as checked, and there are `n` labels from `first`.
         unsafe {
             launch::loss_fwd(
                 self,
                 tuning::loss(),
                 *d,
-                kind,
+                kind(of),
                 MARGIN_CONFIDENCE,
                 weight,
                 logits,

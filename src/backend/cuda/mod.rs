@@ -18,6 +18,7 @@ mod conv;
 pub mod driver;
 mod elementwise;
 mod images;
+mod lenet;
 pub mod kernel;
 mod linear;
 mod loss;
@@ -56,6 +57,7 @@ pub fn kernels() -> Vec<KernelSpec> {
         conv::KERNELS,
         elementwise::KERNELS,
         images::KERNELS,
+        lenet::KERNELS,
         linear::KERNELS,
         loss::KERNELS,
         norm::KERNELS,

@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// `cuFuncGetParamInfo` came with CUDA 12.4.
 const TELLS_PARAMETERS: i32 = 12_040;
 
+const SHARED_MEMORY: sys::CUdevice_attribute =
+    sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+
 /// What there is of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuInfo {
@@ -23,6 +26,8 @@ pub struct GpuInfo {
     pub compute_capability: (i32, i32),
     /// Bytes of memory.
     pub memory: usize,
+    /// The most bytes of shared memory that a block can have.
+    pub shared_memory: u32,
     /// Highest CUDA version of the driver, as 1000 major + 10 minor.
     pub driver: i32,
 }
@@ -63,6 +68,7 @@ fn find() -> Result<Gpu, String> {
             name: context.name()?,
             compute_capability: context.compute_capability()?,
             memory: context.total_mem()?,
+            shared_memory: context.attribute(SHARED_MEMORY)? as u32,
             driver,
         })
     };
@@ -93,10 +99,25 @@ impl Gpu {
                 // SAFETY: the module was just loaded and is never unloaded.
                 let function = unsafe { result::module::get_function(module, name) }
                     .map_err(|e| format!("kernel {}: {}", kernel.name, words(&e)))?;
+                self.allow_shared_memory(function).map_err(|e| format!("kernel {}: {}", kernel.name, words(&e)))?;
                 functions.insert(kernel.name, Function(function as u64));
             }
         }
         Ok(functions)
+    }
+}
+
+impl Gpu {
+    /// Lets launches of a kernel ask for as much shared memory as there is; without that CUDA gives them 48 KiB.
+    fn allow_shared_memory(&self, function: sys::CUfunction) -> Result<(), DriverError> {
+        use sys::CUfunction_attribute as Attribute;
+        // SAFETY: the function is of a module that stays loaded.
+        let declared =
+            unsafe { result::function::get_function_attribute(function, Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) }?;
+        let rest = self.info.shared_memory as i32 - declared;
+        let most = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: as above.
+        unsafe { result::function::set_function_attribute(function, most, rest) }
     }
 }
 
@@ -145,6 +166,10 @@ impl Driver for Nvidia {
         self.gpu.functions()?.get(name).copied().ok_or_else(|| "is not in its file".to_string())
     }
 
+    fn shared_memory(&self) -> u32 {
+        self.gpu.info.shared_memory
+    }
+
     fn param_sizes(&self, function: Function) -> DriverResult<Option<Vec<usize>>> {
         if self.gpu.info.driver < TELLS_PARAMETERS {
             return Ok(None);
@@ -171,7 +196,7 @@ impl Driver for Nvidia {
         let function = call.function.0 as sys::CUfunction;
         let stream = self.stream.cu_stream();
         // SAFETY: the caller's promise; the function is one of `functions`.
-        unsafe { result::launch_kernel(function, (x, y, z), (call.threads, 1, 1), 0, stream, call.args) }
+        unsafe { result::launch_kernel(function, (x, y, z), (call.threads, 1, 1), call.shared, stream, call.args) }
             .map_err(|e| words(&e))
     }
 
@@ -266,7 +291,7 @@ fn node_params(call: &mut Call<'_>) -> sys::CUDA_KERNEL_NODE_PARAMS {
         blockDimX: call.threads,
         blockDimY: 1,
         blockDimZ: 1,
-        sharedMemBytes: 0,
+        sharedMemBytes: call.shared,
         kernelParams: call.args.as_mut_ptr(),
         extra: std::ptr::null_mut(),
         kern: std::ptr::null_mut(),

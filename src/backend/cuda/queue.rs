@@ -189,8 +189,8 @@ impl Queue {
 
     fn call<'a>(&self, launch: &'a Launch, args: &'a mut [*mut std::ffi::c_void]) -> Call<'a> {
         let (spec, function) = &self.kernels[launch.kernel];
-        let Grid { blocks, threads } = launch.grid;
-        Call { function: *function, name: spec.name, blocks, threads, args, handed_out: &launch.handed_out }
+        let Grid { blocks, threads, shared } = launch.grid;
+        Call { function: *function, name: spec.name, blocks, threads, shared, args, handed_out: &launch.handed_out }
     }
 
     /// # Safety

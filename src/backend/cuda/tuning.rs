@@ -2,7 +2,7 @@
 //! agree with it.
 
 use super::kernel::Grid;
-use crate::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims};
+use crate::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims};
 
 /// Threads of a block of kernels that go over elements.
 const ELEMENTS: u32 = 256;
@@ -27,12 +27,12 @@ pub fn updates(blocks: u32) -> Grid {
 
 /// For kernels that gather `n` images: a row of blocks of 1024 pixels for each.
 pub fn images(n: usize, features: usize) -> Grid {
-    Grid { blocks: [n as u32, features.div_ceil(1024) as u32, 1], threads: ELEMENTS }
+    Grid { blocks: [n as u32, features.div_ceil(1024) as u32, 1], threads: ELEMENTS, shared: 0 }
 }
 
 /// For kernels that go over the pixels of `n` images: blocks of 1024 pixels for each, as many as CUDA allows.
 pub fn pixels(n: usize, features: usize) -> Grid {
-    Grid { blocks: [n as u32, features.div_ceil(1024).min(65_535) as u32, 1], threads: ELEMENTS }
+    Grid { blocks: [n as u32, features.div_ceil(1024).min(65_535) as u32, 1], threads: ELEMENTS, shared: 0 }
 }
 
 /// A block for each image.
@@ -75,6 +75,19 @@ pub fn admm_norms() -> Grid {
     Grid::line(3, ELEMENTS)
 }
 
+/// A block for each image of an attack in one launch; `None` where what a block keeps does not fit in `shared` bytes, or a
+/// channel's gradient has more pieces than the block has threads.
+pub fn lenet_attack(d: &LeNetDims, shared: u32) -> Option<Grid> {
+    let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(u64::from);
+    let weights = 25 * c1 + c1 + 25 * c1 * c2 + c2 + 49 * c2 * f1 + f1 + f1 * classes + classes;
+    // The padded image, room for spread gradients, activations; the winners of the poolings are bytes.
+    let activations = 32 * 32 + 2 * 32 * 32 + 18 * 18 * c1 + 49 * c2 + f1 + 2 * classes;
+    let bytes = 4 * (weights + activations) + 196 * c1 + 49 * c2;
+    // Beside it there is what the kernel declares.
+    let fits = bytes + 1024 <= u64::from(shared) && 49 * c1 <= u64::from(ELEMENTS);
+    fits.then(|| Grid { shared: bytes as u32, ..Grid::line(d.n, ELEMENTS) })
+}
+
 // ---- norm, pool and loss
 
 /// Threads of a block of the normalisation's kernels.
@@ -94,7 +107,7 @@ pub fn channels(d: &ChannelDims) -> Grid {
     let (pixels, width) = channel(d);
     let rounds = pixels.div_ceil(CHANNEL * width);
     let per_thread = (rounds * d.c as usize / 1024).clamp(1, 16 / width);
-    Grid { blocks: [rounds.div_ceil(per_thread) as u32, d.c, 1], threads: CHANNEL as u32 }
+    Grid { blocks: [rounds.div_ceil(per_thread) as u32, d.c, 1], threads: CHANNEL as u32, shared: 0 }
 }
 
 /// The same for `channel_stats`, and the values that a thread keeps, a multiple of four. A channel that fits in a block
@@ -105,7 +118,7 @@ pub fn channel_stats(d: &ChannelDims) -> (Grid, u32) {
     let whole = pixels.div_ceil(threads).next_multiple_of(4);
     let fine = pixels * d.c as usize / (256 * threads) / 4 * 4;
     let values = if whole <= most { whole } else { fine.clamp(4, most) };
-    let grid = Grid { blocks: [pixels.div_ceil(threads * values) as u32, d.c, 1], threads: threads as u32 };
+    let grid = Grid { blocks: [pixels.div_ceil(threads * values) as u32, d.c, 1], threads: threads as u32, shared: 0 };
     (grid, values as u32)
 }
 
@@ -193,7 +206,7 @@ fn cut(tiles: &[Tile], rows: usize, cols: usize, terms: usize, repeats: usize) -
             _ => SUM_LATENCY + 4 * (parts + 1) * rows * cols * repeats / BYTES_A_CYCLE + 6 * parts,
         };
         let cost = each * (SLAB_LATENCY + tile.cycles).max(together * tile.cycles) + sum;
-        let grid = Grid { blocks: [blocks as u32, (parts * repeats) as u32, 1], threads: tile.threads };
+        let grid = Grid { blocks: [blocks as u32, (parts * repeats) as u32, 1], threads: tile.threads, shared: 0 };
         (cost, Cut { tile: index, parts: parts as u32, grid })
     };
     let mut best = cost_of(0, 1);
@@ -316,7 +329,7 @@ pub fn bias_bwd(d: &ChannelDims) -> BiasCut {
     let most = (u64::from(d.n) * u64::from(d.hw) / 2048).clamp(1, u64::from(d.n)) as u32;
     let parts = (1024 / d.c).clamp(1, most);
     let lanes = if d.hw.is_multiple_of(4) { d.hw / 4 } else { d.hw }.next_power_of_two().min(256);
-    BiasCut::Rows { grid: Grid { blocks: [d.c, parts, 1], threads: 256 }, lanes, parts }
+    BiasCut::Rows { grid: Grid { blocks: [d.c, parts, 1], threads: 256, shared: 0 }, lanes, parts }
 }
 
 /// A thread for each channel.

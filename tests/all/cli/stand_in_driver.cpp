@@ -36,11 +36,11 @@ static Result told(int failed, const char* text) {
     return failed ? LAUNCH_FAILED : OK;
 }
 
-static Result launch(Handle stream, Handle function, const unsigned* blocks, unsigned threads, void** args) {
-    static auto* run = host<int(Handle, Handle, const unsigned*, unsigned, void**, u64*, char*, u64)>("host_launch");
+static Result launch(Handle stream, Handle function, const unsigned* blocks, unsigned threads, unsigned shared, void** args) {
+    static auto* run = host<int(Handle, Handle, const unsigned*, unsigned, unsigned, void**, u64*, char*, u64)>("host_launch");
     char text[512] = "";
     u64 code;
-    return told(run(stream, function, blocks, threads, args, &code, text, sizeof text), text);
+    return told(run(stream, function, blocks, threads, shared, args, &code, text, sizeof text), text);
 }
 
 // As the driver's header has it.
@@ -54,7 +54,7 @@ struct NodeParams {
 
 struct Node {
     Handle function;
-    unsigned blocks[3], threads;
+    unsigned blocks[3], threads, shared;
     std::vector<std::vector<u64>> args;
 
     void take(const NodeParams& p) {
@@ -63,6 +63,7 @@ struct Node {
         function = p.function;
         std::memcpy(blocks, p.blocks, sizeof blocks);
         threads = p.threads[0];
+        shared = p.shared;
         args.clear();
         for (u64 i = 0; i < params(function); i++) {
             args.emplace_back((size(function, i) + 7) / 8);
@@ -80,8 +81,11 @@ Result cuDriverGetVersion(int* version) { *version = library() ? 12040 : 12000; 
 Result cuDeviceGet(int* device, int ordinal) { *device = ordinal; return OK; }
 Result cuDeviceGetName(char* name, int room, int) { std::strncpy(name, "Stand-in GPU", room); return OK; }
 Result cuDeviceTotalMem_v2(u64* bytes, int) { *bytes = u64(80) << 30; return OK; }
-// Attribute 75 is the major compute capability, 76 the minor.
-Result cuDeviceGetAttribute(int* value, int attribute, int) { *value = attribute == 75 ? 9 : 0; return OK; }
+// Attribute 75 is the major compute capability, 76 the minor, 97 the shared memory of a block.
+Result cuDeviceGetAttribute(int* value, int attribute, int) {
+    *value = attribute == 75 ? 9 : attribute == 97 ? 227 << 10 : 0;
+    return OK;
+}
 Result cuDevicePrimaryCtxRetain(Handle* context, int) { *context = &here; return OK; }
 Result cuDevicePrimaryCtxRelease_v2(int) { return OK; }
 Result cuCtxGetCurrent(Handle* context) { *context = &here; return OK; }
@@ -117,10 +121,12 @@ Result cuFuncGetParamInfo(Handle function, u64 index, u64* offset, u64* size) {
     *size = host<u64(Handle, u64)>("host_param_size")(function, index);
     return OK;
 }
-Result cuLaunchKernel(Handle function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned,
+Result cuFuncGetAttribute(int* value, int, Handle) { *value = 0; return OK; }
+Result cuFuncSetAttribute(Handle, int, int) { return OK; }
+Result cuLaunchKernel(Handle function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned shared,
                       Handle stream, void** args, void**) {
     const unsigned blocks[3] = {x, y, z};
-    return launch(stream, function, blocks, threads, args);
+    return launch(stream, function, blocks, threads, shared, args);
 }
 
 Result cuMemAlloc_v2(u64* address, u64 bytes) {
@@ -157,7 +163,7 @@ Result cuGraphLaunch(Graph* exec, Handle stream) {
     for (Node& node : *exec) {
         std::vector<void*> args;
         for (auto& words : node.args) args.push_back(words.data());
-        if (Result failed = launch(stream, node.function, node.blocks, node.threads, args.data())) return failed;
+        if (Result failed = launch(stream, node.function, node.blocks, node.threads, node.shared, args.data())) return failed;
     }
     return OK;
 }

@@ -68,6 +68,10 @@ impl Driver for Spy {
         self.inner.function(name)
     }
 
+    fn shared_memory(&self) -> u32 {
+        self.inner.shared_memory()
+    }
+
     fn param_sizes(&self, function: Function) -> DriverResult<Option<Vec<usize>>> {
         self.inner.param_sizes(function)
     }

@@ -38,7 +38,7 @@ api! {
     handed_out: "host_handed_out"(u64, u64, u64);
     upload: "host_upload"(Handle, u64, *const u8, u64, *mut u8, u64) -> c_int;
     download: "host_download"(Handle, *mut u8, u64, u64, *mut u8, u64) -> c_int;
-    launch: "host_launch"(Handle, Handle, *const u32, u32, *mut Handle, *mut u64, *mut u8, u64) -> c_int;
+    launch: "host_launch"(Handle, Handle, *const u32, u32, u32, *mut Handle, *mut u64, *mut u8, u64) -> c_int;
 }
 
 /// A library of kernels, open as long as the process lives.
@@ -70,6 +70,20 @@ impl Library {
             Some(place) if !place.starts_with('?') => format!(" at {place}"),
             _ => String::new(),
         }
+    }
+}
+
+/// How large a launch is.
+#[derive(Clone, Copy)]
+struct Size {
+    blocks: [u32; 3],
+    threads: u32,
+    shared: u32,
+}
+
+impl Size {
+    fn of(call: &Call<'_>) -> Self {
+        Size { blocks: call.blocks, threads: call.threads, shared: call.shared }
     }
 }
 
@@ -106,16 +120,15 @@ impl Stream {
     unsafe fn launch(
         self,
         function: Function,
-        blocks: [u32; 3],
-        threads: u32,
+        Size { blocks, threads, shared }: Size,
         args: &mut [*mut c_void],
     ) -> DriverResult<()> {
         let (api, mut code) = (&self.library.api, 0);
-        let kernel = function.0 as Handle;
+        let (kernel, blocks) = (function.0 as Handle, blocks.as_ptr());
         let outcome = told(|text, room| {
             // SAFETY: the function is a kernel of this library; the caller promises the rest.
             unsafe {
-                (api.launch)(self.handle, kernel, blocks.as_ptr(), threads, args.as_mut_ptr(), &mut code, text, room)
+                (api.launch)(self.handle, kernel, blocks, threads, shared, args.as_mut_ptr(), &mut code, text, room)
             }
         });
         outcome.map_err(|why| if code == 0 { why } else { format!("{why}{}", self.library.place(code)) })
@@ -159,6 +172,11 @@ impl Driver for HostDriver {
         if kernel.is_null() { Err("is not in the library".to_string()) } else { Ok(Function(kernel as u64)) }
     }
 
+    /// A Hopper GPU's.
+    fn shared_memory(&self) -> u32 {
+        227 << 10
+    }
+
     fn param_sizes(&self, function: Function) -> DriverResult<Option<Vec<usize>>> {
         let (api, kernel) = (self.api(), function.0 as Handle);
         // SAFETY: the function is a kernel of this library, and the index below the number of its parameters.
@@ -167,7 +185,7 @@ impl Driver for HostDriver {
 
     unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()> {
         // SAFETY: the caller's promise.
-        unsafe { self.stream.launch(call.function, call.blocks, call.threads, call.args) }
+        unsafe { self.stream.launch(call.function, Size::of(call), call.args) }
     }
 
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
@@ -177,14 +195,7 @@ impl Driver for HostDriver {
             // SAFETY: the arguments have the sizes of the parameters.
             let args = unsafe { copies(&sizes, call.args) };
             let handed_out = call.handed_out.to_vec();
-            nodes.push(Node {
-                function: call.function,
-                blocks: call.blocks,
-                threads: call.threads,
-                sizes,
-                args,
-                handed_out,
-            });
+            nodes.push(Node { function: call.function, size: Size::of(call), sizes, args, handed_out });
         }
         Ok(Box::new(HostGraph { stream: self.stream, nodes }))
     }
@@ -230,8 +241,7 @@ impl Driver for HostDriver {
 /// A launch with its arguments.
 struct Node {
     function: Function,
-    blocks: [u32; 3],
-    threads: u32,
+    size: Size,
     sizes: Vec<usize>,
     /// In words, for their alignment.
     args: Vec<Vec<u64>>,
@@ -270,7 +280,7 @@ impl Graph for HostGraph {
             node.handed_out.iter().for_each(|&what| self.stream.hand_out(what));
             let mut args: Vec<*mut c_void> = node.args.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
             // SAFETY: the caller's promise.
-            unsafe { self.stream.launch(node.function, node.blocks, node.threads, &mut args) }?;
+            unsafe { self.stream.launch(node.function, node.size, &mut args) }?;
         }
         Ok(())
     }

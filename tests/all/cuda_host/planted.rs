@@ -67,10 +67,17 @@ impl Device {
     }
 
     fn launch(&self, name: &'static str, blocks: u32, args: &[Arg]) -> Result<(), String> {
-        self.launch_sized(name, [blocks, 1, 1], THREADS, args)
+        self.launch_sized(name, [blocks, 1, 1], THREADS, 0, args)
     }
 
-    fn launch_sized(&self, name: &'static str, blocks: [u32; 3], threads: u32, args: &[Arg]) -> Result<(), String> {
+    fn launch_sized(
+        &self,
+        name: &'static str,
+        blocks: [u32; 3],
+        threads: u32,
+        shared: u32,
+        args: &[Arg],
+    ) -> Result<(), String> {
         let function = self.0.function(name).unwrap();
         let sizes = self.0.param_sizes(function).unwrap().unwrap();
         let wanted: Vec<usize> = args.iter().map(|arg| if matches!(arg, Number(_)) { 4 } else { 8 }).collect();
@@ -83,7 +90,7 @@ impl Device {
             })
             .collect();
         let mut args: Vec<*mut c_void> = words.iter().map(|word| std::ptr::from_ref(word).cast_mut().cast()).collect();
-        let mut call = Call { function, name, blocks, threads, args: &mut args, handed_out: &[] };
+        let mut call = Call { function, name, blocks, threads, shared, args: &mut args, handed_out: &[] };
         // SAFETY: the arguments have the sizes of the parameters; what the kernel does with them is checked.
         unsafe { self.0.launch(&mut call) }
     }
@@ -106,6 +113,21 @@ impl Device {
 
 fn reversed(n: u32) -> Vec<f32> {
     (0..n).rev().map(|i| i as f32).collect()
+}
+
+#[test]
+fn shared_memory_of_the_launch() {
+    let Some(device) = Device::new() else { return };
+    let n = 20_000;
+    let (x, y) = (device.counting(n), device.unwritten(4 * n as usize));
+    let launch = |bytes| device.launch_sized("reverse_in_dynamic", [2, 1, 1], THREADS, bytes, &[Number(n), x, y]);
+    assert!(launch(4 * n).unwrap_err().contains("race"), "two blocks write the same");
+    let launch = |bytes| device.launch_sized("reverse_in_dynamic", [1, 1, 1], THREADS, bytes, &[Number(n), x, y]);
+    launch(4 * n).unwrap();
+    assert_eq!(device.read::<f32>(y, n as usize).unwrap(), reversed(n));
+    let line = launch(4 * n - 4).unwrap_err();
+    assert!(line.contains("out-of-bounds write of 4 bytes") && line.contains("dynamic shared memory"), "{line}");
+    assert!(launch(228 << 10).unwrap_err().contains("233472 bytes of shared memory"));
 }
 
 #[test]
@@ -312,7 +334,7 @@ fn blocks_in_two_dimensions() {
     let Some(device) = Device::new() else { return };
     let (n, y) = (48_u32, device.unwritten(48 * 48 * 4));
     let (a, b) = (device.counting(n * n), device.counting(n * n));
-    device.launch_sized("matmul", [3, 3, 1], 256, &[Number(n), a, b, y]).unwrap();
+    device.launch_sized("matmul", [3, 3, 1], 256, 0, &[Number(n), a, b, y]).unwrap();
     let y = device.read::<f32>(y, (n * n) as usize).unwrap();
     for (i, &y) in y.iter().enumerate() {
         let (row, column) = (i as u32 / n, i as u32 % n);
@@ -323,10 +345,10 @@ fn blocks_in_two_dimensions() {
     }
     let (y, small) = (device.unwritten(48 * 48 * 4), device.unwritten(48 * 47 * 4));
     let line = ["out-of-bounds write", "of block (0, 2, 0) in matmul"];
-    let stopped = device.launch_sized("matmul", [3, 3, 1], 256, &[Number(n), a, b, small]).expect_err("out of bounds");
+    let stopped = device.launch_sized("matmul", [3, 3, 1], 256, 0, &[Number(n), a, b, small]).expect_err("out of bounds");
     assert!(line.iter().all(|word| stopped.contains(word)), "{stopped}");
     for (blocks, threads) in [([3, 0, 1], 256), ([3, 3, 65_536], 256), ([3, 3, 1], 0), ([3, 3, 1], 1025)] {
-        device.launch_sized("matmul", blocks, threads, &[Number(n), a, b, y]).expect_err("no such grid");
+        device.launch_sized("matmul", blocks, threads, 0, &[Number(n), a, b, y]).expect_err("no such grid");
     }
 }
 
@@ -336,7 +358,7 @@ fn cost_of_the_checks() {
     let Some(device) = Device::new() else { return };
     let time = |name, blocks, threads, args: &[Arg], count: u64| {
         let start = std::time::Instant::now();
-        device.launch_sized(name, blocks, threads, args).unwrap();
+        device.launch_sized(name, blocks, threads, 0, args).unwrap();
         println!("{name}, {threads} threads: {:.1} ns", start.elapsed().as_secs_f64() * 1e9 / count as f64);
     };
     for threads in [64, 256, 1024] {
