@@ -106,7 +106,7 @@ static __device__ __forceinline__ void spread(
 }
 
 // registers <= 128
-extern "C" __global__ void __launch_bounds__(THREADS) lenet_attack(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     LeNetDims d, Ascent a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
     const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, u32 first_label,
     const u8* labels, float* attacked, TallyCounts* tally
@@ -141,8 +141,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) lenet_attack(
         if (a.random_start) {
             const u64 element = (first + image) * PIXELS + i;
             const uint4 block = philox_block(rng, element / 4);
-            const u32 words[2][2] = {{block.x, block.y}, {block.z, block.w}};
-            at = start_at(at, a.eps, words[element / 2 % 2][element % 2]);
+            const uint2 pair = element % 4 < 2 ? make_uint2(block.x, block.y) : make_uint2(block.z, block.w);
+            at = start_at(at, a.eps, element % 2 == 0 ? pair.x : pair.y);
         }
         x[(i / SIDE1 + PAD) * ROW1 + i % SIDE1 + PAD] = at;
     }
@@ -154,6 +154,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) lenet_attack(
     u32 zeros = 0;
     for (u32 step = 0; step < a.steps; step++) {
         if (me < WINDOWS1) {
+#pragma unroll 1
             for (u32 c = 0; c < d.c1; c++) {
                 float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
                 add_filtered<ROW1, false>(x + patch1, w1 + c * TAPS, sum);
@@ -167,6 +168,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) lenet_attack(
             const u32 c = i / WINDOWS2, window = i % WINDOWS2;
             const float* patch = p1 + 2 * (window / POOLED2) * ROW2 + 2 * (window % POOLED2);
             float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll 1
             for (u32 b = 0; b < d.c1; b++) {
                 add_filtered<ROW2, false>(patch + b * PLANE2, w2 + (c * d.c1 + b) * TAPS, sum);
             }
@@ -197,10 +199,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) lenet_attack(
         __syncthreads();
         if (me < WARP) {
             const LogitDims one = {1, d.classes};
-            if (d.classes <= 16) {
-                sample_loss(Logits<4, 4>(one, logits, me / 4), a.kind, label, logits[label], a.confidence, 1.0, dlogits);
+            const float own = logits[label];
+            if (d.classes <= WARP) {
+                sample_loss(Logits<WARP, 1>(one, logits, 0), a.kind, label, own, a.confidence, 1.0, dlogits);
             } else {
-                sample_loss(Logits<32, 8>(one, logits, 0), a.kind, label, logits[label], a.confidence, 1.0, dlogits);
+                sample_loss(Logits<WARP, 8>(one, logits, 0), a.kind, label, own, a.confidence, 1.0, dlogits);
             }
         }
         __syncthreads();
@@ -225,6 +228,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) lenet_attack(
             spread<POOLED2, POOLED2>(channels, p2 + c * WINDOWS2, WINDOWS2, winners2 + c * WINDOWS2, planes);
             __syncthreads();
             if (c1 < d.c1) {
+#pragma unroll 1
                 for (u32 o = 0; o < channels; o++) {
                     const float* filter = w2 + ((c + o) * d.c1 + c1) * TAPS;
                     add_filtered<ROW2, true>(planes + o * PLANE2 + row2 * ROW2 + col2, filter, dp1);
@@ -246,6 +250,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) lenet_attack(
             spread<POOLED1, ROW2>(channels, gradients, PLANE2, winners1 + c * WINDOWS1, planes);
             __syncthreads();
             if (me < WINDOWS1) {
+#pragma unroll 1
                 for (u32 o = 0; o < channels; o++) {
                     add_filtered<ROW1, true>(planes + o * PLANE1 + patch1, w1 + (c + o) * TAPS, dx);
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::attack::pgd::{Batch, Pgd, Start};
 use engine::attack::{AttackLoss, PgdConfig};
-use engine::backend::{Ascent, Attack, Backend, Counts, LossKind, Memory};
+use engine::backend::{Ascent, Backend, Counts, LossKind};
 use engine::dims::LeNetDims;
 use engine::init::{Init, initial_values};
 use engine::models::{Architecture, Mode, Model, Network};
