@@ -3,14 +3,15 @@
 // the image and its label, and written for the result.
 //
 //     x [28][28] -> conv1 5x5, pad 2, ReLU, max pool 2x2 -> [c1][14][14] -> conv2, the same -> [c2][7][7]
-//       -> fc1, ReLU -> [f1] -> fc2 -> [classes]
+//       -> fc1, ReLU -> [f1] -> fc2 -> [classes], of which there are at most 32
 //
 // The operations and their order of precedence are those of conv.cu, pool.cu, linear.cu, logits.cuh and attack.cu; sums are in
 // f32, in an order of their own. Counters are added once a block.
 //
-// Both convolutions, forward and backward, are one function: 2 x 2 sums of 25 products from a patch of 6 x 6 pixels in
-// registers. Forward that is a window of the pooling. Backward the gradient is spread to the windows' winners first, in planes
-// with a border, as many channels at a time as there is room for.
+// Both convolutions, forward and backward, are made of 2 x 2 sums of 25 products from a patch of 6 x 6 pixels in registers.
+// Forward that is a window of the pooling, and several filters share a patch, for what bounds them is reading shared memory.
+// Backward the gradient is spread to the windows' winners first, in planes with a border, as many channels at a time as there
+// is room for.
 #include "logits.cuh"
 #include "steps.cuh"
 #include "tally.cuh"
@@ -26,7 +27,7 @@ struct Ascent {
     u32 steps, random_start, kind;
 };
 
-static constexpr u32 THREADS = 256, K = 5, TAPS = K * K, PAD = 2;
+static constexpr u32 THREADS = 256, K = 5, TAPS = K * K, FILTER = 28, PAD = 2;
 static constexpr u32 SIDE1 = 28, POOLED1 = 14, POOLED2 = 7;
 static constexpr u32 PIXELS = SIDE1 * SIDE1, WINDOWS1 = POOLED1 * POOLED1, WINDOWS2 = POOLED2 * POOLED2;
 // Rows of planes with a border, and whole planes.
@@ -53,26 +54,47 @@ static __device__ __forceinline__ float* keep(Room& room, const float* from, u32
     return to;
 }
 
-// Adds to 2 x 2 neighbouring pixels the sums of a filter's 25 weights times the pixels around each; `patch` is the first of
-// 6 x 6 pixels in rows of ROW, at an even place. Backward the filter is turned by half a turn.
-template <u32 ROW, bool TURNED>
-static __device__ __forceinline__ void add_filtered(const float* patch, const float* filter, float (&sum)[4]) {
+// Copies filters of 25 weights; each takes 28 places, so that all begin at a multiple of 16 bytes.
+static __device__ __forceinline__ float* keep_filters(Room& room, const float* from, u32 count) {
+    float* to = room.take<float>(count * FILTER);
+    for (u32 i = threadIdx.x; i < count * FILTER; i += THREADS) {
+        to[i] = i % FILTER < TAPS ? from[i / FILTER * TAPS + i % FILTER] : 0.0f;
+    }
+    return to;
+}
+
+// 6 x 6 pixels in registers: what the 25 weights of a filter meet around 2 x 2 neighbours.
+struct Patch {
     float pixel[6][6];
+
+    // `first` is at an even place, in rows of an even length.
+    __device__ __forceinline__ Patch(const float* first, u32 row_length) {
 #pragma unroll
-    for (u32 row = 0; row < 6; row++) {
+        for (u32 row = 0; row < 6; row++) {
 #pragma unroll
-        for (u32 col = 0; col < 6; col += 2) {
-            const float2 pair = *reinterpret_cast<const float2*>(patch + row * ROW + col);
-            pixel[row][col] = pair.x, pixel[row][col + 1] = pair.y;
+            for (u32 col = 0; col < 6; col += 2) {
+                const float2 pair = *reinterpret_cast<const float2*>(first + row * row_length + col);
+                pixel[row][col] = pair.x, pixel[row][col + 1] = pair.y;
+            }
         }
     }
+
+    // Adds the filter's sums at the 2 x 2 pixels; backward it is turned by half a turn.
+    template <bool TURNED>
+    __device__ __forceinline__ void add(const float* filter, float (&sum)[4]) const {
 #pragma unroll
-    for (u32 tap = 0; tap < TAPS; tap++) {
-        const float weight = filter[TURNED ? TAPS - 1 - tap : tap];
+        for (u32 at = 0; at < FILTER; at += 4) {
+            const float4 four = *reinterpret_cast<const float4*>(filter + at);
+            const float weights[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-        for (u32 q = 0; q < 4; q++) sum[q] += weight * pixel[q / 2 + tap / K][q % 2 + tap % K];
+            for (u32 i = 0; i < 4 && at + i < TAPS; i++) {
+                const u32 tap = TURNED ? TAPS - 1 - (at + i) : at + i;
+#pragma unroll
+                for (u32 q = 0; q < 4; q++) sum[q] += weights[i] * pixel[q / 2 + tap / K][q % 2 + tap % K];
+            }
+        }
     }
-}
+};
 
 // ReLU and pooling of a window: its maximum, and which of the four pixels it is.
 static __device__ __forceinline__ float pooled(const float (&sum)[4], float bias, u32& winner) {
@@ -105,7 +127,7 @@ static __device__ __forceinline__ void spread(
     }
 }
 
-// registers <= 128
+// registers <= 104
 extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     LeNetDims d, Ascent a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
     const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, u32 first_label,
@@ -113,17 +135,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
 ) {
     DYNAMIC_SHARED(memory);
     SHARED(scratch, u32[THREADS / WARP]);
-    // Planes first: their patches are read in pairs of floats.
+    // Planes and filters first: they are read two and four floats at a time.
     Room room = {memory};
     float* const x = room.take<float>(PLANE1);
     float* const p1 = room.take<float>(d.c1 * PLANE2);
     float* const planes = room.take<float>(SPREAD);
+    w1 = keep_filters(room, w1, d.c1), w2 = keep_filters(room, w2, d.c2 * d.c1);
     float* const p2 = room.take<float>(d.c2 * WINDOWS2);
     float* const hidden = room.take<float>(d.f1);
     float* const logits = room.take<float>(d.classes);
     float* const dlogits = room.take<float>(d.classes);
-    w1 = keep(room, w1, d.c1 * TAPS), b1 = keep(room, b1, d.c1);
-    w2 = keep(room, w2, d.c2 * d.c1 * TAPS), b2 = keep(room, b2, d.c2);
+    b1 = keep(room, b1, d.c1), b2 = keep(room, b2, d.c2);
     const u32 features = d.c2 * WINDOWS2;
     w3 = keep(room, w3, d.f1 * features), b3 = keep(room, b3, d.f1);
     w4 = keep(room, w4, d.classes * d.f1), b4 = keep(room, b4, d.classes);
@@ -154,27 +176,33 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     u32 zeros = 0;
     for (u32 step = 0; step < a.steps; step++) {
         if (me < WINDOWS1) {
+            const Patch patch(x + patch1, ROW1);
 #pragma unroll 1
             for (u32 c = 0; c < d.c1; c++) {
                 float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-                add_filtered<ROW1, false>(x + patch1, w1 + c * TAPS, sum);
+                patch.add<false>(w1 + c * FILTER, sum);
                 u32 winner;
                 p1[c * PLANE2 + (row1 + PAD) * ROW2 + col1 + PAD] = pooled(sum, b1[c], winner);
                 winners1[c * WINDOWS1 + me] = (u8)winner;
             }
         }
         __syncthreads();
-        for (u32 i = me; i < features; i += THREADS) {
-            const u32 c = i / WINDOWS2, window = i % WINDOWS2;
-            const float* patch = p1 + 2 * (window / POOLED2) * ROW2 + 2 * (window % POOLED2);
-            float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        // Two channels a thread; the last pair may be one channel twice.
+        for (u32 i = me; i < (d.c2 + 1) / 2 * WINDOWS2; i += THREADS) {
+            const u32 c = i / WINDOWS2 * 2, next = min(c + 1, d.c2 - 1), window = i % WINDOWS2;
+            const u32 place = 2 * (window / POOLED2) * ROW2 + 2 * (window % POOLED2);
+            float sum[2][4] = {};
 #pragma unroll 1
             for (u32 b = 0; b < d.c1; b++) {
-                add_filtered<ROW2, false>(patch + b * PLANE2, w2 + (c * d.c1 + b) * TAPS, sum);
+                const Patch patch(p1 + b * PLANE2 + place, ROW2);
+                patch.add<false>(w2 + (c * d.c1 + b) * FILTER, sum[0]);
+                patch.add<false>(w2 + (next * d.c1 + b) * FILTER, sum[1]);
             }
             u32 winner;
-            p2[i] = pooled(sum, b2[c], winner);
-            winners2[i] = (u8)winner;
+            p2[c * WINDOWS2 + window] = pooled(sum[0], b2[c], winner);
+            winners2[c * WINDOWS2 + window] = (u8)winner;
+            p2[next * WINDOWS2 + window] = pooled(sum[1], b2[next], winner);
+            winners2[next * WINDOWS2 + window] = (u8)winner;
         }
         __syncthreads();
         // Four lanes share a hidden unit, so that a warp's loads of a row-major weight fall into different banks.
@@ -198,13 +226,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
         }
         __syncthreads();
         if (me < WARP) {
-            const LogitDims one = {1, d.classes};
-            const float own = logits[label];
-            if (d.classes <= WARP) {
-                sample_loss(Logits<WARP, 1>(one, logits, 0), a.kind, label, own, a.confidence, 1.0, dlogits);
-            } else {
-                sample_loss(Logits<WARP, 8>(one, logits, 0), a.kind, label, own, a.confidence, 1.0, dlogits);
-            }
+            const Logits<WARP, 1> z({1, d.classes}, logits, 0);
+            sample_loss(z, a.kind, label, logits[label], a.confidence, 1.0, dlogits);
         }
         __syncthreads();
         // From here on activations give way to their gradients, where they were positive, and are zero elsewhere.
@@ -230,8 +253,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
             if (c1 < d.c1) {
 #pragma unroll 1
                 for (u32 o = 0; o < channels; o++) {
-                    const float* filter = w2 + ((c + o) * d.c1 + c1) * TAPS;
-                    add_filtered<ROW2, true>(planes + o * PLANE2 + row2 * ROW2 + col2, filter, dp1);
+                    const Patch patch(planes + o * PLANE2 + row2 * ROW2 + col2, ROW2);
+                    patch.add<true>(w2 + ((c + o) * d.c1 + c1) * FILTER, dp1);
                 }
             }
         }
@@ -252,7 +275,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
             if (me < WINDOWS1) {
 #pragma unroll 1
                 for (u32 o = 0; o < channels; o++) {
-                    add_filtered<ROW1, true>(planes + o * PLANE1 + patch1, w1 + (c + o) * TAPS, dx);
+                    const Patch patch(planes + o * PLANE1 + patch1, ROW1);
+                    patch.add<true>(w1 + (c + o) * FILTER, dx);
                 }
             }
         }

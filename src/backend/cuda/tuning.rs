@@ -75,16 +75,17 @@ pub fn admm_norms() -> Grid {
     Grid::line(3, ELEMENTS)
 }
 
-/// A block for each image of an attack in one launch; `None` where what a block keeps does not fit in `shared` bytes, or a
-/// channel's gradient has more pieces than the block has threads.
+/// A block for each image of an attack in one launch; `None` where what a block keeps does not fit in `shared` bytes, the
+/// gradient of conv2's input has more pieces than the block has threads, or there are more classes than lanes in a warp.
 pub fn lenet_attack(d: &LeNetDims, shared: u32) -> Option<Grid> {
     let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(u64::from);
-    let weights = 25 * c1 + c1 + 25 * c1 * c2 + c2 + 49 * c2 * f1 + f1 + f1 * classes + classes;
+    // A filter's 25 weights take 28 places.
+    let weights = 28 * c1 + c1 + 28 * c1 * c2 + c2 + 49 * c2 * f1 + f1 + f1 * classes + classes;
     // The padded image, room for spread gradients, activations; the winners of the poolings are bytes.
     let activations = 32 * 32 + 2 * 32 * 32 + 18 * 18 * c1 + 49 * c2 + f1 + 2 * classes;
     let bytes = 4 * (weights + activations) + 196 * c1 + 49 * c2;
     // Beside it there is what the kernel declares.
-    let fits = bytes + 1024 <= u64::from(shared) && 49 * c1 <= u64::from(ELEMENTS);
+    let fits = bytes + 1024 <= u64::from(shared) && 49 * c1 <= u64::from(ELEMENTS) && classes <= 32;
     fits.then(|| Grid { shared: bytes as u32, ..Grid::line(d.n, ELEMENTS) })
 }
 
