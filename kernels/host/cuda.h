@@ -165,6 +165,85 @@ static inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width
     return host::shuffle(mask, value, delta <= in_group ? host::lane() - delta : host::lane(), site);
 }
 
+// Tensor cores (matrix.cuh).
+
+namespace host {
+
+// What a lane brings to a product.
+struct Fragments {
+    float* c;
+    const unsigned *a, *b;
+};
+
+static inline float bf16_at(unsigned pair, unsigned which) {
+    const unsigned bits = (which == 0 ? pair << 16 : pair & 0xffff0000u);
+    float value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// Products of bf16 are exact in f64; the sum is rounded once. Tensor cores round it in an order that nobody tells.
+__attribute__((noinline, no_sanitize("thread"))) static inline void multiply_fragments(const Bits* lanes) {
+    const auto of = [&](unsigned lane) { return reinterpret_cast<const Fragments*>(lanes[lane]); };
+    for (unsigned row = 0; row < 16; row++) {
+        for (unsigned col = 0; col < 8; col++) {
+            float& c = of(row % 8 * 4 + col / 2)->c[row / 8 * 2 + col % 2];
+            double sum = c;
+            for (unsigned k = 0; k < 16; k++) {
+                const unsigned a = of(row % 8 * 4 + k % 8 / 2)->a[k / 8 * 2 + row / 8];
+                const unsigned b = of(col * 4 + k % 8 / 2)->b[k / 8];
+                sum += double(bf16_at(a, k % 2)) * double(bf16_at(b, k % 2));
+            }
+            c = float(sum);
+        }
+    }
+}
+
+template <bool TRANSPOSED>
+static inline void load_pieces(unsigned (&to)[4], const void* row, Site site) {
+    const auto mine = reinterpret_cast<Bits>(row);
+    if (mine % 16 != 0) misaligned(row, site);
+    const unsigned g = lane() / 4, t = lane() % 4;
+    for (unsigned piece = 0; piece < 4; piece++) {
+        if constexpr (TRANSPOSED) {
+            const Bits first = exchange(Exchange::values, 0xffffffffu, mine, piece * 8 + 2 * t, site);
+            const Bits second = exchange(Exchange::values, 0xffffffffu, mine, piece * 8 + 2 * t + 1, site);
+            const unsigned low = reinterpret_cast<const unsigned short*>(first)[g];
+            to[piece] = low | unsigned(reinterpret_cast<const unsigned short*>(second)[g]) << 16;
+        } else {
+            const Bits at = exchange(Exchange::values, 0xffffffffu, mine, piece * 8 + g, site);
+            to[piece] = reinterpret_cast<const unsigned*>(at)[t];
+        }
+    }
+}
+
+}  // namespace host
+
+static inline unsigned to_bf16x2(float low, float high) {
+    const auto rounded = [](float x) {
+        unsigned bits;
+        __builtin_memcpy(&bits, &x, sizeof bits);
+        // A NaN stays one whatever its lower half is.
+        if (x != x) return bits >> 16 | 0x40u;
+        return (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+    };
+    return rounded(low) | rounded(high) << 16;
+}
+
+static inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                                host::Site site = host::Site::here()) {
+    const host::Fragments mine = {c, a, b};
+    host::together(host::multiply_fragments, reinterpret_cast<host::Bits>(&mine), site);
+}
+
+static inline void load_pieces(unsigned (&to)[4], const void* row, host::Site site = host::Site::here()) {
+    host::load_pieces<false>(to, row, site);
+}
+
+static inline void load_transposed(unsigned (&to)[4], const void* row, host::Site site = host::Site::here()) {
+    host::load_pieces<true>(to, row, site);
+}
+
 // Orders one thread's accesses for the others; alone it makes nobody wait, so it ends no race.
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}

@@ -201,6 +201,7 @@ void complete(Worker& w, Warp& warp, u32 first_thread, u32 mask) {
         values[lane] = fiber.value;
         votes |= u32(fiber.value != 0) << lane;
     }
+    if (self.what == Exchange::work) self.work(values);
     for (u32 rest = mask; rest != 0; rest &= rest - 1) {
         const u32 lane = __builtin_ctz(rest);
         Fiber& fiber = lanes[lane];
@@ -306,6 +307,18 @@ Bits exchange(Exchange what, unsigned mask, Bits value, unsigned source, Site si
     advance(w);
     order(warp.order, mask, lanes_of(w, warp_index), w.time << TIME);
     return self.value;
+}
+
+void together(void (*work)(const Bits* lanes), Bits value, Site site) {
+    Worker& w = *now.worker;
+    w.fibers[w.current].work = work;
+    exchange(Exchange::work, ~u32(0), value, 0, site);
+}
+
+void misaligned(const void* row, Site site) {
+    const u64 address = reinterpret_cast<u64>(row);
+    fail_as_said("misaligned row of a matrix at " + said(site) + ", " + std::to_string(address % 16) + " bytes beyond a multiple of 16: " +
+                 thread_name(now.worker->current));
 }
 
 void set_sizes(u32 threads, const u32* blocks) {

@@ -23,6 +23,8 @@ struct Fiber {
     u32 mask;
     u32 source;
     Bits value;
+    // What is done with the values of all lanes.
+    void (*work)(const Bits* lanes);
 };
 
 struct Warp {

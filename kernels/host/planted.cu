@@ -2,6 +2,7 @@
 // pass. The tests are in tests/all/cuda_host/planted.rs. Blocks have THREADS threads where nothing else is said.
 
 #include "../common.cuh"
+#include "../matrix.cuh"
 
 static constexpr u32 THREADS = 64;
 
@@ -321,4 +322,51 @@ extern "C" __global__ void matmul(u32 n, const float* a, const float* b, float* 
         __syncthreads();
     }
     c[i * n + j] = sum;
+}
+
+// --- Matrices
+
+// c = a b by the first warp, a [16][16] and b [16][8] in rows, or with `turned` both in columns; rows take `row` bf16 in shared
+// memory. The bugs: rows of an odd length, and a second half of b that nobody has written.
+static __device__ void matrix_product(u32 turned, u32 row, u32 rows_of_b, const float* a, const float* b, float* c) {
+    SHARED(left, bf16[16 * 24]);
+    SHARED(right, bf16[16 * 24]);
+    const u32 lane = threadIdx.x % WARP, half = lane % 8, piece = lane / 8;
+    for (u32 i = threadIdx.x; i < 16 * 16; i += THREADS) left[i / 16 * row + i % 16] = (bf16)to_bf16x2(a[i], 0.0f);
+    // Where it is not turned, a row in shared memory is a column of b.
+    for (u32 i = threadIdx.x; i < rows_of_b * 8; i += THREADS) {
+        right[turned ? i / 8 * row + i % 8 : i % 8 * row + i / 8] = (bf16)to_bf16x2(b[i], 0.0f);
+    }
+    __syncthreads();
+    if (threadIdx.x >= WARP) return;
+    u32 x[4], y[4];
+    if (turned) {
+        load_transposed(x, left + (piece / 2 * 8 + half) * row + piece % 2 * 8);
+        load_transposed(y, right + (piece % 2 * 8 + half) * row);
+    } else {
+        load_pieces(x, left + (piece % 2 * 8 + half) * row + piece / 2 * 8);
+        load_pieces(y, right + half * row + piece % 2 * 8);
+    }
+    const u32 columns[2] = {y[0], y[1]};
+    float sum[4] = {};
+    multiply_add(sum, x, columns);
+    multiply_add(sum, x, columns);
+    for (u32 i = 0; i < 4; i++) c[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sum[i];
+}
+
+extern "C" __global__ void product_of_matrices(u32 turned, u32 row, const float* a, const float* b, float* c) {
+    matrix_product(turned, row, 16, a, b, c);
+}
+
+extern "C" __global__ void product_of_unwritten(u32 turned, u32 row, const float* a, const float* b, float* c) {
+    matrix_product(turned, row, 8, a, b, c);
+}
+
+// The second half of the warp has left.
+extern "C" __global__ void product_by_half_a_warp(float* c) {
+    if (threadIdx.x >= WARP / 2) return;
+    const u32 x[4] = {}, y[2] = {};
+    float sum[4] = {};
+    multiply_add(sum, x, y);
+    c[threadIdx.x] = sum[0];
 }

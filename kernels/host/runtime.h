@@ -27,7 +27,7 @@ struct SharedObject {
 };
 
 // What lanes that wait for each other exchange.
-enum class Exchange { nothing, votes, values };
+enum class Exchange { nothing, votes, values, work };
 
 // A kernel as the runtime calls it.
 struct Kernel {
@@ -52,6 +52,12 @@ HOST_HIDDEN void sync_threads(Site site);
 
 // Waits for the lanes of `mask`. Returns the value of lane `source`, or the lanes whose value is not 0.
 HOST_HIDDEN Bits exchange(Exchange what, unsigned mask, Bits value, unsigned source, Site site);
+
+// Waits for the whole warp, whose values then are worked on together, once: by `work`, which gets them by lane.
+HOST_HIDDEN void together(void (*work)(const Bits* lanes), Bits value, Site site);
+
+// Refuses a row of a matrix that does not begin at a multiple of 16 bytes.
+[[noreturn]] HOST_HIDDEN void misaligned(const void* row, Site site);
 
 // Checks an atomic operation; `from` is the code that asks for it.
 HOST_HIDDEN void atomic(void* at, Size bytes, void* from);

@@ -130,6 +130,36 @@ fn shared_memory_of_the_launch() {
     assert!(launch(228 << 10).unwrap_err().contains("233472 bytes of shared memory"));
 }
 
+/// Twice the product of a (16 × 16) and b (16 × 8).
+fn product(a: &[f32], b: &[f32]) -> Vec<f32> {
+    let at = |i: usize| (0..16).map(|k| 2.0 * a[i / 8 * 16 + k] * b[k * 8 + i % 8]).sum();
+    (0..128).map(at).collect()
+}
+
+#[test]
+fn matrices() {
+    let Some(device) = Device::new() else { return };
+    // Eight bits hold them, and a float their sums.
+    let integers = |n: u32, m: u32| (0..n).map(|i| (i * m % 41) as f32 - 20.0).collect::<Vec<_>>();
+    let (a, b) = (integers(256, 7), integers(128, 11));
+    let transposed: Vec<f32> = (0..256).map(|i| a[i % 16 * 16 + i / 16]).collect();
+    let (left, turned_left, right, c) =
+        (device.with(&a), device.with(&transposed), device.with(&b), device.unwritten(512));
+    for row in [16, 24] {
+        device.passes("product_of_matrices", 1, &[Number(0), Number(row), left, right, c]);
+        assert_eq!(device.read::<f32>(c, 128).unwrap(), product(&a, &b));
+        device.passes("product_of_matrices", 1, &[Number(1), Number(row), turned_left, right, c]);
+        assert_eq!(device.read::<f32>(c, 128).unwrap(), product(&a, &b));
+        for turned in [0, 1] {
+            let args = [Number(turned), Number(row), left, right, c];
+            device.stops("product_of_unwritten", 1, &args, &["read of unwritten memory", "'right'"]);
+        }
+    }
+    let args = [Number(0), Number(17), left, right, c];
+    device.stops("product_of_matrices", 1, &args, &["misaligned row of a matrix", "2 bytes beyond", "thread 1"]);
+    device.stops("product_by_half_a_warp", 1, &[c], &["divergent warp operation", "has left the kernel"]);
+}
+
 #[test]
 fn out_of_bounds() {
     let Some(device) = Device::new() else { return };

@@ -1,0 +1,52 @@
+// Products of bf16 matrices by the tensor cores of a warp, c[16][8] += a[16][16] b[16][8] in f32, and the loads that bring
+// rows from shared memory to where a product wants them. On the host the runtime lets a warp's lanes do it together
+// (host/cuda.h).
+//
+// A fragment is what a lane holds of a matrix, two neighbours of a row of `a` or of a column of `b` in a register:
+//
+//     lane l, g = l / 4, t = l % 4     a: [g][2t], [g + 8][2t], [g][2t + 8], [g + 8][2t + 8], each with its right neighbour
+//                                      b: [2t][g], [2t + 8][g], each with its lower neighbour
+//                                      c: [g][2t], [g][2t + 1], [g + 8][2t], [g + 8][2t + 1]
+//
+// A load reads pieces of 8 x 8 elements, of which each row is 16 bytes somewhere in shared memory: lane l says where row l % 8
+// of piece l / 8 is. It gives lane l the elements [g][2t] and [g][2t + 1] of each piece, or, transposed, [2t][g] and
+// [2t + 1][g]. So a comes from rows of k, or transposed from rows of m; b from rows of k (a column of b in a row) as it is,
+// from rows of n transposed.
+#pragma once
+#include "common.cuh"
+
+// The upper half of a float.
+typedef u16 bf16;
+
+static __device__ __forceinline__ float to_float(bf16 x) {
+    return __uint_as_float((u32)x << 16);
+}
+
+#ifdef __CUDACC_RTC__
+// Two floats rounded to the nearest, ties to even; `low` is the first of the two in memory.
+static __device__ __forceinline__ u32 to_bf16x2(float low, float high) {
+    u32 pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+static __device__ __forceinline__ void multiply_add(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1])
+    );
+}
+
+static __device__ __forceinline__ void load_pieces(u32 (&to)[4], const void* row) {
+    const u32 at = (u32)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at) : "memory");
+}
+
+static __device__ __forceinline__ void load_transposed(u32 (&to)[4], const void* row) {
+    const u32 at = (u32)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at) : "memory");
+}
+#endif
