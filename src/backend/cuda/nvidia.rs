@@ -112,8 +112,9 @@ impl Gpu {
     fn allow_shared_memory(&self, function: sys::CUfunction) -> Result<(), DriverError> {
         use sys::CUfunction_attribute as Attribute;
         // SAFETY: the function is of a module that stays loaded.
-        let declared =
-            unsafe { result::function::get_function_attribute(function, Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) }?;
+        let declared = unsafe {
+            result::function::get_function_attribute(function, Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)
+        }?;
         let rest = self.info.shared_memory as i32 - declared;
         let most = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: as above.

@@ -15,7 +15,7 @@ use engine::rng::{Rng, Stream};
 use engine::tensor::Tensor;
 use engine::train::Trainer;
 
-use super::shapes;
+use super::{lenet, shapes};
 use crate::backends::{labels, uniform};
 use crate::cuda_host;
 use crate::ops::{edges, images, perturb, recorded};
@@ -33,6 +33,8 @@ struct Calls {
     set_args: AtomicUsize,
     graph_launches: AtomicUsize,
     waits: AtomicUsize,
+    /// Launches in the last graph.
+    nodes: AtomicUsize,
     /// Kernels launched, alone or in a graph.
     kernels: Mutex<BTreeSet<&'static str>>,
 }
@@ -88,6 +90,7 @@ impl Driver for Spy {
 
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
         count(&self.calls.graphs);
+        self.calls.nodes.store(calls.len(), Ordering::Relaxed);
         self.calls.kernels.lock().unwrap().extend(calls.iter().map(|call| call.name));
         // SAFETY: passed on.
         let inner = unsafe { self.inner.graph(calls) }?;
@@ -218,6 +221,8 @@ fn a_steady_step_is_one_graph() {
         // The random start's step and Adam's rate.
         assert_eq!(set_args, 2, "arguments that differ from step to step");
     }
+    // The attack is one of them.
+    assert_eq!(calls.nodes.load(Ordering::Relaxed), 31);
     let counts = backend.tally_read(&tally);
     assert_eq!((counts.samples, counts.gradients), (6 * 6, 6 * 2 * 6 * 784));
 }
@@ -327,6 +332,7 @@ fn every_kernel_is_tested() {
         images::random_start,
         images::gather,
         images::gather_crops_and_flips,
+        lenet::the_same_images,
         perturb::apgd_step,
         perturb::fab_step,
         perturb::windows,

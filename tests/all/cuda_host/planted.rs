@@ -375,7 +375,8 @@ fn blocks_in_two_dimensions() {
     }
     let (y, small) = (device.unwritten(48 * 48 * 4), device.unwritten(48 * 47 * 4));
     let line = ["out-of-bounds write", "of block (0, 2, 0) in matmul"];
-    let stopped = device.launch_sized("matmul", [3, 3, 1], 256, 0, &[Number(n), a, b, small]).expect_err("out of bounds");
+    let stopped =
+        device.launch_sized("matmul", [3, 3, 1], 256, 0, &[Number(n), a, b, small]).expect_err("out of bounds");
     assert!(line.iter().all(|word| stopped.contains(word)), "{stopped}");
     for (blocks, threads) in [([3, 0, 1], 256), ([3, 3, 65_536], 256), ([3, 3, 1], 0), ([3, 3, 1], 1025)] {
         device.launch_sized("matmul", blocks, threads, 0, &[Number(n), a, b, y]).expect_err("no such grid");
