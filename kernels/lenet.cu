@@ -127,7 +127,7 @@ static __device__ __forceinline__ void spread(
     }
 }
 
-// registers <= 104
+// registers <= 112
 extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     LeNetDims d, Ascent a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
     const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, u32 first_label,
