@@ -77,8 +77,34 @@ column_norms(u32 rows, u32 cols, const float* x, float* norms) {
 // ---- The k largest
 
 static constexpr u32 BINS = 2048;
-// Elements whose ties are counted together.
-static constexpr u32 CHUNK = 4096;
+// Elements that a block has.
+static constexpr u32 SHARE = 16384;
+static constexpr u32 MOST_SEGMENTS = 64;
+
+// Tensors to select from.
+struct Segments {
+    const float* x[MOST_SEGMENTS];
+    float* mask[MOST_SEGMENTS];
+    u32 n[MOST_SEGMENTS], k[MOST_SEGMENTS];
+    // The first block of each.
+    u32 first[MOST_SEGMENTS];
+};
+
+// A block's share of a segment: its elements from `begin` to `end`.
+struct Share {
+    u32 segment, begin, end;
+
+    __device__ __forceinline__ Share(u32 count, const Segments& s) {
+        segment = 0;
+#pragma unroll
+        for (u32 half = MOST_SEGMENTS / 2; half > 0; half /= 2) {
+            if (segment + half < count && s.first[segment + half] <= blockIdx.x) segment += half;
+        }
+        begin = (blockIdx.x - s.first[segment]) * SHARE;
+        end = min(begin + SHARE, s.n[segment]);
+    }
+};
+
 static constexpr u32 INFINITE = 0x7f800000u;
 
 // Where a selection is.
@@ -142,12 +168,12 @@ static __device__ __forceinline__ Place search(
     return found;
 }
 
-// One block. Zeros `counts`, which every top_k_digit leaves at zero for the next top_k_count.
+// A block a segment. Zeros `counts`, which every top_k_digit leaves at zero for the next top_k_count.
 // registers <= 16
 extern "C" __global__ void __launch_bounds__(THREADS)
-top_k_start(u32 k, u32* counts, Selection* selection) {
-    for (u32 i = threadIdx.x; i < BINS; i += THREADS) counts[i] = 0;
-    if (threadIdx.x == 0) *selection = {0, k, 0, 0};
+top_k_start(const Segments s, u32* counts, Selection* selections) {
+    for (u32 i = threadIdx.x; i < BINS; i += THREADS) counts[blockIdx.x * BINS + i] = 0;
+    if (threadIdx.x == 0) selections[blockIdx.x] = {0, s.k[blockIdx.x], 0, 0};
 }
 
 // Adds 1 to the bin of `digit` if it is `wanted`. Reached by the whole warp. Lanes with the digit of the first lane go in
@@ -163,106 +189,122 @@ static __device__ __forceinline__ void add_to_bin(u32 (&bins)[BINS], u32 digit, 
 }
 
 // The histogram of the digit of `bits` bits at `shift`, of the keys that agree with the border above it.
-// registers <= 32
+// registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-top_k_count(u32 n, u32 shift, u32 bits, const float* x, const Selection* selection, u32* counts) {
+top_k_count(u32 count, const Segments s, u32 shift, u32 bits, const Selection* selections, u32* counts) {
     SHARED(bins, u32[BINS]);
     for (u32 i = threadIdx.x; i < BINS; i += THREADS) bins[i] = 0;
     __syncthreads();
-    const u32 above = shift + bits, prefix = selection->border >> above, digits = (1u << bits) - 1;
+    const Share share(count, s);
+    const float* x = s.x[share.segment];
+    const u32 above = shift + bits, prefix = selections[share.segment].border >> above, digits = (1u << bits) - 1;
     auto add = [&](float value, bool exists) {
         add_to_bin(bins, key(value) >> shift & digits, exists && key(value) >> above == prefix);
     };
     // The bound is the block's, so that its warps stay whole.
-    for (u32 base = blockIdx.x * THREADS; base < (n + 3) / 4; base += gridDim.x * THREADS) {
-        const u32 i = (base + threadIdx.x) * 4;
+    for (u32 base = share.begin; base < share.end; base += THREADS * 4) {
+        const u32 i = base + threadIdx.x * 4, end = share.end;
         float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (i + 3 < n) {
+        if (i + 3 < end) {
             v = as<float4>(x + i)[0];
-        } else if (i < n) {
+        } else if (i < end) {
             v.x = x[i];
-            if (i + 1 < n) v.y = x[i + 1];
-            if (i + 2 < n) v.z = x[i + 2];
+            if (i + 1 < end) v.y = x[i + 1];
+            if (i + 2 < end) v.z = x[i + 2];
         }
-        add(v.x, i < n);
-        add(v.y, i + 1 < n);
-        add(v.z, i + 2 < n);
-        add(v.w, i + 3 < n);
+        add(v.x, i < end);
+        add(v.y, i + 1 < end);
+        add(v.z, i + 2 < end);
+        add(v.w, i + 3 < end);
     }
     __syncthreads();
     for (u32 i = threadIdx.x; i < BINS; i += THREADS) {
-        if (bins[i] != 0) atomicAdd(&counts[i], bins[i]);
+        if (bins[i] != 0) atomicAdd(&counts[share.segment * BINS + i], bins[i]);
     }
 }
 
-// One block. The border's digit at `shift` is the largest above which, itself included, there are enough. With k = 0 it is
-// the last bin each time, and the border ends above every number.
+// A block a segment. The border's digit at `shift` is the largest above which, itself included, there are enough. With k = 0 it
+// is the last bin each time, and the border ends above every number.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-top_k_digit(u32 shift, u32* counts, Selection* selection) {
+top_k_digit(u32 shift, u32* counts, Selection* selections) {
     SHARED(scratch, u32[WARPS]);
     SHARED(place, Place);
-    auto count = [&](u32 i) { return counts[BINS - 1 - i]; };
-    const Place found = search(BINS, selection->needed, count, scratch, place);
+    u32* const mine = counts + blockIdx.x * BINS;
+    Selection& selection = selections[blockIdx.x];
+    auto count = [&](u32 i) { return mine[BINS - 1 - i]; };
+    const Place found = search(BINS, selection.needed, count, scratch, place);
     if (threadIdx.x == 0) {
-        selection->border |= (BINS - 1 - found.at) << shift;
-        selection->needed = found.needed;
+        selection.border |= (BINS - 1 - found.at) << shift;
+        selection.needed = found.needed;
     }
-    for (u32 i = threadIdx.x; i < BINS; i += THREADS) counts[i] = 0;
+    for (u32 i = threadIdx.x; i < BINS; i += THREADS) mine[i] = 0;
 }
 
-// One block a chunk: how many keys in it equal the border.
+// How many keys in each share equal the border.
 // registers <= 48
 extern "C" __global__ void __launch_bounds__(THREADS)
-top_k_ties(u32 n, const float* x, const Selection* selection, u32* ties) {
+top_k_ties(u32 count, const Segments s, const Selection* selections, u32* ties) {
     SHARED(scratch, u32[WARPS]);
-    const u32 border = selection->border, begin = blockIdx.x * CHUNK, end = min(begin + CHUNK, n);
-    u32 count = 0;
+    const Share share(count, s);
+    const float* x = s.x[share.segment];
+    const u32 border = selections[share.segment].border, end = share.end;
+    u32 equal = 0;
 #pragma unroll 4
-    for (u32 i = begin + threadIdx.x * 4; i < end; i += THREADS * 4) {
+    for (u32 i = share.begin + threadIdx.x * 4; i < end; i += THREADS * 4) {
         if (i + 3 < end) {
             const float4 v = as<float4>(x + i)[0];
-            count += (key(v.x) == border) + (key(v.y) == border) + (key(v.z) == border) + (key(v.w) == border);
+            equal += (key(v.x) == border) + (key(v.y) == border) + (key(v.z) == border) + (key(v.w) == border);
         } else {
-            for (u32 l = i; l < end; l++) count += key(x[l]) == border;
+            for (u32 l = i; l < end; l++) equal += key(x[l]) == border;
         }
     }
-    count = block_sum<THREADS>(count, scratch);
-    if (threadIdx.x == 0) ties[blockIdx.x] = count;
+    equal = block_sum<THREADS>(equal, scratch);
+    if (threadIdx.x == 0) ties[blockIdx.x] = equal;
 }
 
-// One block. Finds the end of the ties that are kept.
+// A block a segment. Finds the end of the ties that are kept.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-top_k_end(u32 n, const float* x, const u32* ties, Selection* selection) {
+top_k_end(const Segments s, const u32* ties, Selection* selections) {
     SHARED(scratch, u32[WARPS]);
     SHARED(place, Place);
-    const u32 border = selection->border, needed = selection->needed;
-    const Place chunk = search((n + CHUNK - 1) / CHUNK, needed, [&](u32 i) { return ties[i]; }, scratch, place);
-    const u32 begin = chunk.at * CHUNK;
+    const float* x = s.x[blockIdx.x];
+    const u32 n = s.n[blockIdx.x], first = s.first[blockIdx.x];
+    Selection& selection = selections[blockIdx.x];
+    const u32 border = selection.border, needed = selection.needed;
+    // Also where there is nothing to search.
+    if (needed == 0) return;
+    auto in_share = [&](u32 i) { return ties[first + i]; };
+    const Place share = search((n + SHARE - 1) / SHARE, needed, in_share, scratch, place);
+    const u32 begin = share.at * SHARE;
     auto tie = [&](u32 i) { return (u32)(key(x[begin + i]) == border); };
-    const Place last = search(min(CHUNK, n - begin), chunk.needed, tie, scratch, place);
-    if (threadIdx.x == 0) selection->end = needed == 0 ? 0 : begin + last.at + 1;
+    const Place last = search(min(SHARE, n - begin), share.needed, tie, scratch, place);
+    if (threadIdx.x == 0) selection.end = begin + last.at + 1;
 }
 
-// registers <= 32
+// registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-top_k_mask(u32 n, const float* x, Selection* selection, float* mask) {
-    const u32 border = selection->border, end = selection->end;
+top_k_mask(u32 count, const Segments s, Selection* selections) {
+    const Share share(count, s);
+    const float* x = s.x[share.segment];
+    float* mask = s.mask[share.segment];
+    Selection& selection = selections[share.segment];
+    const u32 border = selection.border, end = selection.end;
     bool nan = false;
     auto kept = [&](float value, u32 i) {
         nan |= key(value) > INFINITE;
         return key(value) > border || (key(value) == border && i < end) ? 1.0f : 0.0f;
     };
-    const u32 first = blockIdx.x * THREADS + threadIdx.x;
-    for (u32 q = first; q < n / 4; q += gridDim.x * THREADS) {
-        const float4 v = as<float4>(x)[q];
-        as<float4>(mask)[q] =
-            make_float4(kept(v.x, 4 * q), kept(v.y, 4 * q + 1), kept(v.z, 4 * q + 2), kept(v.w, 4 * q + 3));
+    for (u32 i = share.begin + threadIdx.x * 4; i < share.end; i += THREADS * 4) {
+        if (i + 3 < share.end) {
+            const float4 v = as<float4>(x + i)[0];
+            as<float4>(mask + i)[0] = make_float4(kept(v.x, i), kept(v.y, i + 1), kept(v.z, i + 2), kept(v.w, i + 3));
+        } else {
+            for (u32 l = i; l < share.end; l++) mask[l] = kept(x[l], l);
+        }
     }
-    const u32 tail = n / 4 * 4 + first;
-    if (tail < n) mask[tail] = kept(x[tail], tail);
-    if (nan) atomicOr(&selection->nan, 1u);
+    if (nan) atomicOr(&selection.nan, 1u);
 }
 
 // ---- Masks
@@ -355,13 +397,13 @@ admm_update(u32 n, const float* mask, const float* w, float* z, float* u, double
     }
 }
 
-// One block a norm: the root of the sum of its `blocks` partial sums.
+// One block a norm: the root of the sum of its `blocks` partial sums; the first one is `norms[first]`.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-admm_norms(u32 blocks, const double* partials, double* norms) {
+admm_norms(u32 blocks, u32 first, const double* partials, double* norms) {
     SHARED(scratch, double[WARPS]);
     double sum = 0.0;
     for (u32 i = threadIdx.x; i < blocks; i += THREADS) sum += partials[blockIdx.x * blocks + i];
     sum = block_sum<THREADS>(sum, scratch);
-    if (threadIdx.x == 0) norms[blockIdx.x] = sqrt(sum);
+    if (threadIdx.x == 0) norms[first + blockIdx.x] = sqrt(sum);
 }

@@ -4,11 +4,13 @@
 //! Minimises the loss of W subject to W = Z and Z pruned. Between updates the optimiser descends the loss plus
 //! `rho/2 ‖W - Z + U‖²`, Z and U being constants; an update sets `Z = project(W + U)`, `U += W - Z` and multiplies `rho`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::project::{name, spread};
+use super::project::{members, name, spread};
 use super::{Group, Target, groups, select};
-use crate::backend::{Backend, Constraint, Residuals};
+use crate::backend::{AdmmParam, Backend, Constraint, Residuals};
 use crate::error::Result;
 use crate::models::Model;
 
@@ -55,9 +57,9 @@ impl<B: Backend> Admm<B> {
         let groups = groups(architecture, &config.target)?;
         let mut z: Vec<Option<B::Buf>> = architecture.params.iter().map(|_| None).collect();
         let mut u: Vec<Option<B::Buf>> = architecture.params.iter().map(|_| None).collect();
-        for group in &groups {
-            let weights: Vec<&B::Buf> = group.members.iter().map(|&member| model.params()[member].buf()).collect();
-            let mask = select(backend, group, &name(architecture, group), &weights)?;
+        let weights: Vec<_> = groups.iter().map(|group| (group, members(group, model))).collect();
+        let masks = select(backend, &weights, |group| name(architecture, group))?;
+        for ((group, weights), mask) in weights.into_iter().zip(masks) {
             for (&member, w) in group.members.iter().zip(weights) {
                 let spec = &architecture.params[member];
                 let spread = spread(backend, group, spec, &mask);
@@ -81,27 +83,40 @@ impl<B: Backend> Admm<B> {
         self.rho
     }
 
-    /// The update: Z = project(W + U), U += W - Z, rho grows. One entry for each member of each group.
+    /// The update: Z = project(W + U), U += W - Z, rho grows. One entry for each member of a group, in the order of the
+    /// parameters.
     ///
     /// # Errors
     /// As [`super::select`].
     pub fn update(&mut self, backend: &B, model: &Model<B>) -> Result<Vec<LayerResiduals>> {
         let (architecture, params) = (model.architecture(), model.params());
-        let mut all = Vec::new();
-        for group in &self.groups {
+        let sums = |group: &Group| -> Vec<B::Buf> {
             let variables = group.members.iter().filter_map(|&m| Some((m, self.u[m].as_ref()?)));
-            let sums: Vec<B::Buf> = variables.map(|(m, u)| backend.add(params[m].buf(), u)).collect();
-            let sums: Vec<&B::Buf> = sums.iter().collect();
-            let mask = select(backend, group, &name(architecture, group), &sums)?;
+            variables.map(|(m, u)| backend.add(params[m].buf(), u)).collect()
+        };
+        let sums: Vec<Vec<B::Buf>> = self.groups.iter().map(sums).collect();
+        let tensors: Vec<_> =
+            self.groups.iter().zip(&sums).map(|(group, sums)| (group, sums.iter().collect())).collect();
+        let selected = select(backend, &tensors, |group| name(architecture, group))?;
+        // Per parameter, so that the variables can be borrowed in one go.
+        let mut masks: Vec<Option<Arc<B::Buf>>> = params.iter().map(|_| None).collect();
+        for (group, mask) in self.groups.iter().zip(selected) {
+            let mask = Arc::new(mask);
             for &member in &group.members {
-                let (Some(z), Some(u)) = (&mut self.z[member], &mut self.u[member]) else { continue };
-                let spec = &architecture.params[member];
-                let spread = spread(backend, group, spec, &mask);
-                let mask = spread.as_ref().unwrap_or(&mask);
-                let residuals = backend.admm_update(mask, params[member].buf(), z, u);
-                all.push(LayerResiduals { param: spec.name.clone(), residuals });
+                let spread = spread(backend, group, &architecture.params[member], &mask).map(Arc::new);
+                masks[member] = Some(spread.unwrap_or_else(|| mask.clone()));
             }
         }
+        let variables = self.z.iter_mut().zip(&mut self.u).zip(params).zip(&masks);
+        let mut updated: Vec<AdmmParam<'_, B::Buf>> = variables
+            .filter_map(|(((z, u), w), mask)| {
+                Some(AdmmParam { mask: mask.as_deref()?, w: w.buf(), z: z.as_mut()?, u: u.as_mut()? })
+            })
+            .collect();
+        let residuals = backend.admm_update(&mut updated);
+        let names = architecture.params.iter().zip(&masks).filter(|(_, mask)| mask.is_some());
+        let all = names.zip(residuals);
+        let all = all.map(|((spec, _), residuals)| LayerResiduals { param: spec.name.clone(), residuals }).collect();
         self.rho *= self.config.growth;
         Ok(all)
     }

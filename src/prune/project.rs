@@ -7,19 +7,32 @@ use crate::models::{Architecture, Model};
 use crate::params::ParamSpec;
 use crate::tensor::Tensor;
 
-/// Mask over the items of `group` that keeps the best of `tensors`, one a member, in the order of the members.
+/// For each group, with its tensors in the order of its members, the mask over its items that keeps the best; all in one call of
+/// the backend.
 ///
 /// # Errors
-/// [`Error::Diverged`] naming `name` if a tensor holds NaN.
-pub fn select<B: Backend>(backend: &B, group: &Group, name: &str, tensors: &[&B::Buf]) -> Result<B::Buf> {
-    let mask = match group.slice {
-        Slice::Element => backend.top_k_mask(group.keep, tensors[0]),
-        Slice::Row => backend.top_k_mask(group.keep, &backend.row_norms(group.items, tensors)),
-        Slice::Column => backend.top_k_mask(group.keep, &backend.column_norms(group.items, tensors[0])),
-    };
-    mask.ok_or_else(|| {
+/// [`Error::Diverged`] with the group's `name` if a tensor holds NaN.
+pub fn select<B: Backend>(
+    backend: &B,
+    groups: &[(&Group, Vec<&B::Buf>)],
+    name: impl Fn(&Group) -> String,
+) -> Result<Vec<B::Buf>> {
+    let norms: Vec<Option<B::Buf>> = groups
+        .iter()
+        .map(|(group, tensors)| match group.slice {
+            Slice::Element => None,
+            Slice::Row => Some(backend.row_norms(group.items, tensors)),
+            Slice::Column => Some(backend.column_norms(group.items, tensors[0])),
+        })
+        .collect();
+    let scores = groups.iter().zip(&norms).map(|((_, tensors), norms)| norms.as_ref().unwrap_or(tensors[0]));
+    let selections: Vec<_> = groups.iter().zip(scores).map(|((group, _), scores)| (group.keep, scores)).collect();
+    let masks = backend.top_k_masks(&selections).into_iter().zip(groups);
+    let nan = |group| {
+        let name = name(group);
         Error::Diverged(format!("{name}: cannot prune weights that are NaN; use a smaller learning rate"))
-    })
+    };
+    masks.map(|(mask, (group, _))| mask.ok_or_else(|| nan(group))).collect()
 }
 
 /// Sets what `groups` do not keep of the members to zero, and nothing else.
@@ -28,10 +41,10 @@ pub fn select<B: Backend>(backend: &B, group: &Group, name: &str, tensors: &[&B:
 /// As [`select`], and [`Error::Shape`] while a tape shares a member.
 pub fn project<B: Backend>(backend: &B, groups: &[Group], model: &mut Model<B>) -> Result<()> {
     let architecture = model.architecture().clone();
-    for group in groups {
-        let params = model.params_mut();
-        let tensors: Vec<&B::Buf> = group.members.iter().map(|&member| params[member].buf()).collect();
-        let mask = select(backend, group, &name(&architecture, group), &tensors)?;
+    let tensors = groups.iter().map(|group| (group, members(group, model))).collect::<Vec<_>>();
+    let masks = select(backend, &tensors, |group| name(&architecture, group))?;
+    let params = model.params_mut();
+    for (group, mask) in groups.iter().zip(masks) {
         for &member in &group.members {
             let spread = spread(backend, group, &architecture.params[member], &mask);
             apply(backend, spread.as_ref().unwrap_or(&mask), &mut params[member])?;
@@ -58,15 +71,20 @@ pub fn hard_prune<B: Backend>(backend: &B, target: &Target, model: &mut Model<B>
 /// Sets the filters to zero whose scale is not kept.
 fn prune_behind_scales<B: Backend>(backend: &B, groups: &[Group], model: &mut Model<B>) -> Result<()> {
     let architecture = model.architecture().clone();
-    for group in groups {
-        let params = model.params_mut();
-        let scale = params[group.members[0]].buf();
-        let mask = select(backend, group, &name(&architecture, group), &[scale])?;
+    let scales = groups.iter().map(|group| (group, members(group, model))).collect::<Vec<_>>();
+    let masks = select(backend, &scales, |group| name(&architecture, group))?;
+    let params = model.params_mut();
+    for (group, mask) in groups.iter().zip(masks) {
         let weight = architecture.layers[group.layers[0]].weight;
         let cols = architecture.params[weight].len() / group.items;
         apply(backend, &backend.spread_rows(group.items, cols, &mask), &mut params[weight])?;
     }
     Ok(())
+}
+
+/// The members of `group` in `model`.
+pub(super) fn members<'m, B: Backend>(group: &Group, model: &'m Model<B>) -> Vec<&'m B::Buf> {
+    group.members.iter().map(|&member| model.params()[member].buf()).collect()
 }
 
 /// The layers of `group`, for messages.

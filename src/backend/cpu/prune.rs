@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use super::{Buf, Cpu, Real};
-use crate::backend::{Prune, Residuals};
+use crate::backend::{AdmmParam, Prune, Residuals};
 
 /// Partial sums of a norm.
 const SUMS: usize = 8;
@@ -40,25 +40,8 @@ impl<T: Real> Prune for Cpu<T> {
         norms
     }
 
-    fn top_k_mask(&self, k: usize, x: &Buf<T>) -> Option<Buf<T>> {
-        assert!(k <= x.len());
-        let Border { smallest, mut surplus } = border(k, x)?;
-        let mut mask = self.alloc(x.len());
-        self.arch.dispatch(|| {
-            for (mask, x) in mask.iter_mut().zip(x.iter()) {
-                *mask = if x.abs() >= smallest { T::one() } else { T::zero() };
-            }
-        });
-        for (mask, x) in mask.iter_mut().zip(x.iter()).rev() {
-            if surplus == 0 {
-                break;
-            }
-            if x.abs() == smallest {
-                *mask = T::zero();
-                surplus -= 1;
-            }
-        }
-        Some(mask)
+    fn top_k_masks(&self, selections: &[(usize, &Buf<T>)]) -> Vec<Option<Buf<T>>> {
+        selections.iter().map(|&(k, x)| self.top_k_mask(k, x)).collect()
     }
 
     fn spread_rows(&self, rows: usize, cols: usize, mask: &Buf<T>) -> Buf<T> {
@@ -84,7 +67,36 @@ impl<T: Real> Prune for Cpu<T> {
         x.iter_mut().zip(mask.iter()).filter(|(_, m)| **m == T::zero()).for_each(|(x, _)| *x = T::zero());
     }
 
-    fn admm_update(&self, mask: &Buf<T>, w: &Buf<T>, z: &mut Buf<T>, u: &mut Buf<T>) -> Residuals {
+    fn admm_update(&self, params: &mut [AdmmParam<'_, Buf<T>>]) -> Vec<Residuals> {
+        params.iter_mut().map(|p| self.admm_update_one(p.mask, p.w, p.z, p.u)).collect()
+    }
+}
+
+impl<T: Real> Cpu<T> {
+    /// [`Prune::top_k_masks`] of one.
+    fn top_k_mask(&self, k: usize, x: &Buf<T>) -> Option<Buf<T>> {
+        assert!(k <= x.len());
+        let Border { smallest, mut surplus } = border(k, x)?;
+        let mut mask = self.alloc(x.len());
+        self.arch.dispatch(|| {
+            for (mask, x) in mask.iter_mut().zip(x.iter()) {
+                *mask = if x.abs() >= smallest { T::one() } else { T::zero() };
+            }
+        });
+        for (mask, x) in mask.iter_mut().zip(x.iter()).rev() {
+            if surplus == 0 {
+                break;
+            }
+            if x.abs() == smallest {
+                *mask = T::zero();
+                surplus -= 1;
+            }
+        }
+        Some(mask)
+    }
+
+    /// [`Prune::admm_update`] of one parameter.
+    fn admm_update_one(&self, mask: &Buf<T>, w: &Buf<T>, z: &mut Buf<T>, u: &mut Buf<T>) -> Residuals {
         let n = w.len();
         assert!(mask.len() == n && z.len() == n && u.len() == n);
         let mut sums = [[0.0; SUMS]; 3];

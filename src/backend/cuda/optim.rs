@@ -98,7 +98,7 @@ fn for_tables(segments: &[Segment], launch: impl Fn(Grid, u32, Segments)) {
             blocks += segment.n.div_ceil(tuning::UPDATES);
         }
         if blocks > 0 {
-            launch(tuning::updates(blocks), chunk.len() as u32, table);
+            launch(tuning::blocks(blocks), chunk.len() as u32, table);
         }
     }
 }

@@ -1,25 +1,25 @@
 //! Selection of what to keep, and ADMM's variables.
 
-use super::kernel::kernels;
+use super::kernel::{Arg, Args, by_value, kernels};
 use super::{Buf, Cuda, Device, tuning};
-use crate::backend::{Memory, Prune, Residuals};
+use crate::backend::{AdmmParam, Memory, Prune, Residuals};
 
 kernels! { "prune":
     row_norms(cols: u32, first: u32, x: &Device<f32>, sums: &mut Device<f64>, norms: &mut Device<f32>);
     column_norms(rows: u32, cols: u32, x: &Device<f32>, norms: &mut Device<f32>);
-    top_k_start(k: u32, counts: &mut Device<u32>, selection: &mut Device<Selection>);
+    top_k_start(s: Segments, counts: &mut Device<u32>, selections: &mut Device<Selection>);
     top_k_count(
-        n: u32,
+        count: u32,
+        s: Segments,
         shift: u32,
         bits: u32,
-        x: &Device<f32>,
-        selection: &Device<Selection>,
+        selections: &Device<Selection>,
         counts: &mut Device<u32>,
     );
-    top_k_digit(shift: u32, counts: &mut Device<u32>, selection: &mut Device<Selection>);
-    top_k_ties(n: u32, x: &Device<f32>, selection: &Device<Selection>, ties: &mut Device<u32>);
-    top_k_end(n: u32, x: &Device<f32>, ties: &Device<u32>, selection: &mut Device<Selection>);
-    top_k_mask(n: u32, x: &Device<f32>, selection: &mut Device<Selection>, mask: &mut Device<f32>);
+    top_k_digit(shift: u32, counts: &mut Device<u32>, selections: &mut Device<Selection>);
+    top_k_ties(count: u32, s: Segments, selections: &Device<Selection>, ties: &mut Device<u32>);
+    top_k_end(s: Segments, ties: &Device<u32>, selections: &mut Device<Selection>);
+    top_k_mask(count: u32, s: Segments, selections: &mut Device<Selection>);
     spread_rows(n: u32, cols: u32, mask: &Device<f32>, y: &mut Device<f32>);
     spread_columns(n: u32, cols: u32, mask: &Device<f32>, y: &mut Device<f32>);
     masked_copy(n: u32, mask: &Device<f32>, x: &Device<f32>, y: &mut Device<f32>);
@@ -32,7 +32,7 @@ kernels! { "prune":
         u: &mut Device<f32>,
         partials: &mut Device<f64>,
     );
-    admm_norms(blocks: u32, partials: &Device<f64>, norms: &mut Device<f64>);
+    admm_norms(blocks: u32, first: u32, partials: &Device<f64>, norms: &mut Device<f64>);
 }
 
 /// Where a selection of the largest is; the kernels say what the fields mean.
@@ -44,6 +44,23 @@ struct Selection {
     end: u32,
     nan: u32,
 }
+
+/// Tensors that are selected from in the same launches: so many that the layers of a ResNet-18 fit, and that the table is no
+/// larger than the 4 KB that a launch may carry.
+const SEGMENTS: usize = 64;
+
+/// The tensors of one launch by their addresses, and the first block of each.
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[repr(C)]
+struct Segments {
+    x: [u64; SEGMENTS],
+    mask: [u64; SEGMENTS],
+    n: [u32; SEGMENTS],
+    k: [u32; SEGMENTS],
+    first: [u32; SEGMENTS],
+}
+
+by_value!(Segments);
 
 /// Bins of a histogram of digits.
 const BINS: usize = 2048;
@@ -77,29 +94,8 @@ impl Prune for Cuda {
         norms
     }
 
-    fn top_k_mask(&self, k: usize, x: &Buf) -> Option<Buf> {
-        assert!(k <= x.len());
-        let (n, mut mask) = (x.len() as u32, self.alloc(x.len()));
-        if n == 0 {
-            return Some(mask);
-        }
-        let (mut counts, mut selection) = (self.alloc(BINS), self.alloc(1));
-        let chunks = tuning::tie_chunks(x.len());
-        let mut ties = self.alloc(chunks as usize);
-        let (one, each) = (tuning::one_block(), tuning::elements(x.len(), 4));
-        // SAFETY: `x` and `mask` have n elements, `ties` one for each chunk of them, `counts` as many as there are bins, and
-        // there is one selection. What a kernel reads of them was written by those before it.
-        unsafe {
-            launch::top_k_start(self, one, k as u32, &mut counts, &mut selection);
-            for (shift, bits) in DIGITS {
-                launch::top_k_count(self, tuning::histogram(x.len()), n, shift, bits, x, &selection, &mut counts);
-                launch::top_k_digit(self, one, shift, &mut counts, &mut selection);
-            }
-            launch::top_k_ties(self, tuning::ties(chunks), n, x, &selection, &mut ties);
-            launch::top_k_end(self, one, n, x, &ties, &mut selection);
-            launch::top_k_mask(self, each, n, x, &mut selection, &mut mask);
-        }
-        (self.download_slice(&selection)[0].nan == 0).then_some(mask)
+    fn top_k_masks(&self, selections: &[(usize, &Buf)]) -> Vec<Option<Buf>> {
+        selections.chunks(SEGMENTS).flat_map(|chunk| self.top_k_masks_of_a_table(chunk)).collect()
     }
 
     fn spread_rows(&self, rows: usize, cols: usize, mask: &Buf) -> Buf {
@@ -133,18 +129,61 @@ impl Prune for Cuda {
         unsafe { launch::apply_mask(self, grid, n, mask, x) };
     }
 
-    fn admm_update(&self, mask: &Buf, w: &Buf, z: &mut Buf, u: &mut Buf) -> Residuals {
-        let n = w.len();
-        assert!(mask.len() == n && z.len() == n && u.len() == n);
-        let grid = tuning::elements(n, 4);
-        let blocks = grid.blocks[0];
-        let (mut partials, mut norms) = (self.alloc(3 * blocks as usize), self.alloc(3));
-        // SAFETY: the four have n elements; each block writes its three partial sums.
-        unsafe {
-            launch::admm_update(self, grid, n as u32, mask, w, z, u, &mut partials);
-            launch::admm_norms(self, tuning::admm_norms(), blocks, &partials, &mut norms);
+    fn admm_update(&self, params: &mut [AdmmParam<'_, Buf>]) -> Vec<Residuals> {
+        let mut norms = self.alloc(3 * params.len());
+        for (i, AdmmParam { mask, w, z, u }) in params.iter_mut().enumerate() {
+            let n = w.len();
+            assert!(mask.len() == n && z.len() == n && u.len() == n);
+            let grid = tuning::elements(n, 4);
+            let blocks = grid.blocks[0];
+            let mut partials = self.alloc(3 * blocks as usize);
+            // SAFETY: the four have n elements; each block writes its three partial sums; three norms are this parameter's.
+            unsafe {
+                launch::admm_update(self, grid, n as u32, mask, w, z, u, &mut partials);
+                launch::admm_norms(self, tuning::admm_norms(), blocks, 3 * i as u32, &partials, &mut norms);
+            }
         }
         let norms: Vec<f64> = self.download_slice(&norms);
-        Residuals { primal: norms[0], dual: norms[1], weight: norms[2] }
+        norms.chunks_exact(3).map(|of| Residuals { primal: of[0], dual: of[1], weight: of[2] }).collect()
+    }
+}
+
+impl Cuda {
+    /// [`Prune::top_k_masks`] of so many as a table holds.
+    fn top_k_masks_of_a_table(&self, of: &[(usize, &Buf)]) -> Vec<Option<Buf>> {
+        let mut s = Segments {
+            x: [0; SEGMENTS],
+            mask: [0; SEGMENTS],
+            n: [0; SEGMENTS],
+            k: [0; SEGMENTS],
+            first: [0; SEGMENTS],
+        };
+        let masks: Vec<Buf> = of.iter().map(|(_, x)| self.alloc(x.len())).collect();
+        let mut blocks = 0;
+        for (i, ((k, x), mask)) in of.iter().zip(&masks).enumerate() {
+            assert!(*k <= x.len());
+            (s.x[i], s.mask[i], s.n[i], s.k[i]) = (x.address(), mask.address(), x.len() as u32, *k as u32);
+            s.first[i] = blocks;
+            blocks += tuning::selection_shares(x.len());
+        }
+        let count = of.len() as u32;
+        let (mut counts, mut selections) = (self.alloc(BINS * of.len()), self.alloc(of.len()));
+        let mut ties = self.alloc(blocks as usize);
+        let (one, each) = (tuning::blocks(count), tuning::blocks(blocks));
+        // SAFETY: the table's addresses are of buffers of n elements each, which live until the download below; there are bins, a
+        // selection and a block for each, and a block and a count of ties for each share. What a kernel reads of them was
+        // written by those before it.
+        unsafe {
+            launch::top_k_start(self, one, s, &mut counts, &mut selections);
+            for (shift, bits) in DIGITS {
+                launch::top_k_count(self, each, count, s, shift, bits, &selections, &mut counts);
+                launch::top_k_digit(self, one, shift, &mut counts, &mut selections);
+            }
+            launch::top_k_ties(self, each, count, s, &selections, &mut ties);
+            launch::top_k_end(self, one, s, &ties, &mut selections);
+            launch::top_k_mask(self, each, count, s, &mut selections);
+        }
+        let selections = self.download_slice(&selections);
+        masks.into_iter().zip(selections).map(|(mask, selection)| (selection.nan == 0).then_some(mask)).collect()
     }
 }

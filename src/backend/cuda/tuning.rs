@@ -20,9 +20,9 @@ pub fn elements(n: usize, per_thread: usize) -> Grid {
 /// Elements of a parameter that a block of an optimiser's step updates.
 pub const UPDATES: u32 = 4 * ELEMENTS;
 
-/// For so many blocks of an optimiser's step.
-pub fn updates(blocks: u32) -> Grid {
-    Grid::line(blocks, ELEMENTS)
+/// For so many blocks of an optimiser's step, or of a selection.
+pub fn blocks(count: u32) -> Grid {
+    Grid::line(count, ELEMENTS)
 }
 
 /// For kernels that gather `n` images: a row of blocks of 1024 pixels for each.
@@ -50,24 +50,10 @@ pub fn column_norms(cols: usize) -> Grid {
     Grid::line(cols.div_ceil(32) as u32, ELEMENTS)
 }
 
-/// For kernels that find a place in a list of numbers.
-pub fn one_block() -> Grid {
-    Grid::line(1, ELEMENTS)
-}
-
-/// For histograms of `n` elements. A block that counts more of them has fewer bins to add to the others'.
-pub fn histogram(n: usize) -> Grid {
-    elements(n, 16)
-}
-
-/// Chunks of 4096 elements whose ties are counted together.
-pub fn tie_chunks(n: usize) -> u32 {
-    n.div_ceil(4096) as u32
-}
-
-/// A block for each chunk.
-pub fn ties(chunks: u32) -> Grid {
-    Grid::line(chunks, ELEMENTS)
+/// Blocks that share a tensor of `n` elements in a selection, 16384 each, and at least one: a block that counts more of them has
+/// fewer bins to add to the others'.
+pub fn selection_shares(n: usize) -> u32 {
+    n.div_ceil(16_384).max(1) as u32
 }
 
 /// A block for each of the three norms of an ADMM update.

@@ -345,7 +345,7 @@ fn every_kernel_is_tested() {
         optimizer::masked_weights_and_their_state_stay_zero,
         optimizer::the_penalty_is_a_gradient_of_w_alone,
         selection::norms_are_those_of_plain_loops,
-        selection::selects_exactly_k_on_long_tensors,
+        selection::selects_exactly_k_of_each,
         selection::nan_is_refused,
     ];
     bodies.iter().for_each(|body| body(&backend));

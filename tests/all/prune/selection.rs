@@ -1,17 +1,17 @@
 //! Exactly k, lower indices first, nearest point; projections of whole networks.
 
 use engine::backend::cpu::{Cpu, VectorPath};
-use engine::backend::{Backend, Memory, Prune};
+use engine::backend::{Backend, Memory};
 use engine::error::Error;
 use engine::models::Network;
 use engine::prune::{Group, Scheme, Slice, groups, hard_prune, project, select};
 use proptest::prelude::*;
 
 use super::{bits, params, random_model, target, with_params};
-use crate::backends::on_every_backend;
+use crate::backends::{normal, on_every_backend};
 use crate::compare::assert_close;
 
-on_every_backend! { norms_are_those_of_plain_loops, selects_exactly_k_on_long_tensors, nan_is_refused }
+on_every_backend! { norms_are_those_of_plain_loops, selects_exactly_k_of_each, nan_is_refused }
 
 /// A group of tensors of `items` rows (or columns, or elements) of small integers, most of which are equal.
 #[derive(Clone, Debug)]
@@ -42,7 +42,8 @@ impl Case {
 
     fn select<B: Backend>(&self, backend: &B) -> Vec<f32> {
         let bufs: Vec<B::Buf> = self.tensors.iter().map(|t| backend.upload(t)).collect();
-        backend.download(&select(backend, &self.group, "conv1", &bufs.iter().collect::<Vec<_>>()).unwrap())
+        let groups = [(&self.group, bufs.iter().collect())];
+        backend.download(&select(backend, &groups, |_| "conv1".to_string()).unwrap()[0])
     }
 }
 
@@ -107,8 +108,8 @@ proptest! {
 
 pub fn norms_are_those_of_plain_loops<B: Backend>(backend: &B) {
     for (rows, cols) in [(1, 1), (3, 7), (7, 8), (5, 33), (257, 9), (64, 1152)] {
-        let x: Vec<f32> = crate::backends::normal(rows as u64, rows * cols);
-        let other: Vec<f32> = crate::backends::normal(cols as u64, rows * 3);
+        let x: Vec<f32> = normal(rows as u64, rows * cols);
+        let other: Vec<f32> = normal(cols as u64, rows * 3);
         let (a, b) = (backend.upload(&x), backend.upload(&other));
         let squares = |values: &[f32]| values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
         let row = |r: usize| (squares(&x[r * cols..][..cols]) + squares(&other[r * 3..][..3])).sqrt();
@@ -123,16 +124,28 @@ pub fn norms_are_those_of_plain_loops<B: Backend>(backend: &B) {
     assert_eq!(backend.download(&backend.spread_columns(2, 3, &mask)), [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]);
 }
 
-/// Against a stable sort, with a value that occurs a thousand times on the border.
-pub fn selects_exactly_k_on_long_tensors<B: Backend>(backend: &B) {
-    let values: Vec<f32> = crate::backends::normal(1, 4000).iter().map(|v| (v * 2.0).round() / 2.0).collect();
-    let x = backend.upload(&values);
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].abs().total_cmp(&values[a].abs()));
-    for k in [0, 1, 2, 500, 1999, 2000, 2001, 3999, 4000] {
+/// Several tensors at once against a stable sort: empty and short ones, some longer than a block's share, with a value that
+/// occurs a thousand times on the border, with zeros of both signs and infinities, and one with NaN; more than a table holds.
+pub fn selects_exactly_k_of_each<B: Backend>(backend: &B) {
+    let steps = |seed, n| normal(seed, n).iter().map(|v| (v * 2.0).round() / 2.0).collect::<Vec<f32>>();
+    let long = steps(1, 4000);
+    let mut cases: Vec<(usize, Vec<f32>)> =
+        [0, 1, 2, 500, 1999, 2000, 2001, 3999, 4000].map(|k| (k, long.clone())).into();
+    cases.extend([(0, vec![]), (0, vec![1.0]), (1, vec![0.0]), (16, normal(2, 31)), (1025, normal(3, 1026))]);
+    cases.extend([(9, steps(4, 16_384)), (9_000, steps(5, 16_385)), (20_000, steps(6, 40_003))]);
+    cases.push((3, vec![0.0, -0.0, f32::NEG_INFINITY, 0.0, f32::MAX, -0.0]));
+    cases.push((1, vec![2.0, f32::NAN, 1.0]));
+    cases.extend((0..60).map(|i| (i / 2, normal(7 + i as u64, i + 1))));
+    let bufs: Vec<B::Buf> = cases.iter().map(|(_, values)| backend.upload(values)).collect();
+    let selections: Vec<(usize, &B::Buf)> = cases.iter().zip(&bufs).map(|((k, _), x)| (*k, x)).collect();
+    for ((k, values), mask) in cases.iter().zip(backend.top_k_masks(&selections)) {
+        let mask = mask.map(|mask| backend.download(&mask));
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].abs().total_cmp(&values[a].abs()));
         let mut want = vec![0.0; values.len()];
-        order[..k].iter().for_each(|&i| want[i] = 1.0);
-        assert_eq!(backend.download(&backend.top_k_mask(k, &x).unwrap()), want, "{k} of {}", values.len());
+        order[..*k].iter().for_each(|&i| want[i] = 1.0);
+        let want = (!values.iter().any(|v| v.is_nan())).then_some(want);
+        assert!(mask == want, "{k} of {}", values.len());
     }
 }
 
@@ -144,7 +157,11 @@ pub fn nan_is_refused<B: Backend>(backend: &B) {
             let bufs: Vec<B::Buf> = tensors.iter().map(|t| backend.upload(t)).collect();
             let items = if slice == Slice::Element { 24 } else { 6 };
             let group = group(slice, members, items, 2);
-            let message = match select(backend, &group, "layer1.0.conv1", &bufs.iter().collect::<Vec<_>>()) {
+            let fine = backend.upload(&[1.0; 24]);
+            let other = self::group(Slice::Element, 1, 24, 2);
+            let groups = [(&other, vec![&fine]), (&group, bufs.iter().collect())];
+            let name = |named: &Group| if named == &group { "layer1.0.conv1" } else { "fc" }.to_string();
+            let message = match select(backend, &groups, name) {
                 Err(e @ Error::Diverged(_)) => e.to_string(),
                 _ => panic!("NaN was selected from, {slice:?}"),
             };
@@ -157,9 +174,9 @@ pub fn nan_is_refused<B: Backend>(backend: &B) {
 fn infinities_are_kept_first() {
     let backend = Cpu::<f32>::new(1).unwrap();
     let x = backend.upload(&[f32::MAX, f32::INFINITY, -1.0, f32::NEG_INFINITY]);
-    let mask = select(&backend, &group(Slice::Element, 1, 4, 2), "conv1", &[&x]).unwrap();
-    assert_eq!(backend.download(&mask), [0.0, 1.0, 0.0, 1.0]);
-    assert_eq!(backend.download(&backend.top_k_mask(0, &x).unwrap()), [0.0; 4]);
+    let group = group(Slice::Element, 1, 4, 2);
+    let masks = select(&backend, &[(&group, vec![&x])], |_| "conv1".to_string()).unwrap();
+    assert_eq!(backend.download(&masks[0]), [0.0, 1.0, 0.0, 1.0]);
 }
 
 /// Survivors of a group: items with any weight left. Before pruning all have.
