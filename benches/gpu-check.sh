@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, from the folder that gpu-kit.sh makes: kernel tests on the device, compute-sanitizer on
-# them, the smoke profile of every table beside the CPU's, throughput of the training steps. Writes to out/ and to the
-# terminal; exits with 1 if anything failed.
+# them, the smoke profile of every table beside the CPU's, throughput of the training steps beside PyTorch's. Writes to out/
+# and to the terminal; exits with 1 if anything failed.
 #
 #   bash gpu-check.sh [tests] [sanitizer] [tables] [speed]      # all four unless named
 set -uo pipefail
@@ -81,16 +81,26 @@ if part tables; then
     rm -rf out/cuda/store out/cpu/store
 fi
 
+# The engine's step and PyTorch's, one after the other; the best of those of PyTorch's modes counts that can be fastest: without
+# a graph they only lose. What is compiled takes a minute each, so this part wants ten minutes or more. Prints the ratio of their images a second.
+beside_pytorch() {
+    local network=$1 width=$2 batch=$3 steps=$4 ours theirs
+    local modes=(eager-graph bf16-graph compile-graph compile-bf16-graph)
+    local step=(--network "$network" --width "$width" --batch "$batch" --steps "$steps")
+    ours=$(./engine bench --backend cuda --repeat 20 "${step[@]}" 2>> out/speed.log | tail -n 1)
+    theirs=$(timeout 240 python3 benches/peers/pytorch_cuda.py "${step[@]}" --modes "${modes[@]}" 2>> out/speed.log | tee -a out/pytorch.csv | sed -n 2p)
+    echo "$ours" >> out/speed.csv
+    if [ -z "$ours" ] || [ -z "$theirs" ]; then failed+=("speed of $network w=$width"); fi
+    echo "$ours,$theirs" | awk -F, '{
+        printf "%s w=%s batch %s: %s images/s, PyTorch %s (%s), ratio %.2f\n", $1, $2, $3, $9, $20, $17, $20 ? $9 / $20 : 0
+    }'
+}
+
 if part speed; then
-    {
-        bench() { ./engine bench --backend cuda --repeat 20 "$@"; }
-        bench --network lenet --width 1 --batch 64 | head -n 1
-        for width in 1 2 4 8 16; do bench --network lenet --width $width --batch 64 | tail -n 1; done
-        for width in 1 2 4 8 16; do bench --network resnet18 --width $width --batch 128 --steps 10 | tail -n 1; done
-        for width in 1 16; do bench --network resnet18 --width $width --batch 512 --steps 10 | tail -n 1; done
-    } 2> out/speed.log | tee out/speed.csv
+    for width in 1 2 4 8 16; do beside_pytorch lenet $width 64 40; done
+    for width in 1 2 4 8 16; do beside_pytorch resnet18 $width 128 10; done
+    beside_pytorch resnet18 16 512 10
     cat out/speed.log
-    [ "$(wc -l < out/speed.csv)" = 13 ] || failed+=(speed)
 fi
 
 if [ ${#failed[@]} -gt 0 ]; then

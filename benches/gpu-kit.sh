@@ -12,11 +12,12 @@ tests=$(cargo test --release --no-run --test all --message-format json |
     grep '"executable":"' | sed 's/.*"executable":"\([^"]*\)".*/\1/' | tail -n 1)
 
 rm -rf "$kit"
-mkdir -p "$kit/tests/oracle"
+mkdir -p "$kit/tests/oracle" "$kit/benches/peers"
 cp target/release/engine "$kit/engine"
 cp "$tests" "$kit/kernel-tests"
 strip --strip-debug "$kit/engine" "$kit/kernel-tests"
-cp tests/oracle/*.safetensors "$kit/tests/oracle"
+cp tests/oracle/*.safetensors tests/oracle/networks.py "$kit/tests/oracle"
+cp benches/peers/pytorch_c*.py "$kit/benches/peers"
 cp benches/gpu-check.sh "$kit"
 
 # Without kernels for it inside, the engine would need NVRTC over there.
