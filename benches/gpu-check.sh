@@ -82,13 +82,15 @@ if part tables; then
 fi
 
 # The engine's step and PyTorch's, one after the other; the best of those of PyTorch's modes counts that can be fastest: without
-# a graph they only lose. What is compiled takes a minute each, so this part wants ten minutes or more. Prints the ratio of their images a second.
+# a graph they only lose. What is compiled takes a minute each, so this part wants ten minutes or more. Prints the ratio of
+# their images a second.
 beside_pytorch() {
     local network=$1 width=$2 batch=$3 steps=$4 ours theirs
     local modes=(eager-graph bf16-graph compile-graph compile-bf16-graph)
     local step=(--network "$network" --width "$width" --batch "$batch" --steps "$steps")
     ours=$(./engine bench --backend cuda --repeat 20 "${step[@]}" 2>> out/speed.log | tail -n 1)
-    theirs=$(timeout 240 python3 benches/peers/pytorch_cuda.py "${step[@]}" --modes "${modes[@]}" 2>> out/speed.log | tee -a out/pytorch.csv | sed -n 2p)
+    theirs=$(timeout 240 python3 benches/peers/pytorch_cuda.py "${step[@]}" --modes "${modes[@]}" 2>> out/speed.log |
+        tee -a out/pytorch.csv | sed -n 2p)
     echo "$ours" >> out/speed.csv
     if [ -z "$ours" ] || [ -z "$theirs" ]; then failed+=("speed of $network w=$width"); fi
     echo "$ours,$theirs" | awk -F, '{
