@@ -120,8 +120,9 @@ fn conv2d_fwd(bencher: Bencher<'_, '_>, layer: &Layer) {
 #[divan::bench(args = RESNET18)]
 fn conv2d_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer) {
     let (cpu, d) = (cpu(), layer.dims());
-    let (dy, w) = (batch(&cpu, layer.n, d.y()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_bwd_input(&d, &dy, &w));
+    let [x, dy] = [d.x(), d.y()].map(|dims| batch(&cpu, layer.n, dims[1..].iter().product()));
+    let w = cpu.upload(&normal(d.w().iter().product()));
+    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_bwd_input(&d, &x, &dy, &w));
 }
 
 #[divan::bench(args = RESNET18)]
@@ -146,7 +147,7 @@ fn conv2d_pool_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer) {
     let p = Pool2dDims::new(d.y(), 2, 2).expect("an even image");
     let (x, w) = (batch(&cpu, layer.n, d.x()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
     let (dy, winners) = cpu.conv2d_pool_fwd(&d, &p, &x, &w, None);
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_pool_bwd_input(&d, &p, &winners, &dy, &w));
+    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_pool_bwd_input(&d, &p, &winners, &x, &dy, &w));
 }
 
 /// fc1 of LeNet: inputs and outputs at w = 1 and 16.

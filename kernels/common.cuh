@@ -25,6 +25,8 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
+typedef int i32;
+typedef long long i64;
 
 // The structs of src/dims.rs.
 
@@ -50,6 +52,17 @@ struct LogitDims {
 
 static constexpr u32 WARP = 32;
 static constexpr u32 FULL_WARP = 0xffffffffu;
+
+// The slabs of part `index` of `parts`: where they begin, and how many there are.
+struct Part {
+    u32 begin, count;
+
+    __device__ __forceinline__ Part(u32 slabs, u32 parts, u32 index) {
+        const u32 each = (slabs + parts - 1) / parts;
+        begin = min(index * each, slabs);
+        count = min(each, slabs - begin);
+    }
+};
 
 // NaN goes through, as in PyTorch: a comparison with NaN is false.
 static __device__ __forceinline__ float relu(float x) {

@@ -93,7 +93,7 @@ static __device__ __forceinline__ void weight_gradient(
     const u32 cols = d.c_in * d.k * d.k, pixels = d.n * d.h_out * d.w_out, tiles_m = (d.c_out + T::M - 1) / T::M;
     const u32 first_m = blockIdx.x % tiles_m * T::M, first_col = blockIdx.x / tiles_m * T::N;
     const Place<T> place;
-    const Share share((pixels + T::K - 1) / T::K, gridDim.y, blockIdx.y);
+    const Part share((pixels + T::K - 1) / T::K, gridDim.y, blockIdx.y);
     const u32 end = min((share.begin + share.count) * T::K, pixels);
     PixelSlabs<T> loader(d, first_m, first_col, share.begin * T::K, end, x, dy);
     float c[T::MICRO_M][T::MICRO_N];

@@ -7,10 +7,7 @@
 // Every element of c is summed by one thread in the order of k; a sum that is split over blocks ends in `sum_partials`.
 // There are no comparisons with zero: 0 times NaN is NaN.
 #pragma once
-#include "common.cuh"
-
-typedef int i32;
-typedef long long i64;
+#include "async_copy.cuh"
 
 // A tile of M x N elements of c in slabs of K, MICRO_M x MICRO_N elements a thread.
 template <u32 M_, u32 N_, u32 K_, u32 MICRO_M_, u32 MICRO_N_>
@@ -29,53 +26,6 @@ struct Slabs {
     alignas(16) float a[STAGES][T::K][T::A_ROW];
     alignas(16) float b[STAGES][T::K][T::B_ROW];
 };
-
-// Copies of four or sixteen bytes to shared memory that go on while the thread does; zeros if `exists` is 0. They do not
-// pass through registers: the compiler would move loads that wait there to where they are needed. On the host they are
-// finished at once.
-#ifdef __CUDACC_RTC__
-template <u32 BYTES>
-static __device__ __forceinline__ void copy_bytes(float* to, const float* from, u32 exists) {
-    const u32 at = (u32)__cvta_generic_to_shared(to);
-    asm volatile(
-        "{ .reg .pred p; .reg .u32 size; setp.ne.u32 p, %2, 0; selp.u32 size, %3, 0, p;"
-        "  cp.async.ca.shared.global [%0], [%1], %3, size; }" ::"r"(at), "l"(from), "r"(exists), "n"(BYTES) : "memory"
-    );
-}
-
-static __device__ __forceinline__ void copy_one(float* to, const float* from, u32 exists) {
-    copy_bytes<4>(to, from, exists);
-}
-
-static __device__ __forceinline__ void copy_four(float* to, const float* from, u32 exists) {
-    copy_bytes<16>(to, from, exists);
-}
-
-// Ends a group of copies.
-static __device__ __forceinline__ void end_group() {
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-// Waits for this thread's copies but for those of the last `GROUPS` groups.
-template <u32 GROUPS>
-static __device__ __forceinline__ void wait_for_groups() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
-}
-#else
-static void copy_one(float* to, const float* from, u32 exists) {
-    *to = exists ? *from : 0.0f;
-}
-
-static void copy_four(float* to, const float* from, u32 exists) {
-    float4* four = reinterpret_cast<float4*>(to);
-    *four = exists ? *reinterpret_cast<const float4*>(from) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-}
-
-static void end_group() {}
-
-template <u32 GROUPS>
-static void wait_for_groups() {}
-#endif
 
 // Where in the tile a thread's micro-tile is. Its rows and columns come in pieces of at most four, so that a piece is
 // one load; a warp is 4 x 8 threads, so that its loads of a piece fill all banks once.
@@ -175,17 +125,6 @@ static __device__ __forceinline__ void multiply(
         now = now + 1 == STAGES ? 0 : now + 1, next = next + 1 == STAGES ? 0 : next + 1;
     }
 }
-
-// The slabs of part `index` of `parts`: where they begin, and how many there are.
-struct Share {
-    u32 begin, count;
-
-    __device__ __forceinline__ Share(u32 slabs, u32 parts, u32 index) {
-        const u32 each = (slabs + parts - 1) / parts;
-        begin = min(index * each, slabs);
-        count = min(each, slabs - begin);
-    }
-};
 
 // Stores the micro-tile into rows of `cols` elements, with a bias per column and ReLU.
 template <class T>

@@ -90,7 +90,7 @@ static __device__ __forceinline__ void product(
     const u32 tiles_m = (rows + T::M - 1) / T::M;
     const u32 first_row = blockIdx.x % tiles_m * T::M, first_col = blockIdx.x / tiles_m * T::N;
     const Place<T> place;
-    const Share share((depth + T::K - 1) / T::K, gridDim.y, blockIdx.y);
+    const Part share((depth + T::K - 1) / T::K, gridDim.y, blockIdx.y);
     using LoadA = A<T::M, T::K, T::THREADS>;
     using LoadB = B<T::N, T::K, T::THREADS>;
     MatrixSlabs<T, LoadA, LoadB> loader = {

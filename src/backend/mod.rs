@@ -102,8 +102,8 @@ pub trait Elementwise: Memory {
 pub trait Conv: Memory {
     /// `y = x * w + b`, then ReLU if `relu`. `b` is `[c_out]`.
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Self::Buf, w: &Self::Buf, b: Option<&Self::Buf>, relu: bool) -> Self::Buf;
-    /// Gradient with respect to `x`.
-    fn conv2d_bwd_input(&self, d: &Conv2dDims, dy: &Self::Buf, w: &Self::Buf) -> Self::Buf;
+    /// Gradient with respect to `x`, of which a backend may want to know how it is stored.
+    fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Self::Buf, dy: &Self::Buf, w: &Self::Buf) -> Self::Buf;
     /// Gradient with respect to `w`.
     fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
     /// Gradient with respect to a per-channel bias: `[c]`. Linear layers use it with `hw = 1`.
@@ -228,10 +228,11 @@ pub trait ConvPool: Conv + Pool {
         d: &Conv2dDims,
         p: &Pool2dDims,
         winners: &Self::Winners,
+        x: &Self::Buf,
         dy: &Self::Buf,
         w: &Self::Buf,
     ) -> Self::Buf {
-        self.conv2d_bwd_input(d, &self.max_pool2d_bwd(p, winners, dy), w)
+        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, winners, dy), w)
     }
 }
 

@@ -28,7 +28,7 @@ pub struct DeviceArgs {
     /// auto (a GPU where there is one), cpu or cuda
     #[arg(long, default_value_t = BackendChoice::Auto)]
     backend: BackendChoice,
-    /// f32 or bf16
+    /// f32, or bf16: activations in bf16 on tensor cores, on a GPU
     #[arg(long, default_value_t = Precision::F32)]
     precision: Precision,
     /// CPU threads [default: one a core]
@@ -62,11 +62,6 @@ impl DeviceArgs {
     /// # Errors
     /// [`Error::Usage`] for what this build or this machine does not have.
     pub fn resolve(&self) -> Result<Device> {
-        if self.precision == Precision::Bf16 {
-            return Err(Error::Usage(
-                "--precision bf16: every backend computes in f32 so far; drop the flag".to_string(),
-            ));
-        }
         if let Some(steps) = self.profile_steps {
             profile::profile_steps(steps.into());
         }
@@ -81,6 +76,10 @@ impl DeviceArgs {
             })?),
         };
         let backend = if gpu.is_some() { BackendName::Cuda } else { BackendName::Cpu };
+        if self.precision == Precision::Bf16 && backend == BackendName::Cpu {
+            let why = "--precision bf16: only a GPU computes in bf16, and the CPU is what computes here; drop the flag";
+            return Err(Error::Usage(why.to_string()));
+        }
         let threads = self.threads.map_or_else(cores, usize::from);
         Ok(Device { backend, precision: self.precision, threads, gpu })
     }

@@ -46,7 +46,7 @@ pub fn conv2d<'a, B: Backend>(
         let masked = saved_y.map(|y| backend.relu_bwd(y.buf(), dy));
         let dy = masked.as_ref().unwrap_or(dy);
         let mut grads = vec![
-            needs[0].then(|| backend.conv2d_bwd_input(&d, dy, saved_w.buf())),
+            needs[0].then(|| backend.conv2d_bwd_input(&d, saved_x.buf(), dy, saved_w.buf())),
             needs[1].then(|| backend.conv2d_bwd_weight(&d, saved_x.buf(), dy)),
         ];
         if let Some(&needed) = needs.get(2) {

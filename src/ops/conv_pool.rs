@@ -34,7 +34,7 @@ where
     Ok(tape.record(y, &inputs, move |dy, needs| {
         let dy = backend.relu_bwd(saved_y.buf(), dy);
         let mut grads = vec![
-            needs[0].then(|| backend.conv2d_pool_bwd_input(&d, &p, &winners, &dy, saved_w.buf())),
+            needs[0].then(|| backend.conv2d_pool_bwd_input(&d, &p, &winners, saved_x.buf(), &dy, saved_w.buf())),
             needs[1].then(|| backend.conv2d_bwd_weight(&d, saved_x.buf(), &backend.max_pool2d_bwd(&p, &winners, &dy))),
         ];
         if let Some(&needed) = needs.get(2) {

@@ -4,6 +4,7 @@ use super::stage::{BackendName, Precision};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::Cuda;
+use crate::backend::cuda::mixed::Mixed;
 use crate::error::{Error, Result};
 
 /// Work that every backend can do.
@@ -26,6 +27,9 @@ pub fn on_backend<T: Task>(backend: BackendName, precision: Precision, threads: 
     match (backend, precision) {
         (BackendName::Cpu, Precision::F32) => task.run(&Cpu::<f32>::new(threads)?),
         (BackendName::Cuda, Precision::F32) => task.run(&Cuda::new()?),
-        (backend, precision) => Err(Error::Usage(format!("this build has no {backend} backend in {precision}"))),
+        (BackendName::Cuda, Precision::Bf16) => task.run(&Mixed::new()?),
+        (BackendName::Cpu, Precision::Bf16) => {
+            Err(Error::Usage("--precision bf16 needs a GPU; the CPU computes in f32".to_string()))
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use engine::backend::Memory;
 use engine::backend::cpu::{Cpu, VectorPath};
+use engine::backend::cuda::mixed::Mixed;
 use engine::backend::cuda::{self, Cuda};
 
 /// Makes a test of every function `fn name<B: Backend>(backend: &B)` of the surrounding module, for each backend. A new
@@ -42,6 +43,19 @@ macro_rules! on_cuda {
 }
 pub(crate) use on_cuda;
 
+/// The same for the CUDA kernels in mixed precision.
+macro_rules! on_mixed {
+    ($($name:ident),+ $(,)?) => {
+        mod cuda_host {
+            $(#[test] fn $name() { $crate::backends::on($crate::cuda_host::mixed(), super::$name) })+
+        }
+        mod cuda {
+            $(#[test] fn $name() { $crate::backends::on($crate::backends::gpu_in_mixed_precision(), super::$name) })+
+        }
+    };
+}
+pub(crate) use on_mixed;
+
 /// Runs a test on the CPU with these vector instructions, if the processor has them. (`cpu_f32` uses the widest.)
 pub fn on_path(path: VectorPath, test: impl FnOnce(&Cpu<f32>)) {
     if VectorPath::available().contains(&path) {
@@ -52,7 +66,7 @@ pub fn on_path(path: VectorPath, test: impl FnOnce(&Cpu<f32>)) {
 }
 
 /// Runs a test on a device, if there is one. What went wrong on the device explains a failure best, so it comes first.
-pub fn on(device: Option<Cuda>, test: impl FnOnce(&Cuda)) {
+pub fn on<B: Memory>(device: Option<B>, test: impl FnOnce(&B)) {
     let Some(device) = device else { return };
     let outcome = catch_unwind(AssertUnwindSafe(|| test(&device)));
     device.synchronize();
@@ -64,12 +78,21 @@ pub fn on(device: Option<Cuda>, test: impl FnOnce(&Cuda)) {
 
 /// The GPU, or `None` where there is none; with `ENGINE_REQUIRE_CUDA=1` there must be one.
 pub fn gpu() -> Option<Cuda> {
+    gpu_is_there().then(|| Cuda::new().unwrap())
+}
+
+/// The same in mixed precision.
+pub fn gpu_in_mixed_precision() -> Option<Mixed> {
+    gpu_is_there().then(|| Mixed::new().unwrap())
+}
+
+fn gpu_is_there() -> bool {
     if let Err(why) = cuda::gpu() {
         assert!(std::env::var_os("ENGINE_REQUIRE_CUDA").is_none_or(|v| v != "1"), "ENGINE_REQUIRE_CUDA=1, but {why}");
         println!("SKIP: {why}");
-        return None;
+        return false;
     }
-    Some(Cuda::new().unwrap())
+    true
 }
 
 use engine::rng::{Rng, Stream};

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use engine::backend::cuda::driver::Driver;
+use engine::backend::cuda::mixed::Mixed;
 use engine::backend::cuda::{Cuda, Submission, kernels};
 
 use driver::HostDriver;
@@ -55,4 +56,9 @@ pub fn driver() -> Option<Arc<dyn Driver>> {
 /// A backend on such a device.
 pub fn backend() -> Option<Cuda> {
     driver().map(|driver| Cuda::with_driver(driver, Submission::Graphs).unwrap())
+}
+
+/// One in mixed precision.
+pub fn mixed() -> Option<Mixed> {
+    driver().map(|driver| Mixed::with_driver(driver, Submission::Graphs).unwrap())
 }

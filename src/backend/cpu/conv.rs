@@ -201,7 +201,7 @@ impl<T: Real> Conv for Cpu<T> {
 
     /// Input pixels whose row and column leave the same remainder modulo the stride are reached by the same taps, so
     /// the gradient is one dense correlation of `dy` per pair of remainders.
-    fn conv2d_bwd_input(&self, d: &Conv2dDims, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
+    fn conv2d_bwd_input(&self, d: &Conv2dDims, _x: &Buf<T>, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
         self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
         if let Some(dx) = s.conv3x3_bwd_input(dy, w).and_then(|conv| T::conv3x3(self, &conv)) {

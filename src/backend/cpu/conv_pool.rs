@@ -111,6 +111,7 @@ impl<T: Real> ConvPool for Cpu<T> {
         d: &Conv2dDims,
         p: &Pool2dDims,
         winners: &Winners<T>,
+        x: &Buf<T>,
         dy: &Buf<T>,
         w: &Buf<T>,
     ) -> Buf<T> {
@@ -119,6 +120,6 @@ impl<T: Real> ConvPool for Cpu<T> {
             self.count(Kernel::Conv2dBwdInput);
             return self.patches_bwd_input(&s, p, &patches, winners, dy, w);
         }
-        self.conv2d_bwd_input(d, &self.max_pool2d_bwd(p, winners, dy), w)
+        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, winners, dy), w)
     }
 }

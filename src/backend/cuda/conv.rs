@@ -117,7 +117,7 @@ impl Conv for Cuda {
         })
     }
 
-    fn conv2d_bwd_input(&self, d: &Conv2dDims, dy: &Buf, w: &Buf) -> Buf {
+    fn conv2d_bwd_input(&self, d: &Conv2dDims, _x: &Buf, dy: &Buf, w: &Buf) -> Buf {
         let [_, w_len, y_len] = lengths(d);
         assert!(dy.len() == y_len && w.len() == w_len);
         let (taps, cut) = tuning::conv2d_bwd_input(d);

@@ -22,6 +22,7 @@ pub mod kernel;
 mod lenet;
 mod linear;
 mod loss;
+pub mod mixed;
 pub mod modules;
 mod norm;
 mod nvidia;
@@ -65,6 +66,7 @@ pub fn kernels() -> Vec<KernelSpec> {
         perturb::KERNELS,
         pooling::KERNELS,
         prune::KERNELS,
+        &mixed::kernels(),
     ]
     .concat()
 }

@@ -38,6 +38,32 @@ fn elements(d: &ChannelDims) -> usize {
     d.n as usize * d.c as usize * d.hw as usize
 }
 
+impl Cuda {
+    /// Statistics of channels from those of their parts, `size` pixels each but the last, `[c, parts]`: mean and sum of
+    /// squared differences to it.
+    pub(super) fn finish_stats(&self, d: &ChannelDims, part: &Device<[f32; 2]>, size: u32) -> ChannelStats<Buf> {
+        let (c, parts) = (d.c as usize, (d.n * d.hw).div_ceil(size));
+        assert_eq!(part.len(), c * parts as usize);
+        let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
+        let grid = tuning::channel_stats_finish(d);
+        // SAFETY: just checked; the statistics have an element a channel.
+        unsafe { launch::channel_stats_finish(self, grid, *d, parts, size, part, &mut stats.mean, &mut stats.var) };
+        stats
+    }
+
+    /// [`Norm::move_running`] of mean and variance.
+    pub(super) fn move_towards(&self, momentum: f32, unbias: f32, batch: [&Buf; 2], running: [&mut Buf; 2]) {
+        let ([mean, var], [running_mean, running_var]) = (batch, running);
+        let c = mean.len();
+        assert_eq!([var.len(), running_mean.len(), running_var.len()], [c; 3]);
+        let grid = tuning::elements(c, 1);
+        // SAFETY: all four have `c` elements, and the grid as many threads, for it is far from the most blocks.
+        unsafe {
+            launch::move_running(self, grid, c as u32, momentum, unbias, mean, var, running_mean, running_var);
+        }
+    }
+}
+
 impl Norm for Cuda {
     fn channel_stats(&self, d: &ChannelDims, x: &Buf) -> ChannelStats<Buf> {
         assert_eq!(x.len(), elements(d));
@@ -48,14 +74,7 @@ impl Norm for Cuda {
         let mut part = (parts > 1).then(|| self.alloc(c * parts as usize));
         // SAFETY: the blocks cover the batch; `part` has a pair for each block, unless each finishes its own channel.
         unsafe { launch::channel_stats(self, grid, *d, values, x, part.as_mut(), &mut stats.mean, &mut stats.var) };
-        if let Some(part) = part {
-            let (grid, size) = (tuning::channel_stats_finish(d), grid.threads * values);
-            // SAFETY: `part` has `parts` pairs for each channel, and the statistics an element.
-            unsafe {
-                launch::channel_stats_finish(self, grid, *d, parts, size, &part, &mut stats.mean, &mut stats.var);
-            }
-        }
-        stats
+        part.map_or(stats, |part| self.finish_stats(d, &part, grid.threads * values))
     }
 
     fn batch_norm_fwd(
@@ -122,13 +141,6 @@ impl Norm for Cuda {
     }
 
     fn move_running(&self, momentum: f32, unbias: f32, batch: &ChannelStats<Buf>, running: &mut ChannelStats<Buf>) {
-        let c = batch.mean.len();
-        assert_eq!([&batch.var, &running.mean, &running.var].map(Device::len), [c; 3]);
-        let (ChannelStats { mean, var }, grid) = (batch, tuning::elements(c, 1));
-        let (running_mean, running_var) = (&mut running.mean, &mut running.var);
-        // SAFETY: all four have `c` elements, and the grid as many threads, for it is far from the most blocks.
-        unsafe {
-            launch::move_running(self, grid, c as u32, momentum, unbias, mean, var, running_mean, running_var);
-        }
+        self.move_towards(momentum, unbias, [&batch.mean, &batch.var], [&mut running.mean, &mut running.var]);
     }
 }

@@ -121,6 +121,21 @@ pub fn avg_pool(d: &ChannelDims) -> (Grid, u32) {
     (elements(d.n as usize * d.c as usize * group, 1), group as u32)
 }
 
+/// For kernels of which a thread keeps to eight channels of each of its pixels: about four pixels a thread, and at most four
+/// blocks on each multiprocessor, because each leaves a part of its sums.
+pub fn pixels_bf16(d: &ChannelDims) -> Grid {
+    let (pieces, threads) = (d.c.div_ceil(8), CHANNEL as u32);
+    let at_once = threads / pieces.min(threads);
+    let blocks = (d.n * d.hw).div_ceil(4 * at_once).min(4 * PROCESSORS as u32);
+    Grid { blocks: [blocks, pieces.div_ceil(threads), 1], threads, shared: 0 }
+}
+
+/// Threads that share a plane of eight channels.
+pub fn avg_pool_bf16(d: &ChannelDims) -> (Grid, u32) {
+    let (lanes, threads) = (d.hw.next_power_of_two().min(32), CHANNEL as u32);
+    (Grid { blocks: [d.n, d.c.div_ceil(8).div_ceil(threads / lanes), 1], threads, shared: 0 }, lanes)
+}
+
 /// One block: it adds up a batch.
 pub fn loss() -> Grid {
     Grid::line(1, LOSS)

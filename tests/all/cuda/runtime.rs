@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use engine::attack::pgd::{Batch, Start};
 use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
+use engine::backend::cuda::mixed::Mixed;
 use engine::backend::cuda::{Cuda, Submission, kernels};
 use engine::backend::{Elementwise, Images, Loss, Memory};
 use engine::init::Init;
@@ -15,7 +16,7 @@ use engine::rng::{Rng, Stream};
 use engine::tensor::Tensor;
 use engine::train::Trainer;
 
-use super::{lenet, shapes};
+use super::{lenet, mixed, shapes};
 use crate::backends::{labels, uniform};
 use crate::cuda_host;
 use crate::ops::{edges, images, perturb, recorded};
@@ -155,9 +156,19 @@ impl Graph for SpyGraph {
 
 /// A backend on a spy with so many bytes, and the spy's book; `None` where kernels cannot be compiled for the host.
 fn spied(how: Submission, room: usize, fails: Option<&'static str>) -> Option<(Cuda, Arc<Calls>)> {
+    spied_in(Cuda::with_driver, how, room, fails)
+}
+
+/// The same with a backend that is made by `new`.
+fn spied_in<B>(
+    new: impl FnOnce(Arc<dyn Driver>, Submission) -> engine::error::Result<B>,
+    how: Submission,
+    room: usize,
+    fails: Option<&'static str>,
+) -> Option<(B, Arc<Calls>)> {
     let (inner, calls) = (cuda_host::driver()?, Arc::new(Calls::default()));
     let spy = Spy { inner, calls: calls.clone(), room: AtomicUsize::new(room), fails };
-    Some((Cuda::with_driver(Arc::new(spy), how).unwrap(), calls))
+    Some((new(Arc::new(spy), how).unwrap(), calls))
 }
 
 const PLENTY: usize = 1 << 30;
@@ -350,7 +361,12 @@ fn every_kernel_is_tested() {
     ];
     bodies.iter().for_each(|body| body(&backend));
     backend.status().unwrap();
-    let launched = calls.kernels.lock().unwrap();
+    let (mixed, mixed_calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None).unwrap();
+    let bodies: &[fn(&Mixed)] = &[mixed::convolutions, mixed::normalisation, mixed::pooling, mixed::the_rest_converts];
+    bodies.iter().for_each(|body| body(&mixed));
+    mixed.status().unwrap();
+    let mut launched = calls.kernels.lock().unwrap();
+    launched.append(&mut mixed_calls.kernels.lock().unwrap());
     let untested: Vec<&str> = kernels().iter().map(|k| k.name).filter(|name| !launched.contains(name)).collect();
     assert!(untested.is_empty(), "kernels without a test: {untested:?}");
 }

@@ -62,7 +62,7 @@ fn convolution<B: Backend>(backend: &B, d: &Conv2dDims, [x, w, b, dy]: [&[f32]; 
     let (w, b) = (backend.upload(w), backend.upload(b));
     [
         backend.download_batch(n, &backend.conv2d_fwd(d, &x, &w, Some(&b), true)),
-        backend.download_batch(n, &backend.conv2d_bwd_input(d, &dy, &w)),
+        backend.download_batch(n, &backend.conv2d_bwd_input(d, &x, &dy, &w)),
         backend.download(&backend.conv2d_bwd_weight(d, &x, &dy)),
         backend.download(&backend.bias_bwd(&ChannelDims::new(d.y()), &dy)),
     ]

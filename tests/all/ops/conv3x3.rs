@@ -42,7 +42,7 @@ fn outputs<T: engine::backend::cpu::Real>(cpu: &Cpu<T>, d: &Conv2dDims, [x, w, b
     [
         cpu.batch_values(n, &cpu.conv2d_fwd(d, &x, &w, None, false)),
         cpu.batch_values(n, &cpu.conv2d_fwd(d, &x, &w, Some(&b), true)),
-        cpu.batch_values(n, &cpu.conv2d_bwd_input(d, &dy, &w)),
+        cpu.batch_values(n, &cpu.conv2d_bwd_input(d, &x, &dy, &w)),
     ]
 }
 

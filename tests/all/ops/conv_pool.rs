@@ -43,8 +43,8 @@ pub fn is_convolution_and_pooling<B: Backend>(backend: &B) {
         );
 
         let spread = backend.max_pool2d_bwd(&p, &winners, &dy);
-        let expected = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &spread, &weight));
-        let dx = backend.download_batch(n, &backend.conv2d_pool_bwd_input(&d, &p, &own_winners, &dy, &weight));
+        let expected = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &spread, &weight));
+        let dx = backend.download_batch(n, &backend.conv2d_pool_bwd_input(&d, &p, &own_winners, &x, &dy, &weight));
         assert_near(&dx, &expected, &format!("dx of {case:?}, {n}"));
     }
 }

@@ -222,7 +222,7 @@ pub fn sizes_that_fit_no_block<B: Backend>(backend: &B) {
             let (x, w, dy) = (backend.upload_batch(n, &x), backend.upload(&w), backend.upload_batch(n, &dy));
             let got = backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, None, false));
             assert_close(&format!("{what}: y"), &got, &y, 1e-5, 0.0);
-            let got = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &dy, &w));
+            let got = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &dy, &w));
             assert_close(&format!("{what}: dx"), &got, &dx, 1e-5, 0.0);
             let got = backend.download(&backend.conv2d_bwd_weight(&d, &x, &dy));
             assert_close(&format!("{what}: dw"), &got, &dw, 1e-5, 0.0);

@@ -78,7 +78,7 @@ pub fn conv2d<B: Backend>(backend: &B) {
         let d = Conv2dDims::new([n, c_in, h, width], c_out, k, stride, pad).unwrap();
         let (x, w, b, dy) = (case.batch("x"), case.plain("w"), case.plain("b"), case.batch("dy"));
         case.check_batch("y", &backend.conv2d_fwd(&d, &x, &w, Some(&b), false));
-        case.check_batch("dx", &backend.conv2d_bwd_input(&d, &dy, &w));
+        case.check_batch("dx", &backend.conv2d_bwd_input(&d, &x, &dy, &w));
         case.check_plain("dw", &backend.conv2d_bwd_weight(&d, &x, &dy));
         case.check_plain("db", &backend.bias_bwd(&ChannelDims::new(d.y()), &dy));
 

@@ -27,7 +27,7 @@ fn threads_change_no_bit() {
             let weight = cpu.buffer(&normal(2, len(d.w())));
             let dy = cpu.batch(n, &normal(3, len(d.y())));
             let y = cpu.batch_values(n, &cpu.conv2d_fwd(&d, &x, &weight, None, true));
-            let dx = cpu.batch_values(n, &cpu.conv2d_bwd_input(&d, &dy, &weight));
+            let dx = cpu.batch_values(n, &cpu.conv2d_bwd_input(&d, &x, &dy, &weight));
             let dw = cpu.conv2d_bwd_weight(&d, &x, &dy).to_vec();
             [y, dx, dw].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
         };

@@ -1,0 +1,606 @@
+// 2-d convolution on tensor cores: products of bf16, sums in f32. A batch is NHWC in bf16, its channels padded with zeros to
+// a multiple of eight, so that sixteen bytes are a *piece* of eight channels of one pixel.
+//
+//   correlate_bf16    y = relu(b + x * w), dx = dy * w backwards: a forward pass or an input gradient (correlation.cuh)
+//   conv2d_bwd_weight_bf16    dw[o][c][kh][kw] = sum over images and p of  dy[p][o] x[p stride - pad + (kh, kw)][c]
+//   pack_weights      OIHW in f32 to [tap][m][c] in bf16, for each of the two correlations
+//
+// A correlation's block owns PIXELS pixels of the result, in the order of memory, by CHANNELS channels. The rows of the image
+// that they reach are one interval of memory: a *slab* of it, as wide as KC channels, lies in shared memory, each pixel a row
+// of KC channels there. Sixteen rows that a product wants are any sixteen rows of it, so all taps read the one slab, and any
+// stride; a tap outside of the image reads a row of zeros. Weights come in stages of TAPS taps. Copies of the next stages are
+// under way while one is multiplied.
+//
+// A weight gradient's block owns a tile of filters by channels of one tap and sums over a share of the pixels; pixels are the
+// rows in shared memory of both its operands.
+//
+// Rows in shared memory are swizzled: eight rows that are read together meet all banks.
+//
+// Numerics: sums are f32, in the order of the stages; the tensor core rounds in an order of its own. What goes to memory in
+// bf16 is rounded once, statistics are those of the rounded values. The pixels of the padding are zeros, so times NaN they are
+// NaN.
+#include "async_copy.cuh"
+#include "correlation.cuh"
+#include "pieces.cuh"
+
+// Where piece `piece` of a row of P pieces lies, counted in pieces: eight rows of the same piece are in eight places modulo
+// eight, or as many as there are.
+template <u32 P>
+static __device__ __forceinline__ u32 place(u32 row, u32 piece) {
+    constexpr u32 rows = P < 8 ? 8 / P : 1, places = P < 8 ? P : 8;
+    return row * P + (piece ^ (row / rows % places));
+}
+
+// ---- correlations
+
+static constexpr u32 MOST_TAPS = 32;
+
+struct Tap {
+    // From the slab's row of tap (0, 0) to that of this one; which of the packed weights.
+    i32 row;
+    u32 weight;
+};
+
+// WARPS_M x WARPS_N warps, each with M x N elements of the result, pixels by channels.
+template <u32 KC_, u32 M_, u32 N_, u32 WARPS_M_, u32 WARPS_N_, u32 TAPS_, u32 STAGES_>
+struct Tile {
+    static constexpr u32 KC = KC_, M = M_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, TAPS = TAPS_, STAGES = STAGES_;
+    static constexpr u32 PIXELS = M * WARPS_M, CHANNELS = N * WARPS_N, THREADS = WARP * WARPS_M * WARPS_N;
+    // Pieces of a row of the slab, products across and down, fragments of weights that are loaded two at a time.
+    static constexpr u32 P = KC / PIECE, ACROSS = N / 8, DOWN = M / 16, PAIRS = (ACROSS + 1) / 2;
+    // A product takes two pieces: of one tap, or where there is one only, of two neighbouring taps.
+    static constexpr u32 TOGETHER = P == 1 ? 2 : 1;
+    static_assert(TAPS % TOGETHER == 0, "taps in twos");
+    // Bytes of shared memory before the slabs: the taps, and room to put statistics of warps together.
+    static constexpr u32 TABLES = MOST_TAPS * sizeof(Tap) + WARPS_M * CHANNELS * sizeof(float);
+    static_assert(TABLES % 128 == 0, "slabs begin in the first bank");
+};
+
+// What the parts of a correlation's kernel share.
+template <class T>
+struct Correlator {
+    const Correlation& g;
+    const bf16 *x, *w;
+    const Tap* taps;
+    char* slabs;                 // of shared memory
+    char* weights;
+    u32 slab, buffers;           // rows of a slab, and how many slabs
+    u32 c, m;                    // channels in memory
+    u32 first_m, first_row, rows;  // of the block: first channel, first row of the image, rows of the image
+    u32 count, groups;           // taps, and stages that they take
+
+    __device__ __forceinline__ u32 stages() const {
+        return count == 0 ? 0 : (c + T::KC - 1) / T::KC * groups;
+    }
+
+    __device__ __forceinline__ void load_slab(u32 chunk) const {
+        const u32 base = chunk % buffers * slab;
+        for (u32 i = threadIdx.x; i < rows * T::P; i += T::THREADS) {
+            const u32 row = i / T::P, piece = i % T::P, channel = chunk * T::KC + piece * PIECE;
+            const bf16* from = x + ((u64)(first_row + row) * c + channel);
+            copy_piece(slabs + place<T::P>(base + row, piece) * 16, from, channel < c);
+        }
+    }
+
+    __device__ __forceinline__ void load_weights(u32 stage) const {
+        const u32 chunk = stage / groups, first_tap = stage % groups * T::TAPS, base = stage % T::STAGES * T::TAPS * T::CHANNELS;
+        for (u32 i = threadIdx.x; i < T::TAPS * T::CHANNELS * T::P; i += T::THREADS) {
+            const u32 row = i / T::P, piece = i % T::P, channel = chunk * T::KC + piece * PIECE;
+            const u32 tap = first_tap + row / T::CHANNELS, to = first_m + row % T::CHANNELS;
+            const bool exists = tap < count && to < m && channel < c;
+            const bf16* from = w + (exists ? ((u64)taps[tap].weight * m + to) * c + channel : 0);
+            copy_piece(weights + place<T::P>(base + row, piece) * 16, from, exists);
+        }
+    }
+
+    // What has to be there before `stage` can be multiplied and was not needed before.
+    __device__ __forceinline__ void load(u32 stage) const {
+        if (stage % groups == 0) load_slab(stage / groups);
+        load_weights(stage);
+    }
+};
+
+// The pixels whose rows a lane names in its warp's loads.
+template <class T>
+struct Pixels {
+    i32 row[T::DOWN];     // in the slab, of tap (0, 0)
+    u32 inside[T::DOWN];  // a bit for each tap
+
+    __device__ __forceinline__ Pixels(const Correlation& g, u32 first_pixel, u32 first_row) {
+        const u32 plane = g.rows * g.cols, mine = threadIdx.x / WARP / T::WARPS_N * T::M + threadIdx.x % 16;
+#pragma unroll
+        for (u32 i = 0; i < T::DOWN; i++) {
+            const u32 pixel = first_pixel + mine + i * 16, image = pixel / plane, at = pixel % plane;
+            const i32 top = (i32)(at / g.cols * g.step) + g.first_h, left = (i32)(at % g.cols * g.step) + g.first_w;
+            row[i] = ((i32)(image * g.h) + top) * (i32)g.w + left - (i32)first_row;
+            inside[i] = 0;
+            if (image >= g.n) continue;
+            for (u32 tap = 0; tap < g.taps_h * g.taps_w; tap++) {
+                const u32 h = (u32)(top + (i32)(tap / g.taps_w)), w = (u32)(left + (i32)(tap % g.taps_w));
+                inside[i] |= (u32)(h < g.h && w < g.w) << tap;
+            }
+        }
+    }
+};
+
+template <class T>
+static __device__ __forceinline__ void multiply_stage(
+    const Correlator<T>& k, const Pixels<T>& pixels, u32 stage, float (&c)[T::DOWN][T::ACROSS][4]
+) {
+    const u32 chunk = stage / k.groups, first_tap = stage % k.groups * T::TAPS;
+    const u32 base = chunk % k.buffers * k.slab, nothing = k.buffers * k.slab, taps = min(T::TAPS, k.count - first_tap);
+    const u32 lane = threadIdx.x % WARP, half = lane / 16, b_half = lane / 8 % 2;
+    const u32 column = threadIdx.x / WARP % T::WARPS_N * T::N + lane % 8 + (T::ACROSS > 1 ? lane / 16 * 8 : 0);
+    for (u32 t = 0; t < taps; t += T::TOGETHER) {
+        const u32 a_tap = T::TOGETHER == 1 ? t : t + half, b_tap = T::TOGETHER == 1 ? t : t + b_half;
+        const bool there = T::TOGETHER == 1 || a_tap < taps;
+        const i32 offset = there ? (i32)base + k.taps[first_tap + a_tap].row : 0;
+        u32 row[T::DOWN];
+#pragma unroll
+        for (u32 i = 0; i < T::DOWN; i++) {
+            const bool inside = there && pixels.inside[i] >> (first_tap + a_tap) & 1;
+            row[i] = inside ? (u32)(pixels.row[i] + offset) : nothing;
+        }
+        const u32 b_row = (stage % T::STAGES * T::TAPS + b_tap) * T::CHANNELS + column;
+#pragma unroll
+        for (u32 piece = 0; piece < T::P; piece += 2) {
+            u32 a[T::DOWN][4], b[T::PAIRS][4];
+#pragma unroll
+            for (u32 j = 0; j < T::PAIRS; j++) {
+                load_pieces(b[j], k.weights + place<T::P>(b_row + j * 16, T::P == 1 ? 0 : piece + b_half) * 16);
+            }
+#pragma unroll
+            for (u32 i = 0; i < T::DOWN; i++) {
+                load_pieces(a[i], k.slabs + place<T::P>(row[i], T::P == 1 ? 0 : piece + half) * 16);
+            }
+#pragma unroll
+            for (u32 i = 0; i < T::DOWN; i++) {
+#pragma unroll
+                for (u32 j = 0; j < T::ACROSS; j++) {
+                    multiply_add(c[i][j], a[i], {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]});
+                }
+            }
+        }
+    }
+}
+
+// Mean and sum of squared differences to it of each channel over the block's pixels, to `part`, [m][blocks of pixels].
+template <class T>
+static __device__ __forceinline__ void write_statistics(
+    float* scratch, u32 pixels, u32 first_m, u32 m, u32 tile, u32 tiles,
+    const u32 (&rounded)[T::DOWN][T::ACROSS][2], float2* part
+) {
+    const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    const u32 first_row = warp / T::WARPS_N * T::M, first_col = warp % T::WARPS_N * T::N;
+    float mean[T::ACROSS][2];
+#pragma unroll
+    for (u32 pass = 0; pass < 2; pass++) {
+#pragma unroll
+        for (u32 j = 0; j < T::ACROSS; j++) {
+            float sum[2] = {0.0f, 0.0f};
+#pragma unroll
+            for (u32 i = 0; i < T::DOWN * 2; i++) {
+                if (first_row + i * 8 + g >= pixels) continue;
+                const u32 pair = rounded[i / 2][j][i % 2];
+                if (pass == 0) {
+                    sum[0] += low_half(pair), sum[1] += high_half(pair);
+                } else {
+                    const float low = low_half(pair) - mean[j][0], high = high_half(pair) - mean[j][1];
+                    sum[0] += low * low, sum[1] += high * high;
+                }
+            }
+#pragma unroll
+            for (u32 q = 0; q < 2; q++) {
+#pragma unroll
+                for (u32 offset = 4; offset < WARP; offset *= 2) sum[q] += __shfl_xor_sync(FULL_WARP, sum[q], offset);
+                if (g == 0) scratch[warp / T::WARPS_N * T::CHANNELS + first_col + j * 8 + 2 * t + q] = sum[q];
+            }
+        }
+        __syncthreads();
+        for (u32 col = threadIdx.x; pass == 1 && col < T::CHANNELS && first_m + col < m; col += T::THREADS) {
+            float sum = 0.0f;
+            for (u32 i = 0; i < T::WARPS_M; i++) sum += scratch[i * T::CHANNELS + col];
+            part[(first_m + col) * tiles + tile].y = sum;
+        }
+        if (pass == 1) break;
+        for (u32 j = 0; j < T::ACROSS; j++) {
+            for (u32 q = 0; q < 2; q++) {
+                const u32 col = first_col + j * 8 + 2 * t + q;
+                float sum = 0.0f;
+                for (u32 i = 0; i < T::WARPS_M; i++) sum += scratch[i * T::CHANNELS + col];
+                mean[j][q] = sum / static_cast<float>(pixels);
+                if (first_row == 0 && g == 0 && first_m + col < m) part[(first_m + col) * tiles + tile].x = mean[j][q];
+            }
+        }
+        __syncthreads();
+    }
+}
+
+// The pixel of the result's batch that is pixel `pixel` of this phase.
+static __device__ __forceinline__ u32 pixel_of_batch(const Correlation& g, u32 pixel) {
+    if (g.y_step == 1) return pixel;
+    const u32 plane = g.rows * g.cols, at = pixel % plane;
+    return (pixel / plane * g.y_rows + at / g.cols * g.y_step + g.y_h) * g.y_cols + at % g.cols * g.y_step + g.y_w;
+}
+
+// What a kernel is told.
+struct Correlate {
+    Conv2dDims d;
+    // 1 for an input gradient; then `x` and `y` are dy and dx.
+    u32 gradient;
+    // Rows of a slab, and how many slabs: one, or two if there are more channels than one holds.
+    u32 slab, buffers;
+    // 1 for a ReLU at the end.
+    u32 apply_relu;
+    const bf16 *x, *w;
+    // May be null.
+    const float* b;
+    // One of them is null: NHWC in bf16, NCHW in f32.
+    bf16* y;
+    float* y_f32;
+    // May be null: mean and sum of squared differences to it of each channel over each block's pixels, [m][tiles of pixels].
+    float2* part;
+};
+
+// gridDim = (tiles of channels by tiles of pixels, phases). Blocks that are neighbours in time share their pixels.
+template <class T>
+static __device__ __forceinline__ void correlate(char* memory, const Correlate& job) {
+    const Correlation g = job.gradient ? backward(job.d, blockIdx.y) : forward(job.d);
+    const u32 slab = job.slab, buffers = job.buffers;
+    const u32 m = padded(g.m), tiles_m = (m + T::CHANNELS - 1) / T::CHANNELS, pixels = g.n * g.rows * g.cols;
+    const u32 first_m = blockIdx.x % tiles_m * T::CHANNELS, tile = blockIdx.x / tiles_m, first_pixel = tile * T::PIXELS;
+    // A phase may have fewer pixels than the first one.
+    if (first_pixel >= pixels) return;
+    const u32 mine = min(T::PIXELS, pixels - first_pixel), count = g.taps_h * g.taps_w;
+    Tap* const taps = reinterpret_cast<Tap*>(memory);
+    float* const scratch = reinterpret_cast<float*>(memory + MOST_TAPS * sizeof(Tap));
+    char* const slabs = memory + T::TABLES;
+    if (threadIdx.x < count) {
+        const i32 row = threadIdx.x / g.taps_w, col = threadIdx.x % g.taps_w;
+        taps[threadIdx.x] = {row * (i32)g.w + col, (u32)(g.w_first + row * g.w_h + col * g.w_w)};
+    }
+    // Whole rows of the image, from the first tap of the first pixel to the last tap of the last one.
+    const u32 plane = g.rows * g.cols, last_pixel = first_pixel + mine - 1;
+    const i32 top = (i32)(first_pixel % plane / g.cols * g.step) + g.first_h;
+    const i32 bottom = (i32)(last_pixel % plane / g.cols * g.step) + g.first_h + (i32)g.taps_h - 1;
+    const u32 first_row = first_pixel / plane * g.h + (u32)min(max(top, 0), (i32)g.h - 1);
+    const u32 last_row = last_pixel / plane * g.h + (u32)min(max(bottom, 0), (i32)g.h - 1);
+    // A row of zeros behind the slabs; rows that are swizzled together begin at a multiple of eight.
+    char* const weights = slabs + (buffers * slab + 8) * T::P * 16;
+    const Correlator<T> k = {
+        g, job.x, job.w, taps, slabs, weights, slab, buffers, padded(g.c), m,
+        first_m, first_row * g.w, (last_row + 1 - first_row) * g.w, count, (count + T::TAPS - 1) / T::TAPS,
+    };
+    for (u32 i = threadIdx.x; i < T::P; i += T::THREADS) {
+        *reinterpret_cast<uint4*>(slabs + (buffers * slab * T::P + i) * 16) = make_uint4(0, 0, 0, 0);
+    }
+    const Pixels<T> mine_of(g, first_pixel, k.first_row);
+    __syncthreads();
+
+    // A stage must not be loaded into what is still multiplied: neither weights nor a slab.
+    const u32 stages = k.stages(), ahead = min(T::STAGES - 1, buffers == 1 ? T::STAGES - 1 : k.groups);
+    for (u32 stage = 0; stage < ahead; stage++) {
+        if (stage < stages) k.load(stage);
+        end_group();
+    }
+    float c[T::DOWN][T::ACROSS][4] = {};
+    for (u32 stage = 0; stage < stages; stage++) {
+        if (ahead == 1) wait_for_groups<0>();
+        else if (ahead == 2) wait_for_groups<1>();
+        else wait_for_groups<2>();
+        __syncthreads();
+        if (stage + ahead < stages) k.load(stage + ahead);
+        end_group();
+        multiply_stage<T>(k, mine_of, stage, c);
+    }
+    wait_for_groups<0>();
+    __syncthreads();
+
+    const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, row = warp / T::WARPS_N * T::M + lane / 4;
+    const u32 column = warp % T::WARPS_N * T::N + lane % 4 * 2;
+#pragma unroll
+    for (u32 j = 0; j < T::ACROSS; j++) {
+#pragma unroll
+        for (u32 q = 0; q < 2; q++) {
+            const u32 channel = first_m + column + j * 8 + q;
+            const float bias = job.b && channel < g.m ? job.b[channel] : 0.0f;
+#pragma unroll
+            for (u32 i = 0; i < T::DOWN * 2; i++) {
+                float& value = c[i / 2][j][i % 2 * 2 + q];
+                value += bias;
+                if (job.apply_relu) value = relu(value);
+                const u32 pixel = row + i * 8;
+                if (job.y_f32 && pixel < mine && channel < g.m) {
+                    const u32 at = pixel_of_batch(g, first_pixel + pixel), y_plane = g.y_rows * g.y_cols;
+                    job.y_f32[((u64)(at / y_plane) * g.m + channel) * y_plane + at % y_plane] = value;
+                }
+            }
+        }
+    }
+    if (job.y_f32) return;
+    constexpr u32 PIECES = T::CHANNELS / PIECE;
+    u32 rounded[T::DOWN][T::ACROSS][2];
+#pragma unroll
+    for (u32 i = 0; i < T::DOWN * 2; i++) {
+#pragma unroll
+        for (u32 j = 0; j < T::ACROSS; j++) {
+            const float* pair = c[i / 2][j] + i % 2 * 2;
+            rounded[i / 2][j][i % 2] = to_bf16x2(pair[0], pair[1]);
+            const u32 at = place<PIECES>(row + i * 8, column / PIECE + j) * 16 + lane % 4 * 4;
+            *reinterpret_cast<u32*>(slabs + at) = rounded[i / 2][j][i % 2];
+        }
+    }
+    __syncthreads();
+    for (u32 i = threadIdx.x; i < mine * PIECES; i += T::THREADS) {
+        const u32 pixel = i / PIECES, piece = i % PIECES, channel = first_m + piece * PIECE;
+        if (channel >= m) continue;
+        bf16* to = job.y + (u64)pixel_of_batch(g, first_pixel + pixel) * m + channel;
+        *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(slabs + place<PIECES>(pixel, piece) * 16);
+    }
+    if (job.part) {
+        const u32 tiles = (pixels + T::PIXELS - 1) / T::PIXELS;
+        write_statistics<T>(scratch, mine, first_m, g.m, tile, tiles, rounded, job.part);
+    }
+}
+
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k8_c8(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, job);
+}
+
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k8_c16(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, job);
+}
+
+// registers <= 112
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k8_c32(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, job);
+}
+
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k8_c64(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, job);
+}
+
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k16_c8(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, job);
+}
+
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k16_c16(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, job);
+}
+
+// registers <= 112
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k16_c32(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, job);
+}
+
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k16_c64(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, job);
+}
+
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k32_c8(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, job);
+}
+
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k32_c16(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, job);
+}
+
+// registers <= 112
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k32_c32(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, job);
+}
+
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k32_c64(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, job);
+}
+
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c8(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, job);
+}
+
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c16(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, job);
+}
+
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c32(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, job);
+}
+
+// registers <= 184
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c64(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<64, 64, 32, 2, 2, 1, 4>>(memory, job);
+}
+
+// registers <= 248
+extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c128(Correlate job) {
+    DYNAMIC_SHARED(memory);
+    correlate<Tile<64, 64, 64, 2, 2, 1, 4>>(memory, job);
+}
+
+// ---- weights
+
+// Both orders of a convolution's weights: for the forward pass [tap][c_out][c_in], for the input gradient [tap][c_in][c_out].
+// Where an image has been `split` (batch_bf16.cu), the channels from the fourth on are its lower halves, which get the same
+// weights.
+// registers <= 48
+extern "C" __global__ void __launch_bounds__(256)
+pack_weights(Conv2dDims d, u32 split, const float* w, bf16* forward, bf16* backward) {
+    const u32 c_in = padded(d.c_in), c_out = padded(d.c_out), taps = d.k * d.k, size = taps * c_in * c_out;
+    const u32 step = gridDim.x * blockDim.x;
+    // In twos, the second of which is another input channel of the one order and another output channel of the other.
+    for (u32 i = (blockIdx.x * blockDim.x + threadIdx.x) * 2; i < 2 * size; i += 2 * step) {
+        const bool ahead = i < size;
+        const u32 at = ahead ? i : i - size, inner = ahead ? c_in : c_out, outer = ahead ? c_out : c_in;
+        const u32 tap = at / inner / outer, row = at / inner % outer, column = at % inner;
+        float pair[2];
+        for (u32 q = 0; q < 2; q++) {
+            const u32 out = ahead ? row : column + q, of = ahead ? column + q : row;
+            const u32 in = ahead && split && of >= PIECE / 2 ? of - PIECE / 2 : of;
+            pair[q] = out < d.c_out && in < d.c_in ? w[((u64)out * d.c_in + in) * taps + tap] : 0.0f;
+        }
+        *reinterpret_cast<u32*>((ahead ? forward : backward) + at) = to_bf16x2(pair[0], pair[1]);
+    }
+}
+
+// ---- weight gradients
+
+// WARPS_M x WARPS_N x WARPS_K warps, each with M x N elements, filters by channels, of a tile; those in the third direction
+// share its pixels.
+template <u32 M_, u32 N_, u32 WARPS_M_, u32 WARPS_N_, u32 WARPS_K_>
+struct WeightTile {
+    static constexpr u32 M = M_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, WARPS_K = WARPS_K_;
+    static constexpr u32 FILTERS = M * WARPS_M, CHANNELS = N * WARPS_N, THREADS = WARP * WARPS_M * WARPS_N * WARPS_K;
+    static constexpr u32 PIXELS = 64, STAGES = 3, ACROSS = N / 8, DOWN = M / 16, PAIRS = (ACROSS + 1) / 2;
+    // Pieces of a pixel's row of dy and of x, and those of a stage.
+    static constexpr u32 P_DY = FILTERS / PIECE, P_X = CHANNELS / PIECE, PIECES = PIXELS * (P_DY + P_X);
+    static_assert(THREADS == 2 * PIXELS, "two threads a pixel");
+};
+
+// A tile of filters by channels of one tap, over the block's share of pixels; to `dw`, a gradient in OIHW for each share.
+// gridDim = (tiles of channels by tiles of filters, taps, shares).
+template <class T>
+static __device__ __forceinline__ void weight_gradient(
+    char (&memory)[T::STAGES * T::PIECES * 16], const Conv2dDims& d, const bf16* x, const bf16* dy, float* dw
+) {
+    const u32 c_in = padded(d.c_in), c_out = padded(d.c_out), tiles = (c_in + T::CHANNELS - 1) / T::CHANNELS;
+    const u32 first_c = blockIdx.x % tiles * T::CHANNELS, first_o = blockIdx.x / tiles * T::FILTERS, tap = blockIdx.y;
+    const u32 plane = d.h_out * d.w_out, pixels = d.n * plane;
+    const Part share((pixels + T::PIXELS - 1) / T::PIXELS, gridDim.z, blockIdx.z);
+    const i32 tap_h = (i32)(tap / d.k) - (i32)d.pad, tap_w = (i32)(tap % d.k) - (i32)d.pad;
+    const auto load = [&](u32 stage) {
+        const u32 row = threadIdx.x / 2, pixel = (share.begin + stage) * T::PIXELS + row;
+        const u32 image = pixel / plane, at = pixel % plane;
+        const u32 h = (u32)((i32)(at / d.w_out * d.stride) + tap_h), w = (u32)((i32)(at % d.w_out * d.stride) + tap_w);
+        const bool exists = pixel < pixels, inside = exists && h < d.h_in && w < d.w_in;
+        char* const to = memory + stage % T::STAGES * T::PIECES * 16;
+        for (u32 piece = threadIdx.x % 2; piece < T::P_DY; piece += 2) {
+            const u32 channel = first_o + piece * PIECE;
+            copy_piece(to + place<T::P_DY>(row, piece) * 16, dy + (u64)pixel * c_out + channel, exists && channel < c_out);
+        }
+        for (u32 piece = threadIdx.x % 2; piece < T::P_X; piece += 2) {
+            const u32 channel = first_c + piece * PIECE;
+            const u64 from = inside ? ((u64)(image * d.h_in + h) * d.w_in + w) * c_in + channel : 0;
+            char* const slot = to + (T::PIXELS * T::P_DY + place<T::P_X>(row, piece)) * 16;
+            copy_piece(slot, x + from, inside && channel < c_in);
+        }
+    };
+    const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, k = warp / (T::WARPS_M * T::WARPS_N);
+    const u32 warp_m = warp / T::WARPS_N % T::WARPS_M, warp_n = warp % T::WARPS_N;
+    for (u32 stage = 0; stage < T::STAGES - 1; stage++) {
+        if (stage < share.count) load(stage);
+        end_group();
+    }
+    float c[T::DOWN][T::ACROSS][4] = {};
+    for (u32 stage = 0; stage < share.count; stage++) {
+        wait_for_groups<T::STAGES - 2>();
+        __syncthreads();
+        if (stage + T::STAGES - 1 < share.count) load(stage + T::STAGES - 1);
+        end_group();
+        const char* const from = memory + stage % T::STAGES * T::PIECES * 16;
+        const char* const from_x = from + T::PIXELS * T::P_DY * 16;
+#pragma unroll
+        for (u32 step = 0; step < T::PIXELS / 16 / T::WARPS_K; step++) {
+            const u32 row = (step * T::WARPS_K + k) * 16 + lane % 8;
+            u32 a[T::DOWN][4], b[T::PAIRS][4];
+#pragma unroll
+            for (u32 j = 0; j < T::PAIRS; j++) {
+                const u32 piece = warp_n * T::ACROSS + j * 2 + (T::ACROSS > 1 ? lane / 16 : 0);
+                load_transposed(b[j], from_x + place<T::P_X>(row + lane / 8 % 2 * 8, piece) * 16);
+            }
+#pragma unroll
+            for (u32 i = 0; i < T::DOWN; i++) {
+                const u32 piece = (warp_m * T::DOWN + i) * 2 + lane / 8 % 2;
+                load_transposed(a[i], from + place<T::P_DY>(row + lane / 16 * 8, piece) * 16);
+            }
+#pragma unroll
+            for (u32 i = 0; i < T::DOWN; i++) {
+#pragma unroll
+                for (u32 j = 0; j < T::ACROSS; j++) {
+                    multiply_add(c[i][j], a[i], {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]});
+                }
+            }
+        }
+    }
+    wait_for_groups<0>();
+    if constexpr (T::WARPS_K > 1) {
+        // Warps that share the pixels hand their sums to the first of them, in order.
+        constexpr u32 SUMS = T::DOWN * T::ACROSS * 4;
+        float* const sums = reinterpret_cast<float*>(memory) + (warp % (T::WARPS_M * T::WARPS_N) * WARP + lane) * SUMS;
+        for (u32 other = 1; other < T::WARPS_K; other++) {
+            __syncthreads();
+            if (k == other) {
+                for (u32 i = 0; i < SUMS; i++) sums[i] = c[i / 4 / T::ACROSS][i / 4 % T::ACROSS][i % 4];
+            }
+            __syncthreads();
+            if (k == 0) {
+                for (u32 i = 0; i < SUMS; i++) c[i / 4 / T::ACROSS][i / 4 % T::ACROSS][i % 4] += sums[i];
+            }
+        }
+        if (k > 0) return;
+    }
+    dw += (u64)blockIdx.z * d.c_out * d.c_in * d.k * d.k;
+#pragma unroll
+    for (u32 i = 0; i < T::DOWN; i++) {
+#pragma unroll
+        for (u32 j = 0; j < T::ACROSS; j++) {
+#pragma unroll
+            for (u32 q = 0; q < 4; q++) {
+                const u32 o = first_o + warp_m * T::M + i * 16 + q / 2 * 8 + lane / 4;
+                const u32 channel = first_c + warp_n * T::N + j * 8 + lane % 4 * 2 + q % 2;
+                if (o < d.c_out && channel < d.c_in) dw[((u64)o * d.c_in + channel) * (d.k * d.k) + tap] = c[i][j][q];
+            }
+        }
+    }
+}
+
+// registers <= 64
+extern "C" __global__ void __launch_bounds__(128, 3)
+conv2d_bwd_weight_bf16_c8(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
+    using T = WeightTile<16, 8, 1, 1, 4>;
+    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
+    weight_gradient<T>(memory, d, x, dy, dw);
+}
+
+// registers <= 80
+extern "C" __global__ void __launch_bounds__(128, 3)
+conv2d_bwd_weight_bf16_c32(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
+    using T = WeightTile<16, 16, 2, 2, 1>;
+    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
+    weight_gradient<T>(memory, d, x, dy, dw);
+}
+
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 3)
+conv2d_bwd_weight_bf16_c64(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
+    using T = WeightTile<32, 32, 2, 2, 1>;
+    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
+    weight_gradient<T>(memory, d, x, dy, dw);
+}

@@ -1,0 +1,61 @@
+// Batches in bf16: NHWC, their channels padded with zeros to a multiple of eight. Eight channels of a pixel are a piece, sixteen
+// bytes, which is what a thread reads and writes.
+#pragma once
+#include "common.cuh"
+#include "matrix.cuh"
+
+static constexpr u32 PIECE = 8;
+
+// Channels of a batch in memory.
+static __device__ __forceinline__ u32 padded(u32 channels) {
+    return (channels + PIECE - 1) / PIECE * PIECE;
+}
+
+static __device__ __forceinline__ float low_half(u32 pair) {
+    return __uint_as_float(pair << 16);
+}
+
+static __device__ __forceinline__ float high_half(u32 pair) {
+    return __uint_as_float(pair & 0xffff0000u);
+}
+
+// The channels of piece `index`.
+static __device__ __forceinline__ void read_piece(const bf16* x, u64 index, float (&to)[PIECE]) {
+    const uint4 piece = reinterpret_cast<const uint4*>(x)[index];
+    to[0] = low_half(piece.x), to[1] = high_half(piece.x), to[2] = low_half(piece.y), to[3] = high_half(piece.y);
+    to[4] = low_half(piece.z), to[5] = high_half(piece.z), to[6] = low_half(piece.w), to[7] = high_half(piece.w);
+}
+
+// Rounds them to piece `index`.
+static __device__ __forceinline__ void write_piece(bf16* x, u64 index, const float (&from)[PIECE]) {
+    reinterpret_cast<uint4*>(x)[index] = make_uint4(
+        to_bf16x2(from[0], from[1]), to_bf16x2(from[2], from[3]), to_bf16x2(from[4], from[5]), to_bf16x2(from[6], from[7])
+    );
+}
+
+// How a block of `THREADS` threads goes over the pieces of the pixels of a batch: each thread keeps to one piece of a pixel,
+// so that what depends on the channel is in its registers. Threads that are left over have nothing to do. Of a pixel with
+// more pieces than threads, blockIdx.y says which.
+template <u32 THREADS>
+struct OverPixels {
+    u32 pieces, width, piece, lane, lanes;
+
+    // For a batch of so many channels.
+    __device__ __forceinline__ explicit OverPixels(u32 channels) {
+        pieces = padded(channels) / PIECE;
+        width = min(pieces - blockIdx.y * THREADS, THREADS);
+        piece = blockIdx.y * THREADS + threadIdx.x % width;
+        lane = threadIdx.x / width, lanes = THREADS / width;
+    }
+
+    __device__ __forceinline__ bool idle() const {
+        return lane >= lanes;
+    }
+
+    // `f(index)` for each of the thread's pieces.
+    template <class F>
+    __device__ __forceinline__ void each(u32 pixels, F f) const {
+        if (idle()) return;
+        for (u32 pixel = blockIdx.x * lanes + lane; pixel < pixels; pixel += gridDim.x * lanes) f((u64)pixel * pieces + piece);
+    }
+};

@@ -1,0 +1,239 @@
+//! The CUDA backend in mixed precision: activations and their gradients are bf16, products run on tensor cores, and
+//! everything else is what the exact backend, [`Cuda`], does in f32: parameters, statistics, vectors of features, logits,
+//! losses, updates, images and their gradients.
+//!
+//! **Layout.** A [`Batch`] is NHWC in bf16, its channels padded with zeros to a multiple of eight. Whatever is small or where
+//! bf16 would cost accuracy is *exact*: f32, as [`Cuda`] has it. Every op takes either kind of batch and converts where it
+//! has to, so what has no kernel here runs in f32. An input gradient is of the kind of the input: exact for an image, so that
+//! an attack sees the signs of f32.
+//!
+//! **Weights** are kept in f32. A convolution packs them to bf16 when it first reads them after an update.
+
+mod batch;
+mod conv;
+mod exact;
+mod norm;
+mod tiles;
+
+use std::ops::{Deref, Range};
+use std::sync::{Arc, OnceLock};
+
+use super::driver::Driver;
+use super::kernel::KernelSpec;
+use super::pool::Device;
+use super::{Cuda, Submission};
+use crate::backend::Memory;
+use crate::dims::ChannelDims;
+use crate::error::Result;
+use conv::Weights;
+
+/// The prototypes of the kernels.
+pub(super) fn kernels() -> Vec<KernelSpec> {
+    [batch::KERNELS, conv::KERNELS, norm::KERNELS].concat()
+}
+
+/// A GPU, or what plays one, in mixed precision.
+pub struct Mixed {
+    exact: Cuda,
+}
+
+/// Storage of a tensor.
+pub enum Buf {
+    /// In f32, as [`Cuda`] has it.
+    Exact(Exact),
+    /// Activations, or their gradients.
+    Batch(Batch),
+}
+
+/// A buffer in f32 and, if it is the weight of a convolution, what it was packed to.
+pub struct Exact {
+    data: Device<f32>,
+    weights: OnceLock<Weights>,
+}
+
+/// Activations in bf16.
+pub struct Batch {
+    d: ChannelDims,
+    /// `[n, hw, padded c]`.
+    data: Device<u16>,
+    /// What a ReLU let through, if one came last: a bit a channel.
+    mask: Option<Device<u8>>,
+    /// Mean and sum of squared differences to it of each channel over each `pixels` pixels: `[c, parts]`.
+    statistics: Option<Statistics>,
+}
+
+struct Statistics {
+    parts: Device<[f32; 2]>,
+    pixels: u32,
+}
+
+/// Channels of eight of a pixel are a piece, which a thread handles at a time.
+const PIECE: u32 = 8;
+
+/// Pieces of the pixels of a batch.
+fn pieces(d: &ChannelDims) -> usize {
+    d.n as usize * d.hw as usize * d.c.div_ceil(PIECE) as usize
+}
+
+impl From<Device<f32>> for Buf {
+    fn from(data: Device<f32>) -> Self {
+        Buf::Exact(Exact { data, weights: OnceLock::new() })
+    }
+}
+
+impl From<Batch> for Buf {
+    fn from(batch: Batch) -> Self {
+        Buf::Batch(batch)
+    }
+}
+
+/// A buffer that is there, or was made to be looked at.
+enum Made<'a, T> {
+    There(&'a T),
+    New(T),
+}
+
+impl<T> Deref for Made<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Made::There(value) => value,
+            Made::New(value) => value,
+        }
+    }
+}
+
+impl Buf {
+    /// The buffer of something that is never bf16.
+    fn exact(&self) -> &Exact {
+        match self {
+            Buf::Exact(exact) => exact,
+            Buf::Batch(batch) => unreachable!("activations {:?} where parameters, vectors or images belong", batch.d),
+        }
+    }
+
+    /// The values of something that is never bf16.
+    fn f32(&self) -> &Device<f32> {
+        &self.exact().data
+    }
+
+    /// The same to change; what was packed of it is out of date.
+    fn f32_mut(&mut self) -> &mut Device<f32> {
+        match self {
+            Buf::Exact(exact) => {
+                exact.weights.take();
+                &mut exact.data
+            }
+            Buf::Batch(batch) => unreachable!("activations {:?} where parameters, vectors or images belong", batch.d),
+        }
+    }
+}
+
+impl Mixed {
+    /// As [`Cuda::new`].
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn new() -> Result<Self> {
+        Ok(Mixed { exact: Cuda::new()? })
+    }
+
+    /// As [`Cuda::with_driver`].
+    ///
+    /// # Errors
+    /// As [`Cuda::with_driver`].
+    pub fn with_driver(driver: Arc<dyn Driver>, how: Submission) -> Result<Self> {
+        Ok(Mixed { exact: Cuda::with_driver(driver, how)? })
+    }
+
+    /// Activations with these values, rounded; in NCHW order.
+    pub fn upload_activations(&self, d: &ChannelDims, values: &[f32]) -> Buf {
+        self.rounded(d, false, &self.exact.upload(values)).into()
+    }
+
+    /// A batch with unspecified content.
+    fn alloc(&self, d: &ChannelDims) -> Batch {
+        Batch { d: *d, data: self.exact.alloc(pieces(d) * PIECE as usize), mask: None, statistics: None }
+    }
+}
+
+impl Memory for Mixed {
+    type Buf = Buf;
+
+    fn upload(&self, values: &[f32]) -> Buf {
+        self.exact.upload(values).into()
+    }
+
+    fn download(&self, x: &Buf) -> Vec<f32> {
+        self.exact.download(x.f32())
+    }
+
+    fn upload_batch(&self, n: usize, values: &[f32]) -> Buf {
+        self.exact.upload_batch(n, values).into()
+    }
+
+    fn download_batch(&self, n: usize, x: &Buf) -> Vec<f32> {
+        self.exact.download_batch(n, &self.in_f32(x))
+    }
+
+    fn full(&self, len: usize, value: f32) -> Buf {
+        self.exact.full(len, value).into()
+    }
+
+    fn copy(&self, x: &Buf) -> Buf {
+        match x {
+            Buf::Exact(x) => self.exact.copy(&x.data).into(),
+            Buf::Batch(x) => self.copy_of(x).into(),
+        }
+    }
+
+    fn part(&self, n: usize, range: Range<usize>, x: &Buf) -> Buf {
+        match x {
+            Buf::Exact(x) => self.exact.part(n, range, &x.data).into(),
+            Buf::Batch(x) => {
+                assert_eq!(range, 0..n, "map_parts makes one part");
+                self.copy_of(x).into()
+            }
+        }
+    }
+
+    fn join(&self, parts: &[&Buf]) -> Buf {
+        match parts {
+            [Buf::Batch(x)] => self.copy_of(x).into(),
+            parts => self.exact.join(&parts.iter().map(|part| part.f32()).collect::<Vec<_>>()).into(),
+        }
+    }
+
+    fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.exact.scope(f)
+    }
+
+    fn map_parts<R: Send>(&self, n: usize, f: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+        self.exact.map_parts(n, f)
+    }
+
+    fn splits(&self, n: usize) -> bool {
+        self.exact.splits(n)
+    }
+
+    fn step<R>(&self, samples: usize, f: impl FnOnce() -> R) -> R {
+        self.exact.step(samples, f)
+    }
+
+    fn synchronize(&self) {
+        self.exact.synchronize();
+    }
+
+    fn record(&self, on: bool) {
+        self.exact.record(on);
+    }
+
+    fn peak_bytes(&self) -> usize {
+        self.exact.peak_bytes()
+    }
+
+    fn status(&self) -> Result<()> {
+        self.exact.status()
+    }
+}

@@ -1,0 +1,203 @@
+//! How convolutions on tensor cores are cut. What is fixed in `kernels/conv_bf16.cu` is repeated here and must agree with it.
+
+use super::PIECE;
+use crate::backend::cuda::kernel::Grid;
+use crate::dims::Conv2dDims;
+
+/// Pixels of a tile of a correlation, threads of a block.
+pub const PIXELS: u32 = 128;
+const THREADS: u32 = 128;
+/// Taps that a correlation can have.
+const MOST_TAPS: u32 = 32;
+/// Multiprocessors that the products are cut for, and the shared memory of one.
+const PROCESSORS: u32 = 132;
+const SHARED: u32 = 227 << 10;
+
+/// A kernel of a correlation.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile {
+    /// Channels of the image that lie in shared memory at a time.
+    pub depth: u32,
+    /// Channels of the result.
+    pub channels: u32,
+    /// Warps that have different pixels.
+    warps: u32,
+    /// Taps of a stage of weights, and how many stages there are at a time.
+    taps: u32,
+    stages: u32,
+}
+
+const fn tile(depth: u32, channels: u32, warps: u32, taps: u32, stages: u32) -> Tile {
+    Tile { depth, channels, warps, taps, stages }
+}
+
+/// In the order of the kernels.
+pub const TILES: [Tile; 17] = [
+    tile(8, 8, 4, 10, 2),
+    tile(8, 16, 4, 10, 2),
+    tile(8, 32, 4, 10, 2),
+    tile(8, 64, 2, 10, 2),
+    tile(16, 8, 4, 5, 3),
+    tile(16, 16, 4, 5, 3),
+    tile(16, 32, 4, 5, 3),
+    tile(16, 64, 2, 5, 3),
+    tile(32, 8, 4, 3, 3),
+    tile(32, 16, 4, 3, 3),
+    tile(32, 32, 4, 3, 3),
+    tile(32, 64, 2, 3, 3),
+    tile(64, 8, 4, 3, 3),
+    tile(64, 16, 4, 3, 3),
+    tile(64, 32, 4, 1, 4),
+    tile(64, 64, 2, 1, 4),
+    tile(64, 128, 2, 1, 4),
+];
+
+/// A convolution or its input gradient, as `kernels/correlation.cuh` has it; of a gradient the first phase, which has the
+/// most pixels and taps.
+#[derive(Clone, Copy)]
+struct Correlation {
+    n: u32,
+    channels: u32,
+    h: u32,
+    w: u32,
+    results: u32,
+    rows: u32,
+    cols: u32,
+    step: u32,
+    /// Row of the first tap of the first pixel, for each phase, and how many rows of taps there are.
+    phases: u32,
+    k: u32,
+    stride: u32,
+    pad: u32,
+    gradient: bool,
+}
+
+impl Correlation {
+    fn of(d: &Conv2dDims, gradient: bool) -> Self {
+        let Conv2dDims { n, k, stride, pad, .. } = *d;
+        let side = |pixels: u32| if gradient { pixels.div_ceil(stride) } else { pixels };
+        let (image, result) = ([d.c_in, d.h_in, d.w_in], [d.c_out, d.h_out, d.w_out]);
+        let ([channels, h, w], [results, rows, cols]) = if gradient { (result, image) } else { (image, result) };
+        let phases = if gradient { stride } else { 1 };
+        let step = if gradient { 1 } else { stride };
+        Correlation {
+            n,
+            channels,
+            h,
+            w,
+            results,
+            rows: side(rows),
+            cols: side(cols),
+            step,
+            phases,
+            k,
+            stride,
+            pad,
+            gradient,
+        }
+    }
+
+    fn pixels(&self) -> u32 {
+        self.n * self.rows * self.cols
+    }
+
+    /// First row of the image that a phase's first pixel reaches, which may be above it, and the rows of its taps.
+    fn reach(&self, phase: u32) -> (i64, u32) {
+        if !self.gradient {
+            return (-i64::from(self.pad), self.k);
+        }
+        let first = (phase + self.pad) % self.stride;
+        let taps = if first < self.k { (self.k - 1 - first) / self.stride + 1 } else { 0 };
+        (i64::from((phase + self.pad) / self.stride) - i64::from(taps) + 1, taps)
+    }
+
+    /// Most pixels of the image that a tile reaches: whole rows. Tiles repeat after a whole number of images.
+    fn slab(&self) -> u32 {
+        let (plane, h) = (self.rows * self.cols, i64::from(self.h));
+        let tiles = self.pixels().div_ceil(PIXELS).min(plane);
+        let rows = (0..self.phases).flat_map(|phase| {
+            let (first, taps) = self.reach(phase);
+            (0..tiles).map(move |tile| {
+                let row = |pixel: u32, tap: i64| {
+                    let top = i64::from(pixel % plane / self.cols * self.step) + first + tap;
+                    i64::from(pixel / plane) * h + top.clamp(0, h - 1)
+                };
+                let begin = tile * PIXELS;
+                let last = (begin + PIXELS - 1).min(self.pixels() - 1);
+                row(last, i64::from(taps) - 1) + 1 - row(begin, 0)
+            })
+        });
+        rows.max().unwrap_or(0).max(0) as u32 * self.w
+    }
+}
+
+/// How a correlation is cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Which of [`TILES`].
+    pub tile: usize,
+    /// Pixels of a slab of the image, and how many slabs lie in shared memory.
+    pub slab: u32,
+    pub buffers: u32,
+    pub grid: Grid,
+}
+
+/// For the forward pass or the input gradient, on a GPU whose blocks have so many bytes of `shared` memory; `None` if no
+/// tile's slab fits.
+pub fn correlate(d: &Conv2dDims, gradient: bool, shared: u32) -> Option<Cut> {
+    if d.k * d.k > MOST_TAPS {
+        return None;
+    }
+    let c = Correlation::of(d, gradient);
+    let results = c.results.next_multiple_of(PIECE);
+    // Rows that are swizzled together begin at a multiple of eight.
+    let slab = c.slab().next_multiple_of(8);
+    let cut = |index: usize, tile: &Tile| {
+        let buffers = c.channels.div_ceil(tile.depth).min(2);
+        // The slabs and a row of zeros, the stages of weights; in their place, at the end, the result.
+        let rows = buffers * slab + 8 + tile.stages * tile.taps * tile.channels;
+        let tables = MOST_TAPS * 8 + tile.warps * tile.channels * 4;
+        let bytes = tables + (rows * tile.depth * 2).max(PIXELS * tile.channels * 2);
+        let blocks = c.pixels().div_ceil(PIXELS) * results.div_ceil(tile.channels);
+        let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads: THREADS, shared: bytes };
+        (bytes <= shared).then_some(Cut { tile: index, slab, buffers, grid })
+    };
+    let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(PIECE, most);
+    // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two.
+    let wanted = |cut: &Cut| {
+        let Grid { blocks, shared, .. } = cut.grid;
+        let Tile { depth, channels, .. } = TILES[cut.tile];
+        (2 * shared <= SHARED, blocks[0] * blocks[1] >= PROCESSORS || channels <= 32, channels, depth)
+    };
+    TILES
+        .iter()
+        .enumerate()
+        .filter(|(_, tile)| tile.depth <= narrow(c.channels, 64) && tile.channels <= narrow(results, 128))
+        .filter_map(|(index, tile)| cut(index, tile))
+        .max_by_key(wanted)
+}
+
+/// Filters and channels of the tiles of a weight gradient, in the order of the kernels.
+pub const WEIGHT_TILES: [(u32, u32); 3] = [(16, 8), (32, 32), (64, 64)];
+
+/// Pixels of a stage of a weight gradient; the most that a block adds up, because errors of the sum grow with it.
+const STAGE: u32 = 64;
+const LONGEST_SUM: u32 = 4096;
+
+/// Which of [`WEIGHT_TILES`], and how many blocks share the pixels.
+pub fn weight_gradient(d: &Conv2dDims) -> (usize, u32, Grid) {
+    let (c_in, c_out) = (d.c_in.next_multiple_of(PIECE), d.c_out.next_multiple_of(PIECE));
+    // A tile that is half empty does as many products as two of half its size.
+    let fits = |&(filters, channels): &(u32, u32)| {
+        filters <= c_out.next_power_of_two() && channels <= c_in.next_power_of_two()
+    };
+    let tile = WEIGHT_TILES.iter().rposition(fits).unwrap_or(0);
+    let (filters, channels) = WEIGHT_TILES[tile];
+    let (blocks, taps) = (c_in.div_ceil(channels) * c_out.div_ceil(filters), d.k * d.k);
+    let pixels = d.n * d.h_out * d.w_out;
+    let stages = pixels.div_ceil(STAGE);
+    let wanted = (4 * PROCESSORS).div_ceil(blocks * taps).max(pixels.div_ceil(LONGEST_SUM));
+    // As many as have stages.
+    let parts = stages.div_ceil(stages.div_ceil(wanted));
+    (tile, parts, Grid { blocks: [blocks, taps, parts], threads: THREADS, shared: 0 })
+}

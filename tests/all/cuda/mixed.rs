@@ -1,0 +1,323 @@
+//! The ops in mixed precision against the CPU in f64 on the same numbers, rounded to bf16 as the kernels get them: what comes
+//! out in f32 agrees to rounding errors of f32, what comes out in bf16 to one rounding.
+
+use engine::backend::cpu::Cpu;
+use engine::backend::cuda::mixed::{Buf, Mixed};
+use engine::backend::{ChannelStats, Conv, Elementwise, Linear, Memory, Norm, NormBwd, Pool};
+use engine::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
+
+use crate::backends::{normal, on_mixed, uniform};
+use crate::compare::assert_close;
+
+on_mixed! {
+    convolutions, convolutions_that_do_not_fit, images_keep_sixteen_bits, weights_are_packed_again, normalisation,
+    pooling, the_rest_converts, nan_passes_through,
+}
+
+/// Of a sum in f32; of a value that is rounded to bf16 in the end.
+const F32: f64 = 1e-5;
+const BF16: f64 = 1.0 / 250.0;
+
+/// The nearest bf16, ties to even.
+fn rounded(values: &[f32]) -> Vec<f32> {
+    let bits = |x: &f32| x.to_bits();
+    values.iter().map(|x| f32::from_bits((bits(x) + 0x7fff + (bits(x) >> 16 & 1)) & 0xffff_0000)).collect()
+}
+
+fn random(seed: u64, len: usize) -> Vec<f32> {
+    rounded(&normal(seed, len))
+}
+
+/// Batch, channels in, side, filters, kernel, stride, padding: for every tile, with several chunks of channels, phases without
+/// taps, channels that fill no piece, pixels that fill no tile.
+const CONVOLUTIONS: [[usize; 7]; 21] = [
+    [3, 8, 9, 8, 3, 1, 1],
+    [2, 6, 11, 12, 5, 1, 2],
+    [2, 8, 13, 20, 3, 1, 1],
+    [2, 16, 9, 8, 3, 2, 1],
+    [2, 13, 9, 16, 3, 2, 1],
+    [2, 16, 8, 32, 1, 2, 0],
+    [1, 24, 12, 24, 3, 1, 0],
+    [2, 72, 7, 8, 3, 1, 1],
+    [2, 136, 5, 16, 3, 1, 1],
+    [2, 64, 6, 24, 2, 1, 0],
+    [2, 80, 6, 72, 3, 1, 1],
+    [5, 8, 7, 8, 1, 2, 0],
+    [2, 8, 10, 8, 3, 3, 0],
+    [1, 8, 40, 8, 5, 2, 4],
+    [40, 8, 2, 8, 3, 1, 1],
+    [1, 8, 1, 8, 1, 1, 0],
+    [66, 8, 16, 64, 1, 1, 0],
+    [66, 16, 16, 64, 1, 1, 0],
+    [66, 32, 16, 64, 1, 1, 0],
+    [66, 64, 16, 64, 1, 1, 0],
+    [66, 64, 16, 128, 1, 1, 0],
+];
+
+pub fn convolutions(backend: &Mixed) {
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    for [n, c_in, side, c_out, k, stride, pad] in CONVOLUTIONS {
+        let d = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
+        let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| random(dims[1] as u64, dims.iter().product()));
+        let b = normal(7, c_out);
+        let (image, of) = (ChannelDims::new(d.x()), ChannelDims::new(d.y()));
+        let want = {
+            let (x, dy) = (cpu.upload_batch(n, &x), cpu.upload_batch(n, &dy));
+            let (w, b) = (cpu.upload(&w), cpu.upload(&b));
+            let rectified = cpu.conv2d_fwd(&d, &x, &w, Some(&b), true);
+            let dx = cpu.conv2d_bwd_input(&d, &x, &dy, &w);
+            let y = cpu.conv2d_fwd(&d, &x, &w, None, false);
+            [y, rectified, dx]
+                .map(|buf| cpu.download_batch(n, &buf))
+                .into_iter()
+                .chain([cpu.download(&cpu.conv2d_bwd_weight(&d, &x, &dy)), cpu.download(&cpu.bias_bwd(&of, &dy))])
+        };
+        let (images, dy) = (backend.upload_batch(n, &x), backend.upload_activations(&of, &dy));
+        let x = backend.upload_activations(&image, &x);
+        let (w, b) = (backend.upload(&w), backend.upload(&b));
+        let y = backend.conv2d_fwd(&d, &x, &w, None, false);
+        let got = [
+            backend.download_batch(n, &y),
+            backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, Some(&b), true)),
+            backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &dy, &w)),
+            backend.download(&backend.conv2d_bwd_weight(&d, &x, &dy)),
+            backend.download(&backend.bias_bwd(&of, &dy)),
+        ];
+        let tolerances = [BF16, BF16, BF16, F32, F32];
+        for ((what, (want, got)), rtol) in ["y", "relu", "dx", "dw", "db"].iter().zip(want.zip(&got)).zip(tolerances) {
+            assert_close(&format!("{d:?}: {what}"), got, &want, rtol, 0.0);
+        }
+        // The output's statistics are those of what was written.
+        let stats = backend.channel_stats(&of, &y);
+        let want = cpu.channel_stats(&of, &cpu.upload_batch(n, &got[0]));
+        for (what, got, want) in [("mean", &stats.mean, &want.mean), ("var", &stats.var, &want.var)] {
+            assert_close(&format!("{d:?}: {what}"), &backend.download(got), &cpu.download(want), F32, 1e-9);
+        }
+        // The gradient of an image is not rounded.
+        if c_in > 4 {
+            let dx = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &images, &dy, &w));
+            let as_activation = &got[2];
+            assert_eq!(&rounded(&dx), as_activation, "{d:?}");
+        }
+    }
+}
+
+/// More taps than a kernel has, and an image so wide that three of its rows fill shared memory, though not those of its
+/// gradient.
+pub fn convolutions_that_do_not_fit(backend: &Mixed) {
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    for (shape, k, gradient) in [([1, 2, 9, 9], 7, F32), ([1, 64, 3, 4000], 3, BF16)] {
+        let d = Conv2dDims::new(shape, 3, k, 1, k / 2).unwrap();
+        let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| random(dims[1] as u64, dims.iter().product()));
+        let (n, image, of) = (shape[0], ChannelDims::new(d.x()), ChannelDims::new(d.y()));
+        let want = {
+            let (x, dy, w) = (cpu.upload_batch(n, &x), cpu.upload_batch(n, &dy), cpu.upload(&w));
+            [cpu.conv2d_fwd(&d, &x, &w, None, false), cpu.conv2d_bwd_input(&d, &x, &dy, &w)]
+                .map(|buf| cpu.download_batch(n, &buf))
+        };
+        let (x, w) = (backend.upload_activations(&image, &x), backend.upload(&w));
+        let dy = backend.upload_activations(&of, &dy);
+        let got = [backend.conv2d_fwd(&d, &x, &w, None, false), backend.conv2d_bwd_input(&d, &x, &dy, &w)];
+        for ((want, got), rtol) in want.iter().zip(&got).zip([F32, gradient]) {
+            assert_close(&format!("{d:?}"), &backend.download_batch(n, got), want, rtol, 0.0);
+        }
+    }
+}
+
+/// A difference of two pixels of an image is seen, although bf16 has no place for it.
+pub fn images_keep_sixteen_bits(backend: &Mixed) {
+    let (n, pixels) = (2, 25);
+    let d = Conv2dDims::new([n, 3, 5, 5], 2, 1, 1, 0).unwrap();
+    let base = uniform(1, n * pixels);
+    let x: Vec<f32> = (0..n * 3 * pixels)
+        .map(|i| {
+            let (image, channel, pixel) = (i / (3 * pixels), i / pixels % 3, i % pixels);
+            // The second channel is a little larger.
+            0.5 + 0.5 * base[image * pixels + pixel] * (1.0 - 1.0 / 256.0) + channel as f32 / 1024.0
+        })
+        .collect();
+    let w = [-1.0, 1.0, 0.0, 0.0, -1.0, 1.0];
+    let y = backend.conv2d_fwd(&d, &backend.upload_batch(n, &x), &backend.upload(&w), None, false);
+    assert_close("y", &backend.download_batch(n, &y), &[1.0_f32 / 1024.0; 100], 0.02, 0.0);
+}
+
+/// After an update a convolution sees the new weights.
+pub fn weights_are_packed_again(backend: &Mixed) {
+    let d = Conv2dDims::new([1, 8, 3, 3], 8, 1, 1, 0).unwrap();
+    let (x, mut w) = (random(1, 72), backend.full(64, 0.0));
+    let images = backend.upload_activations(&ChannelDims::new(d.x()), &x);
+    let y = |w: &Buf| backend.download_batch(1, &backend.conv2d_fwd(&d, &images, w, None, false));
+    assert!(y(&w).iter().all(|&y| y == 0.0));
+    let identity: Vec<f32> = (0..64).map(|i| if i % 9 == 0 { 1.0 } else { 0.0 }).collect();
+    backend.axpy(1.0, &backend.upload(&identity), &mut w);
+    assert_eq!(y(&w), x);
+}
+
+pub fn normalisation(backend: &Mixed) {
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    let eps = 1e-5;
+    // The last has more pieces than a block has threads.
+    for [n, c, h, w] in [[1, 1, 1, 2], [31, 5, 3, 7], [40, 12, 16, 16], [3, 33, 5, 5], [2, 2060, 1, 2]] {
+        let (d, len) = (ChannelDims::new([n, c, h, w]), n * c * h * w);
+        let x: Vec<f32> = rounded(&normal(1, len).iter().map(|x| 3.0 + 2.0 * x).collect::<Vec<_>>());
+        let [residual, dy] = [2, 3].map(|seed| random(seed, len));
+        let [gamma, beta] = [4, 5].map(|seed| normal(seed, c));
+        for (with_residual, relu, batch_stats) in
+            [(false, false, true), (false, true, true), (true, true, true), (true, true, false), (true, false, true)]
+        {
+            let what = format!("{d:?}, residual {with_residual}, ReLU {relu}, batch statistics {batch_stats}");
+            let want = {
+                let [x, residual, dy] = [&x, &residual, &dy].map(|values| cpu.upload_batch(n, values));
+                let [gamma, beta] = [&gamma, &beta].map(|values| cpu.upload(values));
+                let residual = with_residual.then_some(&residual);
+                let stats = cpu.channel_stats(&d, &x);
+                let y = cpu.batch_norm_fwd(&d, eps, &x, &stats, &gamma, &beta, residual, relu);
+                let bwd = NormBwd {
+                    eps,
+                    x: &x,
+                    stats: &stats,
+                    batch_stats,
+                    gamma: &gamma,
+                    relu: relu.then_some(&y),
+                    residual: with_residual,
+                    dy: &dy,
+                };
+                let grads = cpu.batch_norm_bwd(&d, &bwd);
+                let batches = [Some(y), Some(grads.dx), grads.dresidual].map(|b| b.map(|b| cpu.download_batch(n, &b)));
+                (batches, [grads.dgamma, grads.dbeta].map(|vector| cpu.download(&vector)))
+            };
+            let got = {
+                let [x, residual, dy] = [&x, &residual, &dy].map(|values| backend.upload_activations(&d, values));
+                let [gamma, beta] = [&gamma, &beta].map(|values| backend.upload(values));
+                let residual = with_residual.then_some(&residual);
+                let stats = backend.channel_stats(&d, &x);
+                let y = backend.batch_norm_fwd(&d, eps, &x, &stats, &gamma, &beta, residual, relu);
+                let bwd = NormBwd {
+                    eps,
+                    x: &x,
+                    stats: &stats,
+                    batch_stats,
+                    gamma: &gamma,
+                    relu: relu.then_some(&y),
+                    residual: with_residual,
+                    dy: &dy,
+                };
+                let grads = backend.batch_norm_bwd(&d, &bwd);
+                let batches =
+                    [Some(y), Some(grads.dx), grads.dresidual].map(|b| b.map(|b| backend.download_batch(n, &b)));
+                (batches, [grads.dgamma, grads.dbeta].map(|vector| backend.download(&vector)))
+            };
+            for (name, (want, got)) in ["y", "dx", "dresidual"].iter().zip(want.0.iter().zip(&got.0)) {
+                assert_eq!(want.is_some(), got.is_some());
+                if let (Some(want), Some(got)) = (want, got) {
+                    // Two pixels of a channel are each other's mirror: their gradient is nothing but rounding.
+                    let atol = if d.n * d.hw == 2 { 1e-3 } else { 1e-6 };
+                    assert_close(&format!("{what}: {name}"), got, want, BF16, atol);
+                }
+            }
+            for (name, (want, got)) in ["dgamma", "dbeta"].iter().zip(want.1.iter().zip(&got.1)) {
+                assert_close(&format!("{what}: {name}"), got, want, 1e-4, 1e-5);
+            }
+        }
+        let [mean, var] = [6, 7].map(|seed| uniform(seed, c));
+        let moved = |momentum: f32| {
+            let mut running = ChannelStats { mean: backend.upload(&mean), var: backend.upload(&var) };
+            let batch = ChannelStats { mean: backend.upload(&beta), var: backend.upload(&gamma) };
+            backend.move_running(momentum, 1.5, &batch, &mut running);
+            [running.mean, running.var].map(|buf| backend.download(&buf))
+        };
+        assert_eq!(moved(0.0), [mean.clone(), var.clone()]);
+        assert_close("running mean", &moved(1.0)[0], &beta, 1e-6, 1e-6);
+    }
+}
+
+pub fn pooling(backend: &Mixed) {
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    for ([n, c, h, w], k, stride) in
+        [([2, 3, 5, 7], 2, 2), ([1, 9, 8, 8], 3, 2), ([3, 16, 4, 4], 2, 1), ([1, 1, 17, 17], 17, 1)]
+    {
+        let d = Pool2dDims::new([n, c, h, w], k, stride).unwrap();
+        // Few values, so that there are ties.
+        let x: Vec<f32> = normal(1, n * c * h * w).iter().map(|x| x.round()).collect();
+        let dy = random(2, n * c * d.h_out as usize * d.w_out as usize);
+        let (want_y, winners) = cpu.max_pool2d_fwd(&d, &cpu.upload_batch(n, &x));
+        let want_dx = cpu.max_pool2d_bwd(&d, &winners, &cpu.upload_batch(n, &dy));
+        let (y, winners) = backend.max_pool2d_fwd(&d, &backend.upload_activations(&ChannelDims::new([n, c, h, w]), &x));
+        let dx = backend.max_pool2d_bwd(&d, &winners, &backend.upload_batch(n, &dy));
+        assert_close(&format!("{d:?}: y"), &backend.download_batch(n, &y), &cpu.download_batch(n, &want_y), 0.0, 0.0);
+        assert_close(
+            &format!("{d:?}: dx"),
+            &backend.download_batch(n, &dx),
+            &cpu.download_batch(n, &want_dx),
+            BF16,
+            0.0,
+        );
+    }
+    for dims in [[1, 1, 1, 1], [2, 5, 3, 3], [3, 512, 4, 4], [2, 12, 9, 9]] {
+        let (d, n) = (ChannelDims::new(dims), dims[0]);
+        let (x, dy) = (random(1, dims.iter().product()), normal(2, n * dims[1]));
+        let want = cpu.download_batch(n, &cpu.avg_pool_fwd(&d, &cpu.upload_batch(n, &x)));
+        let y = backend.avg_pool_fwd(&d, &backend.upload_activations(&d, &x));
+        assert_close(&format!("{d:?}: y"), &backend.download_batch(n, &y), &want, F32, 0.0);
+        let want = cpu.download_batch(n, &cpu.avg_pool_bwd(&d, &cpu.upload_batch(n, &dy)));
+        let dx = backend.avg_pool_bwd(&d, &backend.upload_batch(n, &dy));
+        assert_close(&format!("{d:?}: dx"), &backend.download_batch(n, &dx), &want, BF16, 0.0);
+    }
+}
+
+/// Copies, sums, ReLU and linear layers of activations.
+pub fn the_rest_converts(backend: &Mixed) {
+    let (n, d) = (3, ChannelDims::new([3, 5, 2, 3]));
+    let [a, b] = [1, 2].map(|seed| random(seed, 90));
+    let (x, y) = (backend.upload_activations(&d, &a), backend.upload_activations(&d, &b));
+    let values = |buf: &Buf| backend.download_batch(n, buf);
+    let sum: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+    let masked: Vec<f32> = a.iter().zip(&b).map(|(a, b)| if *a > 0.0 { *b } else { 0.0 }).collect();
+    assert_eq!(values(&backend.copy(&x)), a);
+    assert_eq!(values(&backend.part(n, 0..n, &x)), a);
+    assert_eq!(values(&backend.join(&[&x])), a);
+    assert_eq!(values(&backend.add(&x, &y)), sum);
+    assert_eq!(values(&backend.relu_bwd(&x, &y)), masked);
+    assert_eq!(values(&backend.relu_fwd(&x)), a.iter().map(|a| a.max(0.0)).collect::<Vec<_>>());
+    let tripled: Vec<f32> = a.iter().map(|a| 3.0 * a).collect();
+    assert_eq!(values(&backend.scale_by(&backend.full(1, 3.0), &x)), tripled);
+    for (term, of) in
+        [(&y, backend.copy(&x)), (&backend.upload_batch(n, &b), backend.copy(&x)), (&y, backend.upload_batch(n, &a))]
+    {
+        let mut of = of;
+        backend.axpy(1.0, term, &mut of);
+        assert_close("axpy", &values(&of), &sum, BF16, 0.0);
+    }
+    // Features are in PyTorch's order, whatever the activations are stored like.
+    let of = LinearDims { n: 3, f_in: 30, f_out: 4 };
+    let (w, dy) = (backend.upload(&normal(3, 120)), backend.upload_batch(n, &normal(4, 12)));
+    let exact = backend.upload_batch(n, &a);
+    let outputs = |x: &Buf| values(&backend.linear_fwd(&of, x, &w, None, false));
+    assert_eq!(outputs(&x), outputs(&exact));
+    let gradients = |x: &Buf| backend.download(&backend.linear_bwd_weight(&of, x, &dy));
+    assert_eq!(gradients(&x), gradients(&exact));
+}
+
+/// A NaN in an image, in a weight and in a gradient is in all that is made of it, and nowhere else.
+pub fn nan_passes_through(backend: &Mixed) {
+    let d = Conv2dDims::new([2, 8, 6, 6], 8, 3, 1, 1).unwrap();
+    let (image, of) = (ChannelDims::new(d.x()), ChannelDims::new(d.y()));
+    let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| random(dims[1] as u64, dims.iter().product()));
+    let planted = |values: &[f32], at: usize| {
+        let mut values = values.to_vec();
+        values[at] = f32::NAN;
+        values
+    };
+    let nans = |buf: &Buf| backend.download_batch(2, buf).iter().filter(|v| v.is_nan()).count();
+    let weights = backend.upload(&w);
+    // In the corner of the first image: four pixels of each of eight channels reach it.
+    let corner = backend.upload_activations(&image, &planted(&x, 0));
+    let y = backend.conv2d_fwd(&d, &corner, &weights, None, true);
+    assert_eq!(nans(&y), 4 * 8);
+    let gradient = backend.upload_activations(&of, &planted(&dy, 0));
+    assert_eq!(nans(&backend.conv2d_bwd_input(&d, &corner, &gradient, &weights)), 4 * 8);
+    // A NaN in a weight meets the zeros of the padding too.
+    let fine = backend.upload_activations(&image, &x);
+    assert_eq!(nans(&backend.conv2d_fwd(&d, &fine, &backend.upload(&planted(&w, 0)), None, false)), 2 * 36);
+    assert!(backend.download(&backend.channel_stats(&of, &y).mean).iter().all(|mean| mean.is_nan()));
+}
