@@ -14,10 +14,6 @@ static __device__ __forceinline__ void each(u64 n, F f) {
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) f(i);
 }
 
-static __device__ __forceinline__ float rounded(float x) {
-    return low_half(to_bf16x2(x, 0.0f));
-}
-
 // Neighbouring threads take neighbouring pixels.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
@@ -55,23 +51,17 @@ to_f32(ChannelDims d, const bf16* x, float* y) {
     });
 }
 
-// registers <= 32
-extern "C" __global__ void __launch_bounds__(256)
-copy_bf16(u32 n, const bf16* x, bf16* y) {
-    each(n, [&](u64 i) { reinterpret_cast<uint4*>(y)[i] = reinterpret_cast<const uint4*>(x)[i]; });
-}
-
-// y += a x of `n` pieces.
+// sum = y + a x of `n` pieces.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
-axpy_bf16(u32 n, float a, const bf16* x, bf16* y) {
+axpy_bf16(u32 n, float a, const bf16* x, const bf16* y, bf16* sum) {
     each(n, [&](u64 i) {
-        float term[PIECE], sum[PIECE];
+        float term[PIECE], total[PIECE];
         read_piece(x, i, term);
-        read_piece(y, i, sum);
+        read_piece(y, i, total);
 #pragma unroll
-        for (u32 q = 0; q < PIECE; q++) sum[q] += a * term[q];
-        write_piece(y, i, sum);
+        for (u32 q = 0; q < PIECE; q++) total[q] += a * term[q];
+        write_piece(sum, i, total);
     });
 }
 

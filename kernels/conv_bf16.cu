@@ -21,7 +21,7 @@
 // NaN.
 #include "async_copy.cuh"
 #include "correlation.cuh"
-#include "pieces.cuh"
+#include "operand.cuh"
 
 // Where piece `piece` of a row of P pieces lies, counted in pieces: eight rows of the same piece are in eight places modulo
 // eight, or as many as there are.
@@ -51,44 +51,97 @@ struct Tile {
     // A product takes two pieces: of one tap, or where there is one only, of two neighbouring taps.
     static constexpr u32 TOGETHER = P == 1 ? 2 : 1;
     static_assert(TAPS % TOGETHER == 0, "taps in twos");
-    // Bytes of shared memory before the slabs: the taps, and room to put statistics of warps together.
-    static constexpr u32 TABLES = MOST_TAPS * sizeof(Tap) + WARPS_M * CHANNELS * sizeof(float);
-    static_assert(TABLES % 128 == 0, "slabs begin in the first bank");
+};
+
+// What a kernel is told, beside the convolution's dims.
+struct Correlate {
+    // The image: of an input gradient, dy.
+    Operand x;
+    // In the order of this correlation.
+    const bf16* w;
+    // May be null.
+    const float* b;
+    // One of them is null: NHWC in bf16, NCHW in f32.
+    bf16* y;
+    float* y_f32;
+    // Where the image is to be written and the mask of its ReLU, if it is not there already; or null. Only where the result has
+    // the image's pixels.
+    bf16* z;
+    u8* z_mask;
+    // May be null: of each channel over each block's pixels, [m][phases by tiles of pixels]. Forwards mean and sum of squared
+    // differences to it; of an input gradient g, the sum of g and of g (x - mean).
+    float2* part;
+    // What is done to an input gradient. What is `onto`, if not null, is added. If there is an `into.x`, it is the input of the
+    // normalisation that made the convolution's input; where that had a ReLU, what it let through are the bits of `mask`, or
+    // if that is null, where the normalised `into` is positive. `other` is the input of the normalisation that made the
+    // residual, or null; its sums go to `other_part`.
+    const bf16* onto;
+    Term into;
+    const u8* mask;
+    const bf16* other;
+    const float* other_mean;
+    float2* other_part;
+    u32 gradient;
+    // Rows of a slab, and how many slabs: one, or two if there are more channels than one holds.
+    u32 slab, buffers;
+    u32 apply_relu;
 };
 
 // What the parts of a correlation's kernel share.
 template <class T>
 struct Correlator {
     const Correlation& g;
-    const bf16 *x, *w;
+    const Correlate& job;
     const Tap* taps;
-    char* slabs;                 // of shared memory
+    // Four times as many as the image has channels: the coefficients of the operand, one kind after the other.
+    float* coefficients;
+    char* slabs;  // of shared memory
     char* weights;
-    u32 slab, buffers;           // rows of a slab, and how many slabs
-    u32 c, m;                    // channels in memory
+    u32 c, m;                      // channels in memory
     u32 first_m, first_row, rows;  // of the block: first channel, first row of the image, rows of the image
-    u32 count, groups;           // taps, and stages that they take
+    u32 own, owned;                // rows of the image that no other block of this channel has, and how many
+    u32 count, groups;             // taps, and stages that they take
 
     __device__ __forceinline__ u32 stages() const {
         return count == 0 ? 0 : (c + T::KC - 1) / T::KC * groups;
     }
 
     __device__ __forceinline__ void load_slab(u32 chunk) const {
-        const u32 base = chunk % buffers * slab;
-        for (u32 i = threadIdx.x; i < rows * T::P; i += T::THREADS) {
-            const u32 row = i / T::P, piece = i % T::P, channel = chunk * T::KC + piece * PIECE;
-            const bf16* from = x + ((u64)(first_row + row) * c + channel);
-            copy_piece(slabs + place<T::P>(base + row, piece) * 16, from, channel < c);
+        const u32 base = chunk % job.buffers * job.slab, piece = threadIdx.x % T::P, channel = chunk * T::KC + piece * PIECE;
+        const bool exists = channel < c;
+        if (is_there(job.x)) {
+            for (u32 row = threadIdx.x / T::P; row < rows; row += T::THREADS / T::P) {
+                const bf16* from = job.x.p.x + ((u64)(first_row + row) * c + channel);
+                copy_piece(slabs + place<T::P>(base + row, piece) * 16, from, exists);
+            }
+            return;
+        }
+        const auto at = [&](u32 i) {
+            const float* of = coefficients + channel + i;
+            return make_float4(of[0], of[c], of[2 * c], of[3 * c]);
+        };
+        for (u32 row = threadIdx.x / T::P; row < rows; row += T::THREADS / T::P) {
+            float values[PIECE] = {};
+            if (exists) {
+                const u64 index = (u64)(first_row + row) * (c / PIECE) + channel / PIECE;
+                const u32 bits = read_operand(job.x, index, at, values);
+                if (job.z && first_m == 0 && row - own < owned) {
+                    write_piece(job.z, index, values);
+                    job.z_mask[index] = (u8)bits;
+                }
+            }
+            write_piece(reinterpret_cast<bf16*>(slabs), place<T::P>(base + row, piece), values);
         }
     }
 
     __device__ __forceinline__ void load_weights(u32 stage) const {
-        const u32 chunk = stage / groups, first_tap = stage % groups * T::TAPS, base = stage % T::STAGES * T::TAPS * T::CHANNELS;
+        const u32 chunk = stage / groups, first_tap = stage % groups * T::TAPS;
+        const u32 base = stage % T::STAGES * T::TAPS * T::CHANNELS;
         for (u32 i = threadIdx.x; i < T::TAPS * T::CHANNELS * T::P; i += T::THREADS) {
             const u32 row = i / T::P, piece = i % T::P, channel = chunk * T::KC + piece * PIECE;
             const u32 tap = first_tap + row / T::CHANNELS, to = first_m + row % T::CHANNELS;
             const bool exists = tap < count && to < m && channel < c;
-            const bf16* from = w + (exists ? ((u64)taps[tap].weight * m + to) * c + channel : 0);
+            const bf16* from = job.w + (exists ? ((u64)taps[tap].weight * m + to) * c + channel : 0);
             copy_piece(weights + place<T::P>(base + row, piece) * 16, from, exists);
         }
     }
@@ -128,7 +181,8 @@ static __device__ __forceinline__ void multiply_stage(
     const Correlator<T>& k, const Pixels<T>& pixels, u32 stage, float (&c)[T::DOWN][T::ACROSS][4]
 ) {
     const u32 chunk = stage / k.groups, first_tap = stage % k.groups * T::TAPS;
-    const u32 base = chunk % k.buffers * k.slab, nothing = k.buffers * k.slab, taps = min(T::TAPS, k.count - first_tap);
+    const u32 base = chunk % k.job.buffers * k.job.slab, nothing = k.job.buffers * k.job.slab;
+    const u32 taps = min(T::TAPS, k.count - first_tap);
     const u32 lane = threadIdx.x % WARP, half = lane / 16, b_half = lane / 8 % 2;
     const u32 column = threadIdx.x / WARP % T::WARPS_N * T::N + lane % 8 + (T::ACROSS > 1 ? lane / 16 * 8 : 0);
     for (u32 t = 0; t < taps; t += T::TOGETHER) {
@@ -164,58 +218,6 @@ static __device__ __forceinline__ void multiply_stage(
     }
 }
 
-// Mean and sum of squared differences to it of each channel over the block's pixels, to `part`, [m][blocks of pixels].
-template <class T>
-static __device__ __forceinline__ void write_statistics(
-    float* scratch, u32 pixels, u32 first_m, u32 m, u32 tile, u32 tiles,
-    const u32 (&rounded)[T::DOWN][T::ACROSS][2], float2* part
-) {
-    const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    const u32 first_row = warp / T::WARPS_N * T::M, first_col = warp % T::WARPS_N * T::N;
-    float mean[T::ACROSS][2];
-#pragma unroll
-    for (u32 pass = 0; pass < 2; pass++) {
-#pragma unroll
-        for (u32 j = 0; j < T::ACROSS; j++) {
-            float sum[2] = {0.0f, 0.0f};
-#pragma unroll
-            for (u32 i = 0; i < T::DOWN * 2; i++) {
-                if (first_row + i * 8 + g >= pixels) continue;
-                const u32 pair = rounded[i / 2][j][i % 2];
-                if (pass == 0) {
-                    sum[0] += low_half(pair), sum[1] += high_half(pair);
-                } else {
-                    const float low = low_half(pair) - mean[j][0], high = high_half(pair) - mean[j][1];
-                    sum[0] += low * low, sum[1] += high * high;
-                }
-            }
-#pragma unroll
-            for (u32 q = 0; q < 2; q++) {
-#pragma unroll
-                for (u32 offset = 4; offset < WARP; offset *= 2) sum[q] += __shfl_xor_sync(FULL_WARP, sum[q], offset);
-                if (g == 0) scratch[warp / T::WARPS_N * T::CHANNELS + first_col + j * 8 + 2 * t + q] = sum[q];
-            }
-        }
-        __syncthreads();
-        for (u32 col = threadIdx.x; pass == 1 && col < T::CHANNELS && first_m + col < m; col += T::THREADS) {
-            float sum = 0.0f;
-            for (u32 i = 0; i < T::WARPS_M; i++) sum += scratch[i * T::CHANNELS + col];
-            part[(first_m + col) * tiles + tile].y = sum;
-        }
-        if (pass == 1) break;
-        for (u32 j = 0; j < T::ACROSS; j++) {
-            for (u32 q = 0; q < 2; q++) {
-                const u32 col = first_col + j * 8 + 2 * t + q;
-                float sum = 0.0f;
-                for (u32 i = 0; i < T::WARPS_M; i++) sum += scratch[i * T::CHANNELS + col];
-                mean[j][q] = sum / static_cast<float>(pixels);
-                if (first_row == 0 && g == 0 && first_m + col < m) part[(first_m + col) * tiles + tile].x = mean[j][q];
-            }
-        }
-        __syncthreads();
-    }
-}
-
 // The pixel of the result's batch that is pixel `pixel` of this phase.
 static __device__ __forceinline__ u32 pixel_of_batch(const Correlation& g, u32 pixel) {
     if (g.y_step == 1) return pixel;
@@ -223,41 +225,154 @@ static __device__ __forceinline__ u32 pixel_of_batch(const Correlation& g, u32 p
     return (pixel / plane * g.y_rows + at / g.cols * g.y_step + g.y_h) * g.y_cols + at % g.cols * g.y_step + g.y_w;
 }
 
-// What a kernel is told.
-struct Correlate {
-    Conv2dDims d;
-    // 1 for an input gradient; then `x` and `y` are dy and dx.
-    u32 gradient;
-    // Rows of a slab, and how many slabs: one, or two if there are more channels than one holds.
-    u32 slab, buffers;
-    // 1 for a ReLU at the end.
-    u32 apply_relu;
-    const bf16 *x, *w;
-    // May be null.
-    const float* b;
-    // One of them is null: NHWC in bf16, NCHW in f32.
-    bf16* y;
-    float* y_f32;
-    // May be null: mean and sum of squared differences to it of each channel over each block's pixels, [m][tiles of pixels].
-    float2* part;
+// The sum of a channel over the block, in the thread of that number, where each thread has sums of the eight channels of piece
+// `threadIdx.x % (CHANNELS / 8)`.
+template <class T>
+static __device__ __forceinline__ float channel_sum(float* scratch, const float (&sums)[PIECE]) {
+    constexpr u32 PIECES = T::CHANNELS / PIECE;
+    __syncthreads();
+#pragma unroll
+    for (u32 i = 0; i < PIECE; i++) scratch[i * T::THREADS + threadIdx.x] = sums[i];
+    __syncthreads();
+    float sum = 0.0f;
+    if (threadIdx.x < T::CHANNELS) {
+        const float* from = scratch + threadIdx.x % PIECE * T::THREADS + threadIdx.x / PIECE;
+        for (u32 lane = 0; lane < T::THREADS / PIECES; lane++) sum += from[lane * PIECES];
+    }
+    return sum;
+}
+
+// What the block does with its tile, which lies rounded in shared memory.
+template <class T>
+struct Finish {
+    static constexpr u32 PIECES = T::CHANNELS / PIECE;
+
+    const Correlation& g;
+    const Correlate& job;
+    const char* tile;
+    float* scratch;  // of PIECE * THREADS floats, and behind it one for each channel
+    u32 first_m, first_pixel, pixels, parts, part;
+
+    // The tile's channel of this thread, of those that are put together.
+    __device__ __forceinline__ void write_part(float2* to, float2 sums) const {
+        const u32 channel = first_m + threadIdx.x;
+        if (threadIdx.x < T::CHANNELS && channel < g.m) to[channel * parts + part] = sums;
+    }
+
+    // `f(index, values)` for each of the thread's pieces: its index in the result's batch.
+    template <class F>
+    __device__ __forceinline__ void each(F f) const {
+        const u32 piece = threadIdx.x % PIECES, m = padded(g.m), channel = first_m + piece * PIECE;
+        if (channel >= m) return;
+        for (u32 pixel = threadIdx.x / PIECES; pixel < pixels; pixel += T::THREADS / PIECES) {
+            float values[PIECE];
+            read_piece(reinterpret_cast<const bf16*>(tile), place<PIECES>(pixel, piece), values);
+            f(((u64)pixel_of_batch(g, first_pixel + pixel) * m + channel) / PIECE, values);
+        }
+    }
+
+    __device__ __forceinline__ void forward() const {
+        float sum[PIECE] = {}, squares[PIECE] = {};
+        each([&](u64 index, const float (&values)[PIECE]) {
+            write_piece(job.y, index, values);
+#pragma unroll
+            for (u32 i = 0; i < PIECE; i++) sum[i] += values[i];
+        });
+        if (!job.part) return;
+        float* const means = scratch + PIECE * T::THREADS;
+        const float mean = channel_sum<T>(scratch, sum) / static_cast<float>(pixels);
+        if (threadIdx.x < T::CHANNELS) means[threadIdx.x] = mean;
+        __syncthreads();
+        each([&](u64, const float (&values)[PIECE]) {
+#pragma unroll
+            for (u32 i = 0; i < PIECE; i++) {
+                const float apart = values[i] - means[threadIdx.x % PIECES * PIECE + i];
+                squares[i] += apart * apart;
+            }
+        });
+        write_part(job.part, make_float2(mean, channel_sum<T>(scratch, squares)));
+    }
+
+    __device__ __forceinline__ void gradient() const {
+        float sum[PIECE] = {}, sum_x[PIECE] = {}, sum_other[PIECE] = {};
+        float centre[PIECE] = {}, other_centre[PIECE] = {};
+        float2 normal[PIECE];
+        const u32 channel = first_m + threadIdx.x % PIECES * PIECE;
+#pragma unroll
+        for (u32 i = 0; i < PIECE; i++) {
+            normal[i] = make_float2(0.0f, 0.0f);
+            if (!job.into.x || channel + i >= g.m) continue;
+            centre[i] = job.into.mean[channel + i];
+            normal[i] = affine(job.into, channel + i);
+            if (job.other) other_centre[i] = job.other_mean[channel + i];
+        }
+        each([&](u64 index, float (&values)[PIECE]) {
+            float more[PIECE];
+            if (job.onto) {
+                read_piece(job.onto, index, more);
+#pragma unroll
+                for (u32 i = 0; i < PIECE; i++) values[i] += more[i];
+            }
+            if (!job.into.x) return write_piece(job.y, index, values);
+            read_piece(job.into.x, index, more);
+            if (job.mask) {
+                keep(values, job.mask[index]);
+            } else if (job.into.apply_relu) {
+#pragma unroll
+                for (u32 i = 0; i < PIECE; i++) {
+                    values[i] = more[i] * normal[i].x + normal[i].y <= 0.0f ? 0.0f : values[i];
+                }
+            }
+            write_piece(job.y, index, values);
+#pragma unroll
+            for (u32 i = 0; i < PIECE; i++) {
+                values[i] = rounded(values[i]);
+                sum[i] += values[i];
+                sum_x[i] += values[i] * (more[i] - centre[i]);
+            }
+            if (!job.other) return;
+            read_piece(job.other, index, more);
+#pragma unroll
+            for (u32 i = 0; i < PIECE; i++) sum_other[i] += values[i] * (more[i] - other_centre[i]);
+        });
+        if (!job.into.x) return;
+        const float total = channel_sum<T>(scratch, sum);
+        write_part(job.part, make_float2(total, channel_sum<T>(scratch, sum_x)));
+        if (job.other) write_part(job.other_part, make_float2(total, channel_sum<T>(scratch, sum_other)));
+    }
 };
 
 // gridDim = (tiles of channels by tiles of pixels, phases). Blocks that are neighbours in time share their pixels.
 template <class T>
-static __device__ __forceinline__ void correlate(char* memory, const Correlate& job) {
-    const Correlation g = job.gradient ? backward(job.d, blockIdx.y) : forward(job.d);
+static __device__ __forceinline__ void correlate(char* memory, const Conv2dDims& d, const Correlate& job) {
+    const Correlation g = job.gradient ? backward(d, blockIdx.y) : forward(d);
     const u32 slab = job.slab, buffers = job.buffers;
-    const u32 m = padded(g.m), tiles_m = (m + T::CHANNELS - 1) / T::CHANNELS, pixels = g.n * g.rows * g.cols;
-    const u32 first_m = blockIdx.x % tiles_m * T::CHANNELS, tile = blockIdx.x / tiles_m, first_pixel = tile * T::PIXELS;
-    // A phase may have fewer pixels than the first one.
-    if (first_pixel >= pixels) return;
-    const u32 mine = min(T::PIXELS, pixels - first_pixel), count = g.taps_h * g.taps_w;
+    const u32 c_memory = padded(g.c), m = padded(g.m), tiles_m = (m + T::CHANNELS - 1) / T::CHANNELS;
+    const u32 pixels = g.n * g.rows * g.cols, tiles = gridDim.x / tiles_m, tile = blockIdx.x / tiles_m;
+    const u32 first_m = blockIdx.x % tiles_m * T::CHANNELS, first_pixel = tile * T::PIXELS;
     Tap* const taps = reinterpret_cast<Tap*>(memory);
-    float* const scratch = reinterpret_cast<float*>(memory + MOST_TAPS * sizeof(Tap));
-    char* const slabs = memory + T::TABLES;
+    float* const coefficient = reinterpret_cast<float*>(memory + MOST_TAPS * sizeof(Tap));
+    char* const slabs = memory + MOST_TAPS * sizeof(Tap) + 4 * c_memory * sizeof(float);
+    const u32 mine = min(T::PIXELS, first_pixel < pixels ? pixels - first_pixel : 0), count = g.taps_h * g.taps_w;
+    // What comes after the sums needs the tile, the columns of sums, and a number a channel.
+    float* const scratch = reinterpret_cast<float*>(slabs + T::PIXELS * T::CHANNELS * sizeof(bf16));
+    const Finish<T> finish = {
+        g, job, slabs, scratch, first_m, first_pixel, mine, tiles * gridDim.y, blockIdx.y * tiles + tile,
+    };
+    if (mine == 0) {
+        // A phase may have fewer pixels than the first one.
+        if (job.part) finish.write_part(job.part, make_float2(0.0f, 0.0f));
+        if (job.other) finish.write_part(job.other_part, make_float2(0.0f, 0.0f));
+        return;
+    }
     if (threadIdx.x < count) {
         const i32 row = threadIdx.x / g.taps_w, col = threadIdx.x % g.taps_w;
         taps[threadIdx.x] = {row * (i32)g.w + col, (u32)(g.w_first + row * g.w_h + col * g.w_w)};
+    }
+    for (u32 i = threadIdx.x; !is_there(job.x) && i < c_memory; i += T::THREADS) {
+        const float4 k = coefficients(job.x, i, g.c);
+        coefficient[i] = k.x, coefficient[c_memory + i] = k.y;
+        coefficient[2 * c_memory + i] = k.z, coefficient[3 * c_memory + i] = k.w;
     }
     // Whole rows of the image, from the first tap of the first pixel to the last tap of the last one.
     const u32 plane = g.rows * g.cols, last_pixel = first_pixel + mine - 1;
@@ -268,8 +383,9 @@ static __device__ __forceinline__ void correlate(char* memory, const Correlate& 
     // A row of zeros behind the slabs; rows that are swizzled together begin at a multiple of eight.
     char* const weights = slabs + (buffers * slab + 8) * T::P * 16;
     const Correlator<T> k = {
-        g, job.x, job.w, taps, slabs, weights, slab, buffers, padded(g.c), m,
-        first_m, first_row * g.w, (last_row + 1 - first_row) * g.w, count, (count + T::TAPS - 1) / T::TAPS,
+        g, job, taps, coefficient, slabs, weights, c_memory, m,
+        first_m, first_row * g.w, (last_row + 1 - first_row) * g.w, first_pixel - first_row * g.w, mine,
+        count, (count + T::TAPS - 1) / T::TAPS,
     };
     for (u32 i = threadIdx.x; i < T::P; i += T::THREADS) {
         *reinterpret_cast<uint4*>(slabs + (buffers * slab * T::P + i) * 16) = make_uint4(0, 0, 0, 0);
@@ -318,131 +434,137 @@ static __device__ __forceinline__ void correlate(char* memory, const Correlate& 
         }
     }
     if (job.y_f32) return;
-    constexpr u32 PIECES = T::CHANNELS / PIECE;
-    u32 rounded[T::DOWN][T::ACROSS][2];
 #pragma unroll
     for (u32 i = 0; i < T::DOWN * 2; i++) {
 #pragma unroll
         for (u32 j = 0; j < T::ACROSS; j++) {
             const float* pair = c[i / 2][j] + i % 2 * 2;
-            rounded[i / 2][j][i % 2] = to_bf16x2(pair[0], pair[1]);
-            const u32 at = place<PIECES>(row + i * 8, column / PIECE + j) * 16 + lane % 4 * 4;
-            *reinterpret_cast<u32*>(slabs + at) = rounded[i / 2][j][i % 2];
+            const u32 at = place<T::CHANNELS / PIECE>(row + i * 8, column / PIECE + j) * 16 + lane % 4 * 4;
+            *reinterpret_cast<u32*>(slabs + at) = to_bf16x2(pair[0], pair[1]);
         }
     }
     __syncthreads();
-    for (u32 i = threadIdx.x; i < mine * PIECES; i += T::THREADS) {
-        const u32 pixel = i / PIECES, piece = i % PIECES, channel = first_m + piece * PIECE;
-        if (channel >= m) continue;
-        bf16* to = job.y + (u64)pixel_of_batch(g, first_pixel + pixel) * m + channel;
-        *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(slabs + place<PIECES>(pixel, piece) * 16);
-    }
-    if (job.part) {
-        const u32 tiles = (pixels + T::PIXELS - 1) / T::PIXELS;
-        write_statistics<T>(scratch, mine, first_m, g.m, tile, tiles, rounded, job.part);
-    }
+    if (job.gradient) finish.gradient();
+    else finish.forward();
 }
 
 // registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k8_c8(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k8_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, job);
+    correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, d, job);
 }
 
 // registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k8_c16(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k8_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, job);
+    correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, d, job);
 }
 
 // registers <= 112
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k8_c32(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k8_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, job);
+    correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, d, job);
 }
 
 // registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k8_c64(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k8_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, job);
+    correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, d, job);
 }
 
 // registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k16_c8(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k16_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, job);
+    correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, d, job);
 }
 
 // registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k16_c16(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k16_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, job);
+    correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, d, job);
 }
 
 // registers <= 112
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k16_c32(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k16_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, job);
+    correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, d, job);
 }
 
 // registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k16_c64(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k16_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, job);
+    correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, d, job);
 }
 
 // registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k32_c8(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k32_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, job);
+    correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, d, job);
 }
 
 // registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k32_c16(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k32_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, job);
+    correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, d, job);
 }
 
 // registers <= 112
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k32_c32(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k32_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, job);
+    correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, d, job);
 }
 
 // registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k32_c64(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k32_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, job);
+    correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, d, job);
 }
 
 // registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c8(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k64_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, job);
+    correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, d, job);
 }
 
 // registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c16(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k64_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, job);
+    correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, d, job);
 }
 
 // registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c32(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k64_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, job);
+    correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, d, job);
 }
 
 // registers <= 184
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c64(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k64_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 64, 32, 2, 2, 1, 4>>(memory, job);
+    correlate<Tile<64, 64, 32, 2, 2, 1, 4>>(memory, d, job);
 }
 
 // registers <= 248
-extern "C" __global__ void __launch_bounds__(128, 2) correlate_bf16_k64_c128(Correlate job) {
+extern "C" __global__ void __launch_bounds__(128, 2)
+correlate_bf16_k64_c128(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 64, 64, 2, 2, 1, 4>>(memory, job);
+    correlate<Tile<64, 64, 64, 2, 2, 1, 4>>(memory, d, job);
 }
 
 // ---- weights

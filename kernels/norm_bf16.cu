@@ -1,83 +1,60 @@
-// Batch normalisation (norm.cu) of batches in bf16; statistics come from the convolution that wrote the batch.
+// Batch normalisation (norm.cu) of batches in bf16, as far as convolutions do not do it: they take statistics of what they
+// write, normalise what they read (operand.cuh) and sum up what goes back through a normalisation.
 //
-//     batch_norm_fwd   y = (x - mean) gamma / sqrt(var + eps) + beta (+ residual), then ReLU if asked
-//     batch_norm_bwd   g = dy where the ReLU let it through; xhat = (x - mean) / sqrt(var + eps)
-//                      dbeta = sum of g, dgamma = sum of g xhat, dresidual = g
-//                      dx = gamma / sqrt(var + eps) (g - [dbeta + xhat dgamma] / count), the bracket only with batch
-//                      statistics
+//     write_operand          y, and the mask of its ReLU
+//     batch_norm_bwd_sums    g = dy where the ReLU let it through, sum of g, sum of g (x - mean), of each block
+//     batch_norm_bwd_finish  dbeta = sum of g, dgamma = sum of g xhat, xhat = (x - mean) / sqrt(var + eps)
 //
 // A ReLU leaves a *mask*: a byte a piece, of which bit i says whether channel i was let through. So the way back reads a bit
 // where it would have to read the output.
 //
 // Numerics: as norm.cu; what is read and written of a batch is bf16, everything between is f32. Sums of a block are f32, each
 // thread's in the order of its pixels; blocks are put together in f64, in the order of their indices.
-#include "pieces.cuh"
+#include "operand.cuh"
 
 static constexpr u32 THREADS = 256;
 
-// `f(i, channel)` for the eight channels of a piece, or as many of them as there are.
-template <class F>
-static __device__ __forceinline__ void channels_of(u32 piece, u32 c, F f) {
-#pragma unroll
-    for (u32 i = 0; i < PIECE; i++) {
-        if (piece * PIECE + i < c) f(i, piece * PIECE + i);
-    }
-}
-
-// `residual` and `mask` may be null; without `mask` there is no ReLU.
-// registers <= 80
-extern "C" __global__ void __launch_bounds__(256, 3)
-batch_norm_fwd_bf16(ChannelDims d, float eps, const bf16* x, const float* mean, const float* var, const float* gamma,
-                    const float* beta, const bf16* residual, u8* mask, bf16* y) {
+// `mask` may be null.
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(256, 2)
+write_operand(ChannelDims d, Operand of, u8* mask, bf16* y) {
     const OverPixels<THREADS> over(d.c);
-    // Zero where the padding is.
-    float centre[PIECE] = {}, scale[PIECE] = {}, shift[PIECE] = {};
-    channels_of(over.piece, d.c, [&](u32 i, u32 c) {
-        centre[i] = mean[c], scale[i] = gamma[c] / sqrtf(var[c] + eps), shift[i] = beta[c];
-    });
-    over.each(d.n * d.hw, [&](u64 index) {
-        float values[PIECE], more[PIECE] = {};
-        read_piece(x, index, values);
-        if (residual) read_piece(residual, index, more);
-        u32 bits = 0;
+    float4 k[PIECE];
 #pragma unroll
-        for (u32 i = 0; i < PIECE; i++) {
-            values[i] = (values[i] - centre[i]) * scale[i] + shift[i];
-            if (residual) values[i] += more[i];
-            if (!mask) continue;
-            bits |= (u32)!(values[i] <= 0.0f) << i;
-            values[i] = relu(values[i]);
-        }
+    for (u32 i = 0; i < PIECE; i++) k[i] = coefficients(of, over.piece * PIECE + i, d.c);
+    over.each(d.n * d.hw, [&](u64 index) {
+        float values[PIECE];
+        const u32 bits = read_operand(of, index, [&](u32 i) { return k[i]; }, values);
         write_piece(y, index, values);
         if (mask) mask[index] = (u8)bits;
     });
 }
 
-// What the ReLU let through of a piece of dy.
-static __device__ __forceinline__ void read_masked(const bf16* dy, const u8* mask, u64 index, float (&g)[PIECE]) {
-    read_piece(dy, index, g);
-    if (!mask) return;
-    const u32 bits = mask[index];
-#pragma unroll
-    for (u32 i = 0; i < PIECE; i++) g[i] = bits >> i & 1 ? g[i] : 0.0f;
-}
-
-// The first half of the backward pass: sum of g and of g (x - mean) of each block to `part`, [c][blocks in x].
-// registers <= 72
+// The sums go to `part`, [c][blocks in x]. Without `mask` there was no ReLU; then g is dy, and `g` is null.
+// registers <= 80
 extern "C" __global__ void __launch_bounds__(256, 3)
-batch_norm_bwd_sums_bf16(ChannelDims d, const bf16* x, const float* mean, const u8* mask, const bf16* dy, float2* part) {
+batch_norm_bwd_sums_bf16(
+    ChannelDims d, const bf16* x, const float* mean, const u8* mask, const bf16* dy, bf16* g, float2* part
+) {
     SHARED(sums, float[2 * PIECE][THREADS]);
     const OverPixels<THREADS> over(d.c);
     float centre[PIECE] = {}, sum[PIECE] = {}, sum_x[PIECE] = {};
-    channels_of(over.piece, d.c, [&](u32 i, u32 c) { centre[i] = mean[c]; });
+#pragma unroll
+    for (u32 i = 0; i < PIECE; i++) {
+        if (over.piece * PIECE + i < d.c) centre[i] = mean[over.piece * PIECE + i];
+    }
     over.each(d.n * d.hw, [&](u64 index) {
-        float g[PIECE], pixels[PIECE];
-        read_masked(dy, mask, index, g);
+        float through[PIECE], pixels[PIECE];
+        read_piece(dy, index, through);
+        if (mask) {
+            keep(through, mask[index]);
+            write_piece(g, index, through);
+        }
         read_piece(x, index, pixels);
 #pragma unroll
         for (u32 i = 0; i < PIECE; i++) {
-            sum[i] += g[i];
-            sum_x[i] += g[i] * (pixels[i] - centre[i]);
+            sum[i] += through[i];
+            sum_x[i] += through[i] * (pixels[i] - centre[i]);
         }
     });
 #pragma unroll
@@ -108,34 +85,4 @@ batch_norm_bwd_finish(u32 c, float eps, u32 parts, const float* var, const float
     if (lane > 0) return;
     dbeta[channel] = static_cast<float>(sum);
     dgamma[channel] = static_cast<float>(sum_x / sqrtf(var[channel] + eps));
-}
-
-// The second half. `dresidual` is null where it is not wanted.
-// registers <= 80
-extern "C" __global__ void __launch_bounds__(256, 3)
-batch_norm_bwd_bf16(ChannelDims d, float eps, u32 batch_stats, const bf16* x, const float* mean, const float* var,
-                    const float* gamma, const float* dgamma, const float* dbeta, const u8* mask, const bf16* dy, bf16* dx,
-                    bf16* dresidual) {
-    const OverPixels<THREADS> over(d.c);
-    const float share = 1.0f / (static_cast<float>(d.n) * static_cast<float>(d.hw));
-    // dx = scale g + slope (x - centre) + shift; zero where the padding is.
-    float centre[PIECE] = {}, scale[PIECE] = {}, slope[PIECE] = {}, shift[PIECE] = {};
-    channels_of(over.piece, d.c, [&](u32 i, u32 c) {
-        const float inverse_std = 1.0f / sqrtf(var[c] + eps);
-        scale[i] = gamma[c] * inverse_std;
-        if (!batch_stats) return;
-        centre[i] = mean[c];
-        slope[i] = -scale[i] * inverse_std * dgamma[c] * share;
-        shift[i] = -scale[i] * dbeta[c] * share;
-    });
-    over.each(d.n * d.hw, [&](u64 index) {
-        float g[PIECE], pixels[PIECE] = {};
-        read_masked(dy, mask, index, g);
-        if (dresidual) write_piece(dresidual, index, g);
-        // Constant statistics make it a scaling, for which x need not be read.
-        if (batch_stats) read_piece(x, index, pixels);
-#pragma unroll
-        for (u32 i = 0; i < PIECE; i++) g[i] = scale[i] * g[i] + (slope[i] * (pixels[i] - centre[i]) + shift[i]);
-        write_piece(dx, index, g);
-    });
 }

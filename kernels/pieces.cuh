@@ -19,6 +19,10 @@ static __device__ __forceinline__ float high_half(u32 pair) {
     return __uint_as_float(pair & 0xffff0000u);
 }
 
+static __device__ __forceinline__ float rounded(float x) {
+    return low_half(to_bf16x2(x, 0.0f));
+}
+
 // The channels of piece `index`.
 static __device__ __forceinline__ void read_piece(const bf16* x, u64 index, float (&to)[PIECE]) {
     const uint4 piece = reinterpret_cast<const uint4*>(x)[index];
@@ -31,6 +35,12 @@ static __device__ __forceinline__ void write_piece(bf16* x, u64 index, const flo
     reinterpret_cast<uint4*>(x)[index] = make_uint4(
         to_bf16x2(from[0], from[1]), to_bf16x2(from[2], from[3]), to_bf16x2(from[4], from[5]), to_bf16x2(from[6], from[7])
     );
+}
+
+// Sets to 0 where a bit of the mask is 0.
+static __device__ __forceinline__ void keep(float (&values)[PIECE], u32 mask) {
+#pragma unroll
+    for (u32 i = 0; i < PIECE; i++) values[i] = mask >> i & 1 ? values[i] : 0.0f;
 }
 
 // How a block of `THREADS` threads goes over the pieces of the pixels of a batch: each thread keeps to one piece of a pixel,

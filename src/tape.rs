@@ -8,16 +8,24 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Memory};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::tensor::{Shape, Tensor};
 
 /// Gradients of an op's inputs: `None` where `needs` was false.
-pub type Grads<B> = Vec<Option<<B as crate::backend::Memory>::Buf>>;
+pub type Grads<B> = Vec<Option<<B as Memory>::Buf>>;
 
-/// `(dy, needs) -> gradients of the inputs`.
-type Backward<'a, B> = Box<dyn FnOnce(&<B as crate::backend::Memory>::Buf, &[bool]) -> Grads<B> + 'a>;
+/// `(dy, needs, gathered) -> gradients of the inputs`.
+type Backward<'a, B> = Box<dyn FnOnce(&<B as Memory>::Buf, &[bool], Gathered<<B as Memory>::Buf>) -> Grads<B> + 'a>;
+
+/// What has been contributed to the gradient of an op's first input when the op's turn comes.
+pub enum Gathered<Buf> {
+    /// Other ops are still to contribute: the op gives its part.
+    Part,
+    /// This op is the last: it may give the whole, of which it gets what there is so far.
+    Rest(Option<Buf>),
+}
 
 struct Node<'a, B: Backend> {
     inputs: Vec<usize>,
@@ -94,6 +102,26 @@ impl<'a, B: Backend> Tape<'a, B> {
         inputs: &[&Var<B>],
         backward: impl FnOnce(&B::Buf, &[bool]) -> Grads<B> + 'a,
     ) -> Var<B> {
+        let backend = self.backend;
+        self.record_gathering(tensor, inputs, move |dy, needs, gathered| {
+            let mut grads = backward(dy, needs);
+            if let (Gathered::Rest(Some(mut sum)), Some(first)) = (gathered, grads.first_mut()) {
+                if let Some(part) = first.take() {
+                    backend.axpy(1.0, &part, &mut sum);
+                }
+                *first = Some(sum);
+            }
+            grads
+        })
+    }
+
+    /// The same for an op that, if it is the last to contribute to the gradient of its first input, gives the whole of it.
+    pub fn record_gathering(
+        &self,
+        tensor: Tensor<B>,
+        inputs: &[&Var<B>],
+        backward: impl FnOnce(&B::Buf, &[bool], Gathered<B::Buf>) -> Grads<B> + 'a,
+    ) -> Var<B> {
         self.push(tensor, inputs.iter().map(|v| v.id).collect(), Some(Box::new(backward)))
     }
 
@@ -127,6 +155,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     pub fn pull_back(self, output: &Var<B>, dy: B::Buf, wrt: &[&Var<B>]) -> Result<Vec<Tensor<B>>> {
         let mut nodes = self.nodes.into_inner();
         let wanted = reaching(&nodes, wrt);
+        let first_use = first_uses(&nodes);
         let mut grads: Vec<Option<B::Buf>> = nodes.iter().map(|_| None).collect();
         let mut kept: Vec<Option<B::Buf>> = wrt.iter().map(|_| None).collect();
         grads[output.id] = Some(dy);
@@ -136,7 +165,13 @@ impl<'a, B: Backend> Tape<'a, B> {
             if let Some(backward) = node.backward.filter(|_| node.inputs.iter().any(|&i| wanted[i])) {
                 let _range = profile::again(node.range.as_ref());
                 let needs: Vec<bool> = node.inputs.iter().map(|&i| wanted[i]).collect();
-                for (&input, gradient) in node.inputs.iter().zip(backward(&dy, &needs)) {
+                let first = node.inputs[0];
+                let once = node.inputs.iter().filter(|&&input| input == first).count() == 1;
+                let gathered = match needs[0] && once && first_use[first] == id {
+                    true => Gathered::Rest(grads[first].take()),
+                    false => Gathered::Part,
+                };
+                for (&input, gradient) in node.inputs.iter().zip(backward(&dy, &needs, gathered)) {
                     let Some(gradient) = gradient else { continue };
                     match &mut grads[input] {
                         Some(sum) => self.backend.axpy(1.0, &gradient, sum),
@@ -159,6 +194,15 @@ impl<'a, B: Backend> Tape<'a, B> {
             })
             .collect()
     }
+}
+
+/// Per node, which one uses it first, and so is the last to contribute to its gradient; itself, if none does.
+fn first_uses<B: Backend>(nodes: &[Node<'_, B>]) -> Vec<usize> {
+    let mut first: Vec<usize> = (0..nodes.len()).collect();
+    for (id, node) in nodes.iter().enumerate().rev() {
+        node.inputs.iter().for_each(|&input| first[input] = id);
+    }
+    first
 }
 
 /// Per node, whether one of `wrt` is the node or reaches it. Inputs come before the nodes that use them.

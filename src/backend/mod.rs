@@ -98,12 +98,38 @@ pub trait Elementwise: Memory {
     fn relu_bwd(&self, y: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
 }
 
+/// `onto + dx`, or `dx` if there is nothing yet.
+fn sum_onto<B: Elementwise>(backend: &B, dx: B::Buf, onto: Option<B::Buf>) -> B::Buf {
+    match onto {
+        None => dx,
+        Some(mut sum) => {
+            backend.axpy(1.0, &dx, &mut sum);
+            sum
+        }
+    }
+}
+
 /// 2-d convolution, with the bias and the ReLU that follow it.
 pub trait Conv: Memory {
     /// `y = x * w + b`, then ReLU if `relu`. `b` is `[c_out]`.
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Self::Buf, w: &Self::Buf, b: Option<&Self::Buf>, relu: bool) -> Self::Buf;
     /// Gradient with respect to `x`, of which a backend may want to know how it is stored.
     fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Self::Buf, dy: &Self::Buf, w: &Self::Buf) -> Self::Buf;
+    /// The whole gradient with respect to `x`: [`Conv::conv2d_bwd_input`] and what other ops have contributed, `onto`. A
+    /// backend may go on with it, to where `x` came from.
+    fn conv2d_bwd_input_onto(
+        &self,
+        d: &Conv2dDims,
+        x: &Self::Buf,
+        dy: &Self::Buf,
+        w: &Self::Buf,
+        onto: Option<Self::Buf>,
+    ) -> Self::Buf
+    where
+        Self: Elementwise,
+    {
+        sum_onto(self, self.conv2d_bwd_input(d, x, dy, w), onto)
+    }
     /// Gradient with respect to `w`.
     fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
     /// Gradient with respect to a per-channel bias: `[c]`. Linear layers use it with `hw = 1`.

@@ -45,7 +45,7 @@ impl Cuda {
         let (c, parts) = (d.c as usize, (d.n * d.hw).div_ceil(size));
         assert_eq!(part.len(), c * parts as usize);
         let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
-        let grid = tuning::channel_stats_finish(d);
+        let grid = tuning::channel_warps(d.c);
         // SAFETY: just checked; the statistics have an element a channel.
         unsafe { launch::channel_stats_finish(self, grid, *d, parts, size, part, &mut stats.mean, &mut stats.var) };
         stats

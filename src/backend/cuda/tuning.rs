@@ -110,8 +110,8 @@ pub fn channel_stats(d: &ChannelDims) -> (Grid, u32) {
 }
 
 /// A warp per channel.
-pub fn channel_stats_finish(d: &ChannelDims) -> Grid {
-    Grid::line(d.c.div_ceil(128 / 32), 128)
+pub fn channel_warps(c: u32) -> Grid {
+    Grid::line(c.div_ceil(128 / 32), 128)
 }
 
 /// Threads that share a plane: enough for its float4s, at most a warp.

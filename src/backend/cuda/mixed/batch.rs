@@ -9,8 +9,7 @@ use crate::dims::{ChannelDims, Pool2dDims};
 kernels! { "batch_bf16":
     to_bf16(d: ChannelDims, split: u32, x: &Device<f32>, y: &mut Device<u16>);
     to_f32(d: ChannelDims, x: &Device<u16>, y: &mut Device<f32>);
-    copy_bf16(n: u32, x: &Device<u16>, y: &mut Device<u16>);
-    axpy_bf16(n: u32, a: f32, x: &Device<u16>, y: &mut Device<u16>);
+    axpy_bf16(n: u32, a: f32, x: &Device<u16>, y: &Device<u16>, sum: &mut Device<u16>);
     relu_bwd_bf16(n: u32, y: &Device<u16>, dy: &Device<u16>, dx: &mut Device<u16>);
     max_pool2d_fwd_bf16(d: Pool2dDims, x: &Device<u16>, y: &mut Device<u16>, winners: &mut Device<u8>);
     max_pool2d_bwd_bf16(d: Pool2dDims, winners: &Device<u8>, dy: &Device<u16>, dx: &mut Device<u16>);
@@ -31,7 +30,7 @@ impl Mixed {
         let d = x.d;
         let mut y = self.exact.alloc(d.n as usize * d.c as usize * d.hw as usize);
         // SAFETY: both have the elements of `d`.
-        unsafe { launch::to_f32(&self.exact, tuning::elements(pieces(&d), 1), d, &x.data, &mut y) };
+        unsafe { launch::to_f32(&self.exact, tuning::elements(pieces(&d), 1), d, self.data(x), &mut y) };
         Made::New(y)
     }
 
@@ -51,15 +50,8 @@ impl Mixed {
         assert!(x.len() == d.n as usize * d.c as usize * d.hw as usize && !(split && d.c > PIECE / 2));
         let mut y = self.alloc(d);
         // SAFETY: just checked, and `y` has the elements of `d`.
-        unsafe { launch::to_bf16(&self.exact, tuning::elements(pieces(d), 1), *d, split.into(), x, &mut y.data) };
-        y
-    }
-
-    pub(super) fn copy_of(&self, x: &Batch) -> Batch {
-        let (mut y, n) = (self.alloc(&x.d), pieces(&x.d));
-        // SAFETY: both have `n` pieces.
-        unsafe { launch::copy_bf16(&self.exact, tuning::elements(n, 1), n as u32, &x.data, &mut y.data) };
-        y
+        unsafe { launch::to_bf16(&self.exact, tuning::elements(pieces(d), 1), *d, split.into(), x, &mut y) };
+        Batch::written(d, y)
     }
 }
 
@@ -73,11 +65,12 @@ impl Elementwise for Mixed {
         let Buf::Batch(y) = y else {
             return self.exact.axpy(a, &self.in_f32(x), y.f32_mut());
         };
-        let (x, n) = (self.in_bf16(&y.d, x), pieces(&y.d));
-        // Of the sum nothing is known.
-        (y.mask, y.statistics) = (None, None);
-        // SAFETY: both have `n` pieces.
-        unsafe { launch::axpy_bf16(&self.exact, tuning::elements(n, 1), n as u32, a, &x.data, &mut y.data) };
+        // The old values may have other owners.
+        let (x, n, mut sum) = (self.in_bf16(&y.d, x), pieces(&y.d), self.alloc(&y.d));
+        let (terms, grid) = ([self.data(&x), self.data(y)], tuning::elements(n, 1));
+        // SAFETY: all three have `n` pieces.
+        unsafe { launch::axpy_bf16(&self.exact, grid, n as u32, a, terms[0], terms[1], &mut sum) };
+        *y = Batch::written(&y.d, sum);
     }
 
     fn scale_by(&self, s: &Buf, x: &Buf) -> Buf {
@@ -95,9 +88,10 @@ impl Elementwise for Mixed {
         let (dy, mut dx, n) = (self.in_bf16(&y.d, dy), self.alloc(&y.d), pieces(&y.d));
         // SAFETY: all three have `n` pieces.
         unsafe {
-            launch::relu_bwd_bf16(&self.exact, tuning::elements(n, 1), n as u32, &y.data, &dy.data, &mut dx.data);
+            let grid = tuning::elements(n, 1);
+            launch::relu_bwd_bf16(&self.exact, grid, n as u32, self.data(y), self.data(&dy), &mut dx);
         }
-        dx.into()
+        Batch::written(&y.d, dx).into()
     }
 }
 
@@ -134,8 +128,8 @@ impl Pool for Mixed {
         let mut winners = self.exact.alloc(pieces(&outputs) * PIECE as usize);
         let grid = tuning::elements(pieces(&outputs), 1);
         // SAFETY: the lengths are those of `d`, and windows lie within the image.
-        unsafe { launch::max_pool2d_fwd_bf16(&self.exact, grid, *d, &x.data, &mut y.data, &mut winners) };
-        (y.into(), Winners::Places(winners))
+        unsafe { launch::max_pool2d_fwd_bf16(&self.exact, grid, *d, self.data(x), &mut y, &mut winners) };
+        (Batch::written(&outputs, y).into(), Winners::Places(winners))
     }
 
     fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Winners, dy: &Buf) -> Buf {
@@ -148,8 +142,8 @@ impl Pool for Mixed {
         let (dy, mut dx) = (self.in_bf16(&outputs, dy), self.alloc(&inputs));
         let grid = tuning::elements(pieces(&inputs), 1);
         // SAFETY: the lengths are those of `d`.
-        unsafe { launch::max_pool2d_bwd_bf16(&self.exact, grid, *d, winners, &dy.data, &mut dx.data) };
-        dx.into()
+        unsafe { launch::max_pool2d_bwd_bf16(&self.exact, grid, *d, winners, self.data(&dy), &mut dx) };
+        Batch::written(&inputs, dx).into()
     }
 
     fn avg_pool_fwd(&self, d: &ChannelDims, x: &Buf) -> Buf {
@@ -160,7 +154,7 @@ impl Pool for Mixed {
         let mut y = self.exact.alloc(d.n as usize * d.c as usize);
         let (grid, lanes) = tuning::avg_pool_bf16(d);
         // SAFETY: the lengths are those of `d`, and `lanes` divide a warp.
-        unsafe { launch::avg_pool_fwd_bf16(&self.exact, grid, *d, lanes, &x.data, &mut y) };
+        unsafe { launch::avg_pool_fwd_bf16(&self.exact, grid, *d, lanes, self.data(x), &mut y) };
         y.into()
     }
 
@@ -168,7 +162,7 @@ impl Pool for Mixed {
         assert_eq!(dy.f32().len(), d.n as usize * d.c as usize);
         let mut dx = self.alloc(d);
         // SAFETY: the lengths are those of `d`.
-        unsafe { launch::avg_pool_bwd_bf16(&self.exact, tuning::elements(pieces(d), 1), *d, dy.f32(), &mut dx.data) };
-        dx.into()
+        unsafe { launch::avg_pool_bwd_bf16(&self.exact, tuning::elements(pieces(d), 1), *d, dy.f32(), &mut dx) };
+        Batch::written(d, dx).into()
     }
 }

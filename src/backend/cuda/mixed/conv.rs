@@ -1,30 +1,33 @@
 //! Convolutions on tensor cores, cut as [`tiles`] says.
 
-use super::tiles::{self, PIXELS};
-use super::{Buf, Device, Exact, Mixed, PIECE, Statistics};
-use crate::backend::Conv;
+use std::sync::Arc;
+
+use super::operand::{Affine, Operand, OperandArg, Term, TermArg, Written};
+use super::tiles::{self, Cut, PIXELS};
+use super::{Batch, Buf, Device, Exact, Made, Mixed, PIECE, Statistics};
 use crate::backend::cuda::kernel::{Arg, Args, Grid, by_value, kernels};
 use crate::backend::cuda::{Cuda, tuning};
+use crate::backend::{Conv, sum_onto};
 use crate::dims::{ChannelDims, Conv2dDims};
 
 kernels! { "conv_bf16":
-    correlate_bf16_k8_c8(job: Correlate);
-    correlate_bf16_k8_c16(job: Correlate);
-    correlate_bf16_k8_c32(job: Correlate);
-    correlate_bf16_k8_c64(job: Correlate);
-    correlate_bf16_k16_c8(job: Correlate);
-    correlate_bf16_k16_c16(job: Correlate);
-    correlate_bf16_k16_c32(job: Correlate);
-    correlate_bf16_k16_c64(job: Correlate);
-    correlate_bf16_k32_c8(job: Correlate);
-    correlate_bf16_k32_c16(job: Correlate);
-    correlate_bf16_k32_c32(job: Correlate);
-    correlate_bf16_k32_c64(job: Correlate);
-    correlate_bf16_k64_c8(job: Correlate);
-    correlate_bf16_k64_c16(job: Correlate);
-    correlate_bf16_k64_c32(job: Correlate);
-    correlate_bf16_k64_c64(job: Correlate);
-    correlate_bf16_k64_c128(job: Correlate);
+    correlate_bf16_k8_c8(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k8_c16(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k8_c32(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k8_c64(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k16_c8(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k16_c16(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k16_c32(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k16_c64(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k32_c8(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k32_c16(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k32_c32(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k32_c64(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k64_c8(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k64_c16(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k64_c32(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k64_c64(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k64_c128(d: Conv2dDims, job: Correlate);
     pack_weights(d: Conv2dDims, split: u32, w: &Device<f32>, forward: &mut Device<u16>, backward: &mut Device<u16>);
     conv2d_bwd_weight_bf16_c8(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
     conv2d_bwd_weight_bf16_c32(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
@@ -35,23 +38,56 @@ kernels! { "conv_bf16":
 #[derive(Clone, Copy, bytemuck::NoUninit)]
 #[repr(C)]
 struct Correlate {
-    d: Conv2dDims,
-    gradient: u32,
-    slab: u32,
-    buffers: u32,
-    apply_relu: u32,
-    x: u64,
+    x: OperandArg,
     w: u64,
     b: u64,
     y: u64,
     y_f32: u64,
+    z: u64,
+    z_mask: u64,
     part: u64,
+    onto: u64,
+    into: TermArg,
+    mask: u64,
+    other: u64,
+    other_mean: u64,
+    other_part: u64,
+    gradient: u32,
+    slab: u32,
+    buffers: u32,
+    apply_relu: u32,
+}
+
+impl Correlate {
+    /// Reads `x` and `w`; what it writes is still to be said.
+    fn new(cut: &Cut, x: &Operand, w: &Device<u16>) -> Self {
+        Correlate {
+            x: x.arg(),
+            w: w.address(),
+            b: 0,
+            y: 0,
+            y_f32: 0,
+            z: 0,
+            z_mask: 0,
+            part: 0,
+            onto: 0,
+            into: TermArg::default(),
+            mask: 0,
+            other: 0,
+            other_mean: 0,
+            other_part: 0,
+            gradient: 0,
+            slab: cut.slab,
+            buffers: cut.buffers,
+            apply_relu: 0,
+        }
+    }
 }
 
 by_value!(Correlate);
 
 /// In the order of [`tiles::TILES`].
-const CORRELATE: [unsafe fn(&Cuda, Grid, Correlate); tiles::TILES.len()] = [
+const CORRELATE: [unsafe fn(&Cuda, Grid, Conv2dDims, Correlate); tiles::TILES.len()] = [
     launch::correlate_bf16_k8_c8,
     launch::correlate_bf16_k8_c16,
     launch::correlate_bf16_k8_c32,
@@ -113,6 +149,20 @@ impl Mixed {
         assert_eq!((packed.d, packed.split), (d.w(), split), "one weight for two kinds of convolution");
         packed
     }
+
+    /// How a convolution reads its input, and where it is to write it as well: the sum of a block and its shortcut, which the
+    /// next shortcut reads again. That costs nothing where a tile's pixels are the same in both; else it is written first.
+    fn operand_to_write(&self, d: &Conv2dDims, x: &Batch) -> (Operand, Option<(Device<u16>, Device<u8>)>) {
+        let operand = self.operand(x);
+        if operand.q.is_none() || operand.gradient.is_some() {
+            return (operand, None);
+        }
+        let same_pixels = (d.h_in, d.w_in, d.stride) == (d.h_out, d.w_out, 1);
+        match self.room(x, &operand) {
+            (data, Some(mask)) if same_pixels => (operand, Some((data, mask))),
+            _ => (Operand::of(self.data(x)), None),
+        }
+    }
 }
 
 impl Conv for Mixed {
@@ -121,33 +171,34 @@ impl Conv for Mixed {
         let Some(cut) = tiles::correlate(d, false, self.exact.driver.shared_memory()) else {
             return self.exact.conv2d_fwd(d, &self.in_f32(x), w.f32(), b.map(Buf::f32), relu).into();
         };
+        assert!(b.is_none_or(|b| b.f32().len() == d.c_out as usize));
         let split = split(d, x);
         let x = match x {
-            Buf::Exact(x) if split => super::Made::New(self.rounded(&image(d), true, &x.data)),
+            Buf::Exact(x) if split => Made::New(self.rounded(&image(d), true, &x.data)),
             x => self.in_bf16(&image(d), x),
         };
-        assert!(b.is_none_or(|b| b.f32().len() == d.c_out as usize));
         let of = ChannelDims::new(d.y());
-        let mut y = self.alloc(&of);
+        let y = self.alloc(&of);
         let tiles = (of.n * of.hw).div_ceil(PIXELS);
-        y.statistics = (!relu).then(|| Statistics { parts: self.exact.alloc((of.c * tiles) as usize), pixels: PIXELS });
-        let job = Correlate {
-            d: *d,
-            gradient: 0,
-            slab: cut.slab,
-            buffers: cut.buffers,
-            apply_relu: relu.into(),
-            x: x.data.address(),
-            w: self.weights(d, split, w.exact()).forward.address(),
-            b: b.map_or(0, |b| b.f32().address()),
-            y: y.data.address(),
-            y_f32: 0,
-            part: y.statistics.as_ref().map_or(0, |statistics| statistics.parts.address()),
-        };
-        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, and statistics have a pair a channel
-        // and tile.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, job) };
-        y.into()
+        let statistics =
+            (!relu).then(|| Statistics { parts: self.exact.alloc((of.c * tiles) as usize), pixels: PIXELS });
+        let weights = &self.weights(d, split, w.exact()).forward;
+        let (operand, wanted) = self.operand_to_write(d, &x);
+        let mut job = Correlate::new(&cut, &operand, weights);
+        job.b = b.map_or(0, |b| b.f32().address());
+        job.apply_relu = relu.into();
+        job.y = y.address();
+        job.part = statistics.as_ref().map_or(0, |statistics| statistics.parts.address());
+        if let Some((data, mask)) = &wanted {
+            (job.z, job.z_mask) = (data.address(), mask.address());
+        }
+        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, statistics have a pair a channel and
+        // tile, a mask has a byte a piece.
+        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
+        if let Some((data, mask)) = wanted {
+            x.written.get_or_init(|| Written { data: Arc::new(data), mask: Some(mask) });
+        }
+        Batch { statistics, ..Batch::written(&of, y) }.into()
     }
 
     fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Buf, dy: &Buf, w: &Buf) -> Buf {
@@ -155,39 +206,73 @@ impl Conv for Mixed {
             let x = self.in_f32(x);
             return self.exact.conv2d_bwd_input(d, &x, &self.in_f32(dy), w.f32()).into();
         };
-        let dy = self.in_bf16(&ChannelDims::new(d.y()), dy);
-        let mut job = Correlate {
-            d: *d,
-            gradient: 1,
-            slab: cut.slab,
-            buffers: cut.buffers,
-            apply_relu: 0,
-            x: dy.data.address(),
-            w: self.weights(d, split(d, x), w.exact()).backward.address(),
-            b: 0,
-            y: 0,
-            y_f32: 0,
-            part: 0,
-        };
-        let dx: Buf = match x {
-            Buf::Exact(_) => self.exact.alloc(d.x().iter().product()).into(),
-            Buf::Batch(_) => self.alloc(&image(d)).into(),
-        };
-        match &dx {
-            Buf::Exact(dx) => job.y_f32 = dx.data.address(),
-            Buf::Batch(dx) => job.y = dx.data.address(),
+        let dy = self.operand(&self.in_bf16(&ChannelDims::new(d.y()), dy));
+        let mut job = Correlate::new(&cut, &dy, &self.weights(d, split(d, x), w.exact()).backward);
+        job.gradient = 1;
+        if let Buf::Exact(_) = x {
+            let dx = self.exact.alloc(d.x().iter().product());
+            job.y_f32 = dx.address();
+            // SAFETY: batches have the elements of `d`, weights too.
+            unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
+            return dx.into();
         }
-        // SAFETY: batches have the elements of `d`, weights too.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, job) };
-        dx
+        let dx = self.alloc(&image(d));
+        job.y = dx.address();
+        // SAFETY: as above.
+        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
+        Batch::written(&image(d), dx).into()
+    }
+
+    /// If a normalisation made the input, the gradient goes through its ReLU too, and the sums that it needs are taken.
+    fn conv2d_bwd_input_onto(&self, d: &Conv2dDims, x: &Buf, dy: &Buf, w: &Buf, onto: Option<Buf>) -> Buf {
+        let cut = tiles::correlate(d, true, self.exact.driver.shared_memory());
+        let (Some(cut), Buf::Batch(x)) = (cut, x) else {
+            return sum_onto(self, self.conv2d_bwd_input(d, x, dy, w), onto);
+        };
+        let image = image(d);
+        assert_eq!(x.d, image);
+        let dy = self.operand(&self.in_bf16(&ChannelDims::new(d.y()), dy));
+        let onto = onto.as_ref().map(|onto| self.in_bf16(&image, onto));
+        let dx = self.alloc(&image);
+        let mut job = Correlate::new(&cut, &dy, &self.weights(d, false, w.exact()).backward);
+        job.gradient = 1;
+        job.y = dx.address();
+        job.onto = onto.as_ref().map_or(0, |onto| self.data(onto).address());
+        let room = || self.exact.alloc((image.c * cut.tiles * cut.grid.blocks[1]) as usize);
+        // Each normalisation whose sums are taken, by its input.
+        let mut taken = Vec::new();
+        if let Some(Operand { p: Term { data, affine: Some(affine), .. }, q, relu, gradient: None }) = &x.operand {
+            taken.push((data, affine, room()));
+            job.into = Term { data: data.clone(), affine: Some(affine.clone()), relu: *relu }.arg();
+            if *relu && q.is_some() {
+                job.mask = self.write(x).mask.as_ref().map_or(0, Device::address);
+            }
+            // With a ReLU of its own the residual's gradient is not the whole one yet.
+            if let Some(Term { data, affine: Some(affine), relu: false }) = q {
+                taken.push((data, affine, room()));
+                (job.other, job.other_mean) = (data.address(), affine.mean.address());
+            }
+            job.part = taken[0].2.address();
+            job.other_part = taken.get(1).map_or(0, |(_, _, part)| part.address());
+        }
+        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte a piece, and sums a pair
+        // for each channel and block.
+        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
+        let mut dx = Batch::written(&image, dx);
+        let finish = |(x, affine, part): (&Arc<Device<u16>>, &Affine, Device<[f32; 2]>)| {
+            self.finish_sums(image.c, x, affine.eps, &affine.var, &part)
+        };
+        dx.sums = taken.into_iter().map(finish).collect();
+        dx.into()
     }
 
     fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Buf, dy: &Buf) -> Buf {
         let (x, dy) = (self.in_bf16(&image(d), x), self.in_bf16(&ChannelDims::new(d.y()), dy));
+        let (x, dy) = (self.data(&x), self.data(&dy));
         let (tile, parts, grid) = tiles::weight_gradient(d);
         let dw = self.exact.sum_of_parts(&ChannelDims::new(d.w()), parts, None, false, |_, _, dw| {
             // SAFETY: batches have the elements of `d`, `dw` those of `parts` gradients.
-            unsafe { BWD_WEIGHT[tile](&self.exact, grid, *d, &x.data, &dy.data, dw) };
+            unsafe { BWD_WEIGHT[tile](&self.exact, grid, *d, x, dy, dw) };
         });
         dw.into()
     }

@@ -7,12 +7,19 @@
 //! has to, so what has no kernel here runs in f32. An input gradient is of the kind of the input: exact for an image, so that
 //! an attack sees the signs of f32.
 //!
+//! **What is not written.** A normalisation with its residual and its ReLU is an [`Operand`]: it says how to compute what it
+//! means, and the convolution that reads it does so on the way. The same goes for the gradient with respect to its input. On
+//! the way back a convolution adds up what a normalisation needs of the gradient that it writes, so in a pass through a
+//! ResNet nothing is launched for normalisations but to put sums of blocks together. Whoever needs an operand in memory
+//! writes it, once.
+//!
 //! **Weights** are kept in f32. A convolution packs them to bf16 when it first reads them after an update.
 
 mod batch;
 mod conv;
 mod exact;
 mod norm;
+mod operand;
 mod tiles;
 
 use std::ops::{Deref, Range};
@@ -26,6 +33,7 @@ use crate::backend::Memory;
 use crate::dims::ChannelDims;
 use crate::error::Result;
 use conv::Weights;
+use operand::{Operand, Sums, Written};
 
 /// The prototypes of the kernels.
 pub(super) fn kernels() -> Vec<KernelSpec> {
@@ -47,19 +55,23 @@ pub enum Buf {
 
 /// A buffer in f32 and, if it is the weight of a convolution, what it was packed to.
 pub struct Exact {
-    data: Device<f32>,
+    /// Shared with the operands that it is part of.
+    data: Arc<Device<f32>>,
     weights: OnceLock<Weights>,
 }
 
-/// Activations in bf16.
+/// Activations in bf16, or their gradient.
 pub struct Batch {
     d: ChannelDims,
-    /// `[n, hw, padded c]`.
-    data: Device<u16>,
-    /// What a ReLU let through, if one came last: a bit a channel.
-    mask: Option<Device<u8>>,
-    /// Mean and sum of squared differences to it of each channel over each `pixels` pixels: `[c, parts]`.
+    /// What they are, if nobody has written them yet.
+    operand: Option<Operand>,
+    written: OnceLock<Written>,
+    /// Of a convolution's output: mean and sum of squared differences to it of each channel over each `pixels` pixels,
+    /// `[c, parts]`.
     statistics: Option<Statistics>,
+    /// Of a gradient that has been through the ReLU of a normalisation: the gradients of its parameters, and of those of the
+    /// normalisation that made its residual.
+    sums: Vec<Sums>,
 }
 
 struct Statistics {
@@ -77,6 +89,12 @@ fn pieces(d: &ChannelDims) -> usize {
 
 impl From<Device<f32>> for Buf {
     fn from(data: Device<f32>) -> Self {
+        Arc::new(data).into()
+    }
+}
+
+impl From<Arc<Device<f32>>> for Buf {
+    fn from(data: Arc<Device<f32>>) -> Self {
         Buf::Exact(Exact { data, weights: OnceLock::new() })
     }
 }
@@ -123,7 +141,7 @@ impl Buf {
         match self {
             Buf::Exact(exact) => {
                 exact.weights.take();
-                &mut exact.data
+                Arc::get_mut(&mut exact.data).expect("nothing is changed while an operand of the same pass needs it")
             }
             Buf::Batch(batch) => unreachable!("activations {:?} where parameters, vectors or images belong", batch.d),
         }
@@ -152,9 +170,9 @@ impl Mixed {
         self.rounded(d, false, &self.exact.upload(values)).into()
     }
 
-    /// A batch with unspecified content.
-    fn alloc(&self, d: &ChannelDims) -> Batch {
-        Batch { d: *d, data: self.exact.alloc(pieces(d) * PIECE as usize), mask: None, statistics: None }
+    /// Memory for activations.
+    fn alloc(&self, d: &ChannelDims) -> Device<u16> {
+        self.exact.alloc(pieces(d) * PIECE as usize)
     }
 }
 
@@ -184,7 +202,7 @@ impl Memory for Mixed {
     fn copy(&self, x: &Buf) -> Buf {
         match x {
             Buf::Exact(x) => self.exact.copy(&x.data).into(),
-            Buf::Batch(x) => self.copy_of(x).into(),
+            Buf::Batch(x) => self.same(x).into(),
         }
     }
 
@@ -193,14 +211,14 @@ impl Memory for Mixed {
             Buf::Exact(x) => self.exact.part(n, range, &x.data).into(),
             Buf::Batch(x) => {
                 assert_eq!(range, 0..n, "map_parts makes one part");
-                self.copy_of(x).into()
+                self.same(x).into()
             }
         }
     }
 
     fn join(&self, parts: &[&Buf]) -> Buf {
         match parts {
-            [Buf::Batch(x)] => self.copy_of(x).into(),
+            [Buf::Batch(x)] => self.same(x).into(),
             parts => self.exact.join(&parts.iter().map(|part| part.f32()).collect::<Vec<_>>()).into(),
         }
     }

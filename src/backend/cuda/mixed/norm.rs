@@ -1,44 +1,97 @@
-//! Batch normalisation of activations in bf16: a launch for statistics, one forwards, three backwards.
+//! Batch normalisation of activations in bf16. Forwards it puts statistics together and describes its output; on the way back it
+//! does the same if a convolution has taken the sums.
 
-use super::{Batch, Buf, Device, Mixed, Statistics, pieces};
-use crate::backend::cuda::kernel::kernels;
+use std::sync::Arc;
+
+use super::operand::{Affine, NormGradient, Operand, OperandArg, Sums, Term, Written};
+use super::{Batch, Buf, Device, Mixed, Statistics};
+use crate::backend::cuda::kernel::{Arg, Args, by_value, kernels};
 use crate::backend::cuda::tuning;
 use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads};
 use crate::dims::ChannelDims;
 
 kernels! { "norm_bf16":
-    batch_norm_fwd_bf16(
-        d: ChannelDims, eps: f32, x: &Device<u16>, mean: &Device<f32>, var: &Device<f32>, gamma: &Device<f32>,
-        beta: &Device<f32>, residual: Option<&Device<u16>>, mask: Option<&mut Device<u8>>, y: &mut Device<u16>,
-    );
+    write_operand(d: ChannelDims, of: OperandArg, mask: Option<&mut Device<u8>>, y: &mut Device<u16>);
     batch_norm_bwd_sums_bf16(
         d: ChannelDims, x: &Device<u16>, mean: &Device<f32>, mask: Option<&Device<u8>>, dy: &Device<u16>,
-        part: &mut Device<[f32; 2]>,
+        g: Option<&mut Device<u16>>, part: &mut Device<[f32; 2]>,
     );
     batch_norm_bwd_finish(
         c: u32, eps: f32, parts: u32, var: &Device<f32>, part: &Device<[f32; 2]>, dgamma: &mut Device<f32>,
         dbeta: &mut Device<f32>,
     );
-    batch_norm_bwd_bf16(
-        d: ChannelDims, eps: f32, batch_stats: u32, x: &Device<u16>, mean: &Device<f32>, var: &Device<f32>,
-        gamma: &Device<f32>, dgamma: &Device<f32>, dbeta: &Device<f32>, mask: Option<&Device<u8>>, dy: &Device<u16>,
-        dx: &mut Device<u16>, dresidual: Option<&mut Device<u16>>,
-    );
 }
 
-fn exact(stats: ChannelStats<Device<f32>>) -> ChannelStats<Buf> {
-    ChannelStats { mean: stats.mean.into(), var: stats.var.into() }
+by_value!(OperandArg);
+
+impl Mixed {
+    /// Writes what an operand describes to `data`, and what its ReLU lets through to `mask`.
+    pub(super) fn write_operand(
+        &self,
+        d: &ChannelDims,
+        operand: &Operand,
+        mut data: Device<u16>,
+        mut mask: Option<Device<u8>>,
+    ) -> Written {
+        let grid = tuning::pixels_bf16(d);
+        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask one per piece.
+        unsafe { launch::write_operand(&self.exact, grid, *d, operand.arg(), mask.as_mut(), &mut data) };
+        Written { data: Arc::new(data), mask }
+    }
+
+    /// Gradients of a normalisation's parameters from the sums of blocks: of g, and of g (x - mean); `x` is its input.
+    pub(super) fn finish_sums(
+        &self,
+        c: u32,
+        x: &Arc<Device<u16>>,
+        eps: f32,
+        var: &Device<f32>,
+        part: &Device<[f32; 2]>,
+    ) -> Sums {
+        let parts = part.len() as u32 / c;
+        assert_eq!((part.len(), var.len()), ((c * parts) as usize, c as usize));
+        let (mut dgamma, mut dbeta) = (self.exact.alloc(c as usize), self.exact.alloc(c as usize));
+        let grid = tuning::channel_warps(c);
+        // SAFETY: just checked.
+        unsafe { launch::batch_norm_bwd_finish(&self.exact, grid, c, eps, parts, var, part, &mut dgamma, &mut dbeta) };
+        Sums { of: x.clone(), dgamma: Arc::new(dgamma), dbeta: Arc::new(dbeta) }
+    }
+
+    /// What came through the ReLU of a normalisation of `x`, and the sums of it.
+    fn sums(&self, d: &ChannelDims, b: &NormBwd<'_, Buf>, x: &Arc<Device<u16>>) -> (Arc<Device<u16>>, Sums) {
+        let [mean, var] = [&b.stats.mean, &b.stats.var].map(Buf::f32);
+        let dy = self.in_bf16(d, b.dy);
+        let dy = self.data(&dy);
+        let mask = b.relu.map(|y| match y {
+            Buf::Batch(y) if y.d == *d => self.write(y).mask.as_ref().expect("the output of a ReLU"),
+            _ => unreachable!("an output that is not this normalisation's"),
+        });
+        let grid = tuning::pixels_bf16(d);
+        let mut part = self.exact.alloc((d.c * grid.blocks[0]) as usize);
+        let mut g = mask.map(|_| self.alloc(d));
+        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask one per piece, and `part` a pair for
+        // each channel and block.
+        unsafe {
+            launch::batch_norm_bwd_sums_bf16(&self.exact, grid, *d, x, mean, mask, dy, g.as_mut(), &mut part);
+        }
+        (g.map_or_else(|| dy.clone(), Arc::new), self.finish_sums(d.c, x, b.eps, var, &part))
+    }
+}
+
+fn vector(buf: &Buf) -> Arc<Device<f32>> {
+    buf.exact().data.clone()
 }
 
 impl Norm for Mixed {
     fn channel_stats(&self, d: &ChannelDims, x: &Buf) -> ChannelStats<Buf> {
-        match x {
+        let ChannelStats { mean, var } = match x {
             Buf::Batch(Batch { d: of, statistics: Some(Statistics { parts, pixels }), .. }) => {
                 assert_eq!(of, d);
-                exact(self.exact.finish_stats(d, parts, *pixels))
+                self.exact.finish_stats(d, parts, *pixels)
             }
-            x => exact(self.exact.channel_stats(d, &self.in_f32(x))),
-        }
+            x => self.exact.channel_stats(d, &self.in_f32(x)),
+        };
+        ChannelStats { mean: mean.into(), var: var.into() }
     }
 
     fn batch_norm_fwd(
@@ -52,78 +105,54 @@ impl Norm for Mixed {
         residual: Option<&Buf>,
         relu: bool,
     ) -> Buf {
-        let vectors = [&stats.mean, &stats.var, gamma, beta].map(Buf::f32);
-        assert_eq!(vectors.map(Device::len), [d.c as usize; 4]);
+        let vectors = [&stats.mean, &stats.var, gamma, beta].map(vector);
+        assert!(vectors.iter().all(|vector| vector.len() == d.c as usize));
         let [mean, var, gamma, beta] = vectors;
-        let (x, residual) = (self.in_bf16(d, x), residual.map(|residual| self.in_bf16(d, residual)));
-        let residual = residual.as_ref().map(|residual| &residual.data);
-        let mut y = self.alloc(d);
-        y.mask = relu.then(|| self.exact.alloc(pieces(d)));
-        let (grid, mask) = (tuning::pixels_bf16(d), y.mask.as_mut());
-        // SAFETY: just checked: batches have the elements of `d`, the others one per channel, and the mask one per piece.
-        unsafe {
-            launch::batch_norm_fwd_bf16(
-                &self.exact,
-                grid,
-                *d,
-                eps,
-                &x.data,
-                mean,
-                var,
-                gamma,
-                beta,
-                residual,
-                mask,
-                &mut y.data,
-            );
-        }
-        y.into()
+        let affine = Affine { mean, var, gamma, beta: Some(beta), eps };
+        let p = Term { data: self.data(&self.in_bf16(d, x)).clone(), affine: Some(affine), relu: false };
+        let q = residual.map(|residual| {
+            let residual = self.in_bf16(d, residual);
+            self.operand(&residual).term().unwrap_or_else(|| Term::of(self.data(&residual)))
+        });
+        Batch::described(d, Operand { p, q, relu, gradient: None }).into()
     }
 
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Buf>) -> NormGrads<Buf> {
-        let vectors = [&b.stats.mean, &b.stats.var, b.gamma].map(Buf::f32);
-        assert_eq!(vectors.map(Device::len), [d.c as usize; 3]);
-        let [mean, var, gamma] = vectors;
-        let mask = match b.relu {
-            None => None,
-            Some(Buf::Batch(Batch { d: of, mask: Some(mask), .. })) if of == d => Some(mask),
-            Some(_) => unreachable!("a ReLU that is not this normalisation's"),
+        let [mean, var, gamma] = [&b.stats.mean, &b.stats.var, b.gamma].map(vector);
+        assert_eq!([&mean, &var, &gamma].map(|vector| vector.len()), [d.c as usize; 3]);
+        let x = self.in_bf16(d, b.x);
+        let x = self.data(&x);
+        let of_this = |sums: &&Sums| Arc::ptr_eq(&sums.of, x);
+        let taken = match b.dy {
+            Buf::Batch(dy) => dy.sums.iter().find(of_this).map(|sums| (self.data(dy).clone(), sums)),
+            Buf::Exact(_) => None,
         };
-        let (x, dy) = (self.in_bf16(d, b.x), self.in_bf16(d, b.dy));
-        let (c, grid) = (d.c as usize, tuning::pixels_bf16(d));
-        let parts = grid.blocks[0];
-        let mut part = self.exact.alloc(c * parts as usize);
-        let (mut dgamma, mut dbeta) = (self.exact.alloc(c), self.exact.alloc(c));
-        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask one per piece, and `part` a pair for
-        // each channel and block.
-        unsafe {
-            launch::batch_norm_bwd_sums_bf16(&self.exact, grid, *d, &x.data, mean, mask, &dy.data, &mut part);
-            let grid = tuning::channel_stats_finish(d);
-            launch::batch_norm_bwd_finish(&self.exact, grid, d.c, b.eps, parts, var, &part, &mut dgamma, &mut dbeta);
-        }
-        let (mut dx, mut dresidual) = (self.alloc(d), b.residual.then(|| self.alloc(d)));
-        let (batch_stats, dresidual_data) = (b.batch_stats.into(), dresidual.as_mut().map(|batch| &mut batch.data));
-        // SAFETY: as above.
-        unsafe {
-            launch::batch_norm_bwd_bf16(
-                &self.exact,
-                grid,
-                *d,
-                b.eps,
-                batch_stats,
-                &x.data,
-                mean,
-                var,
-                gamma,
-                &dgamma,
-                &dbeta,
-                mask,
-                &dy.data,
-                &mut dx.data,
-                dresidual_data,
-            );
-        }
-        NormGrads { dx: dx.into(), dgamma: dgamma.into(), dbeta: dbeta.into(), dresidual: dresidual.map(Buf::from) }
+        let made;
+        let (g, Sums { dgamma, dbeta, .. }) = match taken {
+            Some((g, sums)) => (g, sums),
+            None => {
+                made = self.sums(d, b, x);
+                (made.0.clone(), &made.1)
+            }
+        };
+        let share = if b.batch_stats { 1.0 / (d.n as f32 * d.hw as f32) } else { 0.0 };
+        let affine = Affine { mean, var, gamma, beta: None, eps: b.eps };
+        let operand = Operand {
+            p: Term::of(&g),
+            q: Some(Term { data: x.clone(), affine: Some(affine), relu: false }),
+            relu: false,
+            gradient: Some(NormGradient { dgamma: dgamma.clone(), dbeta: dbeta.clone(), share }),
+        };
+        let dresidual = b.residual.then(|| {
+            let mut dresidual = Batch::shared(d, g);
+            if let Buf::Batch(dy) = b.dy {
+                // Those of the normalisation that made the residual.
+                dresidual.sums.extend(dy.sums.iter().filter(|sums| !of_this(sums)).cloned());
+            }
+            dresidual.into()
+        });
+        let (dgamma, dbeta) = (dgamma.clone().into(), dbeta.clone().into());
+        NormGrads { dx: Batch::described(d, operand).into(), dgamma, dbeta, dresidual }
     }
 
     fn move_running(&self, momentum: f32, unbias: f32, batch: &ChannelStats<Buf>, running: &mut ChannelStats<Buf>) {

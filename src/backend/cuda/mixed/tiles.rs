@@ -20,36 +20,34 @@ pub struct Tile {
     pub depth: u32,
     /// Channels of the result.
     pub channels: u32,
-    /// Warps that have different pixels.
-    warps: u32,
     /// Taps of a stage of weights, and how many stages there are at a time.
     taps: u32,
     stages: u32,
 }
 
-const fn tile(depth: u32, channels: u32, warps: u32, taps: u32, stages: u32) -> Tile {
-    Tile { depth, channels, warps, taps, stages }
+const fn tile(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
+    Tile { depth, channels, taps, stages }
 }
 
 /// In the order of the kernels.
 pub const TILES: [Tile; 17] = [
-    tile(8, 8, 4, 10, 2),
-    tile(8, 16, 4, 10, 2),
-    tile(8, 32, 4, 10, 2),
-    tile(8, 64, 2, 10, 2),
-    tile(16, 8, 4, 5, 3),
-    tile(16, 16, 4, 5, 3),
-    tile(16, 32, 4, 5, 3),
-    tile(16, 64, 2, 5, 3),
-    tile(32, 8, 4, 3, 3),
-    tile(32, 16, 4, 3, 3),
-    tile(32, 32, 4, 3, 3),
-    tile(32, 64, 2, 3, 3),
-    tile(64, 8, 4, 3, 3),
-    tile(64, 16, 4, 3, 3),
-    tile(64, 32, 4, 1, 4),
-    tile(64, 64, 2, 1, 4),
-    tile(64, 128, 2, 1, 4),
+    tile(8, 8, 10, 2),
+    tile(8, 16, 10, 2),
+    tile(8, 32, 10, 2),
+    tile(8, 64, 10, 2),
+    tile(16, 8, 5, 3),
+    tile(16, 16, 5, 3),
+    tile(16, 32, 5, 3),
+    tile(16, 64, 5, 3),
+    tile(32, 8, 3, 3),
+    tile(32, 16, 3, 3),
+    tile(32, 32, 3, 3),
+    tile(32, 64, 3, 3),
+    tile(64, 8, 3, 3),
+    tile(64, 16, 3, 3),
+    tile(64, 32, 1, 4),
+    tile(64, 64, 1, 4),
+    tile(64, 128, 1, 4),
 ];
 
 /// A convolution or its input gradient, as `kernels/correlation.cuh` has it; of a gradient the first phase, which has the
@@ -139,6 +137,8 @@ pub struct Cut {
     /// Pixels of a slab of the image, and how many slabs lie in shared memory.
     pub slab: u32,
     pub buffers: u32,
+    /// Tiles of the pixels of a phase.
+    pub tiles: u32,
     pub grid: Grid,
 }
 
@@ -154,13 +154,14 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, shared: u32) -> Option<Cut> {
     let slab = c.slab().next_multiple_of(8);
     let cut = |index: usize, tile: &Tile| {
         let buffers = c.channels.div_ceil(tile.depth).min(2);
-        // The slabs and a row of zeros, the stages of weights; in their place, at the end, the result.
+        // The slabs and a row of zeros, the stages of weights; in their place, at the end, the result and columns of sums.
         let rows = buffers * slab + 8 + tile.stages * tile.taps * tile.channels;
-        let tables = MOST_TAPS * 8 + tile.warps * tile.channels * 4;
-        let bytes = tables + (rows * tile.depth * 2).max(PIXELS * tile.channels * 2);
+        let tables = MOST_TAPS * 8 + c.channels.next_multiple_of(PIECE) * 16;
+        let end = PIXELS * tile.channels * 2 + (PIECE * THREADS + tile.channels) * 4;
+        let bytes = tables + (rows * tile.depth * 2).max(end);
         let blocks = c.pixels().div_ceil(PIXELS) * results.div_ceil(tile.channels);
         let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads: THREADS, shared: bytes };
-        (bytes <= shared).then_some(Cut { tile: index, slab, buffers, grid })
+        (bytes <= shared).then_some(Cut { tile: index, slab, buffers, tiles: c.pixels().div_ceil(PIXELS), grid })
     };
     let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(PIECE, most);
     // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two.
