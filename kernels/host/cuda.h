@@ -185,17 +185,25 @@ static inline float bf16_at(unsigned pair, unsigned which) {
 // Products of bf16 are exact in f64; the sum is rounded once. Tensor cores round it in an order that nobody tells.
 __attribute__((noinline, no_sanitize("thread"))) static inline void multiply_fragments(const Bits* lanes) {
     const auto of = [&](unsigned lane) { return reinterpret_cast<const Fragments*>(lanes[lane]); };
-    for (unsigned row = 0; row < 16; row++) {
-        for (unsigned col = 0; col < 8; col++) {
-            float& c = of(row % 8 * 4 + col / 2)->c[row / 8 * 2 + col % 2];
-            double sum = c;
-            for (unsigned k = 0; k < 16; k++) {
-                const unsigned a = of(row % 8 * 4 + k % 8 / 2)->a[k / 8 * 2 + row / 8];
-                const unsigned b = of(col * 4 + k % 8 / 2)->b[k / 8];
-                sum += double(bf16_at(a, k % 2)) * double(bf16_at(b, k % 2));
-            }
-            c = float(sum);
+    double a[16][16], b[16][8], c[16][8];
+    for (unsigned lane = 0; lane < 32; lane++) {
+        const unsigned g = lane / 4, t = lane % 4;
+        for (unsigned i = 0; i < 8; i++) {
+            const unsigned row = g + i / 2 % 2 * 8, k = 2 * t + i / 4 * 8 + i % 2;
+            a[row][k] = bf16_at(of(lane)->a[i / 2], i % 2);
         }
+        for (unsigned i = 0; i < 4; i++) {
+            b[2 * t + i / 2 * 8 + i % 2][g] = bf16_at(of(lane)->b[i / 2], i % 2);
+            c[g + i / 2 * 8][2 * t + i % 2] = of(lane)->c[i];
+        }
+    }
+    for (unsigned row = 0; row < 16; row++) {
+        for (unsigned k = 0; k < 16; k++) {
+            for (unsigned col = 0; col < 8; col++) c[row][col] += a[row][k] * b[k][col];
+        }
+    }
+    for (unsigned lane = 0; lane < 32; lane++) {
+        for (unsigned i = 0; i < 4; i++) of(lane)->c[i] = float(c[lane / 4 + i / 2 * 8][2 * (lane % 4) + i % 2]);
     }
 }
 

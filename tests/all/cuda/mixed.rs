@@ -3,7 +3,7 @@
 
 use engine::backend::cpu::Cpu;
 use engine::backend::cuda::mixed::{Buf, Mixed};
-use engine::backend::{ChannelStats, Conv, Elementwise, Linear, Memory, Norm, NormBwd, Pool};
+use engine::backend::{Backend, ChannelStats, Conv, Elementwise, Linear, Memory, Norm, NormBwd, Pool};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
 
 use crate::backends::{normal, on_mixed, uniform};
@@ -11,7 +11,7 @@ use crate::compare::assert_close;
 
 on_mixed! {
     convolutions, convolutions_that_do_not_fit, images_keep_sixteen_bits, weights_are_packed_again, normalisation,
-    pooling, the_rest_converts, nan_passes_through,
+    operands, pooling, the_rest_converts, nan_passes_through,
 }
 
 /// Of a sum in f32; of a value that is rounded to bf16 in the end.
@@ -320,4 +320,145 @@ pub fn nan_passes_through(backend: &Mixed) {
     let fine = backend.upload_activations(&image, &x);
     assert_eq!(nans(&backend.conv2d_fwd(&d, &fine, &backend.upload(&planted(&w, 0)), None, false)), 2 * 36);
     assert!(backend.download(&backend.channel_stats(&of, &y).mean).iter().all(|mean| mean.is_nan()));
+}
+
+/// What a convolution reads that nobody has written: a normalisation alone or with a residual, which is there, a normalisation
+/// or one with a ReLU of its own.
+const OPERANDS: [(bool, Residual); 6] = [
+    (false, Residual::None),
+    (true, Residual::None),
+    (true, Residual::Written),
+    (true, Residual::Normalised { relu: false }),
+    (true, Residual::Normalised { relu: true }),
+    (false, Residual::Written),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Residual {
+    None,
+    Written,
+    Normalised { relu: bool },
+}
+
+/// A network's middle in numbers.
+struct Middle {
+    n: usize,
+    d: ChannelDims,
+    conv: Conv2dDims,
+    y: Vec<f32>,
+    other: Vec<f32>,
+    vectors: [Vec<f32>; 4],
+    w: Vec<f32>,
+    dy: Vec<f32>,
+    onto: Option<Vec<f32>>,
+}
+
+/// What comes out of it: the convolution's output, the normalisation's output as it is in memory, gradients of its input, its
+/// scale and shift, the residual, and the residual's input, scale and shift.
+type Outcome = Vec<(&'static str, Vec<f32>)>;
+
+impl Middle {
+    fn run<B: Backend>(
+        &self,
+        backend: &B,
+        (relu, residual): (bool, Residual),
+        batch_stats: bool,
+        batch: impl Fn(&ChannelDims, &[f32]) -> B::Buf,
+    ) -> Outcome {
+        let Middle { n, d, conv, .. } = self;
+        let eps = 1e-5;
+        let values = |buf: &B::Buf| backend.download_batch(*n, buf);
+        let (y, other, w) = (batch(d, &self.y), batch(d, &self.other), backend.upload(&self.w));
+        let [gamma, beta, gamma_other, beta_other] = [0, 1, 2, 3].map(|i| backend.upload(&self.vectors[i]));
+        let (stats, stats_other) = (backend.channel_stats(d, &y), backend.channel_stats(d, &other));
+        let normalised =
+            |relu| backend.batch_norm_fwd(d, eps, &other, &stats_other, &gamma_other, &beta_other, None, relu);
+        let shortcut = match residual {
+            Residual::None => None,
+            Residual::Written => Some(batch(d, &self.other)),
+            Residual::Normalised { relu } => Some(normalised(relu)),
+        };
+        let z = backend.batch_norm_fwd(d, eps, &y, &stats, &gamma, &beta, shortcut.as_ref(), relu);
+        let out = backend.conv2d_fwd(conv, &z, &w, None, false);
+        let mut outcome = vec![("out", values(&out))];
+        let dy = batch(&ChannelDims::new(conv.y()), &self.dy);
+        let onto = self.onto.as_ref().map(|onto| batch(d, onto));
+        let dz = backend.conv2d_bwd_input_onto(conv, &z, &dy, &w, onto);
+        let bwd = NormBwd {
+            eps,
+            x: &y,
+            stats: &stats,
+            batch_stats,
+            gamma: &gamma,
+            relu: relu.then_some(&z),
+            residual: shortcut.is_some(),
+            dy: &dz,
+        };
+        let grads = backend.batch_norm_bwd(d, &bwd);
+        // By a convolution that reads it without its being written.
+        let back = Conv2dDims::new(conv.x(), conv.c_in as usize, 1, 1, 0).unwrap();
+        let identity: Vec<f32> =
+            (0..conv.c_in * conv.c_in).map(|i| if i % (conv.c_in + 1) == 0 { 1.0 } else { 0.0 }).collect();
+        let images = batch(d, &self.y);
+        outcome.push((
+            "dx that is read",
+            values(&backend.conv2d_bwd_input(&back, &images, &grads.dx, &backend.upload(&identity))),
+        ));
+        outcome.push(("dx", values(&grads.dx)));
+        outcome.extend([("dgamma", backend.download(&grads.dgamma)), ("dbeta", backend.download(&grads.dbeta))]);
+        if let Some(dresidual) = grads.dresidual {
+            outcome.push(("dresidual", values(&dresidual)));
+            if residual == (Residual::Normalised { relu: false }) {
+                let bwd = NormBwd {
+                    x: &other,
+                    stats: &stats_other,
+                    gamma: &gamma_other,
+                    relu: None,
+                    residual: false,
+                    dy: &dresidual,
+                    ..bwd
+                };
+                let grads = backend.batch_norm_bwd(d, &bwd);
+                outcome.push(("dx of the residual", values(&grads.dx)));
+                outcome.push(("dgamma of the residual", backend.download(&grads.dgamma)));
+                outcome.push(("dbeta of the residual", backend.download(&grads.dbeta)));
+            }
+        }
+        outcome.push(("z", values(&z)));
+        outcome.push(("dw", backend.download(&backend.conv2d_bwd_weight(conv, &z, &dy))));
+        outcome
+    }
+}
+
+/// A convolution behind a normalisation, with all that it does for it, forwards and backwards.
+pub fn operands(backend: &Mixed) {
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    // Tiles that end within an image and behind the last, strides with phases of fewer pixels, channels in two chunks.
+    for [n, c_in, side, c_out, k, stride, pad] in [
+        [3, 12, 9, 8, 3, 1, 1],
+        [2, 8, 7, 20, 3, 2, 1],
+        [2, 72, 5, 8, 3, 1, 1],
+        [2, 16, 8, 40, 1, 2, 0],
+        [1, 33, 12, 16, 3, 1, 0],
+    ] {
+        let conv = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
+        let d = ChannelDims::new(conv.x());
+        let len: usize = conv.x().iter().product();
+        let [y, other, onto] = [1, 2, 3].map(|seed| random(seed, len));
+        let vectors = [4, 5, 6, 7].map(|seed| normal(seed, c_in));
+        let (w, dy) = (random(8, conv.w().iter().product()), random(9, conv.y().iter().product()));
+        let mut middle = Middle { n, d, conv, y, other, vectors, w, dy, onto: None };
+        for (case, of) in OPERANDS.into_iter().enumerate() {
+            let batch_stats = case != 3 || stride == 1;
+            middle.onto = (case % 2 == 0 || stride == 2).then(|| onto.clone());
+            let want = middle.run(&cpu, of, batch_stats, |d, values| cpu.upload_batch(d.n as usize, values));
+            let got = middle.run(backend, of, batch_stats, |d, values| backend.upload_activations(d, values));
+            for ((what, want), (_, got)) in want.iter().zip(&got) {
+                // The activations, what the convolution adds and the whole gradient are rounded one after the other.
+                let what = format!("{conv:?} behind {of:?}: {what}");
+                assert_close(&what, got, want, 5.0 * BF16, 0.0);
+            }
+            assert_eq!(want.len(), got.len());
+        }
+    }
 }

@@ -23,6 +23,12 @@ use crate::small_runs::attack;
 
 on_cuda! { lenet_with_adam, resnet18_with_sgd, the_same_bits_twice }
 
+mod in_mixed_precision {
+    use super::{resnet18_nearly, the_same_bits_twice, the_same_bits_twice_of_resnet18};
+
+    crate::backends::on_mixed! { resnet18_nearly, the_same_bits_twice, the_same_bits_twice_of_resnet18 }
+}
+
 /// Steps of adversarial training, and then as many with ADMM's penalty.
 const STEPS: u32 = 5;
 
@@ -182,4 +188,24 @@ fn resnet18_with_sgd<B: Backend>(backend: &B) {
 fn the_same_bits_twice<B: Backend>(backend: &B) {
     let setting = Setting { batch: 3, attack: attack(2), ..lenet() };
     assert_eq!(run(backend, &setting, None), run(backend, &setting, None));
+}
+
+fn the_same_bits_twice_of_resnet18<B: Backend>(backend: &B) {
+    let setting = Setting { batch: 3, ..resnet18() };
+    assert_eq!(run(backend, &setting, None), run(backend, &setting, None));
+}
+
+/// In mixed precision, on the images of the exact run's attacks: the losses are those of the exact run to a percent, and the
+/// attack moves more pixels the same way than by chance.
+fn resnet18_nearly<B: Backend>(backend: &B) {
+    let setting = resnet18();
+    let exact = run(&Cpu::<f64>::new(2).unwrap(), &setting, None);
+    let got = run(backend, &setting, Some(&exact.attacked));
+    assert!(got.starts == exact.starts, "random starts differ");
+    assert_close("losses", &got.losses, &exact.losses, 0.01, 0.0);
+    for (step, (got, want)) in got.attacked.iter().zip(&exact.attacked).enumerate() {
+        let same = got.iter().zip(want).filter(|(got, want)| (*got - *want).abs() < 1e-6).count();
+        // By chance two steps agree in a quarter.
+        assert!(same > 2 * want.len() / 5, "step {step}: {same} of {} pixels are the same", want.len());
+    }
 }
