@@ -8,7 +8,7 @@ use engine::attack::pgd::{Batch, Start};
 use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
 use engine::backend::cuda::mixed::Mixed;
 use engine::backend::cuda::{Cuda, Submission, kernels};
-use engine::backend::{Elementwise, Images, Loss, Memory};
+use engine::backend::{Backend, Elementwise, Images, Loss, Memory};
 use engine::init::Init;
 use engine::models::{Architecture, Network};
 use engine::optim::OptimizerConfig;
@@ -173,28 +173,45 @@ fn spied_in<B>(
 
 const PLENTY: usize = 1 << 30;
 
-/// LeNet w=1 in adversarial training on random images.
-struct Training {
-    trainer: Trainer<Cuda>,
+/// Width 1 in adversarial training on random images.
+struct Training<B: Backend> {
+    trainer: Trainer<B>,
     bytes: Vec<u8>,
     labels: Vec<u8>,
 }
 
-impl Training {
-    fn new(backend: &Cuda, batch: usize) -> Self {
-        let architecture = Architecture::new(Network::LeNet, 1, 10).unwrap();
+impl<B: Backend> Training<B> {
+    fn new(backend: &B, batch: usize) -> Self {
+        Training::of(Network::LeNet, backend, batch)
+    }
+
+    fn of(network: Network, backend: &B, batch: usize) -> Self {
+        let architecture = Architecture::new(network, 1, 10).unwrap();
+        let pixels: usize = network.input().iter().product();
         let adam = OptimizerConfig::Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
         let trainer = Trainer::new(backend, architecture, Init::XavierUniform, 1, &adam).unwrap();
-        let bytes = uniform(1, batch * 784).iter().map(|u| (256.0 * u) as u8).collect();
+        let bytes = uniform(1, batch * pixels).iter().map(|u| (256.0 * u) as u8).collect();
         Training { trainer, bytes, labels: labels(2, batch, 10) }
     }
 
     /// A step as the training loop does it.
     fn step(
         &mut self,
-        backend: &Cuda,
-        images: &<Cuda as Images>::Resident<'_>,
-        tally: &mut <Cuda as Loss>::Tally,
+        backend: &B,
+        images: &B::Resident<'_>,
+        tally: &mut B::Tally,
+        step: u32,
+    ) -> engine::error::Result<()> {
+        self.step_of(2, backend, images, tally, step)
+    }
+
+    /// The same with so many steps of the attack.
+    fn step_of(
+        &mut self,
+        attack_steps: usize,
+        backend: &B,
+        images: &B::Resident<'_>,
+        tally: &mut B::Tally,
         step: u32,
     ) -> engine::error::Result<()> {
         let n = self.labels.len();
@@ -204,7 +221,7 @@ impl Training {
         let batch = Batch { images: clean, labels: &labels };
         let rng = Rng::new(1, Stream::TrainAttack, step);
         let start = Start { rng: &rng, first: 0, strength: 1.0 };
-        self.trainer.step(backend, &batch, Some((&attack(2), start)), 1e-3 / (1 + step) as f32, tally)
+        self.trainer.step(backend, &batch, Some((&attack(attack_steps), start)), 1e-3 / (1 + step) as f32, tally)
     }
 }
 
@@ -236,6 +253,25 @@ fn a_steady_step_is_one_graph() {
     assert_eq!(calls.nodes.load(Ordering::Relaxed), 31);
     let counts = backend.tally_read(&tally);
     assert_eq!((counts.samples, counts.gradients), (6 * 6, 6 * 2 * 6 * 784));
+}
+
+/// A step of an attack on ResNet-18 in mixed precision: 20 convolutions forwards and back; statistics of 20 normalisations and
+/// the sums of 20 and of three shortcuts put together; written are the image in bf16, the input of the three convolutions that
+/// halve it, read by their shortcut too, and the last activations; seven for pooling, the classifier, the loss and the sums of
+/// the last normalisation; and the move.
+#[test]
+fn a_step_of_an_attack_on_resnet18_in_mixed_precision() {
+    let launches = |attack_steps| {
+        let (backend, calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None)?;
+        let mut training = Training::of(Network::ResNet18, &backend, 2);
+        let bytes = training.bytes.clone();
+        let images = backend.resident([3, 32, 32], &bytes);
+        training.step_of(attack_steps, &backend, &images, &mut backend.tally(), 0).unwrap();
+        backend.status().unwrap();
+        Some(calls.nodes.load(Ordering::Relaxed))
+    };
+    let (Some(one), Some(two)) = (launches(1), launches(2)) else { return };
+    assert_eq!((two - one, one), (94, 296));
 }
 
 /// However launches are submitted, the result has the same bits.
