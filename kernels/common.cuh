@@ -78,6 +78,26 @@ static __device__ __forceinline__ T warp_sum(T value) {
     return value;
 }
 
+#ifdef __CUDACC_RTC__
+static __device__ __forceinline__ void other_blocks_are_done() {
+    __threadfence();
+}
+#endif
+
+// Counts the blocks that have come here: whether, of `blocks` that share the counter, this one is the last. Then it may read
+// what the others have written before, by __ldcg, for its first-level cache knows nothing of it. `arrivals` is 0 before the
+// first launch and again after each; `last` is shared. For all threads of the block.
+static __device__ __forceinline__ bool last_block(u32* arrivals, u32 blocks, u32& last) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicInc(arrivals, blocks - 1) == blocks - 1;
+        if (last) other_blocks_are_done();
+    }
+    __syncthreads();
+    return last;
+}
+
 // The sum of `value` over a block of THREADS threads, in every thread. `scratch` is shared and may be used again right
 // away.
 template <u32 THREADS, class T>

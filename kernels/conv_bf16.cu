@@ -53,6 +53,16 @@ struct Tile {
     static_assert(TAPS % TOGETHER == 0, "taps in twos");
 };
 
+// Two numbers a channel, `first` and `second`, that the last block of each tile of channels puts together. `part` has room for
+// those of each block and behind them those of each group of blocks, all channels one after the other; null if there are none.
+struct Totals {
+    float2* part;
+    float *first, *second;
+};
+
+// Blocks of a group.
+static constexpr u32 GROUP = 32;
+
 // What a kernel is told, beside the convolution's dims.
 struct Correlate {
     // The image: of an input gradient, dy.
@@ -68,19 +78,19 @@ struct Correlate {
     // the image's pixels.
     bf16* z;
     u8* z_mask;
-    // May be null: of each channel over each block's pixels, [m][phases by tiles of pixels]. Forwards mean and sum of squared
-    // differences to it; of an input gradient g, the sum of g and of g (x - mean).
-    float2* part;
+    // Of each channel of the result: forwards mean and variance; of an input gradient g the gradients of the scale and the shift
+    // of the normalisation behind it, sum of g xhat and sum of g.
+    Totals totals;
     // What is done to an input gradient. What is `onto`, if not null, is added. If there is an `into.x`, it is the input of the
     // normalisation that made the convolution's input; where that had a ReLU, what it let through are the bits of `mask`, or
-    // if that is null, where the normalised `into` is positive. `other` is the input of the normalisation that made the
-    // residual, or null; its sums go to `other_part`.
+    // if that is null, where the normalised `into` is positive. `other.x` is the input of the normalisation that made the
+    // residual, or null.
     const bf16* onto;
-    Term into;
+    Term into, other;
     const u8* mask;
-    const bf16* other;
-    const float* other_mean;
-    float2* other_part;
+    Totals other_totals;
+    // A counter for each tile of channels and group of blocks.
+    u32* arrivals;
     u32 gradient;
     // Rows of a slab, and how many slabs: one, or two if there are more channels than one holds.
     u32 slab, buffers;
@@ -242,6 +252,46 @@ static __device__ __forceinline__ float channel_sum(float* scratch, const float 
     return sum;
 }
 
+// Puts together what blocks have of a channel, `threadIdx.x % CHANNELS` of the tile; several threads share it.
+template <class T>
+struct Together {
+    static constexpr u32 LANES = T::THREADS / T::CHANNELS;
+
+    double* scratch;  // THREADS of them
+    u32 m, channel, pixels;
+    bool gradient;
+
+    __device__ __forceinline__ double over_lanes(double value) const {
+        __syncthreads();
+        scratch[threadIdx.x] = value;
+        __syncthreads();
+        double sum = 0.0;
+        for (u32 lane = 0; lane < LANES; lane++) sum += scratch[lane * T::CHANNELS + threadIdx.x % T::CHANNELS];
+        return sum;
+    }
+
+    // Of `count` units from number `first` of `units`, `size` pixels each but the last of all. Sums are added up; mean and sum of
+    // squared differences to it are combined as by Chan, Golub & LeVeque (1983).
+    __device__ __forceinline__ float2 units(const float2* units, u32 first, u32 count, u32 size) const {
+        double sum = 0.0, second = 0.0;
+        const auto each = [&](auto f) {
+            if (channel >= m) return;
+            for (u32 i = threadIdx.x / T::CHANNELS; i < count; i += LANES) {
+                f(__ldcg(units + (u64)(first + i) * m + channel), static_cast<double>(min(size, pixels - (first + i) * size)));
+            }
+        };
+        if (gradient) {
+            each([&](float2 unit, double) { sum += unit.x, second += unit.y; });
+            sum = over_lanes(sum);
+        } else {
+            each([&](float2 unit, double n) { sum += n * unit.x; });
+            sum = over_lanes(sum) / static_cast<double>(min(count * size, pixels - first * size));
+            each([&](float2 unit, double n) { second += unit.y + n * (unit.x - sum) * (unit.x - sum); });
+        }
+        return make_float2(static_cast<float>(sum), static_cast<float>(over_lanes(second)));
+    }
+};
+
 // What the block does with its tile, which lies rounded in shared memory.
 template <class T>
 struct Finish {
@@ -249,14 +299,49 @@ struct Finish {
 
     const Correlation& g;
     const Correlate& job;
-    const char* tile;
+    char* tile;
     float* scratch;  // of PIECE * THREADS floats, and behind it one for each channel
+    u32& last;       // shared
     u32 first_m, first_pixel, pixels, parts, part;
 
-    // The tile's channel of this thread, of those that are put together.
-    __device__ __forceinline__ void write_part(float2* to, float2 sums) const {
+    // What the block has of the channel of this thread.
+    __device__ __forceinline__ void write_part(const Totals& totals, float2 sums) const {
         const u32 channel = first_m + threadIdx.x;
-        if (threadIdx.x < T::CHANNELS && channel < g.m) to[channel * parts + part] = sums;
+        if (threadIdx.x < T::CHANNELS && channel < g.m) totals.part[(u64)part * g.m + channel] = sums;
+    }
+
+    // The last block of a group puts its parts together, the last of the last blocks the groups.
+    __device__ __forceinline__ void put_together() const {
+        const u32 group = part / GROUP, groups = (parts + GROUP - 1) / GROUP, members = min(GROUP, parts - group * GROUP);
+        const u32 channel = first_m + threadIdx.x % T::CHANNELS;
+        u32* const arrivals = job.arrivals + first_m / T::CHANNELS * (groups + 1);
+        const Together<T> together = {
+            reinterpret_cast<double*>(scratch), g.m, channel, g.n * g.rows * g.cols, job.gradient != 0
+        };
+        if (!last_block(arrivals + 1 + group, members, last)) return;
+        const auto of_group = [&](const Totals& totals) {
+            if (!totals.part) return;
+            const float2 sums = together.units(totals.part, group * GROUP, members, T::PIXELS);
+            if (threadIdx.x < T::CHANNELS && channel < g.m) totals.part[(u64)(parts + group) * g.m + channel] = sums;
+        };
+        of_group(job.totals);
+        of_group(job.other_totals);
+        if (!last_block(arrivals, groups, last)) return;
+        const auto of_all = [&](const Totals& totals, const Term& normalisation) {
+            if (!totals.part) return;
+            const float2* const of_groups = totals.part + (u64)parts * g.m;
+            const float2 sums = together.units(of_groups, 0, groups, GROUP * T::PIXELS);
+            if (threadIdx.x >= T::CHANNELS || channel >= g.m) return;
+            if (job.gradient) {
+                totals.first[channel] = sums.y / sqrtf(normalisation.var[channel] + normalisation.eps);
+                totals.second[channel] = sums.x;
+            } else {
+                totals.first[channel] = sums.x;
+                totals.second[channel] = sums.y / static_cast<float>(together.pixels);
+            }
+        };
+        of_all(job.totals, job.into);
+        of_all(job.other_totals, job.other);
     }
 
     // `f(index, values)` for each of the thread's pieces: its index in the result's batch.
@@ -271,6 +356,11 @@ struct Finish {
         }
     }
 
+    __device__ __forceinline__ void nothing() const {
+        if (job.totals.part) write_part(job.totals, make_float2(0.0f, 0.0f));
+        if (job.other_totals.part) write_part(job.other_totals, make_float2(0.0f, 0.0f));
+    }
+
     __device__ __forceinline__ void forward() const {
         float sum[PIECE] = {}, squares[PIECE] = {};
         each([&](u64 index, const float (&values)[PIECE]) {
@@ -278,7 +368,7 @@ struct Finish {
 #pragma unroll
             for (u32 i = 0; i < PIECE; i++) sum[i] += values[i];
         });
-        if (!job.part) return;
+        if (!job.totals.part) return;
         float* const means = scratch + PIECE * T::THREADS;
         const float mean = channel_sum<T>(scratch, sum) / static_cast<float>(pixels);
         if (threadIdx.x < T::CHANNELS) means[threadIdx.x] = mean;
@@ -290,7 +380,7 @@ struct Finish {
                 squares[i] += apart * apart;
             }
         });
-        write_part(job.part, make_float2(mean, channel_sum<T>(scratch, squares)));
+        write_part(job.totals, make_float2(mean, channel_sum<T>(scratch, squares)));
     }
 
     __device__ __forceinline__ void gradient() const {
@@ -304,7 +394,7 @@ struct Finish {
             if (!job.into.x || channel + i >= g.m) continue;
             centre[i] = job.into.mean[channel + i];
             normal[i] = affine(job.into, channel + i);
-            if (job.other) other_centre[i] = job.other_mean[channel + i];
+            if (job.other.x) other_centre[i] = job.other.mean[channel + i];
         }
         each([&](u64 index, float (&values)[PIECE]) {
             float more[PIECE];
@@ -330,41 +420,28 @@ struct Finish {
                 sum[i] += values[i];
                 sum_x[i] += values[i] * (more[i] - centre[i]);
             }
-            if (!job.other) return;
-            read_piece(job.other, index, more);
+            if (!job.other.x) return;
+            read_piece(job.other.x, index, more);
 #pragma unroll
             for (u32 i = 0; i < PIECE; i++) sum_other[i] += values[i] * (more[i] - other_centre[i]);
         });
         if (!job.into.x) return;
         const float total = channel_sum<T>(scratch, sum);
-        write_part(job.part, make_float2(total, channel_sum<T>(scratch, sum_x)));
-        if (job.other) write_part(job.other_part, make_float2(total, channel_sum<T>(scratch, sum_other)));
+        write_part(job.totals, make_float2(total, channel_sum<T>(scratch, sum_x)));
+        if (job.other.x) write_part(job.other_totals, make_float2(total, channel_sum<T>(scratch, sum_other)));
     }
 };
 
-// gridDim = (tiles of channels by tiles of pixels, phases). Blocks that are neighbours in time share their pixels.
+// The block's tile, to memory, and to `finish` what is to be put together.
 template <class T>
-static __device__ __forceinline__ void correlate(char* memory, const Conv2dDims& d, const Correlate& job) {
-    const Correlation g = job.gradient ? backward(d, blockIdx.y) : forward(d);
-    const u32 slab = job.slab, buffers = job.buffers;
-    const u32 c_memory = padded(g.c), m = padded(g.m), tiles_m = (m + T::CHANNELS - 1) / T::CHANNELS;
-    const u32 pixels = g.n * g.rows * g.cols, tiles = gridDim.x / tiles_m, tile = blockIdx.x / tiles_m;
-    const u32 first_m = blockIdx.x % tiles_m * T::CHANNELS, first_pixel = tile * T::PIXELS;
+static __device__ __forceinline__ void correlate_tile(char* memory, const Finish<T>& finish) {
+    const Correlation& g = finish.g;
+    const Correlate& job = finish.job;
+    const u32 slab = job.slab, buffers = job.buffers, c_memory = padded(g.c), m = padded(g.m);
+    const u32 first_m = finish.first_m, first_pixel = finish.first_pixel, mine = finish.pixels, count = g.taps_h * g.taps_w;
     Tap* const taps = reinterpret_cast<Tap*>(memory);
     float* const coefficient = reinterpret_cast<float*>(memory + MOST_TAPS * sizeof(Tap));
-    char* const slabs = memory + MOST_TAPS * sizeof(Tap) + 4 * c_memory * sizeof(float);
-    const u32 mine = min(T::PIXELS, first_pixel < pixels ? pixels - first_pixel : 0), count = g.taps_h * g.taps_w;
-    // What comes after the sums needs the tile, the columns of sums, and a number a channel.
-    float* const scratch = reinterpret_cast<float*>(slabs + T::PIXELS * T::CHANNELS * sizeof(bf16));
-    const Finish<T> finish = {
-        g, job, slabs, scratch, first_m, first_pixel, mine, tiles * gridDim.y, blockIdx.y * tiles + tile,
-    };
-    if (mine == 0) {
-        // A phase may have fewer pixels than the first one.
-        if (job.part) finish.write_part(job.part, make_float2(0.0f, 0.0f));
-        if (job.other) finish.write_part(job.other_part, make_float2(0.0f, 0.0f));
-        return;
-    }
+    char* const slabs = finish.tile;
     if (threadIdx.x < count) {
         const i32 row = threadIdx.x / g.taps_w, col = threadIdx.x % g.taps_w;
         taps[threadIdx.x] = {row * (i32)g.w + col, (u32)(g.w_first + row * g.w_h + col * g.w_w)};
@@ -448,123 +525,159 @@ static __device__ __forceinline__ void correlate(char* memory, const Conv2dDims&
     else finish.forward();
 }
 
-// registers <= 96
+// gridDim = (tiles of channels by tiles of pixels, phases). Blocks that are neighbours in time share their pixels.
+template <class T>
+static __device__ __forceinline__ void correlate(char* memory, u32& last, const Conv2dDims& d, const Correlate& job) {
+    const Correlation g = job.gradient ? backward(d, blockIdx.y) : forward(d);
+    const u32 tiles_m = (padded(g.m) + T::CHANNELS - 1) / T::CHANNELS, tiles = gridDim.x / tiles_m;
+    const u32 pixels = g.n * g.rows * g.cols, tile = blockIdx.x / tiles_m, first_pixel = tile * T::PIXELS;
+    char* const slabs = memory + MOST_TAPS * sizeof(Tap) + 4 * padded(g.c) * sizeof(float);
+    // What comes after the sums needs the tile, the columns of sums, and a number a channel.
+    float* const scratch = reinterpret_cast<float*>(slabs + T::PIXELS * T::CHANNELS * sizeof(bf16));
+    const Finish<T> finish = {
+        g, job, slabs, scratch, last, blockIdx.x % tiles_m * T::CHANNELS, first_pixel,
+        min(T::PIXELS, first_pixel < pixels ? pixels - first_pixel : 0), tiles * gridDim.y, blockIdx.y * tiles + tile,
+    };
+    // A phase may have fewer pixels than the first one.
+    if (finish.pixels > 0) correlate_tile<T>(memory, finish);
+    else finish.nothing();
+    if (job.totals.part) finish.put_together();
+}
+
+// registers <= 136
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k8_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 96
+// registers <= 136
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k8_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 112
+// registers <= 144
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k8_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 168
+// registers <= 184
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k8_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 96
+// registers <= 136
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k16_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 96
+// registers <= 136
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k16_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 112
+// registers <= 144
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k16_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 168
+// registers <= 184
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k16_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 96
+// registers <= 136
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k32_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 96
+// registers <= 136
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k32_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 112
+// registers <= 144
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k32_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 168
+// registers <= 184
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k32_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 96
+// registers <= 136
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k64_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 96
+// registers <= 136
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k64_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 128
+// registers <= 144
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k64_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, last, d, job);
 }
 
 // registers <= 184
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k64_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 64, 32, 2, 2, 1, 4>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<64, 64, 32, 2, 2, 1, 4>>(memory, last, d, job);
 }
 
-// registers <= 248
+// registers <= 255
 extern "C" __global__ void __launch_bounds__(128, 2)
 correlate_bf16_k64_c128(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
-    correlate<Tile<64, 64, 64, 2, 2, 1, 4>>(memory, d, job);
+    SHARED(last, u32);
+    correlate<Tile<64, 64, 64, 2, 2, 1, 4>>(memory, last, d, job);
 }
 
 // ---- weights

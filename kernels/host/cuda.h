@@ -252,7 +252,12 @@ static inline void load_transposed(unsigned (&to)[4], const void* row, host::Sit
     host::load_pieces<true>(to, row, site);
 }
 
-// Orders one thread's accesses for the others; alone it makes nobody wait, so it ends no race.
+// Orders one thread's accesses for the others; alone it makes nobody wait, so it ends no race. What a block may do that has
+// counted the others, common.cuh says.
+static inline void other_blocks_are_done() {
+    host::other_blocks_are_done();
+}
+
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
 
@@ -269,6 +274,10 @@ static inline void __threadfence_block() {}
     static inline T atomicCAS(T* at, T expected, T v) {                                                             \
         return host::update(at, [expected, v](T old) { return old == expected ? v : old; });                        \
     }
+
+static inline unsigned atomicInc(unsigned* at, unsigned last) {
+    return host::update(at, [last](unsigned old) { return old >= last ? 0 : old + 1; });
+}
 
 HOST_ATOMICS(int)
 HOST_ATOMICS(unsigned)
@@ -419,6 +428,8 @@ static inline unsigned __brev(unsigned x) {
 
 template <class T>
 static __forceinline__ T __ldg(const T* at) { return *at; }
+template <class T>
+static __forceinline__ T __ldcg(const T* at) { return *at; }
 template <class T>
 static __forceinline__ T __ldcs(const T* at) { return *at; }
 template <class T>

@@ -334,6 +334,7 @@ void run_block(Worker& w, u32 x, u32 y, u32 z) {
         w.stacks_made = 0;
     }
     w.time++;
+    now.launch = w.beginning;
     now.block = now.phase = w.time << TIME;
     w.begins.push_back(now.block);
     w.warps_runnable = 0;
@@ -350,6 +351,10 @@ void run_block(Worker& w, u32 x, u32 y, u32 z) {
     become(w, 0);
     w.fibers[0].stack = take_stack(w);
     start(w.launcher, w.fibers[0].context, w.fibers[0].stack, STACK, run_fibers);
+}
+
+void other_blocks_are_done() {
+    now.launch = now.block;
 }
 
 void fail_as_said(const std::string& message) {

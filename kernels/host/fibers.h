@@ -58,7 +58,8 @@ struct Worker {
     // What the launch brings along.
     SharedObject dynamic;
     char* dynamic_at;
-    // The records of its blocks' beginnings.
+    // The record of its beginning, and those of its blocks' beginnings.
+    Record beginning;
     std::vector<Record> begins;
     bool failed;
     std::string message;

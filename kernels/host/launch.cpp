@@ -98,7 +98,7 @@ void begin(
     w.failed = false;
     w.time = std::max(w.time, stream.time) + 1;
     now.worker = &w;
-    now.launch = w.time << TIME;
+    w.beginning = w.time << TIME;
     set_sizes(threads, blocks);
     w.dynamic = {"dynamic shared memory", shared_bytes, 0};
     w.dynamic_at = make_room(w, shared_bytes, DYNAMIC_ALIGNMENT);

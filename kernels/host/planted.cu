@@ -324,6 +324,23 @@ extern "C" __global__ void matmul(u32 n, const float* a, const float* b, float* 
     c[i * n + j] = sum;
 }
 
+// --- The last block
+
+// sums[group] = sum over the group's `together` blocks of what each has added up of x, by the last of them. With `counted` 0 the
+// bug: every block thinks it is the last.
+extern "C" __global__ void sums_by_the_last(u32 together, u32 counted, const float* x, float* parts, u32* arrivals, float* sums) {
+    SHARED(scratch, float[THREADS / WARP]);
+    SHARED(last, u32);
+    const u32 group = blockIdx.x / together;
+    const float part = block_sum<THREADS>(x[blockIdx.x * THREADS + threadIdx.x], scratch);
+    if (threadIdx.x == 0) parts[blockIdx.x] = part;
+    if (counted && !last_block(arrivals + group, together, last)) return;
+    if (threadIdx.x > 0) return;
+    float sum = 0.0f;
+    for (u32 i = 0; i < together; i++) sum += __ldcg(parts + group * together + i);
+    sums[group] = sum;
+}
+
 // --- Matrices
 
 // c = a b by the first warp, a [16][16] and b [16][8] in rows, or with `turned` both in columns; rows take `row` bf16 in shared

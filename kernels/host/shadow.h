@@ -50,7 +50,8 @@ struct Order {
 struct Now {
     // What an access of the running fiber is recorded as, without flags.
     Record me;
-    // The records of this launch, of this block and of what came after its last barrier are no less than these.
+    // The records of this launch, of this block and of what came after its last barrier are no less than these; for a block
+    // that knows the others to be done, the launch begins with it.
     Record launch, block, phase;
     const Order* order;
     // Null outside of a launch.

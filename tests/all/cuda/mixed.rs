@@ -433,13 +433,15 @@ impl Middle {
 /// A convolution behind a normalisation, with all that it does for it, forwards and backwards.
 pub fn operands(backend: &Mixed) {
     let cpu = Cpu::<f64>::new(2).unwrap();
-    // Tiles that end within an image and behind the last, strides with phases of fewer pixels, channels in two chunks.
+    // Tiles that end within an image and behind the last, strides with phases of fewer pixels, channels in two chunks, more
+    // blocks than one group.
     for [n, c_in, side, c_out, k, stride, pad] in [
         [3, 12, 9, 8, 3, 1, 1],
         [2, 8, 7, 20, 3, 2, 1],
         [2, 72, 5, 8, 3, 1, 1],
         [2, 16, 8, 40, 1, 2, 0],
         [1, 33, 12, 16, 3, 1, 0],
+        [5, 8, 32, 8, 1, 1, 0],
     ] {
         let conv = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
         let d = ChannelDims::new(conv.x());

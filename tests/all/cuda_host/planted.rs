@@ -277,6 +277,24 @@ fn races_between_blocks() {
     device.stops("neighbours", 4, &[Number(1), device.counting(8)], &["race: read of 4 bytes", "in the same launch"]);
 }
 
+/// Groups of four blocks, twice with the same counters.
+#[test]
+fn the_last_block_adds_up() {
+    let Some(device) = Device::new() else { return };
+    let (x, arrivals) = (device.counting(12 * THREADS), device.with(&[0_u32; 3]));
+    let (parts, sums) = (device.unwritten(48), device.unwritten(12));
+    let args = |counted| [Number(4), Number(counted), x, parts, arrivals, sums];
+    for _ in 0..2 {
+        device.passes("sums_by_the_last", 12, &args(1));
+        let n = 4 * THREADS;
+        let want: Vec<f32> = (0..3).map(|group| (group * n * n + n * (n - 1) / 2) as f32).collect();
+        assert_eq!(device.read::<f32>(sums, 3).unwrap(), want);
+        assert_eq!(device.read::<u32>(arrivals, 3).unwrap(), [0; 3]);
+    }
+    let race = ["race: write of 4 bytes", "of block 0 has read in the same launch", "of block 1"];
+    device.stops("sums_by_the_last", 12, &args(0), &race);
+}
+
 #[test]
 fn atomic_operations() {
     let Some(device) = Device::new() else { return };

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::operand::{Affine, Operand, OperandArg, Term, TermArg, Written};
-use super::tiles::{self, Cut, PIXELS};
-use super::{Batch, Buf, Device, Exact, Made, Mixed, PIECE, Statistics};
+use super::operand::{Operand, OperandArg, Sums, Term, TermArg, Written};
+use super::tiles::{self, Cut};
+use super::{Batch, Buf, Device, Exact, Made, Mixed, PIECE};
 use crate::backend::cuda::kernel::{Arg, Args, Grid, by_value, kernels};
 use crate::backend::cuda::{Cuda, tuning};
 use crate::backend::{Conv, sum_onto};
@@ -45,13 +45,13 @@ struct Correlate {
     y_f32: u64,
     z: u64,
     z_mask: u64,
-    part: u64,
+    totals: TotalsArg,
     onto: u64,
     into: TermArg,
+    other: TermArg,
     mask: u64,
-    other: u64,
-    other_mean: u64,
-    other_part: u64,
+    other_totals: TotalsArg,
+    arrivals: u64,
     gradient: u32,
     slab: u32,
     buffers: u32,
@@ -69,13 +69,13 @@ impl Correlate {
             y_f32: 0,
             z: 0,
             z_mask: 0,
-            part: 0,
+            totals: TotalsArg::default(),
             onto: 0,
             into: TermArg::default(),
+            other: TermArg::default(),
             mask: 0,
-            other: 0,
-            other_mean: 0,
-            other_part: 0,
+            other_totals: TotalsArg::default(),
+            arrivals: 0,
             gradient: 0,
             slab: cut.slab,
             buffers: cut.buffers,
@@ -85,6 +85,29 @@ impl Correlate {
 }
 
 by_value!(Correlate);
+
+/// Where a kernel puts two numbers a channel together.
+#[derive(Clone, Copy, Default, bytemuck::NoUninit)]
+#[repr(C)]
+struct TotalsArg {
+    part: u64,
+    first: u64,
+    second: u64,
+}
+
+/// Two numbers for each channel of a correlation's result, and the room that its blocks need to put them together.
+struct Totals {
+    part: Device<[f32; 2]>,
+    first: Device<f32>,
+    second: Device<f32>,
+}
+
+impl Totals {
+    fn arg(&self) -> TotalsArg {
+        let Totals { part, first, second } = self;
+        TotalsArg { part: part.address(), first: first.address(), second: second.address() }
+    }
+}
 
 /// In the order of [`tiles::TILES`].
 const CORRELATE: [unsafe fn(&Cuda, Grid, Conv2dDims, Correlate); tiles::TILES.len()] = [
@@ -150,6 +173,11 @@ impl Mixed {
         packed
     }
 
+    fn totals(&self, c: u32, cut: &Cut) -> Totals {
+        let [first, second] = [0, 1].map(|_| self.exact.alloc(c as usize));
+        Totals { part: self.exact.alloc(c as usize * cut.parts as usize), first, second }
+    }
+
     /// How a convolution reads its input, and where it is to write it as well: the sum of a block and its shortcut, which the
     /// next shortcut reads again. That costs nothing where a tile's pixels are the same in both; else it is written first.
     fn operand_to_write(&self, d: &Conv2dDims, x: &Batch) -> (Operand, Option<(Device<u16>, Device<u8>)>) {
@@ -179,25 +207,25 @@ impl Conv for Mixed {
         };
         let of = ChannelDims::new(d.y());
         let y = self.alloc(&of);
-        let tiles = (of.n * of.hw).div_ceil(PIXELS);
-        let statistics =
-            (!relu).then(|| Statistics { parts: self.exact.alloc((of.c * tiles) as usize), pixels: PIXELS });
+        let statistics = (!relu).then(|| self.totals(of.c, &cut));
         let weights = &self.weights(d, split, w.exact()).forward;
         let (operand, wanted) = self.operand_to_write(d, &x);
         let mut job = Correlate::new(&cut, &operand, weights);
         job.b = b.map_or(0, |b| b.f32().address());
         job.apply_relu = relu.into();
         job.y = y.address();
-        job.part = statistics.as_ref().map_or(0, |statistics| statistics.parts.address());
+        job.totals = statistics.as_ref().map(Totals::arg).unwrap_or_default();
+        job.arrivals = self.arrivals.address();
         if let Some((data, mask)) = &wanted {
             (job.z, job.z_mask) = (data.address(), mask.address());
         }
-        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, statistics have a pair a channel and
-        // tile, a mask has a byte a piece.
+        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the cut says
+        // what room totals and arrivals need.
         unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
         if let Some((data, mask)) = wanted {
             x.written.get_or_init(|| Written { data: Arc::new(data), mask: Some(mask) });
         }
+        let statistics = statistics.map(|Totals { first, second, .. }| [first, second].map(Arc::new));
         Batch { statistics, ..Batch::written(&of, y) }.into()
     }
 
@@ -238,31 +266,34 @@ impl Conv for Mixed {
         job.gradient = 1;
         job.y = dx.address();
         job.onto = onto.as_ref().map_or(0, |onto| self.data(onto).address());
-        let room = || self.exact.alloc((image.c * cut.tiles * cut.grid.blocks[1]) as usize);
-        // Each normalisation whose sums are taken, by its input.
+        job.arrivals = self.arrivals.address();
+        // The normalisations whose sums are taken.
         let mut taken = Vec::new();
-        if let Some(Operand { p: Term { data, affine: Some(affine), .. }, q, relu, gradient: None }) = &x.operand {
-            taken.push((data, affine, room()));
-            job.into = Term { data: data.clone(), affine: Some(affine.clone()), relu: *relu }.arg();
+        if let Some(Operand { p: p @ Term { affine: Some(_), .. }, q, relu, gradient: None }) = &x.operand {
+            let totals = self.totals(image.c, &cut);
+            job.into = Term { relu: *relu, ..p.clone() }.arg();
+            job.totals = totals.arg();
+            taken.push((p, totals));
             if *relu && q.is_some() {
                 job.mask = self.write(x).mask.as_ref().map_or(0, Device::address);
             }
             // With a ReLU of its own the residual's gradient is not the whole one yet.
-            if let Some(Term { data, affine: Some(affine), relu: false }) = q {
-                taken.push((data, affine, room()));
-                (job.other, job.other_mean) = (data.address(), affine.mean.address());
+            if let Some(q @ Term { affine: Some(_), relu: false, .. }) = q {
+                let totals = self.totals(image.c, &cut);
+                job.other = q.arg();
+                job.other_totals = totals.arg();
+                taken.push((q, totals));
             }
-            job.part = taken[0].2.address();
-            job.other_part = taken.get(1).map_or(0, |(_, _, part)| part.address());
         }
-        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte a piece, and sums a pair
-        // for each channel and block.
+        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte a piece, and the cut says
+        // what room totals and arrivals need.
         unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
         let mut dx = Batch::written(&image, dx);
-        let finish = |(x, affine, part): (&Arc<Device<u16>>, &Affine, Device<[f32; 2]>)| {
-            self.finish_sums(image.c, x, affine.eps, &affine.var, &part)
-        };
-        dx.sums = taken.into_iter().map(finish).collect();
+        dx.sums.extend(taken.into_iter().map(|(term, Totals { first, second, .. })| Sums {
+            of: term.data.clone(),
+            dgamma: Arc::new(first),
+            dbeta: Arc::new(second),
+        }));
         dx.into()
     }
 

@@ -34,6 +34,7 @@ use crate::dims::ChannelDims;
 use crate::error::Result;
 use conv::Weights;
 use operand::{Operand, Sums, Written};
+use tiles::ARRIVALS;
 
 /// The prototypes of the kernels.
 pub(super) fn kernels() -> Vec<KernelSpec> {
@@ -43,6 +44,8 @@ pub(super) fn kernels() -> Vec<KernelSpec> {
 /// A GPU, or what plays one, in mixed precision.
 pub struct Mixed {
     exact: Cuda,
+    /// Zeros, with which the blocks of a launch count themselves.
+    arrivals: Device<u32>,
 }
 
 /// Storage of a tensor.
@@ -66,17 +69,11 @@ pub struct Batch {
     /// What they are, if nobody has written them yet.
     operand: Option<Operand>,
     written: OnceLock<Written>,
-    /// Of a convolution's output: mean and sum of squared differences to it of each channel over each `pixels` pixels,
-    /// `[c, parts]`.
-    statistics: Option<Statistics>,
+    /// Mean and variance of each channel of a convolution's output.
+    statistics: Option<[Arc<Device<f32>>; 2]>,
     /// Of a gradient that has been through the ReLU of a normalisation: the gradients of its parameters, and of those of the
     /// normalisation that made its residual.
     sums: Vec<Sums>,
-}
-
-struct Statistics {
-    parts: Device<[f32; 2]>,
-    pixels: u32,
 }
 
 /// Channels of eight of a pixel are a piece, which a thread handles at a time.
@@ -154,7 +151,7 @@ impl Mixed {
     /// # Errors
     /// As [`Cuda::new`].
     pub fn new() -> Result<Self> {
-        Ok(Mixed { exact: Cuda::new()? })
+        Ok(Mixed::of(Cuda::new()?))
     }
 
     /// As [`Cuda::with_driver`].
@@ -162,7 +159,12 @@ impl Mixed {
     /// # Errors
     /// As [`Cuda::with_driver`].
     pub fn with_driver(driver: Arc<dyn Driver>, how: Submission) -> Result<Self> {
-        Ok(Mixed { exact: Cuda::with_driver(driver, how)? })
+        Ok(Mixed::of(Cuda::with_driver(driver, how)?))
+    }
+
+    fn of(exact: Cuda) -> Self {
+        let arrivals = exact.upload_slice(&[0; ARRIVALS as usize]);
+        Mixed { exact, arrivals }
     }
 
     /// Activations with these values, rounded; in NCHW order.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::operand::{Affine, NormGradient, Operand, OperandArg, Sums, Term, Written};
-use super::{Batch, Buf, Device, Mixed, Statistics};
+use super::{Batch, Buf, Device, Mixed};
 use crate::backend::cuda::kernel::{Arg, Args, by_value, kernels};
 use crate::backend::cuda::tuning;
 use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads};
@@ -39,24 +39,6 @@ impl Mixed {
         Written { data: Arc::new(data), mask }
     }
 
-    /// Gradients of a normalisation's parameters from the sums of blocks: of g, and of g (x - mean); `x` is its input.
-    pub(super) fn finish_sums(
-        &self,
-        c: u32,
-        x: &Arc<Device<u16>>,
-        eps: f32,
-        var: &Device<f32>,
-        part: &Device<[f32; 2]>,
-    ) -> Sums {
-        let parts = part.len() as u32 / c;
-        assert_eq!((part.len(), var.len()), ((c * parts) as usize, c as usize));
-        let (mut dgamma, mut dbeta) = (self.exact.alloc(c as usize), self.exact.alloc(c as usize));
-        let grid = tuning::channel_warps(c);
-        // SAFETY: just checked.
-        unsafe { launch::batch_norm_bwd_finish(&self.exact, grid, c, eps, parts, var, part, &mut dgamma, &mut dbeta) };
-        Sums { of: x.clone(), dgamma: Arc::new(dgamma), dbeta: Arc::new(dbeta) }
-    }
-
     /// What came through the ReLU of a normalisation of `x`, and the sums of it.
     fn sums(&self, d: &ChannelDims, b: &NormBwd<'_, Buf>, x: &Arc<Device<u16>>) -> (Arc<Device<u16>>, Sums) {
         let [mean, var] = [&b.stats.mean, &b.stats.var].map(Buf::f32);
@@ -69,12 +51,16 @@ impl Mixed {
         let grid = tuning::pixels_bf16(d);
         let mut part = self.exact.alloc((d.c * grid.blocks[0]) as usize);
         let mut g = mask.map(|_| self.alloc(d));
+        let (mut dgamma, mut dbeta) = (self.exact.alloc(d.c as usize), self.exact.alloc(d.c as usize));
+        let (parts, warps) = (grid.blocks[0], tuning::channel_warps(d.c));
         // SAFETY: batches have the elements of `d`, vectors one per channel, the mask one per piece, and `part` a pair for
         // each channel and block.
         unsafe {
             launch::batch_norm_bwd_sums_bf16(&self.exact, grid, *d, x, mean, mask, dy, g.as_mut(), &mut part);
+            launch::batch_norm_bwd_finish(&self.exact, warps, d.c, b.eps, parts, var, &part, &mut dgamma, &mut dbeta);
         }
-        (g.map_or_else(|| dy.clone(), Arc::new), self.finish_sums(d.c, x, b.eps, var, &part))
+        let sums = Sums { of: x.clone(), dgamma: Arc::new(dgamma), dbeta: Arc::new(dbeta) };
+        (g.map_or_else(|| dy.clone(), Arc::new), sums)
     }
 }
 
@@ -84,13 +70,11 @@ fn vector(buf: &Buf) -> Arc<Device<f32>> {
 
 impl Norm for Mixed {
     fn channel_stats(&self, d: &ChannelDims, x: &Buf) -> ChannelStats<Buf> {
-        let ChannelStats { mean, var } = match x {
-            Buf::Batch(Batch { d: of, statistics: Some(Statistics { parts, pixels }), .. }) => {
-                assert_eq!(of, d);
-                self.exact.finish_stats(d, parts, *pixels)
-            }
-            x => self.exact.channel_stats(d, &self.in_f32(x)),
-        };
+        if let Buf::Batch(Batch { d: of, statistics: Some([mean, var]), .. }) = x {
+            assert_eq!(of, d);
+            return ChannelStats { mean: mean.clone().into(), var: var.clone().into() };
+        }
+        let ChannelStats { mean, var } = self.exact.channel_stats(d, &self.in_f32(x));
         ChannelStats { mean: mean.into(), var: var.into() }
     }
 

@@ -5,8 +5,11 @@ use crate::backend::cuda::kernel::Grid;
 use crate::dims::Conv2dDims;
 
 /// Pixels of a tile of a correlation, threads of a block.
-pub const PIXELS: u32 = 128;
+const PIXELS: u32 = 128;
 const THREADS: u32 = 128;
+/// Blocks that put together what they have of a channel before the groups do; counters for blocks and groups.
+const GROUP: u32 = 32;
+pub const ARRIVALS: u32 = 1 << 16;
 /// Taps that a correlation can have.
 const MOST_TAPS: u32 = 32;
 /// Multiprocessors that the products are cut for, and the shared memory of one.
@@ -137,8 +140,8 @@ pub struct Cut {
     /// Pixels of a slab of the image, and how many slabs lie in shared memory.
     pub slab: u32,
     pub buffers: u32,
-    /// Tiles of the pixels of a phase.
-    pub tiles: u32,
+    /// Pairs a channel that blocks, and groups of blocks, leave behind.
+    pub parts: u32,
     pub grid: Grid,
 }
 
@@ -161,7 +164,11 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, shared: u32) -> Option<Cut> {
         let bytes = tables + (rows * tile.depth * 2).max(end);
         let blocks = c.pixels().div_ceil(PIXELS) * results.div_ceil(tile.channels);
         let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads: THREADS, shared: bytes };
-        (bytes <= shared).then_some(Cut { tile: index, slab, buffers, tiles: c.pixels().div_ceil(PIXELS), grid })
+        let blocks_a_channel = c.pixels().div_ceil(PIXELS) * c.phases * c.phases;
+        let groups = blocks_a_channel.div_ceil(GROUP);
+        let counted = results.div_ceil(tile.channels) * (groups + 1) <= ARRIVALS;
+        let parts = blocks_a_channel + groups;
+        (bytes <= shared && counted).then_some(Cut { tile: index, slab, buffers, parts, grid })
     };
     let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(PIECE, most);
     // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two.
