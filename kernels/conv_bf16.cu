@@ -24,7 +24,7 @@
 #include "operand.cuh"
 
 // Where piece `piece` of a row of P pieces lies, counted in pieces: eight rows of the same piece are in eight places modulo
-// eight, or as many as there are.
+// eight, or as many as there are. `piece + 2 i` of an even `piece` lies at the place of `piece` with an exclusive or of 2 i.
 template <u32 P>
 static __device__ __forceinline__ u32 place(u32 row, u32 piece) {
     constexpr u32 rows = P < 8 ? 8 / P : 1, places = P < 8 ? P : 8;
@@ -97,6 +97,25 @@ struct Correlate {
     u32 apply_relu;
 };
 
+// Taps of a chunk of channels, whose weights lie in shared memory at a time.
+template <class T>
+struct Stage {
+    u32 chunk, first_tap, slot;
+
+    __device__ __forceinline__ void next(u32 count) {
+        slot = slot + 1 == T::STAGES ? 0 : slot + 1;
+        first_tap += T::TAPS;
+        if (first_tap < count) return;
+        first_tap = 0;
+        chunk++;
+    }
+
+    // First row of the chunk's slab.
+    __device__ __forceinline__ u32 slab(const Correlate& job) const {
+        return job.buffers == 2 ? chunk % 2 * job.slab : 0;
+    }
+};
+
 // What the parts of a correlation's kernel share.
 template <class T>
 struct Correlator {
@@ -110,14 +129,10 @@ struct Correlator {
     u32 c, m;                      // channels in memory
     u32 first_m, first_row, rows;  // of the block: first channel, first row of the image, rows of the image
     u32 own, owned;                // rows of the image that no other block of this channel has, and how many
-    u32 count, groups;             // taps, and stages that they take
+    u32 count;                     // taps
 
-    __device__ __forceinline__ u32 stages() const {
-        return count == 0 ? 0 : (c + T::KC - 1) / T::KC * groups;
-    }
-
-    __device__ __forceinline__ void load_slab(u32 chunk) const {
-        const u32 base = chunk % job.buffers * job.slab, piece = threadIdx.x % T::P, channel = chunk * T::KC + piece * PIECE;
+    __device__ __forceinline__ void load_slab(u32 chunk, u32 base) const {
+        const u32 piece = threadIdx.x % T::P, channel = chunk * T::KC + piece * PIECE;
         const bool exists = channel < c;
         if (is_there(job.x)) {
             for (u32 row = threadIdx.x / T::P; row < rows; row += T::THREADS / T::P) {
@@ -144,21 +159,27 @@ struct Correlator {
         }
     }
 
-    __device__ __forceinline__ void load_weights(u32 stage) const {
-        const u32 chunk = stage / groups, first_tap = stage % groups * T::TAPS;
-        const u32 base = stage % T::STAGES * T::TAPS * T::CHANNELS;
-        for (u32 i = threadIdx.x; i < T::TAPS * T::CHANNELS * T::P; i += T::THREADS) {
-            const u32 row = i / T::P, piece = i % T::P, channel = chunk * T::KC + piece * PIECE;
-            const u32 tap = first_tap + row / T::CHANNELS, to = first_m + row % T::CHANNELS;
+    __device__ __forceinline__ void load_weights(const Stage<T>& stage) const {
+        constexpr u32 ROWS = T::THREADS / T::P, ALL = T::TAPS * T::CHANNELS;
+        // Rows of a pass are of one tap, or of several whole ones.
+        constexpr bool WIDE = T::CHANNELS >= ROWS;
+        static_assert(WIDE ? T::CHANNELS % ROWS == 0 : ROWS % T::CHANNELS == 0, "whole passes");
+        const u32 mine = threadIdx.x / T::P, piece = threadIdx.x % T::P, channel = stage.chunk * T::KC + piece * PIECE;
+        const u32 base = stage.slot * ALL + mine, column = first_m + mine % T::CHANNELS;
+#pragma unroll
+        for (u32 pass = 0; pass < (ALL + ROWS - 1) / ROWS; pass++) {
+            if (ALL % ROWS != 0 && pass * ROWS + mine >= ALL) break;
+            const u32 tap = stage.first_tap + (WIDE ? pass * ROWS / T::CHANNELS : pass * (ROWS / T::CHANNELS) + mine / T::CHANNELS);
+            const u32 to = column + (WIDE ? pass * ROWS % T::CHANNELS : 0);
             const bool exists = tap < count && to < m && channel < c;
-            const bf16* from = job.w + (exists ? ((u64)taps[tap].weight * m + to) * c + channel : 0);
-            copy_piece(weights + place<T::P>(base + row, piece) * 16, from, exists);
+            const bf16* from = job.w + (exists ? (taps[tap].weight * m + to) * c + channel : 0);
+            copy_piece(weights + place<T::P>(base + pass * ROWS, piece) * 16, from, exists);
         }
     }
 
-    // What has to be there before `stage` can be multiplied and was not needed before.
-    __device__ __forceinline__ void load(u32 stage) const {
-        if (stage % groups == 0) load_slab(stage / groups);
+    // What has to be there before a stage can be multiplied and was not needed before.
+    __device__ __forceinline__ void load(const Stage<T>& stage) const {
+        if (stage.first_tap == 0) load_slab(stage.chunk, stage.slab(job));
         load_weights(stage);
     }
 };
@@ -188,35 +209,32 @@ struct Pixels {
 
 template <class T>
 static __device__ __forceinline__ void multiply_stage(
-    const Correlator<T>& k, const Pixels<T>& pixels, u32 stage, float (&c)[T::DOWN][T::ACROSS][4]
+    const Correlator<T>& k, const Pixels<T>& pixels, const Stage<T>& stage, float (&c)[T::DOWN][T::ACROSS][4]
 ) {
-    const u32 chunk = stage / k.groups, first_tap = stage % k.groups * T::TAPS;
-    const u32 base = chunk % k.job.buffers * k.job.slab, nothing = k.job.buffers * k.job.slab;
-    const u32 taps = min(T::TAPS, k.count - first_tap);
+    const u32 base = stage.slab(k.job), nothing = k.job.buffers * k.job.slab, taps = min(T::TAPS, k.count - stage.first_tap);
     const u32 lane = threadIdx.x % WARP, half = lane / 16, b_half = lane / 8 % 2;
     const u32 column = threadIdx.x / WARP % T::WARPS_N * T::N + lane % 8 + (T::ACROSS > 1 ? lane / 16 * 8 : 0);
+    const SharedAddress slabs = shared_address(k.slabs), weights = shared_address(k.weights);
     for (u32 t = 0; t < taps; t += T::TOGETHER) {
         const u32 a_tap = T::TOGETHER == 1 ? t : t + half, b_tap = T::TOGETHER == 1 ? t : t + b_half;
         const bool there = T::TOGETHER == 1 || a_tap < taps;
-        const i32 offset = there ? (i32)base + k.taps[first_tap + a_tap].row : 0;
-        u32 row[T::DOWN];
+        const i32 offset = there ? (i32)base + k.taps[stage.first_tap + a_tap].row : 0;
+        SharedAddress a_at[T::DOWN];
 #pragma unroll
         for (u32 i = 0; i < T::DOWN; i++) {
-            const bool inside = there && pixels.inside[i] >> (first_tap + a_tap) & 1;
-            row[i] = inside ? (u32)(pixels.row[i] + offset) : nothing;
+            const bool inside = there && pixels.inside[i] >> (stage.first_tap + a_tap) & 1;
+            const u32 row = inside ? (u32)(pixels.row[i] + offset) : nothing;
+            a_at[i] = slabs + place<T::P>(row, T::P == 1 ? 0 : half) * 16;
         }
-        const u32 b_row = (stage % T::STAGES * T::TAPS + b_tap) * T::CHANNELS + column;
+        const u32 b_row = (stage.slot * T::TAPS + b_tap) * T::CHANNELS + column;
+        const SharedAddress b_at = weights + place<T::P>(b_row, T::P == 1 ? 0 : b_half) * 16;
 #pragma unroll
         for (u32 piece = 0; piece < T::P; piece += 2) {
             u32 a[T::DOWN][4], b[T::PAIRS][4];
 #pragma unroll
-            for (u32 j = 0; j < T::PAIRS; j++) {
-                load_pieces(b[j], k.weights + place<T::P>(b_row + j * 16, T::P == 1 ? 0 : piece + b_half) * 16);
-            }
+            for (u32 j = 0; j < T::PAIRS; j++) load_pieces(b[j], (b_at ^ piece * 16) + j * 16 * T::P * 16);
 #pragma unroll
-            for (u32 i = 0; i < T::DOWN; i++) {
-                load_pieces(a[i], k.slabs + place<T::P>(row[i], T::P == 1 ? 0 : piece + half) * 16);
-            }
+            for (u32 i = 0; i < T::DOWN; i++) load_pieces(a[i], a_at[i] ^ piece * 16);
 #pragma unroll
             for (u32 i = 0; i < T::DOWN; i++) {
 #pragma unroll
@@ -462,7 +480,7 @@ static __device__ __forceinline__ void correlate_tile(char* memory, const Finish
     const Correlator<T> k = {
         g, job, taps, coefficient, slabs, weights, c_memory, m,
         first_m, first_row * g.w, (last_row + 1 - first_row) * g.w, first_pixel - first_row * g.w, mine,
-        count, (count + T::TAPS - 1) / T::TAPS,
+        count,
     };
     for (u32 i = threadIdx.x; i < T::P; i += T::THREADS) {
         *reinterpret_cast<uint4*>(slabs + (buffers * slab * T::P + i) * 16) = make_uint4(0, 0, 0, 0);
@@ -471,20 +489,22 @@ static __device__ __forceinline__ void correlate_tile(char* memory, const Finish
     __syncthreads();
 
     // A stage must not be loaded into what is still multiplied: neither weights nor a slab.
-    const u32 stages = k.stages(), ahead = min(T::STAGES - 1, buffers == 1 ? T::STAGES - 1 : k.groups);
-    for (u32 stage = 0; stage < ahead; stage++) {
-        if (stage < stages) k.load(stage);
+    const u32 groups = (count + T::TAPS - 1) / T::TAPS, stages = (c_memory + T::KC - 1) / T::KC * groups;
+    const u32 ahead = min(T::STAGES - 1, buffers == 1 ? T::STAGES - 1 : groups);
+    Stage<T> loaded = {0, 0, 0}, multiplied = {0, 0, 0};
+    for (u32 stage = 0; stage < ahead; stage++, loaded.next(count)) {
+        if (stage < stages) k.load(loaded);
         end_group();
     }
     float c[T::DOWN][T::ACROSS][4] = {};
-    for (u32 stage = 0; stage < stages; stage++) {
+    for (u32 stage = 0; stage < stages; stage++, loaded.next(count), multiplied.next(count)) {
         if (ahead == 1) wait_for_groups<0>();
         else if (ahead == 2) wait_for_groups<1>();
         else wait_for_groups<2>();
         __syncthreads();
-        if (stage + ahead < stages) k.load(stage + ahead);
+        if (stage + ahead < stages) k.load(loaded);
         end_group();
-        multiply_stage<T>(k, mine_of, stage, c);
+        multiply_stage<T>(k, mine_of, multiplied, c);
     }
     wait_for_groups<0>();
     __syncthreads();
@@ -768,12 +788,12 @@ static __device__ __forceinline__ void weight_gradient(
 #pragma unroll
             for (u32 j = 0; j < T::PAIRS; j++) {
                 const u32 piece = warp_n * T::ACROSS + j * 2 + (T::ACROSS > 1 ? lane / 16 : 0);
-                load_transposed(b[j], from_x + place<T::P_X>(row + lane / 8 % 2 * 8, piece) * 16);
+                load_transposed(b[j], shared_address(from_x + place<T::P_X>(row + lane / 8 % 2 * 8, piece) * 16));
             }
 #pragma unroll
             for (u32 i = 0; i < T::DOWN; i++) {
                 const u32 piece = (warp_m * T::DOWN + i) * 2 + lane / 8 % 2;
-                load_transposed(a[i], from + place<T::P_DY>(row + lane / 16 * 8, piece) * 16);
+                load_transposed(a[i], shared_address(from + place<T::P_DY>(row + lane / 16 * 8, piece) * 16));
             }
 #pragma unroll
             for (u32 i = 0; i < T::DOWN; i++) {

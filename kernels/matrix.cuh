@@ -38,14 +38,19 @@ static __device__ __forceinline__ void multiply_add(float (&c)[4], const u32 (&a
     );
 }
 
-static __device__ __forceinline__ void load_pieces(u32 (&to)[4], const void* row) {
-    const u32 at = (u32)__cvta_generic_to_shared(row);
+// Where something lies in shared memory, to calculate with.
+typedef u32 SharedAddress;
+
+static __device__ __forceinline__ SharedAddress shared_address(const void* at) {
+    return (u32)__cvta_generic_to_shared(at);
+}
+
+static __device__ __forceinline__ void load_pieces(u32 (&to)[4], SharedAddress at) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at) : "memory");
 }
 
-static __device__ __forceinline__ void load_transposed(u32 (&to)[4], const void* row) {
-    const u32 at = (u32)__cvta_generic_to_shared(row);
+static __device__ __forceinline__ void load_transposed(u32 (&to)[4], SharedAddress at) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at) : "memory");
 }

@@ -208,9 +208,8 @@ __attribute__((noinline, no_sanitize("thread"))) static inline void multiply_fra
 }
 
 template <bool TRANSPOSED>
-static inline void load_pieces(unsigned (&to)[4], const void* row, Site site) {
-    const auto mine = reinterpret_cast<Bits>(row);
-    if (mine % 16 != 0) misaligned(row, site);
+static inline void load_pieces(unsigned (&to)[4], Bits mine, Site site) {
+    if (mine % 16 != 0) misaligned(reinterpret_cast<const void*>(mine), site);
     const unsigned g = lane() / 4, t = lane() % 4;
     for (unsigned piece = 0; piece < 4; piece++) {
         if constexpr (TRANSPOSED) {
@@ -244,12 +243,18 @@ static inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const uns
     host::together(host::multiply_fragments, reinterpret_cast<host::Bits>(&mine), site);
 }
 
-static inline void load_pieces(unsigned (&to)[4], const void* row, host::Site site = host::Site::here()) {
-    host::load_pieces<false>(to, row, site);
+typedef host::Bits SharedAddress;
+
+static inline SharedAddress shared_address(const void* at) {
+    return reinterpret_cast<SharedAddress>(at);
 }
 
-static inline void load_transposed(unsigned (&to)[4], const void* row, host::Site site = host::Site::here()) {
-    host::load_pieces<true>(to, row, site);
+static inline void load_pieces(unsigned (&to)[4], SharedAddress at, host::Site site = host::Site::here()) {
+    host::load_pieces<false>(to, at, site);
+}
+
+static inline void load_transposed(unsigned (&to)[4], SharedAddress at, host::Site site = host::Site::here()) {
+    host::load_pieces<true>(to, at, site);
 }
 
 // Orders one thread's accesses for the others; alone it makes nobody wait, so it ends no race. What a block may do that has

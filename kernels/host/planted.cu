@@ -358,11 +358,11 @@ static __device__ void matrix_product(u32 turned, u32 row, u32 rows_of_b, const 
     if (threadIdx.x >= WARP) return;
     u32 x[4], y[4];
     if (turned) {
-        load_transposed(x, left + (piece / 2 * 8 + half) * row + piece % 2 * 8);
-        load_transposed(y, right + (piece % 2 * 8 + half) * row);
+        load_transposed(x, shared_address(left + (piece / 2 * 8 + half) * row + piece % 2 * 8));
+        load_transposed(y, shared_address(right + (piece % 2 * 8 + half) * row));
     } else {
-        load_pieces(x, left + (piece % 2 * 8 + half) * row + piece / 2 * 8);
-        load_pieces(y, right + half * row + piece % 2 * 8);
+        load_pieces(x, shared_address(left + (piece % 2 * 8 + half) * row + piece / 2 * 8));
+        load_pieces(y, shared_address(right + half * row + piece % 2 * 8));
     }
     const u32 columns[2] = {y[0], y[1]};
     float sum[4] = {};

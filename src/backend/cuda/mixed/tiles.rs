@@ -12,9 +12,12 @@ const GROUP: u32 = 32;
 pub const ARRIVALS: u32 = 1 << 16;
 /// Taps that a correlation can have.
 const MOST_TAPS: u32 = 32;
-/// Multiprocessors that the products are cut for, and the shared memory of one.
+/// Multiprocessors that the products are cut for, the shared memory of one, and what a block takes of it beside what its launch
+/// brings along: what the kernel declares, and what CUDA keeps for itself.
 const PROCESSORS: u32 = 132;
-const SHARED: u32 = 227 << 10;
+const SHARED: u32 = 228 << 10;
+const DECLARED: u32 = 1 << 10;
+const RESERVED: u32 = 1 << 10;
 
 /// A kernel of a correlation.
 #[derive(Clone, Copy, Debug)]
@@ -168,14 +171,19 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, shared: u32) -> Option<Cut> {
         let groups = blocks_a_channel.div_ceil(GROUP);
         let counted = results.div_ceil(tile.channels) * (groups + 1) <= ARRIVALS;
         let parts = blocks_a_channel + groups;
-        (bytes <= shared && counted).then_some(Cut { tile: index, slab, buffers, parts, grid })
+        (bytes + DECLARED <= shared && counted).then_some(Cut { tile: index, slab, buffers, parts, grid })
     };
     let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(PIECE, most);
     // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two.
     let wanted = |cut: &Cut| {
         let Grid { blocks, shared, .. } = cut.grid;
         let Tile { depth, channels, .. } = TILES[cut.tile];
-        (2 * shared <= SHARED, blocks[0] * blocks[1] >= PROCESSORS || channels <= 32, channels, depth)
+        (
+            2 * (shared + DECLARED + RESERVED) <= SHARED,
+            blocks[0] * blocks[1] >= PROCESSORS || channels <= 32,
+            channels,
+            depth,
+        )
     };
     TILES
         .iter()
