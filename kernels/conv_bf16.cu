@@ -124,39 +124,50 @@ struct Correlator {
     const Tap* taps;
     // Four times as many as the image has channels: the coefficients of the operand, one kind after the other.
     float* coefficients;
-    char* slabs;  // of shared memory
+    char* slabs;   // of shared memory
+    char* others;  // the operand's second term, of one chunk
     char* weights;
     u32 c, m;                      // channels in memory
     u32 first_m, first_row, rows;  // of the block: first channel, first row of the image, rows of the image
     u32 own, owned;                // rows of the image that no other block of this channel has, and how many
     u32 count;                     // taps
 
+    // `f(row, index)` for the thread's pieces of a chunk: the row in the slab, and the piece of the image.
+    template <class F>
+    __device__ __forceinline__ void each(u32 chunk, F f) const {
+        const u32 pieces = c / PIECE, piece = chunk * T::P + threadIdx.x % T::P;
+        for (u32 row = threadIdx.x / T::P; row < rows; row += T::THREADS / T::P) f(row, (u64)(first_row + row) * pieces + piece);
+    }
+
     __device__ __forceinline__ void load_slab(u32 chunk, u32 base) const {
+        const u32 piece = threadIdx.x % T::P;
+        const bool exists = chunk * T::KC + piece * PIECE < c;
+        each(chunk, [&](u32 row, u64 index) {
+            copy_piece(slabs + place<T::P>(base + row, piece) * 16, job.x.p.x + index * PIECE, exists);
+            if (job.x.q.x) copy_piece(others + place<T::P>(row, piece) * 16, job.x.q.x + index * PIECE, exists);
+        });
+    }
+
+    // Makes the operand of its terms, each thread of the pieces that it has loaded. What there is more in memory than channels
+    // stays zero.
+    __device__ __forceinline__ void make_operand(u32 chunk, u32 base) const {
         const u32 piece = threadIdx.x % T::P, channel = chunk * T::KC + piece * PIECE;
-        const bool exists = channel < c;
-        if (is_there(job.x)) {
-            for (u32 row = threadIdx.x / T::P; row < rows; row += T::THREADS / T::P) {
-                const bf16* from = job.x.p.x + ((u64)(first_row + row) * c + channel);
-                copy_piece(slabs + place<T::P>(base + row, piece) * 16, from, exists);
-            }
-            return;
-        }
-        const auto at = [&](u32 i) {
-            const float* of = coefficients + channel + i;
-            return make_float4(of[0], of[c], of[2 * c], of[3 * c]);
+        if (is_there(job.x) || channel >= c) return;
+        const auto at = [&](u32 kind, u32 half) {
+            return *reinterpret_cast<const float4*>(coefficients + kind * c + channel + half * 4);
         };
-        for (u32 row = threadIdx.x / T::P; row < rows; row += T::THREADS / T::P) {
-            float values[PIECE] = {};
-            if (exists) {
-                const u64 index = (u64)(first_row + row) * (c / PIECE) + channel / PIECE;
-                const u32 bits = read_operand(job.x, index, at, values);
-                if (job.z && first_m == 0 && row - own < owned) {
-                    write_piece(job.z, index, values);
-                    job.z_mask[index] = (u8)bits;
-                }
+        each(chunk, [&](u32 row, u64 index) {
+            bf16* const slab = reinterpret_cast<bf16*>(slabs);
+            float values[PIECE], more[PIECE] = {};
+            read_piece(slab, place<T::P>(base + row, piece), values);
+            if (job.x.q.x) read_piece(reinterpret_cast<const bf16*>(others), place<T::P>(row, piece), more);
+            const u32 bits = apply_operand(job.x, at, values, more);
+            write_piece(slab, place<T::P>(base + row, piece), values);
+            if (job.z && first_m == 0 && row - own < owned) {
+                write_piece(job.z, index, values);
+                job.z_mask[index] = (u8)bits;
             }
-            write_piece(reinterpret_cast<bf16*>(slabs), place<T::P>(base + row, piece), values);
-        }
+        });
     }
 
     __device__ __forceinline__ void load_weights(const Stage<T>& stage) const {
@@ -256,16 +267,23 @@ static __device__ __forceinline__ u32 pixel_of_batch(const Correlation& g, u32 p
 // The sum of a channel over the block, in the thread of that number, where each thread has sums of the eight channels of piece
 // `threadIdx.x % (CHANNELS / 8)`.
 template <class T>
-static __device__ __forceinline__ float channel_sum(float* scratch, const float (&sums)[PIECE]) {
+static __device__ __forceinline__ float channel_sum(float* scratch, float (&sums)[PIECE]) {
     constexpr u32 PIECES = T::CHANNELS / PIECE;
+    const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+#pragma unroll
+    for (u32 i = 0; i < PIECE; i++) {
+#pragma unroll
+        for (u32 offset = PIECES; offset < WARP; offset *= 2) sums[i] += __shfl_xor_sync(FULL_WARP, sums[i], offset);
+    }
     __syncthreads();
 #pragma unroll
-    for (u32 i = 0; i < PIECE; i++) scratch[i * T::THREADS + threadIdx.x] = sums[i];
+    for (u32 i = 0; i < PIECE; i++) {
+        if (lane < PIECES) scratch[warp * T::CHANNELS + lane * PIECE + i] = sums[i];
+    }
     __syncthreads();
     float sum = 0.0f;
-    if (threadIdx.x < T::CHANNELS) {
-        const float* from = scratch + threadIdx.x % PIECE * T::THREADS + threadIdx.x / PIECE;
-        for (u32 lane = 0; lane < T::THREADS / PIECES; lane++) sum += from[lane * PIECES];
+    for (u32 w = 0; w < T::THREADS / WARP; w++) {
+        if (threadIdx.x < T::CHANNELS) sum += scratch[w * T::CHANNELS + threadIdx.x];
     }
     return sum;
 }
@@ -318,7 +336,7 @@ struct Finish {
     const Correlation& g;
     const Correlate& job;
     char* tile;
-    float* scratch;  // of PIECE * THREADS floats, and behind it one for each channel
+    float* scratch;  // of a number for each warp and channel, and behind it one for each channel
     u32& last;       // shared
     u32 first_m, first_pixel, pixels, parts, part;
 
@@ -362,15 +380,17 @@ struct Finish {
         of_all(job.other_totals, job.other);
     }
 
-    // `f(index, values)` for each of the thread's pieces: its index in the result's batch.
+    // `f(place, index, values)` for each of the thread's pieces: where it is in the tile and in the result's batch.
     template <class F>
     __device__ __forceinline__ void each(F f) const {
         const u32 piece = threadIdx.x % PIECES, m = padded(g.m), channel = first_m + piece * PIECE;
         if (channel >= m) return;
+#pragma unroll 4
         for (u32 pixel = threadIdx.x / PIECES; pixel < pixels; pixel += T::THREADS / PIECES) {
+            const u32 at = place<PIECES>(pixel, piece);
             float values[PIECE];
-            read_piece(reinterpret_cast<const bf16*>(tile), place<PIECES>(pixel, piece), values);
-            f(((u64)pixel_of_batch(g, first_pixel + pixel) * m + channel) / PIECE, values);
+            read_piece(reinterpret_cast<const bf16*>(tile), at, values);
+            f(at, ((u64)pixel_of_batch(g, first_pixel + pixel) * m + channel) / PIECE, values);
         }
     }
 
@@ -381,17 +401,17 @@ struct Finish {
 
     __device__ __forceinline__ void forward() const {
         float sum[PIECE] = {}, squares[PIECE] = {};
-        each([&](u64 index, const float (&values)[PIECE]) {
+        each([&](u32, u64 index, const float (&values)[PIECE]) {
             write_piece(job.y, index, values);
 #pragma unroll
             for (u32 i = 0; i < PIECE; i++) sum[i] += values[i];
         });
         if (!job.totals.part) return;
-        float* const means = scratch + PIECE * T::THREADS;
+        float* const means = scratch + T::THREADS / WARP * T::CHANNELS;
         const float mean = channel_sum<T>(scratch, sum) / static_cast<float>(pixels);
         if (threadIdx.x < T::CHANNELS) means[threadIdx.x] = mean;
         __syncthreads();
-        each([&](u64, const float (&values)[PIECE]) {
+        each([&](u32, u64, const float (&values)[PIECE]) {
 #pragma unroll
             for (u32 i = 0; i < PIECE; i++) {
                 const float apart = values[i] - means[threadIdx.x % PIECES * PIECE + i];
@@ -401,52 +421,66 @@ struct Finish {
         write_part(job.totals, make_float2(mean, channel_sum<T>(scratch, squares)));
     }
 
-    __device__ __forceinline__ void gradient() const {
-        float sum[PIECE] = {}, sum_x[PIECE] = {}, sum_other[PIECE] = {};
-        float centre[PIECE] = {}, other_centre[PIECE] = {};
-        float2 normal[PIECE];
+    // Means of the thread's channels.
+    __device__ __forceinline__ void means_of(const Term& normalisation, float (&to)[PIECE]) const {
         const u32 channel = first_m + threadIdx.x % PIECES * PIECE;
 #pragma unroll
-        for (u32 i = 0; i < PIECE; i++) {
-            normal[i] = make_float2(0.0f, 0.0f);
-            if (!job.into.x || channel + i >= g.m) continue;
-            centre[i] = job.into.mean[channel + i];
-            normal[i] = affine(job.into, channel + i);
-            if (job.other.x) other_centre[i] = job.other.mean[channel + i];
+        for (u32 i = 0; i < PIECE; i++) to[i] = channel + i < g.m ? normalisation.mean[channel + i] : 0.0f;
+    }
+
+    __device__ __forceinline__ void gradient() const {
+        if (!job.into.x) {
+            return each([&](u32, u64 index, float (&values)[PIECE]) {
+                if (job.onto) add_onto(index, values);
+                write_piece(job.y, index, values);
+            });
         }
-        each([&](u64 index, float (&values)[PIECE]) {
-            float more[PIECE];
-            if (job.onto) {
-                read_piece(job.onto, index, more);
+        float sum[PIECE] = {}, sum_x[PIECE] = {}, mean[PIECE];
+        float2 normal[PIECE];
+        const u32 channel = first_m + threadIdx.x % PIECES * PIECE;
+        means_of(job.into, mean);
 #pragma unroll
-                for (u32 i = 0; i < PIECE; i++) values[i] += more[i];
-            }
-            if (!job.into.x) return write_piece(job.y, index, values);
-            read_piece(job.into.x, index, more);
+        for (u32 i = 0; i < PIECE; i++) {
+            normal[i] = channel + i < g.m ? affine(job.into, channel + i) : make_float2(0.0f, 0.0f);
+        }
+        each([&](u32 at, u64 index, float (&values)[PIECE]) {
+            float x[PIECE];
+            if (job.onto) add_onto(index, values);
+            fetch_piece(job.into.x, index, x);
             if (job.mask) {
-                keep(values, job.mask[index]);
+                keep(values, __ldg(job.mask + index));
             } else if (job.into.apply_relu) {
 #pragma unroll
-                for (u32 i = 0; i < PIECE; i++) {
-                    values[i] = more[i] * normal[i].x + normal[i].y <= 0.0f ? 0.0f : values[i];
-                }
+                for (u32 i = 0; i < PIECE; i++) values[i] = x[i] * normal[i].x + normal[i].y <= 0.0f ? 0.0f : values[i];
             }
             write_piece(job.y, index, values);
+            if (job.other.x) write_piece(reinterpret_cast<bf16*>(tile), at, values);
 #pragma unroll
             for (u32 i = 0; i < PIECE; i++) {
                 values[i] = rounded(values[i]);
                 sum[i] += values[i];
-                sum_x[i] += values[i] * (more[i] - centre[i]);
+                sum_x[i] += values[i] * (x[i] - mean[i]);
             }
-            if (!job.other.x) return;
-            read_piece(job.other.x, index, more);
-#pragma unroll
-            for (u32 i = 0; i < PIECE; i++) sum_other[i] += values[i] * (more[i] - other_centre[i]);
         });
-        if (!job.into.x) return;
         const float total = channel_sum<T>(scratch, sum);
         write_part(job.totals, make_float2(total, channel_sum<T>(scratch, sum_x)));
-        if (job.other.x) write_part(job.other_totals, make_float2(total, channel_sum<T>(scratch, sum_other)));
+        if (!job.other.x) return;
+        float sum_other[PIECE] = {};
+        means_of(job.other, mean);
+        each([&](u32, u64 index, const float (&values)[PIECE]) {
+            float x[PIECE];
+            fetch_piece(job.other.x, index, x);
+#pragma unroll
+            for (u32 i = 0; i < PIECE; i++) sum_other[i] += values[i] * (x[i] - mean[i]);
+        });
+        write_part(job.other_totals, make_float2(total, channel_sum<T>(scratch, sum_other)));
+    }
+
+    __device__ __forceinline__ void add_onto(u64 index, float (&values)[PIECE]) const {
+        float more[PIECE];
+        fetch_piece(job.onto, index, more);
+#pragma unroll
+        for (u32 i = 0; i < PIECE; i++) values[i] += more[i];
     }
 };
 
@@ -476,9 +510,10 @@ static __device__ __forceinline__ void correlate_tile(char* memory, const Finish
     const u32 first_row = first_pixel / plane * g.h + (u32)min(max(top, 0), (i32)g.h - 1);
     const u32 last_row = last_pixel / plane * g.h + (u32)min(max(bottom, 0), (i32)g.h - 1);
     // A row of zeros behind the slabs; rows that are swizzled together begin at a multiple of eight.
-    char* const weights = slabs + (buffers * slab + 8) * T::P * 16;
+    char* const others = slabs + (buffers * slab + 8) * T::P * 16;
+    char* const weights = others + (job.x.q.x ? slab * T::P * 16 : 0);
     const Correlator<T> k = {
-        g, job, taps, coefficient, slabs, weights, c_memory, m,
+        g, job, taps, coefficient, slabs, others, weights, c_memory, m,
         first_m, first_row * g.w, (last_row + 1 - first_row) * g.w, first_pixel - first_row * g.w, mine,
         count,
     };
@@ -501,6 +536,7 @@ static __device__ __forceinline__ void correlate_tile(char* memory, const Finish
         if (ahead == 1) wait_for_groups<0>();
         else if (ahead == 2) wait_for_groups<1>();
         else wait_for_groups<2>();
+        if (multiplied.first_tap == 0) k.make_operand(multiplied.chunk, multiplied.slab(job));
         __syncthreads();
         if (stage + ahead < stages) k.load(loaded);
         end_group();
@@ -552,7 +588,7 @@ static __device__ __forceinline__ void correlate(char* memory, u32& last, const 
     const u32 tiles_m = (padded(g.m) + T::CHANNELS - 1) / T::CHANNELS, tiles = gridDim.x / tiles_m;
     const u32 pixels = g.n * g.rows * g.cols, tile = blockIdx.x / tiles_m, first_pixel = tile * T::PIXELS;
     char* const slabs = memory + MOST_TAPS * sizeof(Tap) + 4 * padded(g.c) * sizeof(float);
-    // What comes after the sums needs the tile, the columns of sums, and a number a channel.
+    // What comes after the sums needs the tile and numbers for each warp and channel.
     float* const scratch = reinterpret_cast<float*>(slabs + T::PIXELS * T::CHANNELS * sizeof(bf16));
     const Finish<T> finish = {
         g, job, slabs, scratch, last, blockIdx.x % tiles_m * T::CHANNELS, first_pixel,

@@ -19,12 +19,21 @@ static constexpr u32 THREADS = 256;
 extern "C" __global__ void __launch_bounds__(256, 2)
 write_operand(ChannelDims d, Operand of, u8* mask, bf16* y) {
     const OverPixels<THREADS> over(d.c);
-    float4 k[PIECE];
+    float k[4][PIECE];
 #pragma unroll
-    for (u32 i = 0; i < PIECE; i++) k[i] = coefficients(of, over.piece * PIECE + i, d.c);
+    for (u32 i = 0; i < PIECE; i++) {
+        const float4 of_channel = coefficients(of, over.piece * PIECE + i, d.c);
+        k[0][i] = of_channel.x, k[1][i] = of_channel.y, k[2][i] = of_channel.z, k[3][i] = of_channel.w;
+    }
+    const auto at = [&](u32 kind, u32 half) {
+        const float(&of_kind)[PIECE] = k[kind];
+        return make_float4(of_kind[4 * half], of_kind[4 * half + 1], of_kind[4 * half + 2], of_kind[4 * half + 3]);
+    };
     over.each(d.n * d.hw, [&](u64 index) {
-        float values[PIECE];
-        const u32 bits = read_operand(of, index, [&](u32 i) { return k[i]; }, values);
+        float values[PIECE], more[PIECE] = {};
+        fetch_piece(of.p.x, index, values);
+        if (of.q.x) fetch_piece(of.q.x, index, more);
+        const u32 bits = apply_operand(of, at, values, more);
         write_piece(y, index, values);
         if (mask) mask[index] = (u8)bits;
     });
@@ -45,12 +54,12 @@ batch_norm_bwd_sums_bf16(
     }
     over.each(d.n * d.hw, [&](u64 index) {
         float through[PIECE], pixels[PIECE];
-        read_piece(dy, index, through);
+        fetch_piece(dy, index, through);
         if (mask) {
             keep(through, mask[index]);
             write_piece(g, index, through);
         }
-        read_piece(x, index, pixels);
+        fetch_piece(x, index, pixels);
 #pragma unroll
         for (u32 i = 0; i < PIECE; i++) {
             sum[i] += through[i];

@@ -23,11 +23,19 @@ static __device__ __forceinline__ float rounded(float x) {
     return low_half(to_bf16x2(x, 0.0f));
 }
 
-// The channels of piece `index`.
-static __device__ __forceinline__ void read_piece(const bf16* x, u64 index, float (&to)[PIECE]) {
-    const uint4 piece = reinterpret_cast<const uint4*>(x)[index];
+static __device__ __forceinline__ void unpack(const uint4& piece, float (&to)[PIECE]) {
     to[0] = low_half(piece.x), to[1] = high_half(piece.x), to[2] = low_half(piece.y), to[3] = high_half(piece.y);
     to[4] = low_half(piece.z), to[5] = high_half(piece.z), to[6] = low_half(piece.w), to[7] = high_half(piece.w);
+}
+
+// The channels of piece `index`.
+static __device__ __forceinline__ void read_piece(const bf16* x, u64 index, float (&to)[PIECE]) {
+    unpack(reinterpret_cast<const uint4*>(x)[index], to);
+}
+
+// The same of a buffer that nobody writes in this launch, so that the compiler may read ahead.
+static __device__ __forceinline__ void fetch_piece(const bf16* x, u64 index, float (&to)[PIECE]) {
+    unpack(__ldg(reinterpret_cast<const uint4*>(x) + index), to);
 }
 
 // Rounds them to piece `index`.

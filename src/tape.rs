@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Memory};
+use crate::backend::{Backend, Gathered, Memory, sum_gathered};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::tensor::{Shape, Tensor};
@@ -18,14 +18,6 @@ pub type Grads<B> = Vec<Option<<B as Memory>::Buf>>;
 
 /// `(dy, needs, gathered) -> gradients of the inputs`.
 type Backward<'a, B> = Box<dyn FnOnce(&<B as Memory>::Buf, &[bool], Gathered<<B as Memory>::Buf>) -> Grads<B> + 'a>;
-
-/// What has been contributed to the gradient of an op's first input when the op's turn comes.
-pub enum Gathered<Buf> {
-    /// Other ops are still to contribute: the op gives its part.
-    Part,
-    /// This op is the last: it may give the whole, of which it gets what there is so far.
-    Rest(Option<Buf>),
-}
 
 struct Node<'a, B: Backend> {
     inputs: Vec<usize>,
@@ -105,11 +97,8 @@ impl<'a, B: Backend> Tape<'a, B> {
         let backend = self.backend;
         self.record_gathering(tensor, inputs, move |dy, needs, gathered| {
             let mut grads = backward(dy, needs);
-            if let (Gathered::Rest(Some(mut sum)), Some(first)) = (gathered, grads.first_mut()) {
-                if let Some(part) = first.take() {
-                    backend.axpy(1.0, &part, &mut sum);
-                }
-                *first = Some(sum);
+            if let Some(first) = grads.first_mut() {
+                *first = first.take().map(|part| sum_gathered(backend, part, gathered));
             }
             grads
         })

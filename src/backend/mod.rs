@@ -98,12 +98,20 @@ pub trait Elementwise: Memory {
     fn relu_bwd(&self, y: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
 }
 
-/// `onto + dx`, or `dx` if there is nothing yet.
-fn sum_onto<B: Elementwise>(backend: &B, dx: B::Buf, onto: Option<B::Buf>) -> B::Buf {
-    match onto {
-        None => dx,
-        Some(mut sum) => {
-            backend.axpy(1.0, &dx, &mut sum);
+/// What other ops have contributed to the gradient of an op's input when the op's turn comes.
+pub enum Gathered<Buf> {
+    /// Others are still to contribute: the op gives its part.
+    Part,
+    /// The op is the last: it gives the whole, of which this is what there is so far.
+    Rest(Option<Buf>),
+}
+
+/// An op's part of a gradient on top of what was gathered.
+pub(crate) fn sum_gathered<B: Elementwise>(backend: &B, part: B::Buf, gathered: Gathered<B::Buf>) -> B::Buf {
+    match gathered {
+        Gathered::Part | Gathered::Rest(None) => part,
+        Gathered::Rest(Some(mut sum)) => {
+            backend.axpy(1.0, &part, &mut sum);
             sum
         }
     }
@@ -115,20 +123,20 @@ pub trait Conv: Memory {
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Self::Buf, w: &Self::Buf, b: Option<&Self::Buf>, relu: bool) -> Self::Buf;
     /// Gradient with respect to `x`, of which a backend may want to know how it is stored.
     fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Self::Buf, dy: &Self::Buf, w: &Self::Buf) -> Self::Buf;
-    /// The whole gradient with respect to `x`: [`Conv::conv2d_bwd_input`] and what other ops have contributed, `onto`. A
-    /// backend may go on with it, to where `x` came from.
-    fn conv2d_bwd_input_onto(
+    /// The same, or where this op is the last to contribute, the whole gradient: then a backend may go on with it, to where
+    /// `x` came from.
+    fn conv2d_bwd_gathered(
         &self,
         d: &Conv2dDims,
         x: &Self::Buf,
         dy: &Self::Buf,
         w: &Self::Buf,
-        onto: Option<Self::Buf>,
+        gathered: Gathered<Self::Buf>,
     ) -> Self::Buf
     where
         Self: Elementwise,
     {
-        sum_onto(self, self.conv2d_bwd_input(d, x, dy, w), onto)
+        sum_gathered(self, self.conv2d_bwd_input(d, x, dy, w), gathered)
     }
     /// Gradient with respect to `w`.
     fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Self::Buf, dy: &Self::Buf) -> Self::Buf;

@@ -4,7 +4,7 @@ use super::expect_plain;
 use crate::backend::Backend;
 use crate::dims::{ChannelDims, Conv2dDims};
 use crate::error::Result;
-use crate::tape::{Gathered, Tape, Var};
+use crate::tape::{Tape, Var};
 use crate::tensor::{Shape, Tensor};
 
 /// Checks the shapes of a convolution in the name of `op`.
@@ -46,13 +46,7 @@ pub fn conv2d<'a, B: Backend>(
         let masked = saved_y.map(|y| backend.relu_bwd(y.buf(), dy));
         let dy = masked.as_ref().unwrap_or(dy);
         let mut grads = vec![
-            needs[0].then(|| {
-                let (x, w) = (saved_x.buf(), saved_w.buf());
-                match gathered {
-                    Gathered::Part => backend.conv2d_bwd_input(&d, x, dy, w),
-                    Gathered::Rest(onto) => backend.conv2d_bwd_input_onto(&d, x, dy, w, onto),
-                }
-            }),
+            needs[0].then(|| backend.conv2d_bwd_gathered(&d, saved_x.buf(), dy, saved_w.buf(), gathered)),
             needs[1].then(|| backend.conv2d_bwd_weight(&d, saved_x.buf(), dy)),
         ];
         if let Some(&needed) = needs.get(2) {

@@ -3,7 +3,7 @@
 
 use engine::backend::cpu::Cpu;
 use engine::backend::cuda::mixed::{Buf, Mixed};
-use engine::backend::{Backend, ChannelStats, Conv, Elementwise, Linear, Memory, Norm, NormBwd, Pool};
+use engine::backend::{Backend, ChannelStats, Conv, Elementwise, Gathered, Linear, Memory, Norm, NormBwd, Pool};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
 
 use crate::backends::{normal, on_mixed, uniform};
@@ -382,8 +382,8 @@ impl Middle {
         let out = backend.conv2d_fwd(conv, &z, &w, None, false);
         let mut outcome = vec![("out", values(&out))];
         let dy = batch(&ChannelDims::new(conv.y()), &self.dy);
-        let onto = self.onto.as_ref().map(|onto| batch(d, onto));
-        let dz = backend.conv2d_bwd_input_onto(conv, &z, &dy, &w, onto);
+        let onto = Gathered::Rest(self.onto.as_ref().map(|onto| batch(d, onto)));
+        let dz = backend.conv2d_bwd_gathered(conv, &z, &dy, &w, onto);
         let bwd = NormBwd {
             eps,
             x: &y,

@@ -7,7 +7,7 @@ use super::tiles::{self, Cut};
 use super::{Batch, Buf, Device, Exact, Made, Mixed, PIECE};
 use crate::backend::cuda::kernel::{Arg, Args, Grid, by_value, kernels};
 use crate::backend::cuda::{Cuda, tuning};
-use crate::backend::{Conv, sum_onto};
+use crate::backend::{Conv, Gathered, sum_gathered};
 use crate::dims::{ChannelDims, Conv2dDims};
 
 kernels! { "conv_bf16":
@@ -178,6 +178,11 @@ impl Mixed {
         Totals { part: self.exact.alloc(c as usize * cut.parts as usize), first, second }
     }
 
+    /// How a correlation with this operand is cut, if it can be.
+    fn cut(&self, d: &Conv2dDims, gradient: bool, operand: &Operand) -> Option<Cut> {
+        tiles::correlate(d, gradient, operand.q.is_some(), self.exact.driver.shared_memory())
+    }
+
     /// How a convolution reads its input, and where it is to write it as well: the sum of a block and its shortcut, which the
     /// next shortcut reads again. That costs nothing where a tile's pixels are the same in both; else it is written first.
     fn operand_to_write(&self, d: &Conv2dDims, x: &Batch) -> (Operand, Option<(Device<u16>, Device<u8>)>) {
@@ -196,21 +201,20 @@ impl Mixed {
 impl Conv for Mixed {
     /// Without a ReLU a normalisation follows: statistics of the output come with it.
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf, w: &Buf, b: Option<&Buf>, relu: bool) -> Buf {
-        let Some(cut) = tiles::correlate(d, false, self.exact.driver.shared_memory()) else {
-            return self.exact.conv2d_fwd(d, &self.in_f32(x), w.f32(), b.map(Buf::f32), relu).into();
-        };
         assert!(b.is_none_or(|b| b.f32().len() == d.c_out as usize));
         let split = split(d, x);
-        let x = match x {
+        let image = match x {
             Buf::Exact(x) if split => Made::New(self.rounded(&image(d), true, &x.data)),
             x => self.in_bf16(&image(d), x),
+        };
+        let (operand, wanted) = self.operand_to_write(d, &image);
+        let Some(cut) = self.cut(d, false, &operand) else {
+            return self.exact.conv2d_fwd(d, &self.in_f32(x), w.f32(), b.map(Buf::f32), relu).into();
         };
         let of = ChannelDims::new(d.y());
         let y = self.alloc(&of);
         let statistics = (!relu).then(|| self.totals(of.c, &cut));
-        let weights = &self.weights(d, split, w.exact()).forward;
-        let (operand, wanted) = self.operand_to_write(d, &x);
-        let mut job = Correlate::new(&cut, &operand, weights);
+        let mut job = Correlate::new(&cut, &operand, &self.weights(d, split, w.exact()).forward);
         job.b = b.map_or(0, |b| b.f32().address());
         job.apply_relu = relu.into();
         job.y = y.address();
@@ -219,57 +223,50 @@ impl Conv for Mixed {
         if let Some((data, mask)) = &wanted {
             (job.z, job.z_mask) = (data.address(), mask.address());
         }
-        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the cut says
-        // what room totals and arrivals need.
+        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the cut
+        // says what room totals and arrivals need.
         unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
         if let Some((data, mask)) = wanted {
-            x.written.get_or_init(|| Written { data: Arc::new(data), mask: Some(mask) });
+            image.written.get_or_init(|| Written { data: Arc::new(data), mask: Some(mask) });
         }
         let statistics = statistics.map(|Totals { first, second, .. }| [first, second].map(Arc::new));
         Batch { statistics, ..Batch::written(&of, y) }.into()
     }
 
     fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Buf, dy: &Buf, w: &Buf) -> Buf {
-        let Some(cut) = tiles::correlate(d, true, self.exact.driver.shared_memory()) else {
-            let x = self.in_f32(x);
-            return self.exact.conv2d_bwd_input(d, &x, &self.in_f32(dy), w.f32()).into();
+        self.conv2d_bwd_gathered(d, x, dy, w, Gathered::Part)
+    }
+
+    /// If it is the whole and a normalisation made the input, it goes through its ReLU too, and the sums that the normalisation
+    /// needs are taken.
+    fn conv2d_bwd_gathered(&self, d: &Conv2dDims, x: &Buf, dy: &Buf, w: &Buf, gathered: Gathered<Buf>) -> Buf {
+        let operand = self.operand(&self.in_bf16(&ChannelDims::new(d.y()), dy));
+        let Some(cut) = self.cut(d, true, &operand) else {
+            let dx = self.exact.conv2d_bwd_input(d, &self.in_f32(x), &self.in_f32(dy), w.f32());
+            return sum_gathered(self, dx.into(), gathered);
         };
-        let dy = self.operand(&self.in_bf16(&ChannelDims::new(d.y()), dy));
-        let mut job = Correlate::new(&cut, &dy, &self.weights(d, split(d, x), w.exact()).backward);
+        let mut job = Correlate::new(&cut, &operand, &self.weights(d, split(d, x), w.exact()).backward);
         job.gradient = 1;
-        if let Buf::Exact(_) = x {
+        let Buf::Batch(x) = x else {
             let dx = self.exact.alloc(d.x().iter().product());
             job.y_f32 = dx.address();
             // SAFETY: batches have the elements of `d`, weights too.
             unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
-            return dx.into();
-        }
-        let dx = self.alloc(&image(d));
-        job.y = dx.address();
-        // SAFETY: as above.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
-        Batch::written(&image(d), dx).into()
-    }
-
-    /// If a normalisation made the input, the gradient goes through its ReLU too, and the sums that it needs are taken.
-    fn conv2d_bwd_input_onto(&self, d: &Conv2dDims, x: &Buf, dy: &Buf, w: &Buf, onto: Option<Buf>) -> Buf {
-        let cut = tiles::correlate(d, true, self.exact.driver.shared_memory());
-        let (Some(cut), Buf::Batch(x)) = (cut, x) else {
-            return sum_onto(self, self.conv2d_bwd_input(d, x, dy, w), onto);
+            return sum_gathered(self, dx.into(), gathered);
         };
         let image = image(d);
         assert_eq!(x.d, image);
-        let dy = self.operand(&self.in_bf16(&ChannelDims::new(d.y()), dy));
-        let onto = onto.as_ref().map(|onto| self.in_bf16(&image, onto));
+        let (whole, onto) = match &gathered {
+            Gathered::Part => (false, None),
+            Gathered::Rest(onto) => (true, onto.as_ref().map(|onto| self.in_bf16(&image, onto))),
+        };
         let dx = self.alloc(&image);
-        let mut job = Correlate::new(&cut, &dy, &self.weights(d, false, w.exact()).backward);
-        job.gradient = 1;
         job.y = dx.address();
         job.onto = onto.as_ref().map_or(0, |onto| self.data(onto).address());
         job.arrivals = self.arrivals.address();
         // The normalisations whose sums are taken.
         let mut taken = Vec::new();
-        if let Some(Operand { p: p @ Term { affine: Some(_), .. }, q, relu, gradient: None }) = &x.operand {
+        if whole && let Some(Operand { p: p @ Term { affine: Some(_), .. }, q, relu, gradient: None }) = &x.operand {
             let totals = self.totals(image.c, &cut);
             job.into = Term { relu: *relu, ..p.clone() }.arg();
             job.totals = totals.arg();

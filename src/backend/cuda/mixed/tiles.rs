@@ -148,9 +148,9 @@ pub struct Cut {
     pub grid: Grid,
 }
 
-/// For the forward pass or the input gradient, on a GPU whose blocks have so many bytes of `shared` memory; `None` if no
-/// tile's slab fits.
-pub fn correlate(d: &Conv2dDims, gradient: bool, shared: u32) -> Option<Cut> {
+/// For the forward pass or the input gradient of what has one or `two_terms`, on a GPU whose blocks have so many bytes of
+/// `shared` memory; `None` if no tile's slab fits.
+pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -> Option<Cut> {
     if d.k * d.k > MOST_TAPS {
         return None;
     }
@@ -160,10 +160,10 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, shared: u32) -> Option<Cut> {
     let slab = c.slab().next_multiple_of(8);
     let cut = |index: usize, tile: &Tile| {
         let buffers = c.channels.div_ceil(tile.depth).min(2);
-        // The slabs and a row of zeros, the stages of weights; in their place, at the end, the result and columns of sums.
-        let rows = buffers * slab + 8 + tile.stages * tile.taps * tile.channels;
+        // The slabs and a row of zeros, the second term, the stages of weights; in their place, at the end, the result and sums.
+        let rows = (buffers + u32::from(two_terms)) * slab + 8 + tile.stages * tile.taps * tile.channels;
         let tables = MOST_TAPS * 8 + c.channels.next_multiple_of(PIECE) * 16;
-        let end = PIXELS * tile.channels * 2 + (PIECE * THREADS + tile.channels) * 4;
+        let end = PIXELS * tile.channels * 2 + ((THREADS / 32 + 1) * tile.channels * 4).max(THREADS * 8);
         let bytes = tables + (rows * tile.depth * 2).max(end);
         let blocks = c.pixels().div_ceil(PIXELS) * results.div_ceil(tile.channels);
         let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads: THREADS, shared: bytes };
