@@ -385,7 +385,8 @@ struct Finish {
     __device__ __forceinline__ void each(F f) const {
         const u32 piece = threadIdx.x % PIECES, m = padded(g.m), channel = first_m + piece * PIECE;
         if (channel >= m) return;
-#pragma unroll 4
+        // A tile of few channels has few pixels a thread.
+#pragma unroll(PIECES < 4 ? 1 : 4)
         for (u32 pixel = threadIdx.x / PIECES; pixel < pixels; pixel += T::THREADS / PIECES) {
             const u32 at = place<PIECES>(pixel, piece);
             float values[PIECE];
@@ -600,128 +601,128 @@ static __device__ __forceinline__ void correlate(char* memory, u32& last, const 
     if (job.totals.part) finish.put_together();
 }
 
-// registers <= 136
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k8_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 136
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k8_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 144
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k8_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 184
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3)
 correlate_bf16_k8_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 136
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k16_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 136
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k16_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 144
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k16_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 184
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3)
 correlate_bf16_k16_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 136
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k32_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 136
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k32_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 144
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k32_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 184
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3)
 correlate_bf16_k32_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 136
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k64_c8(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 136
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k64_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 144
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 96
+extern "C" __global__ void __launch_bounds__(128, 5)
 correlate_bf16_k64_c32(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
     correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, last, d, job);
 }
 
-// registers <= 184
-extern "C" __global__ void __launch_bounds__(128, 2)
+// registers <= 168
+extern "C" __global__ void __launch_bounds__(128, 3)
 correlate_bf16_k64_c64(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
