@@ -739,13 +739,27 @@ correlate_bf16_k64_c128(Conv2dDims d, Correlate job) {
 
 // ---- weights
 
-// Both orders of a convolution's weights: for the forward pass [tap][c_out][c_in], for the input gradient [tap][c_in][c_out].
-// Where an image has been `split` (batch_bf16.cu), the channels from the fourth on are its lower halves, which get the same
-// weights.
+static constexpr u32 MOST_WEIGHTS = 48;
+
+// A convolution's weights and both orders of them: for the forward pass [tap][c_out][c_in], for the input gradient
+// [tap][c_in][c_out]. Where an image has been `split` (batch_bf16.cu), the channels from the fourth on are its lower halves,
+// which get the same weights.
+struct Packing {
+    const float* w;
+    bf16 *forward, *backward;
+    u32 c_in, c_out, taps, split;
+};
+
+struct Packings {
+    Packing at[MOST_WEIGHTS];
+};
+
+// gridDim = (blocks for each, weights).
 // registers <= 48
 extern "C" __global__ void __launch_bounds__(256)
-pack_weights(Conv2dDims d, u32 split, const float* w, bf16* forward, bf16* backward) {
-    const u32 c_in = padded(d.c_in), c_out = padded(d.c_out), taps = d.k * d.k, size = taps * c_in * c_out;
+pack_weights(Packings packings) {
+    const Packing& of = packings.at[blockIdx.y];
+    const u32 c_in = padded(of.c_in), c_out = padded(of.c_out), size = of.taps * c_in * c_out;
     const u32 step = gridDim.x * blockDim.x;
     // In twos, the second of which is another input channel of the one order and another output channel of the other.
     for (u32 i = (blockIdx.x * blockDim.x + threadIdx.x) * 2; i < 2 * size; i += 2 * step) {
@@ -754,11 +768,11 @@ pack_weights(Conv2dDims d, u32 split, const float* w, bf16* forward, bf16* backw
         const u32 tap = at / inner / outer, row = at / inner % outer, column = at % inner;
         float pair[2];
         for (u32 q = 0; q < 2; q++) {
-            const u32 out = ahead ? row : column + q, of = ahead ? column + q : row;
-            const u32 in = ahead && split && of >= PIECE / 2 ? of - PIECE / 2 : of;
-            pair[q] = out < d.c_out && in < d.c_in ? w[((u64)out * d.c_in + in) * taps + tap] : 0.0f;
+            const u32 out = ahead ? row : column + q, input = ahead ? column + q : row;
+            const u32 in = ahead && of.split && input >= PIECE / 2 ? input - PIECE / 2 : input;
+            pair[q] = out < of.c_out && in < of.c_in ? of.w[((u64)out * of.c_in + in) * of.taps + tap] : 0.0f;
         }
-        *reinterpret_cast<u32*>((ahead ? forward : backward) + at) = to_bf16x2(pair[0], pair[1]);
+        *reinterpret_cast<u32*>((ahead ? of.forward : of.backward) + at) = to_bf16x2(pair[0], pair[1]);
     }
 }
 

@@ -256,13 +256,27 @@ batch_norm_bwd(ChannelDims d, float eps, u32 batch_stats, u32 parts, const float
     }
 }
 
-// `unbias` turns the batch's variance into the one that the running variance follows.
+static constexpr u32 MOST_MOVES = 64;
+
+// A normalisation of `c` channels; `unbias` turns the batch's variance into the one that the running variance follows.
+struct RunningMove {
+    const float *mean, *var;
+    float *running_mean, *running_var;
+    u32 c;
+    float unbias;
+};
+
+struct RunningMoves {
+    RunningMove at[MOST_MOVES];
+};
+
+// A block for each normalisation.
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256)
-move_running(u32 c, float momentum, float unbias, const float* mean, const float* var, float* running_mean,
-             float* running_var) {
-    const u32 i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= c) return;
-    running_mean[i] += momentum * (mean[i] - running_mean[i]);
-    running_var[i] += momentum * (var[i] * unbias - running_var[i]);
+move_running(float momentum, RunningMoves moves) {
+    const RunningMove& move = moves.at[blockIdx.x];
+    for (u32 i = threadIdx.x; i < move.c; i += THREADS) {
+        move.running_mean[i] += momentum * (move.mean[i] - move.running_mean[i]);
+        move.running_var[i] += momentum * (move.var[i] * move.unbias - move.running_var[i]);
+    }
 }

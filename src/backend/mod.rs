@@ -195,6 +195,17 @@ pub struct NormGrads<Buf> {
     pub dresidual: Option<Buf>,
 }
 
+/// Running statistics of a normalisation and those of a batch.
+#[derive(Debug)]
+pub struct RunningMove<'a, Buf> {
+    /// From a biased variance to an unbiased one.
+    pub unbias: f32,
+    /// Of the batch.
+    pub batch: &'a ChannelStats<Buf>,
+    /// What follows them.
+    pub running: &'a mut ChannelStats<Buf>,
+}
+
 /// Batch normalisation (Ioffe & Szegedy, 2015): `y = gamma (x - mean) / sqrt(var + eps) + beta`.
 pub trait Norm: Memory {
     /// Statistics of the batch itself.
@@ -216,13 +227,7 @@ pub trait Norm: Memory {
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self::Buf>) -> NormGrads<Self::Buf>;
     /// Moves running statistics towards those of a batch: `running += momentum (batch - running)`, the batch's variance
     /// multiplied by `unbias` before.
-    fn move_running(
-        &self,
-        momentum: f32,
-        unbias: f32,
-        batch: &ChannelStats<Self::Buf>,
-        running: &mut ChannelStats<Self::Buf>,
-    );
+    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Self::Buf>]);
 }
 
 /// Pooling.

@@ -9,7 +9,7 @@ mod vgg16_bn;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::backend::{Backend, ChannelStats};
+use crate::backend::{Backend, ChannelStats, RunningMove};
 use crate::choice::choice;
 use crate::dims::LeNetDims;
 use crate::error::{Error, Result};
@@ -309,11 +309,14 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// [`Error::Shape`] while a tape still shares the running statistics.
     pub fn move_running(&mut self, backend: &B, stats: Stats<B>) -> Result<()> {
-        for batch in stats.0 {
-            let running = own(&mut self.running[batch.norm])?;
-            let unbias = batch.count as f32 / (batch.count as f32 - 1.0).max(1.0);
-            backend.move_running(RUNNING_MOMENTUM, unbias, &batch.stats, running);
+        let mut moves = Vec::new();
+        for (norm, running) in self.running.iter_mut().enumerate() {
+            if let Some(batch) = stats.0.iter().find(|batch| batch.norm == norm) {
+                let unbias = batch.count as f32 / (batch.count as f32 - 1.0).max(1.0);
+                moves.push(RunningMove { unbias, batch: &batch.stats, running: own(running)? });
+            }
         }
+        backend.move_running(RUNNING_MOMENTUM, &mut moves);
         Ok(())
     }
 

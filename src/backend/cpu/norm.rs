@@ -4,7 +4,7 @@
 use super::real::relu;
 use super::sums::{Deviations, GradientSums, Plane, Sum, over_images};
 use super::{Buf, Cpu, Kernel, LANES, Real, lanes_mut};
-use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads};
+use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::dims::ChannelDims;
 
 /// Forward pass of one channel of one block of images: `y = (x - mean) scale + beta`, plus `residual`, then ReLU.
@@ -216,15 +216,12 @@ impl<T: Real> Norm for Cpu<T> {
         NormGrads { dx, dgamma: per_channel(1), dbeta: per_channel(0), dresidual }
     }
 
-    fn move_running(
-        &self,
-        momentum: f32,
-        unbias: f32,
-        batch: &ChannelStats<Buf<T>>,
-        running: &mut ChannelStats<Buf<T>>,
-    ) {
-        let (momentum, unbias) = (T::of(momentum), T::of(unbias));
-        running.mean.iter_mut().zip(batch.mean.iter()).for_each(|(r, &b)| *r += momentum * (b - *r));
-        running.var.iter_mut().zip(batch.var.iter()).for_each(|(r, &b)| *r += momentum * (unbias * b - *r));
+    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Buf<T>>]) {
+        let momentum = T::of(momentum);
+        for RunningMove { unbias, batch, running } in moves {
+            let unbias = T::of(*unbias);
+            running.mean.iter_mut().zip(batch.mean.iter()).for_each(|(r, &b)| *r += momentum * (b - *r));
+            running.var.iter_mut().zip(batch.var.iter()).for_each(|(r, &b)| *r += momentum * (unbias * b - *r));
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! Batch normalisation: one or two launches for statistics, one forwards, two backwards.
 
-use super::kernel::kernels;
+use super::kernel::{Arg, Args, by_value, kernels};
 use super::pool::Device;
 use super::{Buf, Cuda, tuning};
-use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads};
+use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::dims::ChannelDims;
 
 kernels! { "norm":
@@ -27,11 +27,31 @@ kernels! { "norm":
         gamma: &Device<f32>, part: &Device<[f32; 2]>, g: Option<&Device<f32>>, dgamma: &mut Device<f32>,
         dbeta: &mut Device<f32>, dx: &mut Device<f32>,
     );
-    move_running(
-        c: u32, momentum: f32, unbias: f32, mean: &Device<f32>, var: &Device<f32>, running_mean: &mut Device<f32>,
-        running_var: &mut Device<f32>,
-    );
+    move_running(momentum: f32, moves: Moves);
 }
+
+/// Normalisations of one launch.
+const MOVES: usize = 64;
+
+/// Running statistics and those of a batch, by the addresses of their `c` elements each.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Move {
+    mean: u64,
+    var: u64,
+    running_mean: u64,
+    running_var: u64,
+    c: u32,
+    unbias: f32,
+}
+
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[repr(C)]
+struct Moves {
+    at: [Move; MOVES],
+}
+
+by_value!(Moves);
 
 /// Elements of a batch.
 fn elements(d: &ChannelDims) -> usize {
@@ -51,15 +71,24 @@ impl Cuda {
         stats
     }
 
-    /// [`Norm::move_running`] of mean and variance.
-    pub(super) fn move_towards(&self, momentum: f32, unbias: f32, batch: [&Buf; 2], running: [&mut Buf; 2]) {
-        let ([mean, var], [running_mean, running_var]) = (batch, running);
-        let c = mean.len();
-        assert_eq!([var.len(), running_mean.len(), running_var.len()], [c; 3]);
-        let grid = tuning::elements(c, 1);
-        // SAFETY: all four have `c` elements, and the grid as many threads, for it is far from the most blocks.
-        unsafe {
-            launch::move_running(self, grid, c as u32, momentum, unbias, mean, var, running_mean, running_var);
+    /// [`Norm::move_running`] of `[mean, var]` of each.
+    pub(super) fn move_all<'a>(
+        &self,
+        momentum: f32,
+        moves: impl Iterator<Item = (f32, [&'a Buf; 2], [&'a mut Buf; 2])>,
+    ) {
+        let of = |(unbias, [mean, var], [running_mean, running_var]): (f32, [&Buf; 2], [&mut Buf; 2])| {
+            let c = mean.len();
+            assert_eq!([var.len(), running_mean.len(), running_var.len()], [c; 3]);
+            let [mean, var] = [mean, var].map(Device::address);
+            let [running_mean, running_var] = [running_mean, running_var].map(|running| running.address());
+            Move { mean, var, running_mean, running_var, c: c as u32, unbias }
+        };
+        for chunk in moves.map(of).collect::<Vec<Move>>().chunks(MOVES) {
+            let mut table = Moves { at: [Move::default(); MOVES] };
+            table.at[..chunk.len()].copy_from_slice(chunk);
+            // SAFETY: just checked: each has buffers of `c` elements, and no two the same running statistics.
+            unsafe { launch::move_running(self, tuning::blocks(chunk.len() as u32), momentum, table) };
         }
     }
 }
@@ -140,7 +169,12 @@ impl Norm for Cuda {
         NormGrads { dx, dgamma, dbeta, dresidual }
     }
 
-    fn move_running(&self, momentum: f32, unbias: f32, batch: &ChannelStats<Buf>, running: &mut ChannelStats<Buf>) {
-        self.move_towards(momentum, unbias, [&batch.mean, &batch.var], [&mut running.mean, &mut running.var]);
+    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Buf>]) {
+        self.move_all(
+            momentum,
+            moves.iter_mut().map(|RunningMove { unbias, batch, running }| {
+                (*unbias, [&batch.mean, &batch.var], [&mut running.mean, &mut running.var])
+            }),
+        );
     }
 }

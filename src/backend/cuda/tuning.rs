@@ -130,6 +130,12 @@ pub fn pixels_bf16(d: &ChannelDims) -> Grid {
     Grid { blocks: [blocks, pieces.div_ceil(threads), 1], threads, shared: 0 }
 }
 
+/// For packing `count` weights, the largest of which has `len` elements in either order.
+pub fn pack_weights(len: usize, count: usize) -> Grid {
+    let blocks = len.div_ceil(4 * CHANNEL).clamp(1, 4 * PROCESSORS);
+    Grid { blocks: [blocks as u32, count as u32, 1], threads: CHANNEL as u32, shared: 0 }
+}
+
 /// Threads that share a plane of eight channels.
 pub fn avg_pool_bf16(d: &ChannelDims) -> (Grid, u32) {
     let (lanes, threads) = (d.hw.next_power_of_two().min(32), CHANNEL as u32);

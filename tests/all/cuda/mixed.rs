@@ -3,7 +3,9 @@
 
 use engine::backend::cpu::Cpu;
 use engine::backend::cuda::mixed::{Buf, Mixed};
-use engine::backend::{Backend, ChannelStats, Conv, Elementwise, Gathered, Linear, Memory, Norm, NormBwd, Pool};
+use engine::backend::{
+    Backend, ChannelStats, Conv, Elementwise, Gathered, Linear, Memory, Norm, NormBwd, Pool, RunningMove,
+};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
 
 use crate::backends::{normal, on_mixed, uniform};
@@ -223,7 +225,7 @@ pub fn normalisation(backend: &Mixed) {
         let moved = |momentum: f32| {
             let mut running = ChannelStats { mean: backend.upload(&mean), var: backend.upload(&var) };
             let batch = ChannelStats { mean: backend.upload(&beta), var: backend.upload(&gamma) };
-            backend.move_running(momentum, 1.5, &batch, &mut running);
+            backend.move_running(momentum, &mut [RunningMove { unbias: 1.5, batch: &batch, running: &mut running }]);
             [running.mean, running.var].map(|buf| backend.download(&buf))
         };
         assert_eq!(moved(0.0), [mean.clone(), var.clone()]);

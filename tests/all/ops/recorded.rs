@@ -1,6 +1,6 @@
 //! Every op on every case recorded from PyTorch, to 1e-5.
 
-use engine::backend::{Backend, ChannelStats, Constraint, LossKind, NormBwd};
+use engine::backend::{Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::optim::{Optimizer, OptimizerConfig};
 use engine::tensor::Tensor;
@@ -194,7 +194,8 @@ pub fn running_statistics<B: Backend>(backend: &B) {
         let count = (d.n * d.hw) as f32;
         let batch = backend.channel_stats(&d, &case.batch("x"));
         let mut running = ChannelStats { mean: case.plain("running_mean"), var: case.plain("running_var") };
-        backend.move_running(0.1, count / (count - 1.0), &batch, &mut running);
+        let unbias = count / (count - 1.0);
+        backend.move_running(0.1, &mut [RunningMove { unbias, batch: &batch, running: &mut running }]);
         case.check_plain("train.running_mean", &running.mean);
         case.check_plain("train.running_var", &running.var);
     });

@@ -28,7 +28,7 @@ kernels! { "conv_bf16":
     correlate_bf16_k64_c32(d: Conv2dDims, job: Correlate);
     correlate_bf16_k64_c64(d: Conv2dDims, job: Correlate);
     correlate_bf16_k64_c128(d: Conv2dDims, job: Correlate);
-    pack_weights(d: Conv2dDims, split: u32, w: &Device<f32>, forward: &mut Device<u16>, backward: &mut Device<u16>);
+    pack_weights(packings: Packings);
     conv2d_bwd_weight_bf16_c8(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
     conv2d_bwd_weight_bf16_c32(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
     conv2d_bwd_weight_bf16_c64(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
@@ -84,7 +84,29 @@ impl Correlate {
     }
 }
 
-by_value!(Correlate);
+/// Weights of one launch that packs them.
+const MOST_WEIGHTS: usize = 48;
+
+/// Weights to be packed, by their addresses.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Packing {
+    w: u64,
+    forward: u64,
+    backward: u64,
+    c_in: u32,
+    c_out: u32,
+    taps: u32,
+    split: u32,
+}
+
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[repr(C)]
+struct Packings {
+    at: [Packing; MOST_WEIGHTS],
+}
+
+by_value!(Correlate, Packings);
 
 /// Where a kernel puts two numbers a channel together.
 #[derive(Clone, Copy, Default, bytemuck::NoUninit)]
@@ -160,17 +182,31 @@ fn split(d: &Conv2dDims, x: &Buf) -> bool {
 impl Mixed {
     fn weights<'w>(&self, d: &Conv2dDims, split: bool, w: &'w Exact) -> &'w Weights {
         let packed = w.weights.get_or_init(|| {
-            assert_eq!(w.data.len(), d.w().iter().product::<usize>());
             let (c_in, c_out) = (d.c_in.next_multiple_of(PIECE), d.c_out.next_multiple_of(PIECE));
             let len = (d.k * d.k * c_in * c_out) as usize;
-            let (mut forward, mut backward) = (self.exact.alloc(len), self.exact.alloc(len));
-            let grid = tuning::elements(len, 1);
-            // SAFETY: just checked, and both orders have a place for every padded weight.
-            unsafe { launch::pack_weights(&self.exact, grid, *d, split.into(), &w.data, &mut forward, &mut backward) };
-            Weights { d: d.w(), split, forward, backward }
+            let weights = Weights { d: d.w(), split, forward: self.exact.alloc(len), backward: self.exact.alloc(len) };
+            self.pack(&[(&w.data, &weights)]);
+            weights
         });
         assert_eq!((packed.d, packed.split), (d.w(), split), "one weight for two kinds of convolution");
         packed
+    }
+
+    /// Packs the weights of convolutions.
+    pub(super) fn pack(&self, of: &[(&Device<f32>, &Weights)]) {
+        for chunk in of.chunks(MOST_WEIGHTS) {
+            let mut table = Packings { at: [Packing::default(); MOST_WEIGHTS] };
+            let mut largest = 0;
+            for (packing, (w, Weights { d, split, forward, backward })) in table.at.iter_mut().zip(chunk) {
+                let [c_out, c_in, k, _] = d.map(|size| size as u32);
+                assert_eq!(w.len(), d.iter().product::<usize>());
+                largest = largest.max(forward.len());
+                let (w, forward, backward) = (w.address(), forward.address(), backward.address());
+                *packing = Packing { w, forward, backward, c_in, c_out, taps: k * k, split: (*split).into() };
+            }
+            // SAFETY: just checked, and both orders have a place for every padded weight; nobody else has them.
+            unsafe { launch::pack_weights(&self.exact, tuning::pack_weights(largest, chunk.len()), table) };
+        }
     }
 
     fn totals(&self, c: u32, cut: &Cut) -> Totals {

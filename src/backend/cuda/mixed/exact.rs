@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Buf, Device, Mixed};
+use super::conv::Weights;
+use super::{Buf, Device, Exact, Mixed};
 use crate::backend::cuda::Cuda;
 use crate::backend::{
     AdamParam, AdamStep, AdmmParam, ApgdMove, ApgdPoints, Ascent, Attack, Constraint, Counts, CropFlip, Distance,
@@ -92,13 +93,29 @@ fn admm_param<'a>(p: &'a mut AdmmParam<'_, Buf>) -> AdmmParam<'a, Device<f32>> {
     AdmmParam { mask: p.mask.f32(), w: p.w.f32(), z: p.z.f32_mut(), u: p.u.f32_mut() }
 }
 
+/// Weights that have been packed before an update are packed again behind it, all at once.
 impl Optim for Mixed {
     fn sgd_step(&self, s: &SgdStep, params: &mut [SgdParam<'_, Buf>]) {
+        let packed: Vec<_> = params.iter_mut().map(|p| p.w.take_weights()).collect();
         self.exact.sgd_step(s, &mut params.iter_mut().map(sgd_param).collect::<Vec<_>>());
+        self.pack_again(params.iter().map(|p| &*p.w).zip(packed));
     }
 
     fn adam_step(&self, s: &AdamStep, params: &mut [AdamParam<'_, Buf>]) {
+        let packed: Vec<_> = params.iter_mut().map(|p| p.w.take_weights()).collect();
         self.exact.adam_step(s, &mut params.iter_mut().map(adam_param).collect::<Vec<_>>());
+        self.pack_again(params.iter().map(|p| &*p.w).zip(packed));
+    }
+}
+
+impl Mixed {
+    fn pack_again<'a>(&self, weights: impl Iterator<Item = (&'a Buf, Option<Weights>)>) {
+        let packed: Vec<(&Exact, Weights)> =
+            weights.filter_map(|(w, packed)| packed.map(|packed| (w.exact(), packed))).collect();
+        self.pack(&packed.iter().map(|(w, packed)| (&*w.data, packed)).collect::<Vec<_>>());
+        for (w, packed) in packed {
+            w.weights.get_or_init(|| packed);
+        }
     }
 }
 

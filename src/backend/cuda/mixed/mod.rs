@@ -133,6 +133,14 @@ impl Buf {
         &self.exact().data
     }
 
+    /// What a convolution has packed of it.
+    fn take_weights(&mut self) -> Option<Weights> {
+        match self {
+            Buf::Exact(exact) => exact.weights.take(),
+            Buf::Batch(_) => None,
+        }
+    }
+
     /// The same to change; what was packed of it is out of date.
     fn f32_mut(&mut self) -> &mut Device<f32> {
         match self {

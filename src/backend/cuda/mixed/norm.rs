@@ -7,7 +7,7 @@ use super::operand::{Affine, NormGradient, Operand, OperandArg, Sums, Term, Writ
 use super::{Batch, Buf, Device, Mixed};
 use crate::backend::cuda::kernel::{Arg, Args, by_value, kernels};
 use crate::backend::cuda::tuning;
-use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads};
+use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::dims::ChannelDims;
 
 kernels! { "norm_bf16":
@@ -139,8 +139,13 @@ impl Norm for Mixed {
         NormGrads { dx: Batch::described(d, operand).into(), dgamma, dbeta, dresidual }
     }
 
-    fn move_running(&self, momentum: f32, unbias: f32, batch: &ChannelStats<Buf>, running: &mut ChannelStats<Buf>) {
-        let [mean, var] = [&batch.mean, &batch.var].map(Buf::f32);
-        self.exact.move_towards(momentum, unbias, [mean, var], [running.mean.f32_mut(), running.var.f32_mut()]);
+    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Buf>]) {
+        self.exact.move_all(
+            momentum,
+            moves.iter_mut().map(|RunningMove { unbias, batch, running }| {
+                let batch = [&batch.mean, &batch.var].map(Buf::f32);
+                (*unbias, batch, [running.mean.f32_mut(), running.var.f32_mut()])
+            }),
+        );
     }
 }
