@@ -74,8 +74,8 @@ struct Correlate {
     // One of them is null: NHWC in bf16, NCHW in f32.
     bf16* y;
     float* y_f32;
-    // Where the image is to be written and the mask of its ReLU, if it is not there already; or null. Only where the result has
-    // the image's pixels.
+    // Where the image is to be written and the mask of its ReLU, if it had one; or null. Only where the result has the image's
+    // pixels.
     bf16* z;
     u8* z_mask;
     // Of each channel of the result: forwards mean and variance; of an input gradient g the gradients of the scale and the shift
@@ -165,7 +165,7 @@ struct Correlator {
             write_piece(slab, place<T::P>(base + row, piece), values);
             if (job.z && first_m == 0 && row - own < owned) {
                 write_piece(job.z, index, values);
-                job.z_mask[index] = (u8)bits;
+                if (job.z_mask) job.z_mask[index] = (u8)bits;
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::operand::{Operand, OperandArg, Sums, Term, TermArg, Written};
+use super::operand::{Operand, OperandArg, Room, Sums, Term, TermArg};
 use super::tiles::{self, Cut};
 use super::{Batch, Buf, Device, Exact, Made, Mixed, PIECE};
 use crate::backend::cuda::kernel::{Arg, Args, Grid, by_value, kernels};
@@ -221,15 +221,15 @@ impl Mixed {
 
     /// How a convolution reads its input, and where it is to write it as well: the sum of a block and its shortcut, which the
     /// next shortcut reads again. That costs nothing where a tile's pixels are the same in both; else it is written first.
-    fn operand_to_write(&self, d: &Conv2dDims, x: &Batch) -> (Operand, Option<(Device<u16>, Device<u8>)>) {
+    fn operand_to_write(&self, d: &Conv2dDims, x: &Batch) -> (Operand, Option<Room>) {
         let operand = self.operand(x);
         if operand.q.is_none() || operand.gradient.is_some() {
             return (operand, None);
         }
         let same_pixels = (d.h_in, d.w_in, d.stride) == (d.h_out, d.w_out, 1);
-        match self.room(x, &operand) {
-            (data, Some(mask)) if same_pixels => (operand, Some((data, mask))),
-            _ => (Operand::of(self.data(x)), None),
+        match same_pixels {
+            true => (operand.clone(), Some(self.room(&x.d, &operand))),
+            false => (Operand::of(self.data(x)), None),
         }
     }
 }
@@ -256,14 +256,14 @@ impl Conv for Mixed {
         job.y = y.address();
         job.totals = statistics.as_ref().map(Totals::arg).unwrap_or_default();
         job.arrivals = self.arrivals.address();
-        if let Some((data, mask)) = &wanted {
-            (job.z, job.z_mask) = (data.address(), mask.address());
+        if let Some(Room { data, mask }) = &wanted {
+            (job.z, job.z_mask) = (data.address(), mask.as_ref().map_or(0, Device::address));
         }
         // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the cut
         // says what room totals and arrivals need.
         unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
-        if let Some((data, mask)) = wanted {
-            image.written.get_or_init(|| Written { data: Arc::new(data), mask: Some(mask) });
+        if let Some(room) = wanted {
+            image.written.get_or_init(|| room.into());
         }
         let statistics = statistics.map(|Totals { first, second, .. }| [first, second].map(Arc::new));
         Batch { statistics, ..Batch::written(&of, y) }.into()

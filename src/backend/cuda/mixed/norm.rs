@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::operand::{Affine, NormGradient, Operand, OperandArg, Sums, Term, Written};
+use super::operand::{Affine, NormGradient, Operand, OperandArg, Room, Sums, Term};
 use super::{Batch, Buf, Device, Mixed};
 use crate::backend::cuda::kernel::{Arg, Args, by_value, kernels};
 use crate::backend::cuda::tuning;
@@ -25,18 +25,11 @@ kernels! { "norm_bf16":
 by_value!(OperandArg);
 
 impl Mixed {
-    /// Writes what an operand describes to `data`, and what its ReLU lets through to `mask`.
-    pub(super) fn write_operand(
-        &self,
-        d: &ChannelDims,
-        operand: &Operand,
-        mut data: Device<u16>,
-        mut mask: Option<Device<u8>>,
-    ) -> Written {
+    /// Writes what an operand describes, and what its ReLU lets through.
+    pub(super) fn write_operand(&self, d: &ChannelDims, operand: &Operand, Room { data, mask }: &mut Room) {
         let grid = tuning::pixels_bf16(d);
         // SAFETY: batches have the elements of `d`, vectors one per channel, the mask one per piece.
-        unsafe { launch::write_operand(&self.exact, grid, *d, operand.arg(), mask.as_mut(), &mut data) };
-        Written { data: Arc::new(data), mask }
+        unsafe { launch::write_operand(&self.exact, grid, *d, operand.arg(), mask.as_mut(), data) };
     }
 
     /// What came through the ReLU of a normalisation of `x`, and the sums of it.

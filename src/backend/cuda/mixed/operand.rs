@@ -12,6 +12,18 @@ pub struct Written {
     pub mask: Option<Device<u8>>,
 }
 
+/// Where activations are written to, before anybody shares it.
+pub struct Room {
+    pub data: Device<u16>,
+    pub mask: Option<Device<u8>>,
+}
+
+impl From<Room> for Written {
+    fn from(Room { data, mask }: Room) -> Self {
+        Written { data: Arc::new(data), mask }
+    }
+}
+
 /// What a normalisation does to each channel: one element a channel, and what is added to the variance.
 #[derive(Clone)]
 pub struct Affine {
@@ -152,14 +164,15 @@ impl Mixed {
     pub(super) fn write<'b>(&self, x: &'b Batch) -> &'b Written {
         x.written.get_or_init(|| {
             let operand = x.operand.as_ref().expect("a batch is written or described");
-            let (data, mask) = self.room(x, operand);
-            self.write_operand(&x.d, operand, data, mask)
+            let mut room = self.room(&x.d, operand);
+            self.write_operand(&x.d, operand, &mut room);
+            room.into()
         })
     }
 
     /// Memory for a batch that is described, and for the mask of its ReLU.
-    pub(super) fn room(&self, x: &Batch, operand: &Operand) -> (Device<u16>, Option<Device<u8>>) {
-        (self.alloc(&x.d), operand.relu.then(|| self.exact.alloc(pieces(&x.d))))
+    pub(super) fn room(&self, d: &ChannelDims, operand: &Operand) -> Room {
+        Room { data: self.alloc(d), mask: operand.relu.then(|| self.exact.alloc(pieces(d))) }
     }
 
     /// How to read a batch: from memory where it is there.
