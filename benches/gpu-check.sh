@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, from the folder that gpu-kit.sh makes: kernel tests on the device, compute-sanitizer on
-# them, the smoke profile of every table beside the CPU's, throughput of the training steps beside PyTorch's. Writes to out/
-# and to the terminal; exits with 1 if anything failed.
+# them, the smoke profile of every table beside the CPU's, throughput of the training steps beside PyTorch's, time of each kernel.
+# Writes to out/ and to the terminal; exits with 1 if anything failed.
 #
-#   bash gpu-check.sh [tests] [sanitizer] [tables] [speed]      # all four unless named
+#   bash gpu-check.sh [tests] [sanitizer] [tables] [speed] [kernels]      # all five unless named
 set -uo pipefail
 cd "$(dirname "$0")"
 mkdir -p out
 export CARGO_MANIFEST_DIR=$PWD ENGINE_REQUIRE_CUDA=1
-parts=${*:-tests sanitizer tables speed}
+parts=${*:-tests sanitizer tables speed kernels}
 failed=()
 
 part() { [[ " $parts " == *" $1 "* ]] && printf '\n== %s\n' "$1"; }
@@ -81,28 +81,60 @@ if part tables; then
     rm -rf out/cuda/store out/cpu/store
 fi
 
-# The engine's step and PyTorch's, one after the other; the best of those of PyTorch's modes counts that can be fastest: without
-# a graph they only lose. What is compiled takes a minute each, so this part wants ten minutes or more. Prints the ratio of
-# their images a second.
+# The engine's step in both precisions and PyTorch's, one after the other; the best of those of PyTorch's modes counts that can be
+# fastest: without a graph they only lose. What is compiled takes a minute each, so the cases come in the order of their
+# importance, and stop after SPEED_SECONDS.
+SPEED_SECONDS=${SPEED_SECONDS:-540}
 beside_pytorch() {
-    local network=$1 width=$2 batch=$3 steps=$4 ours theirs
-    local modes=(eager-graph bf16-graph compile-graph compile-bf16-graph)
+    local network=$1 width=$2 batch=$3 steps=$4 left=$((SPEED_SECONDS - SECONDS)) theirs precision ours
+    if [ "$left" -lt 30 ]; then
+        echo "SKIP    $network w=$width batch $batch: no time left (SPEED_SECONDS=$SPEED_SECONDS)"
+        return
+    fi
+    local modes=(compile-bf16-graph bf16-model-graph compile-bf16-model-graph bf16-graph compile-graph eager-graph)
     local step=(--network "$network" --width "$width" --batch "$batch" --steps "$steps")
-    ours=$(./engine bench --backend cuda --repeat 20 "${step[@]}" 2>> out/speed.log | tail -n 1)
-    theirs=$(timeout 240 python3 benches/peers/pytorch_cuda.py "${step[@]}" --modes "${modes[@]}" 2>> out/speed.log |
-        tee -a out/pytorch.csv | sed -n 2p)
-    echo "$ours" >> out/speed.csv
-    if [ -z "$ours" ] || [ -z "$theirs" ]; then failed+=("speed of $network w=$width"); fi
-    echo "$ours,$theirs" | awk -F, '{
-        printf "%s w=%s batch %s: %s images/s, PyTorch %s (%s), ratio %.2f\n", $1, $2, $3, $9, $20, $17, $20 ? $9 / $20 : 0
-    }'
+    theirs=$(python3 benches/peers/pytorch_cuda.py "${step[@]}" --modes "${modes[@]}" --budget $((left < 180 ? left : 180)) \
+        2>> out/speed.log | tail -n +2 | tee -a out/pytorch.csv | sort -t, -k9,9gr | head -n 1)
+    for precision in f32 bf16; do
+        ours=$(./engine bench --backend cuda --precision $precision --repeat 20 "${step[@]}" 2>> out/speed.log | tail -n 1)
+        echo "$ours" >> out/speed.csv
+        if [ -z "$ours" ]; then
+            echo "FAILED  $network w=$width batch $batch in $precision (out/speed.log)"
+            failed+=("speed of $network w=$width")
+        elif [ -z "$theirs" ]; then
+            echo "$network w=$width batch $batch $precision: $(cut -d, -f9 <<< "$ours") images/s; PyTorch did not run (out/speed.log)"
+        else
+            echo "$ours,$theirs" | awk -F, -v precision=$precision '{
+                printf "%s w=%s batch %s %s: %s images/s, PyTorch %s (%s), ratio %.2f\n", $1, $2, $3, precision, $9, $20, $17, $9 / $20
+            }'
+        fi
+    done
 }
 
 if part speed; then
-    for width in 1 2 4 8 16; do beside_pytorch lenet $width 64 40; done
-    for width in 1 2 4 8 16; do beside_pytorch resnet18 $width 128 10; done
+    SECONDS=0
+    python3 benches/peers/pytorch_cuda.py --ceilings 2>> out/speed.log | tee out/ceilings.csv
+    python3 benches/peers/pytorch_cuda.py --topk --width 16 2>> out/speed.log | tee -a out/ceilings.csv
+    for width in 16 8 4; do beside_pytorch resnet18 $width 128 10; done
+    for width in 1 16; do beside_pytorch lenet $width 64 40; done
+    for width in 2 1; do beside_pytorch resnet18 $width 128 10; done
     beside_pytorch resnet18 16 512 10
+    for width in 2 4 8; do beside_pytorch lenet $width 64 40; done
     cat out/speed.log
+fi
+
+# Time of each kernel in a few steps, where Nsight Systems is there: what to look at next.
+if part kernels; then
+    if command -v nsys > /dev/null; then
+        for width in 16 4 1; do
+            check "kernels-resnet18-w$width" nsys profile --force-overwrite true --cuda-graph-trace node --trace cuda \
+                --stats true --output "out/resnet18-w$width" \
+                ./engine bench --backend cuda --precision bf16 --network resnet18 --width $width --batch 128 --steps 10 --repeat 5
+        done
+        rm -f out/*.nsys-rep out/*.sqlite
+    else
+        echo "SKIP    nsys is not here"
+    fi
 fi
 
 if [ ${#failed[@]} -gt 0 ]; then
