@@ -88,9 +88,10 @@ static __device__ __forceinline__ void other_blocks_are_done() {
 // what the others have written before, by __ldcg, for its first-level cache knows nothing of it. `arrivals` is 0 before the
 // first launch and again after each; `last` is shared. For all threads of the block.
 static __device__ __forceinline__ bool last_block(u32* arrivals, u32 blocks, u32& last) {
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
+        // For what the other threads have written too, which the barrier has made known to this one.
+        __threadfence();
         last = atomicInc(arrivals, blocks - 1) == blocks - 1;
         if (last) other_blocks_are_done();
     }

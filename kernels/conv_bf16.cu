@@ -17,7 +17,8 @@
 // Rows in shared memory are swizzled: eight rows that are read together meet all banks.
 //
 // Numerics: sums are f32, in the order of the stages; the tensor core rounds in an order of its own. What goes to memory in
-// bf16 is rounded once, statistics are those of the rounded values. The pixels of the padding are zeros, so times NaN they are
+// bf16 is rounded once, or where something is added to an input gradient twice; statistics and sums are those of the rounded
+// values. The pixels of the padding are zeros, so times NaN they are
 // NaN.
 #include "async_copy.cuh"
 #include "correlation.cuh"
@@ -61,7 +62,7 @@ struct Totals {
 };
 
 // Blocks of a group.
-static constexpr u32 GROUP = 32;
+static constexpr u32 GROUP = 64;
 
 // What a kernel is told, beside the convolution's dims.
 struct Correlate {
@@ -210,9 +211,11 @@ struct Pixels {
             row[i] = ((i32)(image * g.h) + top) * (i32)g.w + left - (i32)first_row;
             inside[i] = 0;
             if (image >= g.n) continue;
-            for (u32 tap = 0; tap < g.taps_h * g.taps_w; tap++) {
-                const u32 h = (u32)(top + (i32)(tap / g.taps_w)), w = (u32)(left + (i32)(tap % g.taps_w));
-                inside[i] |= (u32)(h < g.h && w < g.w) << tap;
+            // Taps of a row that are inside, for each row that is.
+            u32 across = 0;
+            for (u32 tap = 0; tap < g.taps_w; tap++) across |= (u32)((u32)(left + (i32)tap) < g.w) << tap;
+            for (u32 tap = 0; tap < g.taps_h; tap++) {
+                if ((u32)(top + (i32)tap) < g.h) inside[i] |= across << tap * g.taps_w;
             }
         }
     }
@@ -312,6 +315,7 @@ struct Together {
         double sum = 0.0, second = 0.0;
         const auto each = [&](auto f) {
             if (channel >= m) return;
+#pragma unroll 8
             for (u32 i = threadIdx.x / T::CHANNELS; i < count; i += LANES) {
                 f(__ldcg(units + (u64)(first + i) * m + channel), static_cast<double>(min(size, pixels - (first + i) * size)));
             }
@@ -362,7 +366,7 @@ struct Finish {
         };
         of_group(job.totals);
         of_group(job.other_totals);
-        if (!last_block(arrivals, groups, last)) return;
+        if (groups > 1 && !last_block(arrivals, groups, last)) return;
         const auto of_all = [&](const Totals& totals, const Term& normalisation) {
             if (!totals.part) return;
             const float2* const of_groups = totals.part + (u64)parts * g.m;

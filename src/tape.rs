@@ -19,10 +19,17 @@ pub type Grads<B> = Vec<Option<<B as Memory>::Buf>>;
 /// `(dy, needs, gathered) -> gradients of the inputs`.
 type Backward<'a, B> = Box<dyn FnOnce(&<B as Memory>::Buf, &[bool], Gathered<<B as Memory>::Buf>) -> Grads<B> + 'a>;
 
+/// Where a value is from.
+enum Origin<'a, B: Backend> {
+    Leaf,
+    Op(Backward<'a, B>),
+    /// A scalar of one input, with its gradient.
+    Scalar(B::Buf),
+}
+
 struct Node<'a, B: Backend> {
     inputs: Vec<usize>,
-    /// `None` for a leaf.
-    backward: Option<Backward<'a, B>>,
+    origin: Origin<'a, B>,
     /// The profiler's range it was recorded in.
     range: Option<Arc<str>>,
 }
@@ -83,7 +90,7 @@ impl<'a, B: Backend> Tape<'a, B> {
 
     /// Puts a tensor on the tape.
     pub fn leaf(&self, tensor: Tensor<B>) -> Var<B> {
-        self.push(tensor, Vec::new(), None)
+        self.push(tensor, Vec::new(), Origin::Leaf)
     }
 
     /// Records an op that computed `tensor` from `inputs`. `backward` gets the gradient of `tensor` and, per input,
@@ -111,12 +118,17 @@ impl<'a, B: Backend> Tape<'a, B> {
         inputs: &[&Var<B>],
         backward: impl FnOnce(&B::Buf, &[bool], Gathered<B::Buf>) -> Grads<B> + 'a,
     ) -> Var<B> {
-        self.push(tensor, inputs.iter().map(|v| v.id).collect(), Some(Box::new(backward)))
+        self.push(tensor, inputs.iter().map(|v| v.id).collect(), Origin::Op(Box::new(backward)))
     }
 
-    fn push(&self, tensor: Tensor<B>, inputs: Vec<usize>, backward: Option<Backward<'a, B>>) -> Var<B> {
+    /// Records a scalar that was computed from `input` together with its gradient.
+    pub fn record_scalar(&self, scalar: Tensor<B>, input: &Var<B>, gradient: B::Buf) -> Var<B> {
+        self.push(scalar, vec![input.id], Origin::Scalar(gradient))
+    }
+
+    fn push(&self, tensor: Tensor<B>, inputs: Vec<usize>, origin: Origin<'a, B>) -> Var<B> {
         let mut nodes = self.nodes.borrow_mut();
-        nodes.push(Node { inputs, backward, range: profile::current() });
+        nodes.push(Node { inputs, origin, range: profile::current() });
         Var { tensor, id: nodes.len() - 1 }
     }
 
@@ -133,8 +145,7 @@ impl<'a, B: Backend> Tape<'a, B> {
                 got: format!("{:?}", loss.shape()),
             });
         }
-        let one = self.backend.full(1, 1.0);
-        self.pull_back(loss, one, wrt)
+        self.walk(loss, None, wrt)
     }
 
     /// The vector-Jacobian product: what [`Tape::backward`] does, from the gradient `dy` of any `output`.
@@ -142,34 +153,56 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// # Errors
     /// [`Error::Shape`] if `output` does not depend on one of `wrt`.
     pub fn pull_back(self, output: &Var<B>, dy: B::Buf, wrt: &[&Var<B>]) -> Result<Vec<Tensor<B>>> {
+        self.walk(output, Some(dy), wrt)
+    }
+
+    /// From the gradient of `output`, or from that of a scalar with respect to itself, which nobody needs to write down.
+    fn walk(self, output: &Var<B>, dy: Option<B::Buf>, wrt: &[&Var<B>]) -> Result<Vec<Tensor<B>>> {
+        let backend = self.backend;
+        let one = || backend.full(1, 1.0);
+        let from_one = dy.is_none();
         let mut nodes = self.nodes.into_inner();
         let wanted = reaching(&nodes, wrt);
         let first_use = first_uses(&nodes);
         let mut grads: Vec<Option<B::Buf>> = nodes.iter().map(|_| None).collect();
         let mut kept: Vec<Option<B::Buf>> = wrt.iter().map(|_| None).collect();
-        grads[output.id] = Some(dy);
+        grads[output.id] = dy;
         while let Some(node) = nodes.pop() {
             let id = nodes.len();
-            let Some(dy) = grads[id].take() else { continue };
-            if let Some(backward) = node.backward.filter(|_| node.inputs.iter().any(|&i| wanted[i])) {
-                let _range = profile::again(node.range.as_ref());
-                let needs: Vec<bool> = node.inputs.iter().map(|&i| wanted[i]).collect();
-                let first = node.inputs[0];
-                let once = node.inputs.iter().filter(|&&input| input == first).count() == 1;
-                let gathered = match needs[0] && once && first_use[first] == id {
-                    true => Gathered::Rest(grads[first].take()),
-                    false => Gathered::Part,
-                };
-                for (&input, gradient) in node.inputs.iter().zip(backward(&dy, &needs, gathered)) {
-                    let Some(gradient) = gradient else { continue };
-                    match &mut grads[input] {
-                        Some(sum) => self.backend.axpy(1.0, &gradient, sum),
-                        empty => *empty = Some(gradient),
-                    }
+            let mut dy = grads[id].take();
+            if dy.is_none() && !(from_one && id == output.id) {
+                continue;
+            }
+            let needs: Vec<bool> = node.inputs.iter().map(|&i| wanted[i]).collect();
+            let _range = profile::again(node.range.as_ref());
+            let gradients = match node.origin {
+                _ if !needs.contains(&true) => Vec::new(),
+                Origin::Leaf => Vec::new(),
+                Origin::Scalar(gradient) => match &dy {
+                    None => vec![Some(gradient)],
+                    Some(dy) => vec![Some(backend.scale_by(dy, &gradient))],
+                },
+                Origin::Op(backward) => {
+                    let first = node.inputs[0];
+                    // Whoever wants the gradient of `first` itself wants no backend to go on with it.
+                    let asked = wrt.iter().any(|v| v.id == first);
+                    let once = node.inputs.iter().filter(|&&input| input == first).count() == 1;
+                    let gathered = match needs[0] && once && !asked && first_use[first] == id {
+                        true => Gathered::Rest(grads[first].take()),
+                        false => Gathered::Part,
+                    };
+                    backward(dy.get_or_insert_with(one), &needs, gathered)
+                }
+            };
+            for (&input, gradient) in node.inputs.iter().zip(gradients) {
+                let Some(gradient) = gradient else { continue };
+                match &mut grads[input] {
+                    Some(sum) => backend.axpy(1.0, &gradient, sum),
+                    empty => *empty = Some(gradient),
                 }
             }
             if let Some(slot) = wrt.iter().position(|v| v.id == id) {
-                kept[slot] = Some(dy);
+                kept[slot] = Some(dy.unwrap_or_else(one));
             }
         }
         wrt.iter()

@@ -24,6 +24,5 @@ where
     let d = LogitDims { n: dims[0] as u32, classes: dims[1] as u32 };
     let backend = tape.backend();
     let out = backend.loss_fwd(&d, kind, weight, logits.buf(), labels);
-    let (value, dlogits) = (Tensor::new(out.loss, Shape::Plain(vec![1])), out.dlogits);
-    Ok(tape.record(value, &[logits], move |dy, _| vec![Some(backend.scale_by(dy, &dlogits))]))
+    Ok(tape.record_scalar(Tensor::new(out.loss, Shape::Plain(vec![1])), logits, out.dlogits))
 }

@@ -4,16 +4,22 @@
 use engine::backend::cpu::Cpu;
 use engine::backend::cuda::mixed::{Buf, Mixed};
 use engine::backend::{
-    Backend, ChannelStats, Conv, Elementwise, Gathered, Linear, Memory, Norm, NormBwd, Pool, RunningMove,
+    Backend, ChannelStats, Conv, Elementwise, Gathered, Linear, Loss, LossKind, Memory, Norm, NormBwd, Pool, RunningMove,
 };
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
+use engine::init::Init;
+use engine::models::{Architecture, Mode, Network};
+use engine::optim::OptimizerConfig;
+use engine::tape::Tape;
+use engine::tensor::Tensor;
+use engine::train::Trainer;
 
-use crate::backends::{normal, on_mixed, uniform};
+use crate::backends::{labels, normal, on_mixed, uniform};
 use crate::compare::assert_close;
 
 on_mixed! {
     convolutions, convolutions_that_do_not_fit, images_keep_sixteen_bits, weights_are_packed_again, normalisation,
-    operands, pooling, the_rest_converts, nan_passes_through,
+    operands, pooling, the_rest_converts, nan_passes_through, networks,
 }
 
 /// Of a sum in f32; of a value that is rounded to bf16 in the end.
@@ -443,7 +449,7 @@ pub fn operands(backend: &Mixed) {
         [2, 72, 5, 8, 3, 1, 1],
         [2, 16, 8, 40, 1, 2, 0],
         [1, 33, 12, 16, 3, 1, 0],
-        [5, 8, 32, 8, 1, 1, 0],
+        [9, 8, 32, 8, 1, 1, 0],
     ] {
         let conv = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
         let d = ChannelDims::new(conv.x());
@@ -465,4 +471,41 @@ pub fn operands(backend: &Mixed) {
             assert_eq!(want.len(), got.len());
         }
     }
+}
+
+/// Logits and image gradients of every network, in training and in evaluation, point where those in f64 do.
+pub fn networks(backend: &Mixed) {
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    for (network, width) in
+        [(Network::LeNet, 3), (Network::LeNetCifar, 1), (Network::ResNet18, 1), (Network::Vgg16Bn, 1)]
+    {
+        for mode in [Mode::Train, Mode::Eval] {
+            let (want, got) = (pass(&cpu, network, width, mode), pass(backend, network, width, mode));
+            for (what, want, got) in [("logits", &want[0], &got[0]), ("gradient", &want[1], &got[1])] {
+                let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+                let cosine = dot(want, got) / (dot(want, want) * dot(got, got)).sqrt();
+                let size = (dot(got, got) / dot(want, want)).sqrt();
+                // A NaN is in no range.
+                let near = cosine > 0.97 && (size - 1.0).abs() < 0.1;
+                assert!(near, "{what} of {network} in {mode:?}: cosine {cosine:.4}, size {size:.3}");
+            }
+        }
+    }
+}
+
+fn pass<B: Backend>(backend: &B, network: Network, width: usize, mode: Mode) -> [Vec<f32>; 2] {
+    let n = 8;
+    let architecture = Architecture::new(network, width, 10).unwrap();
+    let sgd = OptimizerConfig::Sgd { lr: 0.1, momentum: 0.0, weight_decay: 0.0 };
+    let model = Trainer::new(backend, architecture, Init::KaimingNormal, 5, &sgd).unwrap().model;
+    let images = uniform(6, n * network.input().iter().product::<usize>());
+    let images = Tensor::new(backend.upload_batch(n, &images), model.input(n));
+    let tape = Tape::new(backend);
+    let (params, x) = (model.leaves(&tape), tape.leaf(images));
+    let logits = model.forward(&tape, &params, &x, mode).unwrap().logits;
+    let labels = backend.labels(&labels(7, n, 10));
+    let loss = engine::ops::loss(&tape, LossKind::CrossEntropy, 1.0, &logits, &labels).unwrap();
+    let values = logits.tensor().values(backend);
+    let gradient = tape.backward(&loss, &[&x]).unwrap().remove(0);
+    [values, gradient.values(backend)]
 }

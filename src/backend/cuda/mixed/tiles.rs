@@ -8,7 +8,7 @@ use crate::dims::Conv2dDims;
 const PIXELS: u32 = 128;
 const THREADS: u32 = 128;
 /// Blocks that put together what they have of a channel before the groups do; counters for blocks and groups.
-const GROUP: u32 = 32;
+const GROUP: u32 = 64;
 pub const ARRIVALS: u32 = 1 << 16;
 /// Taps that a correlation can have.
 const MOST_TAPS: u32 = 32;
