@@ -613,8 +613,8 @@ correlate_bf16_k8_c8(Conv2dDims d, Correlate job) {
     correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, last, d, job);
 }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
 correlate_bf16_k8_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
@@ -645,8 +645,8 @@ correlate_bf16_k16_c8(Conv2dDims d, Correlate job) {
     correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, last, d, job);
 }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
 correlate_bf16_k16_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
@@ -677,8 +677,8 @@ correlate_bf16_k32_c8(Conv2dDims d, Correlate job) {
     correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
 correlate_bf16_k32_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
@@ -709,8 +709,8 @@ correlate_bf16_k64_c8(Conv2dDims d, Correlate job) {
     correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, last, d, job);
 }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
 correlate_bf16_k64_c16(Conv2dDims d, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
