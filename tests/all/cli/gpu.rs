@@ -54,7 +54,7 @@ fn asking_for_a_gpu_that_is_not_there_is_an_error_of_one_line() {
     assert_contains(&line, &["--backend cuda: the NVIDIA driver finds no GPU", "engine doctor", "--backend cpu"]);
 }
 
-/// Trains with graphs, as on a GPU, or launch by launch, and on the CPU: the loss of an epoch is the same.
+/// Trains with graphs, as on a GPU, or launch by launch, and on the CPU: the loss of an epoch is the same, in bf16 nearly.
 #[test]
 fn training_goes_through_the_driver() {
     let dir = tempfile::tempdir().unwrap();
@@ -63,8 +63,8 @@ fn training_goes_through_the_driver() {
         println!("SKIP: this build has no kernels inside for the driver to load");
         return;
     }
-    let loss = |backend: &str, submission: &str| {
-        let out = dir.path().join(format!("{backend}-{submission}"));
+    let loss = |backend: &str, precision: &str, submission: &str| {
+        let out = dir.path().join(format!("{backend}-{precision}-{submission}"));
         let mut args = vec![
             "run",
             "--table",
@@ -78,14 +78,15 @@ fn training_goes_through_the_driver() {
             "--epochs",
             "1",
         ];
-        args.extend(["--train-images", "100", "--test-images", "20", "--quiet", "--backend", backend]);
+        args.extend(["--train-images", "100", "--test-images", "20", "--quiet"]);
+        args.extend(["--backend", backend, "--precision", precision]);
         for set in ["attack.steps=2", "eval_attack.steps=2", "held_out=10", "batch=20"] {
             args.extend(["--set", set]);
         }
         let mut command = engine(&args);
         command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library.path());
         let text = success(&command.env("ENGINE_CUDA", submission).arg("--out").arg(&out).output().unwrap());
-        assert!(backend == "cpu" || text.contains("cuda f32 on Stand-in GPU"), "{text}");
+        assert!(backend == "cpu" || text.contains(&format!("cuda {precision} on Stand-in GPU")), "{text}");
         let stages = std::fs::read_dir(out.join("store")).unwrap().map(|entry| entry.unwrap().path());
         let metrics: Vec<_> = stages.map(|stage| stage.join("metrics.csv")).filter(|path| path.exists()).collect();
         assert_eq!(metrics.len(), 1, "{metrics:?}");
@@ -93,7 +94,10 @@ fn training_goes_through_the_driver() {
         let row: engine::train::EpochRow = rows.deserialize().next().unwrap().unwrap();
         row.train_loss
     };
-    let graphs = loss("cuda", "graphs");
-    assert_eq!(graphs.to_bits(), loss("cuda", "single").to_bits());
-    assert_close("loss", &[graphs], &[loss("cpu", "graphs")], 1e-4, 0.0);
+    let on_the_cpu = loss("cpu", "f32", "graphs");
+    for (precision, rtol) in [("f32", 1e-4), ("bf16", 1e-2)] {
+        let graphs = loss("cuda", precision, "graphs");
+        assert_eq!(graphs.to_bits(), loss("cuda", precision, "single").to_bits());
+        assert_close(precision, &[graphs], &[on_the_cpu], rtol, 0.0);
+    }
 }
