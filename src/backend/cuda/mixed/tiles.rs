@@ -217,3 +217,95 @@ pub fn weight_gradient(d: &Conv2dDims) -> (usize, u32, Grid) {
     let parts = stages.div_ceil(stages.div_ceil(wanted));
     (tile, parts, Grid { blocks: [blocks, taps, parts], threads: THREADS, shared: 0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{Architecture, Network, Operation};
+
+    /// The convolutions of a network for a batch of `n`.
+    fn convolutions(network: Network, w: usize, n: usize) -> Vec<Conv2dDims> {
+        let architecture = Architecture::new(network, w, 10).unwrap();
+        let mut shapes = vec![network.input()];
+        let mut found = Vec::new();
+        for node in architecture.operations().unwrap() {
+            let [c, h, width] = shapes[node.inputs[0]];
+            shapes.push(match node.operation {
+                Operation::Conv2d { weight, stride, pad, .. } => {
+                    let spec = &architecture.params[weight].shape;
+                    let d = Conv2dDims::new([n, c, h, width], spec[0], spec[3], stride, pad).unwrap();
+                    found.push(d);
+                    [spec[0], d.h_out as usize, d.w_out as usize]
+                }
+                Operation::MaxPool2d { k } => [c, h / k, width / k],
+                _ => [c, h, width],
+            });
+        }
+        found
+    }
+
+    #[test]
+    fn every_convolution_of_the_networks_is_cut() {
+        const BLOCK: u32 = 227 << 10;
+        let mut used = std::collections::BTreeSet::new();
+        for network in [Network::LeNet, Network::LeNetCifar, Network::ResNet18, Network::Vgg16Bn] {
+            for (w, n) in [(1, 128), (2, 50), (4, 128), (8, 512), (16, 128), (16, 1)] {
+                for d in convolutions(network, w, n) {
+                    for (gradient, two_terms) in [(false, false), (false, true), (true, true)] {
+                        let cut = correlate(&d, gradient, two_terms, BLOCK).unwrap_or_else(|| panic!("{d:?}"));
+                        assert!(cut.grid.shared + DECLARED <= BLOCK, "{d:?}: {cut:?}");
+                        used.insert(cut.tile);
+                    }
+                    let (_, parts, grid) = weight_gradient(&d);
+                    let pixels = d.n * d.h_out * d.w_out;
+                    assert!(
+                        grid.blocks[2] <= 65_535 && pixels.div_ceil(parts) <= LONGEST_SUM + STAGE,
+                        "{d:?}: {grid:?}"
+                    );
+                }
+            }
+        }
+        // 64 channels to 16 happen in networks that were shrunk.
+        assert!(used.len() + 1 >= TILES.len(), "tiles that no network uses: only {used:?} are");
+    }
+
+    /// In the wide layers of a wide network two blocks share a multiprocessor.
+    #[test]
+    fn wide_layers_leave_room_for_two_blocks() {
+        for d in convolutions(Network::ResNet18, 16, 128) {
+            for gradient in [false, true] {
+                let cut = correlate(&d, gradient, true, 227 << 10).unwrap();
+                assert!(2 * (cut.grid.shared + DECLARED + RESERVED) <= SHARED, "{d:?}: {cut:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_slab_holds_what_any_tile_reaches() {
+        for (shape, k, stride, pad) in [
+            ([3, 8, 9, 7], 3, 1, 1),
+            ([5, 8, 5, 5], 5, 2, 2),
+            ([2, 8, 40, 33], 3, 3, 0),
+            ([40, 8, 2, 2], 1, 1, 0),
+            ([2, 8, 12, 30], 3, 1, 2),
+        ] {
+            let d = Conv2dDims::new(shape, 8, k, stride, pad).unwrap();
+            let c = Correlation::of(&d, false);
+            let largest = (0..c.pixels().div_ceil(PIXELS)).map(|tile| {
+                let pixels = tile * PIXELS..((tile + 1) * PIXELS).min(c.pixels());
+                let rows: Vec<u32> = pixels
+                    .flat_map(|pixel| {
+                        let (image, top) = (pixel / (c.rows * c.cols), pixel % (c.rows * c.cols) / c.cols * d.stride);
+                        (0..d.k).filter_map(move |tap| {
+                            let row = (top + tap).checked_sub(d.pad).filter(|row| *row < d.h_in)?;
+                            Some(image * d.h_in + row)
+                        })
+                    })
+                    .collect();
+                rows.iter().max().unwrap() + 1 - rows.iter().min().unwrap()
+            });
+            let needed = largest.max().unwrap() * d.w_in;
+            assert!((needed..=needed + 2 * d.w_in).contains(&c.slab()), "{d:?}: {} of {needed}", c.slab());
+        }
+    }
+}
