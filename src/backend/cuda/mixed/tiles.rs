@@ -115,10 +115,11 @@ impl Correlation {
         (i64::from((phase + self.pad) / self.stride) - i64::from(taps) + 1, taps)
     }
 
-    /// Most pixels of the image that a tile reaches: whole rows. Tiles repeat after a whole number of images.
+    /// Most pixels of the image that a tile reaches: whole rows. Tiles repeat where one begins with an image.
     fn slab(&self) -> u32 {
         let (plane, h) = (self.rows * self.cols, i64::from(self.h));
-        let tiles = self.pixels().div_ceil(PIXELS).min(plane);
+        let period = plane >> plane.trailing_zeros().min(PIXELS.trailing_zeros());
+        let tiles = self.pixels().div_ceil(PIXELS).min(period);
         let rows = (0..self.phases).flat_map(|phase| {
             let (first, taps) = self.reach(phase);
             (0..tiles).map(move |tile| {
