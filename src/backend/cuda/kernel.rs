@@ -58,7 +58,7 @@ macro_rules! kernels {
                     $( Arg::push($arg, &mut args); )*
                     // SAFETY: the arguments have the types of the prototype, which is checked against the kernel when the
                     // backend starts; the caller vouches for the lengths.
-                    unsafe { cuda.launch(stringify!($name), grid, &args) }
+                    unsafe { cuda.launch(stringify!($name), grid, args) }
                 }
             )+
         }

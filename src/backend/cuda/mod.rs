@@ -142,7 +142,7 @@ impl Cuda {
     /// # Safety
     /// The arguments must be those of the kernel's prototype, and every buffer among them of as many elements as the kernel
     /// touches.
-    unsafe fn launch(&self, name: &'static str, grid: Grid, args: &Args) {
+    unsafe fn launch(&self, name: &'static str, grid: Grid, args: Args) {
         // SAFETY: the caller's promise.
         unsafe { self.queue.launch(name, grid, args) }
     }

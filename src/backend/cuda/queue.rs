@@ -97,11 +97,11 @@ impl Queue {
     ///
     /// # Safety
     /// As [`Driver::launch`]; the buffers may be dropped at once.
-    pub unsafe fn launch(&self, name: &'static str, grid: Grid, args: &Args) {
+    pub unsafe fn launch(&self, name: &'static str, grid: Grid, args: Args) {
         if self.pool.fault().is_some() {
             return;
         }
-        let mut launch = Launch { kernel: self.by_name[name], grid, args: args.clone(), handed_out: Vec::new() };
+        let mut launch = Launch { kernel: self.by_name[name], grid, args, handed_out: Vec::new() };
         match &mut self.lock().recording {
             Some(launches) => {
                 launch.handed_out = self.pool.take_held_back();
