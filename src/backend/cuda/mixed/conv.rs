@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytemuck::Zeroable;
+
 use super::operand::{Operand, OperandArg, Room, Sums, Term, TermArg};
 use super::tiles::{self, Cut};
 use super::{Batch, Buf, Device, Exact, Made, Mixed, PIECE};
@@ -35,7 +37,7 @@ kernels! { "conv_bf16":
 }
 
 /// What a correlation's kernel is told (`kernels/conv_bf16.cu`); buffers by their addresses, 0 for those that it has not.
-#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Correlate {
     x: OperandArg,
@@ -61,26 +63,8 @@ struct Correlate {
 impl Correlate {
     /// Reads `x` and `w`; what it writes is still to be said.
     fn new(cut: &Cut, x: &Operand, w: &Device<u16>) -> Self {
-        Correlate {
-            x: x.arg(),
-            w: w.address(),
-            b: 0,
-            y: 0,
-            y_f32: 0,
-            z: 0,
-            z_mask: 0,
-            totals: TotalsArg::default(),
-            onto: 0,
-            into: TermArg::default(),
-            other: TermArg::default(),
-            mask: 0,
-            other_totals: TotalsArg::default(),
-            arrivals: 0,
-            gradient: 0,
-            slab: cut.slab,
-            buffers: cut.buffers,
-            apply_relu: 0,
-        }
+        let (slab, buffers) = (cut.slab, cut.buffers);
+        Correlate { x: x.arg(), w: w.address(), slab, buffers, ..Zeroable::zeroed() }
     }
 }
 
@@ -109,7 +93,7 @@ struct Packings {
 by_value!(Correlate, Packings);
 
 /// Where a kernel puts two numbers a channel together.
-#[derive(Clone, Copy, Default, bytemuck::NoUninit)]
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct TotalsArg {
     part: u64,

@@ -71,7 +71,7 @@ pub struct Sums {
 }
 
 /// [`Term`] as kernels have it: buffers by their addresses, 0 for those that it has not.
-#[derive(Clone, Copy, Default, bytemuck::NoUninit)]
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct TermArg {
     pub x: u64,
@@ -84,7 +84,7 @@ pub struct TermArg {
 }
 
 /// [`Operand`] as kernels have it.
-#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct OperandArg {
     p: TermArg,
