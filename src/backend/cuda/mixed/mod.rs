@@ -7,7 +7,7 @@
 //! has to, so what has no kernel here runs in f32. An input gradient is of the kind of the input: exact for an image, so that
 //! an attack sees the signs of f32.
 //!
-//! **What is not written.** A normalisation with its residual and its ReLU is an [`Operand`]: it says how to compute what it
+//! **What is not written.** A normalisation with its residual and its ReLU is an *operand*: it says how to compute what it
 //! means, and the convolution that reads it does so on the way. The same goes for the gradient with respect to its input. On
 //! the way back a convolution adds up what a normalisation needs of the gradient that it writes, so in a pass through a
 //! ResNet nothing is launched for normalisations but to put sums of blocks together. Whoever needs an operand in memory
