@@ -7,6 +7,9 @@
 set -uo pipefail
 cd "$(dirname "$0")"
 mkdir -p out
+for program in engine kernel-tests; do
+    if [ -f $program.gz ]; then gunzip -f $program.gz; fi
+done
 export CARGO_MANIFEST_DIR=$PWD ENGINE_REQUIRE_CUDA=1
 parts=${*:-tests sanitizer tables speed kernels}
 failed=()

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 kit=${1:-target/gpu-kit}
 cargo build --release --quiet
 tests=$(cargo test --release --no-run --test all --message-format json |
-    grep '"executable":"' | sed 's/.*"executable":"\([^"]*\)".*/\1/' | tail -n 1)
+    sed -n 's/.*"executable":"\([^"]*\/deps\/all-[^"]*\)".*/\1/p')
 
 rm -rf "$kit"
 mkdir -p "$kit/tests/oracle" "$kit/benches/peers"
@@ -26,4 +26,6 @@ if ! "$kit/engine" doctor | grep -q '^kernels  embedded'; then
     exit 1
 fi
 git rev-parse HEAD > "$kit/commit"
+# Most of both is machine code for several architectures; gpu-check.sh unpacks them.
+gzip "$kit/engine" "$kit/kernel-tests"
 du -sh "$kit"
