@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, from the folder that gpu-kit.sh makes: kernel tests on the device, compute-sanitizer on
-# them, the smoke profile of every table beside the CPU's, throughput of the training steps beside PyTorch's, time of each kernel.
+# them, the smoke profile of every table beside the CPU's, throughput of the training steps beside PyTorch's, time, TFLOP/s and
+# TB/s of each kernel, and the fastest tile of each convolution (out/tiles.csv, for src/backend/cuda/mixed/tuned/).
 # Writes to out/ and to the terminal; exits with 1 if anything failed.
 #
-#   bash gpu-check.sh [tests] [sanitizer] [tables] [speed] [kernels]      # all five unless named
+#   bash gpu-check.sh [tests] [sanitizer] [tables] [speed] [kernels] [tune]      # all six unless named
 set -uo pipefail
 cd "$(dirname "$0")"
 mkdir -p out
@@ -11,7 +12,7 @@ for program in engine kernel-tests; do
     if [ -f $program.gz ]; then gunzip -f $program.gz; fi
 done
 export CARGO_MANIFEST_DIR=$PWD ENGINE_REQUIRE_CUDA=1
-parts=${*:-tests sanitizer tables speed kernels}
+parts=${*:-tests sanitizer tables speed kernels tune}
 failed=()
 
 part() { [[ " $parts " == *" $1 "* ]] && printf '\n== %s\n' "$1"; }
@@ -126,18 +127,33 @@ if part speed; then
     cat out/speed.log
 fi
 
-# Time of each kernel in a few steps, where Nsight Systems is there: what to look at next.
+# What each kernel of a step takes, beside the ceilings of the same device: what to look at next.
 if part kernels; then
-    if command -v nsys > /dev/null; then
-        for width in 16 4 1; do
-            check "kernels-resnet18-w$width" nsys profile --force-overwrite true --cuda-graph-trace node --trace cuda \
-                --stats true --output "out/resnet18-w$width" \
-                ./engine bench --backend cuda --precision bf16 --network resnet18 --width $width --batch 128 --steps 10 --repeat 5
-        done
-        rm -f out/*.nsys-rep out/*.sqlite
-    else
-        echo "SKIP    nsys is not here"
-    fi
+    [ -s out/ceilings.csv ] || python3 benches/peers/pytorch_cuda.py --ceilings > out/ceilings.csv 2>> out/speed.log
+    cat out/ceilings.csv
+    for width in 16 8 4 1; do
+        check "kernels-resnet18-w$width" ./engine bench --backend cuda --precision bf16 --network resnet18 --width $width \
+            --batch 128 --steps 10 --kernels
+        head -n 12 "out/kernels-resnet18-w$width.txt"
+    done
+    for width in 1 16; do
+        check "kernels-lenet-w$width" ./engine bench --backend cuda --network lenet --width $width --batch 64 --steps 40 --kernels
+    done
+fi
+
+# One step of an attack and the update have every convolution in every direction.
+if part tune; then
+    for width in 16 8 4 2 1; do
+        check "tune-resnet18-w$width" ./engine bench --backend cuda --precision bf16 --network resnet18 --width $width \
+            --batch 128 --steps 1 --tune out/tiles.csv
+    done
+    check tune-resnet18-w16-512 ./engine bench --backend cuda --precision bf16 --network resnet18 --width 16 --batch 512 \
+        --steps 1 --tune out/tiles.csv
+    for width in 4 8 16; do
+        check "tune-lenet-w$width" ./engine bench --backend cuda --precision bf16 --network lenet --width $width --batch 64 \
+            --steps 1 --tune out/tiles.csv
+    done
+    cut -d, -f1,10 out/tiles.csv | sort | uniq -c
 fi
 
 if [ ${#failed[@]} -gt 0 ]; then

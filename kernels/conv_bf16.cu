@@ -42,8 +42,9 @@ struct Tap {
     u32 weight;
 };
 
-// WARPS_M x WARPS_N warps, each with M x N elements of the result, pixels by channels.
-template <u32 KC_, u32 M_, u32 N_, u32 WARPS_M_, u32 WARPS_N_, u32 TAPS_, u32 STAGES_>
+// WARPS_M x WARPS_N warps, each with M x N elements of the result, pixels by channels. WARPGROUP lets four of them
+// multiply together where the GPU can.
+template <u32 KC_, u32 M_, u32 N_, u32 WARPS_M_, u32 WARPS_N_, u32 TAPS_, u32 STAGES_, bool WARPGROUP_ = false>
 struct Tile {
     static constexpr u32 KC = KC_, M = M_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, TAPS = TAPS_, STAGES = STAGES_;
     static constexpr u32 PIXELS = M * WARPS_M, CHANNELS = N * WARPS_N, THREADS = WARP * WARPS_M * WARPS_N;
@@ -52,6 +53,8 @@ struct Tile {
     // A product takes two pieces: of one tap, or where there is one only, of two neighbouring taps.
     static constexpr u32 TOGETHER = P == 1 ? 2 : 1;
     static_assert(TAPS % TOGETHER == 0, "taps in twos");
+    static constexpr bool WARPGROUP = WARPGROUP_ && WARPGROUPS;
+    static_assert(!WARPGROUP_ || (M == 16 && WARPS_N == 1 && WARPS_M % 4 == 0 && P == 8), "sixteen rows a warp, rows of 128 bytes");
 };
 
 // Two numbers a channel, `first` and `second`, that the last block of each tile of channels puts together. `part` has room for
@@ -92,7 +95,6 @@ struct Correlate {
     Totals other_totals;
     // A counter for each tile of channels and group of blocks.
     u32* arrivals;
-    u32 gradient;
     // Rows of a slab, and how many slabs: one, or two if there are more channels than one holds.
     u32 slab, buffers;
     u32 apply_relu;
@@ -241,6 +243,18 @@ static __device__ __forceinline__ void multiply_stage(
             a_at[i] = slabs + place<T::P>(row, T::P == 1 ? 0 : half) * 16;
         }
         const u32 b_row = (stage.slot * T::TAPS + b_tap) * T::CHANNELS + column;
+        if constexpr (T::WARPGROUP) {
+            u32 a[T::P / 2][4];
+#pragma unroll
+            for (u32 step = 0; step < T::P / 2; step++) load_pieces(a[step], a_at[0] ^ step * 32);
+            begin_products();
+#pragma unroll
+            for (u32 step = 0; step < T::P / 2; step++) {
+                multiply_add(c[0], a[step], weights + (stage.slot * T::TAPS + t) * T::CHANNELS * 128 + step * 32);
+            }
+            end_products();
+            continue;
+        }
         const SharedAddress b_at = weights + place<T::P>(b_row, T::P == 1 ? 0 : b_half) * 16;
 #pragma unroll
         for (u32 piece = 0; piece < T::P; piece += 2) {
@@ -342,7 +356,7 @@ struct Finish {
     char* tile;
     float* scratch;  // of a number for each warp and channel, and behind it one for each channel
     u32& last;       // shared
-    u32 first_m, first_pixel, pixels, parts, part;
+    u32 is_gradient, first_m, first_pixel, pixels, parts, part;
 
     // What the block has of the channel of this thread.
     __device__ __forceinline__ void write_part(const Totals& totals, float2 sums) const {
@@ -356,7 +370,7 @@ struct Finish {
         const u32 channel = first_m + threadIdx.x % T::CHANNELS;
         u32* const arrivals = job.arrivals + first_m / T::CHANNELS * (groups + 1);
         const Together<T> together = {
-            reinterpret_cast<double*>(scratch), g.m, channel, g.n * g.rows * g.cols, job.gradient != 0
+            reinterpret_cast<double*>(scratch), g.m, channel, g.n * g.rows * g.cols, is_gradient != 0
         };
         if (!last_block(arrivals + 1 + group, members, last)) return;
         const auto of_group = [&](const Totals& totals) {
@@ -372,7 +386,7 @@ struct Finish {
             const float2* const of_groups = totals.part + (u64)parts * g.m;
             const float2 sums = together.units(of_groups, 0, groups, GROUP * T::PIXELS);
             if (threadIdx.x >= T::CHANNELS || channel >= g.m) return;
-            if (job.gradient) {
+            if (is_gradient) {
                 totals.first[channel] = sums.y / sqrtf(normalisation.var[channel] + normalisation.eps);
                 totals.second[channel] = sums.x;
             } else {
@@ -542,6 +556,7 @@ static __device__ __forceinline__ void correlate_tile(char* memory, const Finish
         else if (ahead == 2) wait_for_groups<1>();
         else wait_for_groups<2>();
         if (multiplied.first_tap == 0) k.make_operand(multiplied.chunk, multiplied.slab(job));
+        if constexpr (T::WARPGROUP) show_to_products();
         __syncthreads();
         if (stage + ahead < stages) k.load(loaded);
         end_group();
@@ -582,21 +597,23 @@ static __device__ __forceinline__ void correlate_tile(char* memory, const Finish
         }
     }
     __syncthreads();
-    if (job.gradient) finish.gradient();
+    if (finish.is_gradient) finish.gradient();
     else finish.forward();
 }
 
+// A forward pass, or with `gradient` an input gradient.
 // gridDim = (tiles of channels by tiles of pixels, phases). Blocks that are neighbours in time share their pixels.
 template <class T>
-static __device__ __forceinline__ void correlate(char* memory, u32& last, const Conv2dDims& d, const Correlate& job) {
-    const Correlation g = job.gradient ? backward(d, blockIdx.y) : forward(d);
+static __device__ __forceinline__ void correlate(char* memory, u32& last, const Conv2dDims& d, u32 gradient, const Correlate& job) {
+    const Correlation g = gradient ? backward(d, blockIdx.y) : forward(d);
     const u32 tiles_m = (padded(g.m) + T::CHANNELS - 1) / T::CHANNELS, tiles = gridDim.x / tiles_m;
     const u32 pixels = g.n * g.rows * g.cols, tile = blockIdx.x / tiles_m, first_pixel = tile * T::PIXELS;
-    char* const slabs = memory + MOST_TAPS * sizeof(Tap) + 4 * padded(g.c) * sizeof(float);
+    // Rows that four warps multiply begin at a multiple of 1024 bytes.
+    char* const slabs = memory + (MOST_TAPS * sizeof(Tap) + 4 * padded(g.c) * sizeof(float) + 1023) / 1024 * 1024;
     // What comes after the sums needs the tile and numbers for each warp and channel.
     float* const scratch = reinterpret_cast<float*>(slabs + T::PIXELS * T::CHANNELS * sizeof(bf16));
     const Finish<T> finish = {
-        g, job, slabs, scratch, last, blockIdx.x % tiles_m * T::CHANNELS, first_pixel,
+        g, job, slabs, scratch, last, gradient, blockIdx.x % tiles_m * T::CHANNELS, first_pixel,
         min(T::PIXELS, first_pixel < pixels ? pixels - first_pixel : 0), tiles * gridDim.y, blockIdx.y * tiles + tile,
     };
     // A phase may have fewer pixels than the first one.
@@ -607,138 +624,154 @@ static __device__ __forceinline__ void correlate(char* memory, u32& last, const 
 
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k8_c8(Conv2dDims d, Correlate job) {
+correlate_bf16_k8_c8(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, last, d, job);
+    correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, last, d, gradient, job);
 }
 
 // registers <= 128
 extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k8_c16(Conv2dDims d, Correlate job) {
+correlate_bf16_k8_c16(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, last, d, job);
+    correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, last, d, gradient, job);
 }
 
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k8_c32(Conv2dDims d, Correlate job) {
+correlate_bf16_k8_c32(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, last, d, job);
+    correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, last, d, gradient, job);
 }
 
 // registers <= 168
 extern "C" __global__ void __launch_bounds__(128, 3)
-correlate_bf16_k8_c64(Conv2dDims d, Correlate job) {
+correlate_bf16_k8_c64(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, last, d, job);
+    correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, last, d, gradient, job);
 }
 
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k16_c8(Conv2dDims d, Correlate job) {
+correlate_bf16_k16_c8(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, last, d, job);
+    correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 128
 extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k16_c16(Conv2dDims d, Correlate job) {
+correlate_bf16_k16_c16(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, last, d, job);
+    correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k16_c32(Conv2dDims d, Correlate job) {
+correlate_bf16_k16_c32(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, last, d, job);
+    correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 168
 extern "C" __global__ void __launch_bounds__(128, 3)
-correlate_bf16_k16_c64(Conv2dDims d, Correlate job) {
+correlate_bf16_k16_c64(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, last, d, job);
+    correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k32_c8(Conv2dDims d, Correlate job) {
+correlate_bf16_k32_c8(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, last, d, job);
+    correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 128
 extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k32_c16(Conv2dDims d, Correlate job) {
+correlate_bf16_k32_c16(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, last, d, job);
+    correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k32_c32(Conv2dDims d, Correlate job) {
+correlate_bf16_k32_c32(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, last, d, job);
+    correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 168
 extern "C" __global__ void __launch_bounds__(128, 3)
-correlate_bf16_k32_c64(Conv2dDims d, Correlate job) {
+correlate_bf16_k32_c64(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, last, d, job);
+    correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k64_c8(Conv2dDims d, Correlate job) {
+correlate_bf16_k64_c8(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, last, d, job);
+    correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 128
 extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k64_c16(Conv2dDims d, Correlate job) {
+correlate_bf16_k64_c16(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, last, d, job);
+    correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, last, d, gradient, job);
 }
 
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k64_c32(Conv2dDims d, Correlate job) {
+correlate_bf16_k64_c32(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, last, d, job);
+    correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, last, d, gradient, job);
 }
 
 // registers <= 168
 extern "C" __global__ void __launch_bounds__(128, 3)
-correlate_bf16_k64_c64(Conv2dDims d, Correlate job) {
+correlate_bf16_k64_c64(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<64, 64, 32, 2, 2, 1, 4>>(memory, last, d, job);
+    correlate<Tile<64, 64, 32, 2, 2, 1, 4>>(memory, last, d, gradient, job);
 }
 
 // registers <= 255
 extern "C" __global__ void __launch_bounds__(128, 2)
-correlate_bf16_k64_c128(Conv2dDims d, Correlate job) {
+correlate_bf16_k64_c128(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<64, 64, 64, 2, 2, 1, 4>>(memory, last, d, job);
+    correlate<Tile<64, 64, 64, 2, 2, 1, 4>>(memory, last, d, gradient, job);
+}
+
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(256, 2)
+correlate_bf16_k64_c64_warpgroup(Conv2dDims d, u32 gradient, Correlate job) {
+    DYNAMIC_SHARED(memory);
+    SHARED(last, u32);
+    correlate<Tile<64, 16, 64, 8, 1, 1, 4, true>>(memory, last, d, gradient, job);
+}
+
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(256, 2)
+correlate_bf16_k64_c128_warpgroup(Conv2dDims d, u32 gradient, Correlate job) {
+    DYNAMIC_SHARED(memory);
+    SHARED(last, u32);
+    correlate<Tile<64, 16, 128, 8, 1, 1, 4, true>>(memory, last, d, gradient, job);
 }
 
 // ---- weights

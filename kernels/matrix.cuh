@@ -12,6 +12,10 @@
 // of piece l / 8 is. It gives lane l the elements [g][2t] and [g][2t + 1] of each piece, or, transposed, [2t][g] and
 // [2t + 1][g]. So a comes from rows of k, or transposed from rows of m; b from rows of k (a column of b in a row) as it is,
 // from rows of n transposed.
+//
+// Four warps multiply together, c[64][N] += a[64][16] b[16][N], where the GPU can (WARPGROUPS): each has sixteen rows of a and
+// of c in fragments as above, and b stays in shared memory. A column of b is a row of 128 bytes there, of which a product takes
+// 32, and in row r piece p lies at the place of p ^ r % 8; the first row is at a multiple of 1024 bytes.
 #pragma once
 #include "common.cuh"
 
@@ -54,4 +58,61 @@ static __device__ __forceinline__ void load_transposed(u32 (&to)[4], SharedAddre
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at) : "memory");
 }
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+static constexpr bool WARPGROUPS = true;
+#else
+static constexpr bool WARPGROUPS = false;
+#endif
+
+// What this thread's copies have brought to shared memory, for products of four warps; a barrier has to follow.
+static __device__ __forceinline__ void show_to_products() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Before the first of some products of four warps, whose fragments have been loaded or changed.
+static __device__ __forceinline__ void begin_products() {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+// After the last of them: waits for their sums.
+static __device__ __forceinline__ void end_products() {
+    asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+
+// Rows at `at`, as a product of four warps is told of them: 1024 bytes from eight of them to the next eight, swizzled by 128.
+static __device__ __forceinline__ u64 swizzled_rows(SharedAddress at) {
+    return (u64)(at >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
+
+#define SUMS_OF(j) "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+#define SUMS_OF_FOUR(j) SUMS_OF(j), SUMS_OF(j + 1), SUMS_OF(j + 2), SUMS_OF(j + 3)
+
+static __device__ __forceinline__ void multiply_add(float (&c)[8][4], const u32 (&a)[4], SharedAddress b) {
+    asm volatile(
+        "{ .reg .pred p; setp.ne.u32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+        "%24, %25, %26, %27, %28, %29, %30, %31"
+        "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0; }"
+        : SUMS_OF_FOUR(0), SUMS_OF_FOUR(4)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(swizzled_rows(b))
+        : "memory"
+    );
+}
+
+static __device__ __forceinline__ void multiply_add(float (&c)[16][4], const u32 (&a)[4], SharedAddress b) {
+    asm volatile(
+        "{ .reg .pred p; setp.ne.u32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+        "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, "
+        "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+        "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0; }"
+        : SUMS_OF_FOUR(0), SUMS_OF_FOUR(4), SUMS_OF_FOUR(8), SUMS_OF_FOUR(12)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(swizzled_rows(b))
+        : "memory"
+    );
+}
+
+#undef SUMS_OF
+#undef SUMS_OF_FOUR
 #endif

@@ -257,6 +257,27 @@ static inline void load_transposed(unsigned (&to)[4], SharedAddress at, host::Si
     host::load_pieces<true>(to, at, site);
 }
 
+// Products of four warps are finished at once.
+static constexpr bool WARPGROUPS = true;
+static inline void show_to_products() {}
+static inline void begin_products() {}
+static inline void end_products() {}
+
+template <unsigned TILES>
+static inline void multiply_add(float (&c)[TILES][4], const unsigned (&a)[4], SharedAddress b,
+                                host::Site site = host::Site::here()) {
+    if ((b & 1023 & ~host::Bits(96)) != 0) host::misaligned(reinterpret_cast<const void*>(b), site);
+    const unsigned g = host::lane() / 4, t = host::lane() % 4;
+    for (unsigned tile = 0; tile < TILES; tile++) {
+        unsigned column[2];
+        for (unsigned piece = 0; piece < 2; piece++) {
+            const host::Bits at = b + (tile * 8 + g) * 128 + piece * 16;
+            column[piece] = reinterpret_cast<const unsigned*>(at ^ (at / 128 % 8 * 16))[t];
+        }
+        multiply_add(c[tile], a, column, site);
+    }
+}
+
 // Orders one thread's accesses for the others; alone it makes nobody wait, so it ends no race. What a block may do that has
 // counted the others, common.cuh says.
 static inline void other_blocks_are_done() {

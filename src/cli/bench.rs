@@ -1,21 +1,27 @@
-//! `engine bench`: throughput of PGD adversarial training steps, or of forward passes, on this machine.
+//! `engine bench`: throughput of PGD adversarial training steps, or of forward passes, on this machine; on a GPU also the time
+//! of each kernel, and the search for the fastest tiles.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::device::DeviceArgs;
+use super::device::{Device, DeviceArgs};
+use super::out_file::check_place;
 use super::output;
 use crate::attack::PgdConfig;
 use crate::attack::pgd::{Batch, Start};
-use crate::backend::Backend;
+use crate::backend::cuda::mixed::{Mixed, Table};
+use crate::backend::cuda::{Cuda, Timing};
+use crate::backend::{Backend, Memory};
 use crate::data::DatasetName;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::init::{Init, initial_values};
 use crate::models::{Architecture, Mode, Model, Network};
 use crate::optim::OptimizerConfig;
-use crate::pipeline::{Task, on_backend};
+use crate::pipeline::{BackendName, Precision, Task, on_backend};
 use crate::profile;
 use crate::rng::{Rng, Stream};
 use crate::tables::defaults::paper_attack;
@@ -64,14 +70,27 @@ pub struct BenchArgs {
         allow_negative_numbers = true
     )]
     seconds: Option<u32>,
+    /// Show how long each kernel of a step or pass takes on a GPU instead, as CSV
+    #[arg(long, conflicts_with_all = ["repeat", "seconds"])]
+    kernels: bool,
+    /// Find the fastest tile for each convolution of a step in bf16 instead, and write them to this table or add them to it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repeat", "seconds", "kernels", "forward"])]
+    tune: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
 pub fn run(args: &BenchArgs) -> Result<()> {
     let device = args.device.resolve()?;
+    args.check(&device)?;
     let attack = PgdConfig { steps: args.steps, ..paper_attack(args.data_set()) };
     validate_attack("attack", &attack)?;
+    if args.kernels {
+        return args.show_kernels(&device, &attack);
+    }
+    if let Some(path) = &args.tune {
+        return args.write_tiles(path, &attack);
+    }
     let task = Bench { args, attack: &attack };
     let (seconds, peak) = on_backend(device.backend, device.precision, device.threads, task)?;
     let BenchArgs { network, width, batch, .. } = args;
@@ -108,8 +127,87 @@ impl BenchArgs {
         if self.network == Network::LeNet { DatasetName::Mnist } else { DatasetName::Cifar10 }
     }
 
-    /// Median time of what is to be timed, on a batch whose bytes are on the device.
+    /// Whether this device can do what is asked for.
+    fn check(&self, device: &Device) -> Result<()> {
+        let flag = if self.kernels { "--kernels" } else { "--tune" };
+        let asked = self.kernels || self.tune.is_some();
+        if asked && device.backend != BackendName::Cuda {
+            return Err(Error::Usage(format!("{flag}: only a GPU runs kernels, and the CPU is what computes here")));
+        }
+        if self.tune.is_some() && device.precision != Precision::Bf16 {
+            return Err(Error::Usage("--tune: the tables are of tiles in bf16; add --precision bf16".to_string()));
+        }
+        self.tune.as_ref().map_or(Ok(()), |path| check_place(path, "--tune"))
+    }
+
+    /// Prints a line for each kernel and shape of a step.
+    fn show_kernels(&self, device: &Device, attack: &PgdConfig) -> Result<()> {
+        let timings = match device.precision {
+            Precision::F32 => {
+                let backend = Cuda::timed()?;
+                self.second_step(&backend, attack, || backend.timings())?
+            }
+            Precision::Bf16 => {
+                let backend = Mixed::timed()?;
+                self.second_step(&backend, attack, || backend.timings())?
+            }
+        };
+        let all: f64 = timings.iter().map(total).sum();
+        let mut lines = csv::Writer::from_writer(Vec::new());
+        for timing in &timings {
+            lines.serialize(KernelLine::new(timing, all)).expect("a vector takes everything");
+        }
+        let text = String::from_utf8(lines.into_inner().expect("as above")).expect("of texts and numbers");
+        output::print(text.trim_end())?;
+        let launches: usize = timings.iter().map(|timing| timing.launches).sum();
+        output::note(&format!("{}, {launches} launches, {:.3} ms one after the other", device.describe(), all * 1e3));
+        Ok(())
+    }
+
+    /// What `timings` gives after the second step or pass; the first one also prepares.
+    fn second_step<B: Backend>(
+        &self,
+        backend: &B,
+        attack: &PgdConfig,
+        timings: impl Fn() -> Vec<Timing>,
+    ) -> Result<Vec<Timing>> {
+        self.with_step(backend, attack, |step| {
+            step(0)?;
+            timings();
+            step(1)?;
+            backend.status()?;
+            Ok(timings())
+        })
+    }
+
+    /// Finds the fastest tiles and adds them to the table at `path`, if there is one.
+    fn write_tiles(&self, path: &Path, attack: &PgdConfig) -> Result<()> {
+        let mut table = if path.exists() { Table::read(path)? } else { Table::default() };
+        let backend = Mixed::timed()?;
+        let found = self.with_step(&backend, attack, |step| {
+            let found = backend.tune(step)?;
+            backend.status()?;
+            Ok(found)
+        })?;
+        let new = found.len();
+        table.update(found);
+        output::write_file(path, table.to_csv())?;
+        output::note(&format!("{new} tiles of {} written to {}", table.len(), path.display()));
+        Ok(())
+    }
+
+    /// Median time of what is to be timed.
     fn median_seconds<B: Backend>(&self, backend: &B, attack: &PgdConfig) -> Result<f64> {
+        self.with_step(backend, attack, |step| self.clock(backend, step))
+    }
+
+    /// Hands `f` what is to be timed, on a batch whose bytes are on the device; it wants to be told its number.
+    fn with_step<B: Backend, R>(
+        &self,
+        backend: &B,
+        attack: &PgdConfig,
+        f: impl FnOnce(&mut dyn FnMut(u32) -> Result<()>) -> Result<R>,
+    ) -> Result<R> {
         let architecture = Architecture::new(self.network, self.width, CLASSES)?;
         let (bytes, labels) = self.random_batch();
         let indices: Vec<u32> = (0..labels.len() as u32).collect();
@@ -117,12 +215,12 @@ impl BenchArgs {
         if self.forward {
             let values = initial_values(&architecture, Init::Default, SEED);
             let model = Model::new(backend, Arc::new(architecture), &values)?;
-            return self.clock(backend, |_| forward_pass(backend, &model, &images, &indices));
+            return f(&mut |_| forward_pass(backend, &model, &images, &indices));
         }
         let sgd = OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 };
         let mut trainer = Trainer::new(backend, architecture, Init::Default, SEED, &sgd)?;
         let mut tally = backend.tally();
-        self.clock(backend, |step| {
+        f(&mut |step| {
             let rng = Rng::new(SEED, Stream::TrainAttack, step);
             let clean = backend.gather(&images, &indices, None);
             let clean = Tensor::new(clean, trainer.model.input(labels.len()));
@@ -132,8 +230,8 @@ impl BenchArgs {
         })
     }
 
-    /// Median time of `step`, which is told its number.
-    fn clock<B: Backend>(&self, backend: &B, mut step: impl FnMut(u32) -> Result<()>) -> Result<f64> {
+    /// Median time of `step`.
+    fn clock<B: Backend>(&self, backend: &B, step: &mut dyn FnMut(u32) -> Result<()>) -> Result<f64> {
         let mut seconds: Vec<f64> = Vec::new();
         while !self.enough(timed(&seconds)) {
             if let recording @ (profile::Recording::Start | profile::Recording::Stop) = profile::before_step() {
@@ -162,6 +260,45 @@ impl BenchArgs {
         let images = (0..n * (c * h * w) as u64).map(|i| rng.below_at(i, 256) as u8).collect();
         let rng = Rng::new(SEED, Stream::Augment, 1);
         (images, (0..n).map(|i| rng.below_at(i, CLASSES as u32) as u8).collect())
+    }
+}
+
+/// Seconds of all launches.
+fn total(timing: &Timing) -> f64 {
+    timing.seconds * timing.launches as f64
+}
+
+/// A kernel on a shape. The field names are the columns.
+#[derive(Serialize)]
+struct KernelLine<'a> {
+    kernel: &'a str,
+    sizes: &'a str,
+    launches: usize,
+    /// Of one launch.
+    microseconds: String,
+    /// Of all launches of the step.
+    total_microseconds: String,
+    share_percent: String,
+    /// Empty for what has no products.
+    tflops: String,
+    /// Of all buffers that the kernel is given, each moved once.
+    tb_per_s: String,
+}
+
+impl<'a> KernelLine<'a> {
+    fn new(timing: &'a Timing, all: f64) -> Self {
+        let Timing { kernel, sizes, launches, seconds, flop, bytes, .. } = timing;
+        let rate = |amount: f64| if amount > 0.0 { format!("{:.2}", amount / seconds / 1e12) } else { String::new() };
+        KernelLine {
+            kernel,
+            sizes,
+            launches: *launches,
+            microseconds: format!("{:.2}", seconds * 1e6),
+            total_microseconds: format!("{:.1}", total(timing) * 1e6),
+            share_percent: format!("{:.1}", 100.0 * total(timing) / all),
+            tflops: rate(*flop),
+            tb_per_s: rate(*bytes),
+        }
     }
 }
 

@@ -90,6 +90,7 @@ pub struct Args {
     words: Vec<u64>,
     /// Where each begins.
     starts: Vec<u32>,
+    flop: f64,
 }
 
 impl Args {
@@ -105,6 +106,11 @@ impl Args {
     /// The bytes of all arguments, with zeros between them.
     pub(super) fn words(&self) -> &[u64] {
         &self.words
+    }
+
+    /// Operations of the kernel, as far as its arguments tell.
+    pub(super) fn flop(&self) -> f64 {
+        self.flop
     }
 
     /// Where each argument begins, in words.
@@ -141,21 +147,26 @@ macro_rules! by_value {
 }
 pub(super) use by_value;
 
-by_value!(
-    u32,
-    u64,
-    f32,
-    f64,
-    Conv2dDims,
-    LeNetDims,
-    LinearDims,
-    Pool2dDims,
-    ChannelDims,
-    LogitDims,
-    SgdStep,
-    AdamStep,
-    FabStep,
-    Rng
+by_value!(u32, u64, f32, f64, Pool2dDims, ChannelDims, LeNetDims, LogitDims, SgdStep, AdamStep, FabStep, Rng);
+
+/// Sizes that tell how many multiply-adds a kernel does.
+macro_rules! by_value_with_products {
+    ($($ty:ty: |$d:ident| $products:expr),+ $(,)?) => { $(
+        impl Arg for $ty {
+            const SIZE: usize = size_of::<$ty>();
+            fn push(self, args: &mut Args) {
+                args.push_bytes(bytemuck::bytes_of(&self));
+                let $d = self;
+                let products: u64 = $products.into_iter().map(u64::from).product();
+                args.flop += 2.0 * products as f64;
+            }
+        }
+    )+ };
+}
+
+by_value_with_products!(
+    Conv2dDims: |d| [d.n, d.c_out, d.h_out, d.w_out, d.c_in, d.k, d.k],
+    LinearDims: |d| [d.n, d.f_in, d.f_out],
 );
 
 impl<T> Arg for &Device<T> {

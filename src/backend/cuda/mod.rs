@@ -32,6 +32,7 @@ mod pool;
 mod pooling;
 mod prune;
 mod queue;
+mod timing;
 mod tuning;
 
 use std::ops::Range;
@@ -47,6 +48,7 @@ pub use pool::{Device, MemoryUse};
 use pool::{Fault, Pool};
 use queue::Queue;
 pub use queue::Submission;
+pub use timing::Timing;
 
 /// Storage of a tensor.
 pub type Buf = Device<f32>;
@@ -101,12 +103,25 @@ impl Cuda {
         Cuda::with_driver(Arc::new(nvidia::Nvidia::open()?), how)
     }
 
+    /// The same to see how long each kernel takes; what it computes means nothing.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn timed() -> Result<Self> {
+        Cuda::with_driver(Arc::new(nvidia::Nvidia::open()?), Submission::Timed)
+    }
+
+    /// What each kernel took since this was last called, the longest first; nothing unless it is [`Submission::Timed`].
+    pub fn timings(&self) -> Vec<Timing> {
+        self.queue.timings()
+    }
+
     /// A backend on a driver.
     ///
     /// # Errors
     /// [`Error::Failed`] if the driver lacks a kernel, or has one with other parameters.
     pub fn with_driver(driver: Arc<dyn Driver>, how: Submission) -> Result<Self> {
-        let pool = Pool::new(driver.clone());
+        let pool = Pool::new(driver.clone(), how == Submission::Timed);
         let queue = Queue::new(driver.clone(), pool.clone(), &kernels(), how)?;
         Ok(Cuda {
             driver,

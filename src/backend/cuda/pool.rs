@@ -1,7 +1,7 @@
 //! Device memory that is handed back instead of freed: a training step asks for the same sizes over and over, and gets the
 //! same addresses, so that its graph can be replayed as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -22,6 +22,8 @@ pub(super) struct Pool {
     driver: Arc<dyn Driver>,
     blocks: Mutex<Blocks>,
     fault: OnceLock<Fault>,
+    /// Bytes of the last buffer at each address, where that is asked for.
+    sizes: Option<Mutex<HashMap<u64, usize>>>,
 }
 
 /// Bytes of a pool.
@@ -46,8 +48,17 @@ struct Blocks {
 }
 
 impl Pool {
-    pub fn new(driver: Arc<dyn Driver>) -> Arc<Self> {
-        Arc::new(Pool { driver, blocks: Mutex::default(), fault: OnceLock::new() })
+    /// With `sizes`, [`Pool::bytes_of`] can be asked.
+    pub fn new(driver: Arc<dyn Driver>, sizes: bool) -> Arc<Self> {
+        Arc::new(Pool { driver, blocks: Mutex::default(), fault: OnceLock::new(), sizes: sizes.then(Mutex::default) })
+    }
+
+    /// Bytes of all buffers whose addresses are among `words`, each counted once.
+    pub fn bytes_of(&self, words: &[u64]) -> usize {
+        let Some(sizes) = &self.sizes else { return 0 };
+        let sizes = sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses: BTreeSet<&u64> = words.iter().collect();
+        addresses.into_iter().filter_map(|address| sizes.get(address)).sum()
     }
 
     /// Keeps `fault` if it is the first.
@@ -130,6 +141,9 @@ impl Pool {
     }
 
     fn hand_out(&self, what: HandedOut) {
+        if let Some(sizes) = &self.sizes {
+            sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(what.address, what.bytes);
+        }
         match &mut self.lock().held_back {
             Some(held_back) => held_back.push(what),
             None => self.driver.handed_out(what),

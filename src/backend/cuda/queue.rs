@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::driver::{Call, Driver, DriverResult, Function, Graph, HandedOut};
 use super::kernel::{Args, Grid, KernelSpec, Param, pointers};
 use super::pool::{Fault, Pool};
+use super::timing::{Timer, Timing, seconds_of};
 use crate::error::{Error, Result};
 
 /// Graphs kept: of full and of shorter batches, in training and in evaluation.
@@ -54,6 +55,7 @@ pub(super) struct Queue {
     by_name: HashMap<&'static str, usize>,
     how: Submission,
     state: Mutex<State>,
+    timer: Timer,
 }
 
 /// How launches reach the device.
@@ -65,6 +67,8 @@ pub enum Submission {
     Single,
     /// One by one, each waited for: an error names its kernel.
     Waiting,
+    /// One by one, each many times, to see how long it takes. What comes out means nothing.
+    Timed,
 }
 
 impl Queue {
@@ -86,7 +90,7 @@ impl Queue {
             }
         }
         let by_name = specs.iter().enumerate().map(|(i, spec)| (spec.name, i)).collect();
-        Ok(Queue { driver, pool, kernels, by_name, how, state: Mutex::default() })
+        Ok(Queue { driver, pool, kernels, by_name, how, state: Mutex::default(), timer: Timer::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -199,19 +203,56 @@ impl Queue {
         if self.pool.fault().is_some() {
             return;
         }
-        let mut args = pointers(launch.args.words(), launch.args.starts());
-        // SAFETY: the caller's promise.
-        let mut outcome = unsafe { self.driver.launch(&mut self.call(launch, &mut args)) };
-        if self.how == Submission::Waiting {
-            outcome = outcome.and_then(|()| self.driver.synchronize());
-        }
+        let outcome = match self.how {
+            // SAFETY: the caller's promise.
+            Submission::Timed => unsafe { self.time(launch) },
+            _ => {
+                let mut args = pointers(launch.args.words(), launch.args.starts());
+                // SAFETY: the caller's promise.
+                unsafe { self.driver.launch(&mut self.call(launch, &mut args)) }
+            }
+        };
+        let outcome = match self.how {
+            Submission::Waiting => outcome.and_then(|()| self.driver.synchronize()),
+            _ => outcome,
+        };
         if let Err(why) = outcome {
             self.pool.fail(Fault::Failed(format!("{}: {why}", self.describe(launch))));
         }
     }
 
+    /// # Safety
+    /// As [`Driver::launch`].
+    unsafe fn time(&self, launch: &Launch) -> DriverResult<()> {
+        let repeated = |times: usize| {
+            let (words, starts) = (launch.args.words(), launch.args.starts());
+            let mut args: Vec<_> = (0..times).map(|_| pointers(words, starts)).collect();
+            let mut calls: Vec<_> = args.iter_mut().map(|args| self.call(launch, args)).collect();
+            // SAFETY: the caller's promise.
+            unsafe { self.driver.graph(&mut calls) }
+        };
+        let seconds = seconds_of(repeated, || self.driver.synchronize())?;
+        let name = self.kernels[launch.kernel].0.name;
+        let bytes = self.pool.bytes_of(launch.args.words());
+        self.timer.add(name, self.sizes(launch), seconds, bytes, &launch.args);
+        Ok(())
+    }
+
+    /// What was timed since this was last called.
+    pub fn timings(&self) -> Vec<Timing> {
+        self.timer.take()
+    }
+
     /// `conv2d_fwd(d = [8, 3, 32, …], relu = [1]) on 64 x 1 x 1 blocks of 128 threads`: name and sizes, no addresses.
     fn describe(&self, launch: &Launch) -> String {
+        let (spec, _) = &self.kernels[launch.kernel];
+        let ([x, y, z], threads) = (launch.grid.blocks, launch.grid.threads);
+        let sizes = self.sizes(launch);
+        format!("kernel {}({sizes}) on {x} x {y} x {z} blocks of {threads} threads", spec.name)
+    }
+
+    /// `d = [8, 3, 32, …], relu = [1]`.
+    fn sizes(&self, launch: &Launch) -> String {
         let (spec, _) = &self.kernels[launch.kernel];
         let sizes = |param: &Param| !param.pointer && param.size <= LARGEST_SHOWN;
         let args = spec.params.iter().zip(launch.args.starts()).filter(|(param, _)| sizes(param));
@@ -221,8 +262,6 @@ impl Queue {
             let ints: Vec<String> = ints.take(param.size / 4).map(|i| i.to_string()).collect();
             format!("{} = [{}]", param.name, ints.join(", "))
         });
-        let ([x, y, z], threads) = (launch.grid.blocks, launch.grid.threads);
-        let args = shown.collect::<Vec<_>>().join(", ");
-        format!("kernel {}({args}) on {x} x {y} x {z} blocks of {threads} threads", spec.name)
+        shown.collect::<Vec<_>>().join(", ")
     }
 }

@@ -54,6 +54,53 @@ fn asking_for_a_gpu_that_is_not_there_is_an_error_of_one_line() {
     assert_contains(&line, &["--backend cuda: the NVIDIA driver finds no GPU", "engine doctor", "--backend cpu"]);
 }
 
+/// A line for each kernel and shape, and a table of tiles to which a second network is added.
+#[test]
+fn kernels_are_timed_and_tiles_are_tuned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(()), Some(library)) = (stand_in(dir.path()), or_skip(library())) else { return };
+    if modules::built_with().is_none() {
+        println!("SKIP: this build has no kernels inside for the driver to load");
+        return;
+    }
+    let bench = |args: &[&str]| {
+        let common = ["bench", "--backend", "cuda", "--batch", "2", "--steps", "1"];
+        let mut command = engine(&[&common, args].concat());
+        command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library.path()).output().unwrap()
+    };
+    let text = success(&bench(&["--kernels"]));
+    let rows: Vec<csv::StringRecord> =
+        csv::Reader::from_reader(text.as_bytes()).records().map(Result::unwrap).collect();
+    let of = |kernel: &str| rows.iter().filter(|row| row[0].starts_with(kernel)).collect::<Vec<_>>();
+    assert_eq!(of("lenet_attack").len(), 1, "{text}");
+    let convolutions = of("conv2d_fwd");
+    assert!(convolutions.len() == 2 && convolutions.iter().all(|row| &row[2] == "1"), "{text}");
+    for row in &rows {
+        let [launches, microseconds, total, share] = [2, 3, 4, 5].map(|column| row[column].parse::<f64>().unwrap());
+        assert!(launches >= 1.0 && microseconds > 0.0 && total >= microseconds - 0.1 && share <= 100.0, "{row:?}");
+        assert!(row[7].parse::<f64>().is_ok_and(|rate| rate >= 0.0), "{row:?}");
+    }
+
+    let table = dir.path().join("tiles.csv");
+    let tune = |network: &str| {
+        let args = ["--precision", "bf16", "--network", network, "--tune", table.to_str().unwrap()];
+        success(&bench(&args));
+        csv::Reader::from_path(&table).unwrap().records().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let first = tune("lenet");
+    // Two convolutions, the first of which needs no input gradient on an image but in the attack.
+    let passes: Vec<&str> = first.iter().map(|row| &row[0]).collect();
+    assert_eq!(passes, ["forward", "forward", "input_gradient", "weight_gradient", "weight_gradient"], "{first:?}");
+    let both = tune("lenet-cifar");
+    assert!(both.len() > first.len() && first.iter().all(|row| both.contains(row)), "{both:?}");
+
+    std::fs::write(&table, "forward\n1\n").unwrap();
+    let line = error_line(&bench(&["--precision", "bf16", "--tune", table.to_str().unwrap()]), 2);
+    assert_contains(&line, &["tiles.csv", "is no table of tiles", "--tune"]);
+    let line = error_line(&bench(&["--tune", table.to_str().unwrap()]), 2);
+    assert_contains(&line, &["--tune", "--precision bf16"]);
+}
+
 /// Trains with graphs, as on a GPU, or launch by launch, and on the CPU: the loss of an epoch is the same, in bf16 nearly.
 #[test]
 fn training_goes_through_the_driver() {

@@ -400,7 +400,8 @@ fn every_kernel_is_tested() {
     bodies.iter().for_each(|body| body(&backend));
     backend.status().unwrap();
     let (mixed, mixed_calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None).unwrap();
-    let bodies: &[fn(&Mixed)] = &[mixed::convolutions, mixed::normalisation, mixed::pooling, mixed::the_rest_converts];
+    let bodies: &[fn(&Mixed)] =
+        &[mixed::convolutions, mixed::every_tile, mixed::normalisation, mixed::pooling, mixed::the_rest_converts];
     bodies.iter().for_each(|body| body(&mixed));
     mixed.status().unwrap();
     let mut launched = calls.kernels.lock().unwrap();

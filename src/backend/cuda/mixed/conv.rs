@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 
 use super::operand::{Operand, OperandArg, Room, Sums, Term, TermArg};
-use super::tiles::{self, Cut};
+use super::tiles::{self, Cut, WeightCut};
+use super::tuned::Pass;
 use super::{Batch, Buf, Device, Exact, Made, Mixed, PIECE};
 use crate::backend::cuda::kernel::{Arg, Args, Grid, by_value, kernels};
 use crate::backend::cuda::{Cuda, tuning};
@@ -13,23 +14,25 @@ use crate::backend::{Conv, Gathered, sum_gathered};
 use crate::dims::{ChannelDims, Conv2dDims};
 
 kernels! { "conv_bf16":
-    correlate_bf16_k8_c8(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k8_c16(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k8_c32(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k8_c64(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k16_c8(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k16_c16(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k16_c32(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k16_c64(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k32_c8(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k32_c16(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k32_c32(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k32_c64(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k64_c8(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k64_c16(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k64_c32(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k64_c64(d: Conv2dDims, job: Correlate);
-    correlate_bf16_k64_c128(d: Conv2dDims, job: Correlate);
+    correlate_bf16_k8_c8(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k8_c16(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k8_c32(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k8_c64(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k16_c8(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k16_c16(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k16_c32(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k16_c64(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k32_c8(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k32_c16(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k32_c32(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k32_c64(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k64_c8(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k64_c16(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k64_c32(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k64_c64(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k64_c128(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k64_c64_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k64_c128_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
     pack_weights(packings: Packings);
     conv2d_bwd_weight_bf16_c8(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
     conv2d_bwd_weight_bf16_c32(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
@@ -54,10 +57,10 @@ struct Correlate {
     mask: u64,
     other_totals: TotalsArg,
     arrivals: u64,
-    gradient: u32,
     slab: u32,
     buffers: u32,
     apply_relu: u32,
+    _padding: u32,
 }
 
 impl Correlate {
@@ -115,8 +118,11 @@ impl Totals {
     }
 }
 
+/// A kernel of a forward pass, or with a 1 of an input gradient.
+type Correlation = unsafe fn(&Cuda, Grid, Conv2dDims, u32, Correlate);
+
 /// In the order of [`tiles::TILES`].
-const CORRELATE: [unsafe fn(&Cuda, Grid, Conv2dDims, Correlate); tiles::TILES.len()] = [
+const CORRELATE: [Correlation; tiles::TILES.len()] = [
     launch::correlate_bf16_k8_c8,
     launch::correlate_bf16_k8_c16,
     launch::correlate_bf16_k8_c32,
@@ -134,6 +140,8 @@ const CORRELATE: [unsafe fn(&Cuda, Grid, Conv2dDims, Correlate); tiles::TILES.le
     launch::correlate_bf16_k64_c32,
     launch::correlate_bf16_k64_c64,
     launch::correlate_bf16_k64_c128,
+    launch::correlate_bf16_k64_c64_warpgroup,
+    launch::correlate_bf16_k64_c128_warpgroup,
 ];
 
 /// A kernel of [`Conv::conv2d_bwd_weight`].
@@ -200,7 +208,9 @@ impl Mixed {
 
     /// How a correlation with this operand is cut, if it can be.
     fn cut(&self, d: &Conv2dDims, gradient: bool, operand: &Operand) -> Option<Cut> {
-        tiles::correlate(d, gradient, operand.q.is_some(), self.exact.driver.shared_memory())
+        let cuts = tiles::correlate(d, gradient, operand.q.is_some(), self.exact.driver.shared_memory());
+        let pass = if gradient { Pass::InputGradient } else { Pass::Forward };
+        self.chosen(pass, d, cuts, |cut| cut.tile)
     }
 
     /// How a convolution reads its input, and where it is to write it as well: the sum of a block and its shortcut, which the
@@ -245,7 +255,7 @@ impl Conv for Mixed {
         }
         // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the cut
         // says what room totals and arrivals need.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
+        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 0, job) };
         if let Some(room) = wanted {
             image.written.get_or_init(|| room.into());
         }
@@ -266,12 +276,11 @@ impl Conv for Mixed {
             return sum_gathered(self, dx.into(), gathered);
         };
         let mut job = Correlate::new(&cut, &operand, &self.weights(d, split(d, x), w.exact()).backward);
-        job.gradient = 1;
         let Buf::Batch(x) = x else {
             let dx = self.exact.alloc(d.x().iter().product());
             job.y_f32 = dx.address();
             // SAFETY: batches have the elements of `d`, weights too.
-            unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
+            unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 1, job) };
             return sum_gathered(self, dx.into(), gathered);
         };
         let image = image(d);
@@ -304,7 +313,7 @@ impl Conv for Mixed {
         }
         // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte a piece, and the cut says
         // what room totals and arrivals need.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, job) };
+        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 1, job) };
         let mut dx = Batch::written(&image, dx);
         dx.sums.extend(taken.into_iter().map(|(term, Totals { first, second, .. })| Sums {
             of: term.data.clone(),
@@ -317,7 +326,8 @@ impl Conv for Mixed {
     fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Buf, dy: &Buf) -> Buf {
         let (x, dy) = (self.in_bf16(&image(d), x), self.in_bf16(&ChannelDims::new(d.y()), dy));
         let (x, dy) = (self.data(&x), self.data(&dy));
-        let (tile, parts, grid) = tiles::weight_gradient(d);
+        let cut = self.chosen(Pass::WeightGradient, d, tiles::weight_gradient(d), |cut| cut.tile);
+        let WeightCut { tile, parts, grid } = cut.expect("the smallest tile always fits");
         let dw = self.exact.sum_of_parts(&ChannelDims::new(d.w()), parts, None, false, |_, _, dw| {
             // SAFETY: batches have the elements of `d`, `dw` those of `parts` gradients.
             unsafe { BWD_WEIGHT[tile](&self.exact, grid, *d, x, dy, dw) };

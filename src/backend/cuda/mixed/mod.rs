@@ -21,20 +21,25 @@ mod exact;
 mod norm;
 mod operand;
 mod tiles;
+mod tuned;
 
 use std::ops::{Deref, Range};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::driver::Driver;
 use super::kernel::KernelSpec;
 use super::pool::Device;
-use super::{Cuda, Submission};
+use super::{Cuda, Submission, Timing, gpu};
 use crate::backend::Memory;
-use crate::dims::ChannelDims;
-use crate::error::Result;
+use crate::dims::{ChannelDims, Conv2dDims};
+use crate::error::{Error, Result};
 use conv::Weights;
 use operand::{Operand, Sums, Written};
 use tiles::ARRIVALS;
+pub use tiles::TILES;
+use tuned::Pass;
+pub use tuned::Table;
 
 /// The prototypes of the kernels.
 pub(super) fn kernels() -> Vec<KernelSpec> {
@@ -46,6 +51,10 @@ pub struct Mixed {
     exact: Cuda,
     /// Zeros, with which the blocks of a launch count themselves.
     arrivals: Device<u32>,
+    /// The fastest tiles, where they are known.
+    table: Table,
+    /// Which of the tiles that fit convolutions take instead, or `usize::MAX`.
+    trial: AtomicUsize,
 }
 
 /// Storage of a tensor.
@@ -159,7 +168,15 @@ impl Mixed {
     /// # Errors
     /// As [`Cuda::new`].
     pub fn new() -> Result<Self> {
-        Ok(Mixed::of(Cuda::new()?))
+        Mixed::on_gpu(Cuda::new()?)
+    }
+
+    /// As [`Cuda::timed`].
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn timed() -> Result<Self> {
+        Mixed::on_gpu(Cuda::timed()?)
     }
 
     /// As [`Cuda::with_driver`].
@@ -167,12 +184,55 @@ impl Mixed {
     /// # Errors
     /// As [`Cuda::with_driver`].
     pub fn with_driver(driver: Arc<dyn Driver>, how: Submission) -> Result<Self> {
-        Ok(Mixed::of(Cuda::with_driver(driver, how)?))
+        Ok(Mixed::of(Cuda::with_driver(driver, how)?, Table::default()))
     }
 
-    fn of(exact: Cuda) -> Self {
+    fn on_gpu(exact: Cuda) -> Result<Self> {
+        let gpu = gpu().map_err(Error::Failed)?;
+        Ok(Mixed::of(exact, Table::of(gpu.compute_capability)))
+    }
+
+    fn of(exact: Cuda, table: Table) -> Self {
         let arrivals = exact.upload_slice(&[0; ARRIVALS as usize]);
-        Mixed { exact, arrivals }
+        Mixed { exact, arrivals, table, trial: AtomicUsize::new(usize::MAX) }
+    }
+
+    /// As [`Cuda::timings`].
+    pub fn timings(&self) -> Vec<Timing> {
+        self.exact.timings()
+    }
+
+    /// From now on each convolution takes the tile that is number `trial` of those that fit it, in the order in which the rules
+    /// prefer them, or the first if there are fewer: there are never more than [`TILES`]. `None` ends that.
+    pub fn try_tiles(&self, trial: Option<usize>) {
+        self.trial.store(trial.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// The fastest tiles of the convolutions of `step`, which is done with every tile and told how often before; the backend
+    /// must be a timed one.
+    ///
+    /// # Errors
+    /// Those of `step`.
+    pub fn tune(&self, mut step: impl FnMut(u32) -> Result<()>) -> Result<Table> {
+        let mut table = Table::default();
+        for trial in 0..TILES.len() {
+            self.try_tiles(Some(trial));
+            self.timings();
+            let outcome = step(trial as u32);
+            self.try_tiles(None);
+            outcome?;
+            self.timings().iter().for_each(|timing| table.note(timing));
+        }
+        Ok(table)
+    }
+
+    /// Of the ways to cut a convolution, best first, the one to be taken; `tile` says which tile it uses.
+    fn chosen<C: Copy>(&self, pass: Pass, d: &Conv2dDims, cuts: Vec<C>, tile: impl Fn(&C) -> usize) -> Option<C> {
+        let chosen = match self.trial.load(Ordering::Relaxed) {
+            usize::MAX => self.table.tile(pass, d).and_then(|tuned| cuts.iter().find(|cut| tile(cut) == tuned)),
+            trial => cuts.get(trial),
+        };
+        chosen.or(cuts.first()).copied()
     }
 
     /// Activations with these values, rounded; in NCHW order.

@@ -1,10 +1,13 @@
 //! How convolutions on tensor cores are cut. What is fixed in `kernels/conv_bf16.cu` is repeated here and must agree with it.
 
+use std::cmp::Reverse;
+use std::fmt;
+
 use super::PIECE;
 use crate::backend::cuda::kernel::Grid;
 use crate::dims::Conv2dDims;
 
-/// Pixels of a tile of a correlation, threads of a block.
+/// Pixels of a tile of a correlation, threads of a block of a weight gradient.
 const PIXELS: u32 = 128;
 const THREADS: u32 = 128;
 /// Blocks that put together what they have of a channel before the groups do; counters for blocks and groups.
@@ -29,14 +32,35 @@ pub struct Tile {
     /// Taps of a stage of weights, and how many stages there are at a time.
     taps: u32,
     stages: u32,
+    /// Whether four warps multiply together where the GPU can (compute capability 9.0).
+    warpgroup: bool,
+}
+
+/// As in the name of the kernel: `k64_c128`.
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tile { depth, channels, warpgroup, .. } = self;
+        write!(f, "k{depth}_c{channels}{}", if *warpgroup { "_warpgroup" } else { "" })
+    }
+}
+
+impl Tile {
+    /// Threads of a block.
+    fn threads(&self) -> u32 {
+        if self.warpgroup { 256 } else { 128 }
+    }
 }
 
 const fn tile(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
-    Tile { depth, channels, taps, stages }
+    Tile { depth, channels, taps, stages, warpgroup: false }
+}
+
+const fn warpgroup(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
+    Tile { warpgroup: true, ..tile(depth, channels, taps, stages) }
 }
 
 /// In the order of the kernels.
-pub const TILES: [Tile; 17] = [
+pub const TILES: [Tile; 19] = [
     tile(8, 8, 10, 2),
     tile(8, 16, 10, 2),
     tile(8, 32, 10, 2),
@@ -54,6 +78,8 @@ pub const TILES: [Tile; 17] = [
     tile(64, 32, 1, 4),
     tile(64, 64, 1, 4),
     tile(64, 128, 1, 4),
+    warpgroup(64, 64, 1, 4),
+    warpgroup(64, 128, 1, 4),
 ];
 
 /// A convolution or its input gradient, as `kernels/correlation.cuh` has it; of a gradient the first phase, which has the
@@ -149,11 +175,11 @@ pub struct Cut {
     pub grid: Grid,
 }
 
-/// For the forward pass or the input gradient of what has one or `two_terms`, on a GPU whose blocks have so many bytes of
-/// `shared` memory; `None` if no tile's slab fits.
-pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -> Option<Cut> {
+/// Every way to cut the forward pass or the input gradient of what has one or `two_terms`, on a GPU whose blocks have so many
+/// bytes of `shared` memory, what should be fastest first; none if no tile's slab fits.
+pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -> Vec<Cut> {
     if d.k * d.k > MOST_TAPS {
-        return None;
+        return Vec::new();
     }
     let c = Correlation::of(d, gradient);
     let results = c.results.next_multiple_of(PIECE);
@@ -163,11 +189,12 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -
         let buffers = c.channels.div_ceil(tile.depth).min(2);
         // The slabs and a row of zeros, the second term, the stages of weights; in their place, at the end, the result and sums.
         let rows = (buffers + u32::from(two_terms)) * slab + 8 + tile.stages * tile.taps * tile.channels;
-        let tables = MOST_TAPS * 8 + c.channels.next_multiple_of(PIECE) * 16;
-        let end = PIXELS * tile.channels * 2 + ((THREADS / 32 + 1) * tile.channels * 4).max(THREADS * 8);
+        let tables = (MOST_TAPS * 8 + c.channels.next_multiple_of(PIECE) * 16).next_multiple_of(1024);
+        let threads = tile.threads();
+        let end = PIXELS * tile.channels * 2 + ((threads / 32 + 1) * tile.channels * 4).max(threads * 8);
         let bytes = tables + (rows * tile.depth * 2).max(end);
         let blocks = c.pixels().div_ceil(PIXELS) * results.div_ceil(tile.channels);
-        let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads: THREADS, shared: bytes };
+        let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads, shared: bytes };
         let blocks_a_channel = c.pixels().div_ceil(PIXELS) * c.phases * c.phases;
         let groups = blocks_a_channel.div_ceil(GROUP);
         let counted = results.div_ceil(tile.channels) * (groups + 1) <= ARRIVALS;
@@ -175,48 +202,64 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -
         (bytes + DECLARED <= shared && counted).then_some(Cut { tile: index, slab, buffers, parts, grid })
     };
     let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(PIECE, most);
-    // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two.
+    // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two. Whether
+    // four warps are faster together, the table says.
     let wanted = |cut: &Cut| {
         let Grid { blocks, shared, .. } = cut.grid;
-        let Tile { depth, channels, .. } = TILES[cut.tile];
+        let Tile { depth, channels, warpgroup, .. } = TILES[cut.tile];
         (
+            !warpgroup,
             2 * (shared + DECLARED + RESERVED) <= SHARED,
             blocks[0] * blocks[1] >= PROCESSORS || channels <= 32,
             channels,
             depth,
         )
     };
-    TILES
-        .iter()
-        .enumerate()
-        .filter(|(_, tile)| tile.depth <= narrow(c.channels, 64) && tile.channels <= narrow(results, 128))
-        .filter_map(|(index, tile)| cut(index, tile))
-        .max_by_key(wanted)
+    let fits = |tile: &Tile| tile.depth <= narrow(c.channels, 64) && tile.channels <= narrow(results, 128);
+    let mut cuts: Vec<Cut> =
+        TILES.iter().enumerate().filter(|(_, tile)| fits(tile)).filter_map(|(i, tile)| cut(i, tile)).collect();
+    cuts.sort_by_key(|cut| Reverse(wanted(cut)));
+    cuts
 }
 
 /// Filters and channels of the tiles of a weight gradient, in the order of the kernels.
 pub const WEIGHT_TILES: [(u32, u32); 3] = [(16, 8), (32, 32), (64, 64)];
 
+/// As in the name of the kernel: `c64`.
+pub fn weight_tile_name(tile: usize) -> String {
+    format!("c{}", WEIGHT_TILES[tile].1)
+}
+
 /// Pixels of a stage of a weight gradient; the most that a block adds up, because errors of the sum grow with it.
 const STAGE: u32 = 64;
 const LONGEST_SUM: u32 = 4096;
 
-/// Which of [`WEIGHT_TILES`], and how many blocks share the pixels.
-pub fn weight_gradient(d: &Conv2dDims) -> (usize, u32, Grid) {
+/// How a weight gradient is cut: which of [`WEIGHT_TILES`], and how many blocks share the pixels.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightCut {
+    pub tile: usize,
+    pub parts: u32,
+    pub grid: Grid,
+}
+
+/// Every way to cut a weight gradient, what should be fastest first.
+pub fn weight_gradient(d: &Conv2dDims) -> Vec<WeightCut> {
     let (c_in, c_out) = (d.c_in.next_multiple_of(PIECE), d.c_out.next_multiple_of(PIECE));
     // A tile that is half empty does as many products as two of half its size.
     let fits = |&(filters, channels): &(u32, u32)| {
         filters <= c_out.next_power_of_two() && channels <= c_in.next_power_of_two()
     };
-    let tile = WEIGHT_TILES.iter().rposition(fits).unwrap_or(0);
-    let (filters, channels) = WEIGHT_TILES[tile];
-    let (blocks, taps) = (c_in.div_ceil(channels) * c_out.div_ceil(filters), d.k * d.k);
-    let pixels = d.n * d.h_out * d.w_out;
-    let stages = pixels.div_ceil(STAGE);
-    let wanted = (4 * PROCESSORS).div_ceil(blocks * taps).max(pixels.div_ceil(LONGEST_SUM));
-    // As many as have stages.
-    let parts = stages.div_ceil(stages.div_ceil(wanted));
-    (tile, parts, Grid { blocks: [blocks, taps, parts], threads: THREADS, shared: 0 })
+    let cut = |tile: usize| {
+        let (filters, channels) = WEIGHT_TILES[tile];
+        let (blocks, taps) = (c_in.div_ceil(channels) * c_out.div_ceil(filters), d.k * d.k);
+        let pixels = d.n * d.h_out * d.w_out;
+        let stages = pixels.div_ceil(STAGE);
+        let wanted = (4 * PROCESSORS).div_ceil(blocks * taps).max(pixels.div_ceil(LONGEST_SUM));
+        // As many as have stages.
+        let parts = stages.div_ceil(stages.div_ceil(wanted));
+        WeightCut { tile, parts, grid: Grid { blocks: [blocks, taps, parts], threads: THREADS, shared: 0 } }
+    };
+    (0..WEIGHT_TILES.len()).rev().filter(|&tile| tile == 0 || fits(&WEIGHT_TILES[tile])).map(cut).collect()
 }
 
 #[cfg(test)]
@@ -253,21 +296,23 @@ mod tests {
             for (w, n) in [(1, 128), (2, 50), (4, 128), (8, 512), (16, 128), (16, 1)] {
                 for d in convolutions(network, w, n) {
                     for (gradient, two_terms) in [(false, false), (false, true), (true, true)] {
-                        let cut = correlate(&d, gradient, two_terms, BLOCK).unwrap_or_else(|| panic!("{d:?}"));
-                        assert!(cut.grid.shared + DECLARED <= BLOCK, "{d:?}: {cut:?}");
-                        used.insert(cut.tile);
+                        let cuts = correlate(&d, gradient, two_terms, BLOCK);
+                        assert!(!cuts.is_empty() && cuts.iter().all(|c| c.grid.shared + DECLARED <= BLOCK), "{d:?}");
+                        used.insert(cuts[0].tile);
                     }
-                    let (_, parts, grid) = weight_gradient(&d);
                     let pixels = d.n * d.h_out * d.w_out;
-                    assert!(
-                        grid.blocks[2] <= 65_535 && pixels.div_ceil(parts) <= LONGEST_SUM + STAGE,
-                        "{d:?}: {grid:?}"
-                    );
+                    for WeightCut { parts, grid, .. } in weight_gradient(&d) {
+                        assert!(
+                            grid.blocks[2] <= 65_535 && pixels.div_ceil(parts) <= LONGEST_SUM + STAGE,
+                            "{d:?}: {grid:?}"
+                        );
+                    }
                 }
             }
         }
-        // 64 channels to 16 happen in networks that were shrunk.
-        assert!(used.len() + 1 >= TILES.len(), "tiles that no network uses: only {used:?} are");
+        // 64 channels to 16 happen in networks that were shrunk; four warps multiply together where the table says so.
+        let plain = TILES.iter().filter(|tile| !tile.warpgroup).count();
+        assert!(used.len() + 1 >= plain, "tiles that no network uses: only {used:?} are");
     }
 
     /// In the wide layers of a wide network two blocks share a multiprocessor.
@@ -275,7 +320,7 @@ mod tests {
     fn wide_layers_leave_room_for_two_blocks() {
         for d in convolutions(Network::ResNet18, 16, 128) {
             for gradient in [false, true] {
-                let cut = correlate(&d, gradient, true, 227 << 10).unwrap();
+                let cut = correlate(&d, gradient, true, 227 << 10)[0];
                 assert!(2 * (cut.grid.shared + DECLARED + RESERVED) <= SHARED, "{d:?}: {cut:?}");
             }
         }
