@@ -138,6 +138,7 @@ if part kernels; then
     done
     for width in 1 16; do
         check "kernels-lenet-w$width" ./engine bench --backend cuda --network lenet --width $width --batch 64 --steps 40 --kernels
+        head -n 12 "out/kernels-lenet-w$width.txt"
     done
 fi
 

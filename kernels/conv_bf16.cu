@@ -42,7 +42,7 @@ struct Tap {
     u32 weight;
 };
 
-// WARPS_M x WARPS_N warps, each with M x N elements of the result, pixels by channels. WARPGROUP lets four of them
+// WARPS_M x WARPS_N warps, each with M x N elements of the result, pixels by channels. With WARPGROUP four of them
 // multiply together where the GPU can.
 template <u32 KC_, u32 M_, u32 N_, u32 WARPS_M_, u32 WARPS_N_, u32 TAPS_, u32 STAGES_, bool WARPGROUP_ = false>
 struct Tile {
@@ -608,7 +608,7 @@ static __device__ __forceinline__ void correlate(char* memory, u32& last, const 
     const Correlation g = gradient ? backward(d, blockIdx.y) : forward(d);
     const u32 tiles_m = (padded(g.m) + T::CHANNELS - 1) / T::CHANNELS, tiles = gridDim.x / tiles_m;
     const u32 pixels = g.n * g.rows * g.cols, tile = blockIdx.x / tiles_m, first_pixel = tile * T::PIXELS;
-    // Rows that four warps multiply begin at a multiple of 1024 bytes.
+    // Rows that a warpgroup multiplies begin at a multiple of 1024 bytes.
     char* const slabs = memory + (MOST_TAPS * sizeof(Tap) + 4 * padded(g.c) * sizeof(float) + 1023) / 1024 * 1024;
     // What comes after the sums needs the tile and numbers for each warp and channel.
     float* const scratch = reinterpret_cast<float*>(slabs + T::PIXELS * T::CHANNELS * sizeof(bf16));

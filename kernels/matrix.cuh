@@ -13,7 +13,7 @@
 // [2t + 1][g]. So a comes from rows of k, or transposed from rows of m; b from rows of k (a column of b in a row) as it is,
 // from rows of n transposed.
 //
-// Four warps multiply together, c[64][N] += a[64][16] b[16][N], where the GPU can (WARPGROUPS): each has sixteen rows of a and
+// A warpgroup, four warps, multiplies together, c[64][N] += a[64][16] b[16][N], where the GPU can (WARPGROUPS): each warp has sixteen rows of a and
 // of c in fragments as above, and b stays in shared memory. A column of b is a row of 128 bytes there, of which a product takes
 // 32, and in row r piece p lies at the place of p ^ r % 8; the first row is at a multiple of 1024 bytes.
 #pragma once
@@ -65,12 +65,12 @@ static constexpr bool WARPGROUPS = true;
 static constexpr bool WARPGROUPS = false;
 #endif
 
-// What this thread's copies have brought to shared memory, for products of four warps; a barrier has to follow.
+// What this thread's copies have brought to shared memory, for products of a warpgroup; a barrier has to follow.
 static __device__ __forceinline__ void show_to_products() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-// Before the first of some products of four warps, whose fragments have been loaded or changed.
+// Before the first of some products of a warpgroup, whose fragments have been loaded or changed.
 static __device__ __forceinline__ void begin_products() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -80,7 +80,7 @@ static __device__ __forceinline__ void end_products() {
     asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
-// Rows at `at`, as a product of four warps is told of them: 1024 bytes from eight of them to the next eight, swizzled by 128.
+// Rows at `at`, as a product of a warpgroup is told of them: 1024 bytes from eight of them to the next eight, swizzled by 128.
 static __device__ __forceinline__ u64 swizzled_rows(SharedAddress at) {
     return (u64)(at >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
 }

@@ -38,6 +38,7 @@ pub mod prune;
 pub mod report;
 pub mod rng;
 pub mod robustness;
+mod rows;
 pub mod tables;
 pub mod tape;
 pub mod tensor;

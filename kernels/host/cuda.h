@@ -257,7 +257,7 @@ static inline void load_transposed(unsigned (&to)[4], SharedAddress at, host::Si
     host::load_pieces<true>(to, at, site);
 }
 
-// Products of four warps are finished at once.
+// Products of a warpgroup are finished at once. They begin with a row of shared memory, at one of its four parts.
 static constexpr bool WARPGROUPS = true;
 static inline void show_to_products() {}
 static inline void begin_products() {}

@@ -379,6 +379,30 @@ extern "C" __global__ void product_of_unwritten(u32 turned, u32 row, const float
     matrix_product(turned, row, 8, a, b, c);
 }
 
+// c = a b by a warpgroup, a [64][16] in rows and b [16][64] in columns, of which `columns` are there; b begins `shift` bytes
+// into shared memory. The bugs: a column that nobody has written, and a beginning that is none.
+extern "C" __global__ void product_of_warpgroup(u32 columns, u32 shift, const float* a, const float* b, float* c) {
+    DYNAMIC_SHARED(memory);
+    SHARED(left, bf16[64 * 16]);
+    const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    for (u32 i = threadIdx.x; i < 64 * 16; i += 4 * WARP) left[i] = (bf16)to_bf16x2(a[i], 0.0f);
+    for (u32 i = threadIdx.x; i < columns * 16; i += 4 * WARP) {
+        const u32 column = i / 16, k = i % 16, at = column * 128 + (k / 8 ^ column % 8) * 16 + k % 8 * 2;
+        *reinterpret_cast<bf16*>(memory + at) = (bf16)to_bf16x2(b[i], 0.0f);
+    }
+    show_to_products();
+    __syncthreads();
+    u32 x[4];
+    load_pieces(x, shared_address(left + (warp * 16 + lane % 16) * 16 + lane / 16 * 8));
+    float sums[8][4] = {};
+    begin_products();
+    multiply_add(sums, x, shared_address(memory) + shift);
+    end_products();
+    for (u32 i = 0; i < 32; i++) {
+        c[(warp * 16 + lane / 4 + i % 4 / 2 * 8) * 64 + i / 4 * 8 + lane % 4 * 2 + i % 2] = sums[i / 4][i % 4];
+    }
+}
+
 // The second half of the warp has left.
 extern "C" __global__ void product_by_half_a_warp(float* c) {
     if (threadIdx.x >= WARP / 2) return;

@@ -24,6 +24,7 @@ use crate::optim::OptimizerConfig;
 use crate::pipeline::{BackendName, Precision, Task, on_backend};
 use crate::profile;
 use crate::rng::{Rng, Stream};
+use crate::rows::to_csv;
 use crate::tables::defaults::paper_attack;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
@@ -152,13 +153,9 @@ impl BenchArgs {
                 self.second_step(&backend, attack, || backend.timings())?
             }
         };
-        let all: f64 = timings.iter().map(total).sum();
-        let mut lines = csv::Writer::from_writer(Vec::new());
-        for timing in &timings {
-            lines.serialize(KernelLine::new(timing, all)).expect("a vector takes everything");
-        }
-        let text = String::from_utf8(lines.into_inner().expect("as above")).expect("of texts and numbers");
-        output::print(text.trim_end())?;
+        let all: f64 = timings.iter().map(Timing::total_seconds).sum();
+        let lines = to_csv(timings.iter().map(|timing| KernelLine::new(timing, all)))?;
+        output::print(String::from_utf8_lossy(&lines).trim_end())?;
         let launches: usize = timings.iter().map(|timing| timing.launches).sum();
         output::note(&format!("{}, {launches} launches, {:.3} ms one after the other", device.describe(), all * 1e3));
         Ok(())
@@ -191,7 +188,7 @@ impl BenchArgs {
         })?;
         let new = found.len();
         table.update(found);
-        output::write_file(path, table.to_csv())?;
+        output::write_file(path, table.to_csv()?)?;
         output::note(&format!("{new} tiles of {} written to {}", table.len(), path.display()));
         Ok(())
     }
@@ -263,11 +260,6 @@ impl BenchArgs {
     }
 }
 
-/// Seconds of all launches.
-fn total(timing: &Timing) -> f64 {
-    timing.seconds * timing.launches as f64
-}
-
 /// A kernel on a shape. The field names are the columns.
 #[derive(Serialize)]
 struct KernelLine<'a> {
@@ -294,8 +286,8 @@ impl<'a> KernelLine<'a> {
             sizes,
             launches: *launches,
             microseconds: format!("{:.2}", seconds * 1e6),
-            total_microseconds: format!("{:.1}", total(timing) * 1e6),
-            share_percent: format!("{:.1}", 100.0 * total(timing) / all),
+            total_microseconds: format!("{:.1}", timing.total_seconds() * 1e6),
+            share_percent: format!("{:.1}", 100.0 * timing.total_seconds() / all),
             tflops: rate(*flop),
             tb_per_s: rate(*bytes),
         }

@@ -11,6 +11,7 @@ use crate::backend::{Backend, Counts};
 use crate::checkpoint::{self, Checkpoint, Entry};
 use crate::error::{Error, Result};
 use crate::prune::Admm;
+use crate::rows::to_csv;
 
 /// File of an unfinished run.
 const STATE: &str = "state.safetensors";
@@ -127,10 +128,5 @@ pub(super) fn write_metrics(dir: &Path, progress: &Progress) -> Result<()> {
 }
 
 fn write_csv(path: &Path, rows: &[impl Serialize]) -> Result<()> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    let failed = |e: &dyn std::fmt::Display| Error::Failed(format!("{}: cannot encode it: {e}", path.display()));
-    for row in rows {
-        csv.serialize(row).map_err(|e| failed(&e))?;
-    }
-    checkpoint::write_atomic(path, &csv.into_inner().map_err(|e| failed(&e))?)
+    checkpoint::write_atomic(path, &to_csv(rows)?)
 }

@@ -113,6 +113,11 @@ impl Args {
         self.flop
     }
 
+    /// Of a kernel that does `times` what the arguments so far say.
+    pub(super) fn repeat(&mut self, times: u32) {
+        self.flop *= f64::from(times);
+    }
+
     /// Where each argument begins, in words.
     pub(super) fn starts(&self) -> &[u32] {
         &self.starts
@@ -147,7 +152,7 @@ macro_rules! by_value {
 }
 pub(super) use by_value;
 
-by_value!(u32, u64, f32, f64, Pool2dDims, ChannelDims, LeNetDims, LogitDims, SgdStep, AdamStep, FabStep, Rng);
+by_value!(u32, u64, f32, f64, Pool2dDims, ChannelDims, LogitDims, SgdStep, AdamStep, FabStep, Rng);
 
 /// Sizes that tell how many multiply-adds a kernel does.
 macro_rules! by_value_with_products {
@@ -157,17 +162,23 @@ macro_rules! by_value_with_products {
             fn push(self, args: &mut Args) {
                 args.push_bytes(bytemuck::bytes_of(&self));
                 let $d = self;
-                let products: u64 = $products.into_iter().map(u64::from).product();
-                args.flop += 2.0 * products as f64;
+                args.flop += 2.0 * $products;
             }
         }
     )+ };
 }
 
 by_value_with_products!(
-    Conv2dDims: |d| [d.n, d.c_out, d.h_out, d.w_out, d.c_in, d.k, d.k],
-    LinearDims: |d| [d.n, d.f_in, d.f_out],
+    Conv2dDims: |d| product([d.n, d.c_out, d.h_out, d.w_out, d.c_in, d.k, d.k]),
+    LinearDims: |d| product([d.n, d.f_in, d.f_out]),
+    // A step of an attack: every layer forwards and back to its input.
+    LeNetDims: |d| 2.0 * (product([d.n, 784, 25, d.c1]) + product([d.n, 196, 25, d.c1, d.c2])
+        + product([d.n, 49, d.c2, d.f1]) + product([d.n, d.f1, d.classes])),
 );
+
+fn product<const N: usize>(sizes: [u32; N]) -> f64 {
+    sizes.into_iter().map(f64::from).product()
+}
 
 impl<T> Arg for &Device<T> {
     const SIZE: usize = 8;

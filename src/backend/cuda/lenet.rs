@@ -1,6 +1,6 @@
 //! Attacks on a LeNet in one launch: an image a block, with the weights in its shared memory.
 
-use super::kernel::{Arg, Args, by_value, kernels};
+use super::kernel::{Arg, Args, kernels};
 use super::loss::{Labels, Tally, TallyCounts, kind};
 use super::{Buf, Cuda, Device, tuning};
 use crate::backend::{Ascent, MARGIN_CONFIDENCE};
@@ -27,7 +27,14 @@ struct AscentArgs {
     kind: u32,
 }
 
-by_value!(AscentArgs);
+impl Arg for AscentArgs {
+    const SIZE: usize = size_of::<AscentArgs>();
+
+    fn push(self, args: &mut Args) {
+        args.push_bytes(bytemuck::bytes_of(&self));
+        args.repeat(self.steps);
+    }
+}
 
 /// [`crate::backend::Attack::attack_lenet`].
 pub(super) fn attack(

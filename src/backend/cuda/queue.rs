@@ -203,18 +203,16 @@ impl Queue {
         if self.pool.fault().is_some() {
             return;
         }
-        let outcome = match self.how {
+        let queued = || {
+            let mut args = pointers(launch.args.words(), launch.args.starts());
             // SAFETY: the caller's promise.
-            Submission::Timed => unsafe { self.time(launch) },
-            _ => {
-                let mut args = pointers(launch.args.words(), launch.args.starts());
-                // SAFETY: the caller's promise.
-                unsafe { self.driver.launch(&mut self.call(launch, &mut args)) }
-            }
+            unsafe { self.driver.launch(&mut self.call(launch, &mut args)) }
         };
         let outcome = match self.how {
-            Submission::Waiting => outcome.and_then(|()| self.driver.synchronize()),
-            _ => outcome,
+            Submission::Graphs | Submission::Single => queued(),
+            Submission::Waiting => queued().and_then(|()| self.driver.synchronize()),
+            // SAFETY: the caller's promise.
+            Submission::Timed => unsafe { self.time(launch) },
         };
         if let Err(why) = outcome {
             self.pool.fail(Fault::Failed(format!("{}: {why}", self.describe(launch))));
@@ -231,7 +229,8 @@ impl Queue {
             // SAFETY: the caller's promise.
             unsafe { self.driver.graph(&mut calls) }
         };
-        let seconds = seconds_of(repeated, || self.driver.synchronize())?;
+        // SAFETY: the caller's promise.
+        let seconds = unsafe { seconds_of(repeated, || self.driver.synchronize()) }?;
         let name = self.kernels[launch.kernel].0.name;
         let bytes = self.pool.bytes_of(launch.args.words());
         self.timer.add(name, self.sizes(launch), seconds, bytes, &launch.args);

@@ -1,6 +1,5 @@
 //! What each kernel of a step takes: how long, for how many operations and bytes.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -24,7 +23,7 @@ pub struct Timing {
     pub launches: usize,
     /// Seconds of one, on average, one after the other in a graph; what it reads may still be in the cache.
     pub seconds: f64,
-    /// Operations of one: two for each multiply-add of a convolution or a linear layer, 0 for everything else.
+    /// Operations of one: two for each multiply-add of convolutions and linear layers, 0 for everything else.
     pub flop: f64,
     /// Bytes of all buffers that it is given, each counted once.
     pub bytes: f64,
@@ -32,6 +31,11 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// Seconds of all launches.
+    pub fn total_seconds(&self) -> f64 {
+        self.seconds * self.launches as f64
+    }
+
     /// An argument of the first launch.
     pub(super) fn arg<T: AnyBitPattern>(&self, index: usize) -> T {
         let words = &self.args.words()[self.args.starts()[index] as usize..];
@@ -41,35 +45,29 @@ impl Timing {
 
 /// Adds up what is measured.
 #[derive(Default)]
-pub(super) struct Timer {
-    /// By kernel and sizes.
-    timings: Mutex<HashMap<(&'static str, String), Timing>>,
-}
+pub(super) struct Timer(Mutex<Vec<Timing>>);
 
 impl Timer {
     /// A launch of a kernel that took so many `seconds`.
     pub fn add(&self, kernel: &'static str, sizes: String, seconds: f64, bytes: usize, args: &Args) {
-        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = timings.entry((kernel, sizes.clone())).or_insert_with(|| Timing {
-            kernel,
-            sizes,
-            launches: 0,
-            seconds: 0.0,
-            flop: args.flop(),
-            bytes: bytes as f64,
-            args: args.clone(),
-        });
-        entry.launches += 1;
-        entry.seconds += (seconds - entry.seconds) / entry.launches as f64;
+        let mut timings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match timings.iter_mut().find(|known| known.kernel == kernel && known.sizes == sizes) {
+            Some(known) => {
+                known.launches += 1;
+                known.seconds += (seconds - known.seconds) / known.launches as f64;
+            }
+            None => {
+                let (flop, bytes, args) = (args.flop(), bytes as f64, args.clone());
+                timings.push(Timing { kernel, sizes, launches: 1, seconds, flop, bytes, args });
+            }
+        }
     }
 
     /// What was added since this was last called, the longest first.
     pub fn take(&self) -> Vec<Timing> {
-        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<Timing> = timings.drain().map(|(_, timing)| timing).collect();
-        let key = |timing: &Timing| (-timing.seconds * timing.launches as f64, timing.kernel, timing.sizes.clone());
-        all.sort_by(|a, b| key(a).partial_cmp(&key(b)).expect("seconds are numbers"));
-        all
+        let mut timings = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        timings.sort_by(|a, b| b.total_seconds().total_cmp(&a.total_seconds()));
+        timings
     }
 }
 
@@ -77,7 +75,10 @@ impl Timer {
 ///
 /// # Errors
 /// The driver's.
-pub(super) fn seconds_of(
+///
+/// # Safety
+/// As [`Graph::launch`].
+pub(super) unsafe fn seconds_of(
     graph: impl Fn(usize) -> DriverResult<Box<dyn Graph>>,
     synchronize: impl Fn() -> DriverResult<()>,
 ) -> DriverResult<f64> {
@@ -87,7 +88,7 @@ pub(super) fn seconds_of(
         // The first run warms up.
         for _ in 0..2 {
             let begin = Instant::now();
-            // SAFETY: whoever made the graph has promised it.
+            // SAFETY: the caller's promise.
             unsafe { graph.launch() }?;
             synchronize()?;
             seconds = begin.elapsed().as_secs_f64();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use engine::backend::cuda::modules;
+use tempfile::TempDir;
 
 use super::{assert_contains, engine, error_line, success};
 use crate::compare::assert_close;
@@ -17,6 +18,18 @@ fn stand_in(dir: &Path) -> Option<()> {
         build::run(compiler.to_command().args(["-shared", "-fPIC", source, "-o"]).arg(dir.join("libcuda.so.1")))
     });
     or_skip(built.as_ref().copied().map_err(String::as_str))
+}
+
+/// A directory with the stand-in, and the library of kernels that it runs.
+fn stand_in_with_kernels() -> Option<(TempDir, &'static Path)> {
+    let dir = tempfile::tempdir().unwrap();
+    stand_in(dir.path())?;
+    let library = or_skip(library())?;
+    if modules::built_with().is_none() {
+        println!("SKIP: this build has no kernels inside for the driver to load");
+        return None;
+    }
+    Some((dir, library.path()))
 }
 
 fn with_driver(dir: &Path, args: &[&str], how: &str) -> Output {
@@ -57,22 +70,17 @@ fn asking_for_a_gpu_that_is_not_there_is_an_error_of_one_line() {
 /// A line for each kernel and shape, and a table of tiles to which a second network is added.
 #[test]
 fn kernels_are_timed_and_tiles_are_tuned() {
-    let dir = tempfile::tempdir().unwrap();
-    let (Some(()), Some(library)) = (stand_in(dir.path()), or_skip(library())) else { return };
-    if modules::built_with().is_none() {
-        println!("SKIP: this build has no kernels inside for the driver to load");
-        return;
-    }
+    let Some((dir, library)) = stand_in_with_kernels() else { return };
     let bench = |args: &[&str]| {
         let common = ["bench", "--backend", "cuda", "--batch", "2", "--steps", "1"];
         let mut command = engine(&[&common, args].concat());
-        command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library.path()).output().unwrap()
+        command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library).output().unwrap()
     };
     let text = success(&bench(&["--kernels"]));
     let rows: Vec<csv::StringRecord> =
         csv::Reader::from_reader(text.as_bytes()).records().map(Result::unwrap).collect();
     let of = |kernel: &str| rows.iter().filter(|row| row[0].starts_with(kernel)).collect::<Vec<_>>();
-    assert_eq!(of("lenet_attack").len(), 1, "{text}");
+    assert!(matches!(of("lenet_attack")[..], [attack] if attack[6].parse::<f64>().is_ok()), "{text}");
     let convolutions = of("conv2d_fwd");
     assert!(convolutions.len() == 2 && convolutions.iter().all(|row| &row[2] == "1"), "{text}");
     for row in &rows {
@@ -104,12 +112,7 @@ fn kernels_are_timed_and_tiles_are_tuned() {
 /// Trains with graphs, as on a GPU, or launch by launch, and on the CPU: the loss of an epoch is the same, in bf16 nearly.
 #[test]
 fn training_goes_through_the_driver() {
-    let dir = tempfile::tempdir().unwrap();
-    let (Some(()), Some(library)) = (stand_in(dir.path()), or_skip(library())) else { return };
-    if modules::built_with().is_none() {
-        println!("SKIP: this build has no kernels inside for the driver to load");
-        return;
-    }
+    let Some((dir, library)) = stand_in_with_kernels() else { return };
     let loss = |backend: &str, precision: &str, submission: &str| {
         let out = dir.path().join(format!("{backend}-{precision}-{submission}"));
         let mut args = vec![
@@ -131,7 +134,7 @@ fn training_goes_through_the_driver() {
             args.extend(["--set", set]);
         }
         let mut command = engine(&args);
-        command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library.path());
+        command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library);
         let text = success(&command.env("ENGINE_CUDA", submission).arg("--out").arg(&out).output().unwrap());
         assert!(backend == "cpu" || text.contains(&format!("cuda {precision} on Stand-in GPU")), "{text}");
         let stages = std::fs::read_dir(out.join("store")).unwrap().map(|entry| entry.unwrap().path());

@@ -161,6 +161,28 @@ fn matrices() {
 }
 
 #[test]
+fn products_of_a_warpgroup() {
+    let Some(device) = Device::new() else { return };
+    let integers = |m: u32| (0..1024).map(|i| (i * m % 41) as f32 - 20.0).collect::<Vec<_>>();
+    let (a, b) = (integers(7), integers(11));
+    let (left, right, c) = (device.with(&a), device.with(&b), device.unwritten(4 * 64 * 64));
+    let launch = |columns, shift| {
+        let args = [Number(columns), Number(shift), left, right, c];
+        device.launch_sized("product_of_warpgroup", [1, 1, 1], 128, 64 * 128, &args)
+    };
+    launch(64, 0).unwrap();
+    let product = (0..64 * 64).map(|i| (0..16).map(|k| a[i / 64 * 16 + k] * b[i % 64 * 16 + k]).sum());
+    assert_eq!(device.read::<f32>(c, 64 * 64).unwrap(), product.collect::<Vec<f32>>());
+    let line = launch(63, 0).unwrap_err();
+    assert!(line.contains("read of unwritten memory") && line.contains("dynamic shared memory"), "{line}");
+    // The second quarter of the rows, which nobody has written; no quarter, and no row of shared memory.
+    assert!(launch(64, 32).unwrap_err().contains("read of unwritten memory"));
+    for shift in [16, 128] {
+        assert!(launch(64, shift).unwrap_err().contains("misaligned row of a matrix"));
+    }
+}
+
+#[test]
 fn out_of_bounds() {
     let Some(device) = Device::new() else { return };
     let (x, y) = (device.counting(100), device.unwritten(400));

@@ -32,7 +32,7 @@ pub struct Tile {
     /// Taps of a stage of weights, and how many stages there are at a time.
     taps: u32,
     stages: u32,
-    /// Whether four warps multiply together where the GPU can (compute capability 9.0).
+    /// Whether a warpgroup, four warps, multiplies together where the GPU can (compute capability 9.0).
     warpgroup: bool,
 }
 
@@ -203,7 +203,7 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -
     };
     let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(PIECE, most);
     // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two. Whether
-    // four warps are faster together, the table says.
+    // a warpgroup is faster, the table says.
     let wanted = |cut: &Cut| {
         let Grid { blocks, shared, .. } = cut.grid;
         let Tile { depth, channels, warpgroup, .. } = TILES[cut.tile];
@@ -310,7 +310,7 @@ mod tests {
                 }
             }
         }
-        // 64 channels to 16 happen in networks that were shrunk; four warps multiply together where the table says so.
+        // 64 channels to 16 happen in networks that were shrunk; warpgroups multiply where the table says so.
         let plain = TILES.iter().filter(|tile| !tile.warpgroup).count();
         assert!(used.len() + 1 >= plain, "tiles that no network uses: only {used:?} are");
     }

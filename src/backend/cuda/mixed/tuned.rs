@@ -10,6 +10,7 @@ use super::tiles::{TILES, WEIGHT_TILES, weight_tile_name};
 use crate::backend::cuda::Timing;
 use crate::dims::Conv2dDims;
 use crate::error::{Error, Result};
+use crate::rows::to_csv;
 
 /// Tables in the program, by major and minor compute capability.
 const TABLES: [((i32, i32), &str); 1] = [((9, 0), include_str!("tuned/sm_90.csv"))];
@@ -95,13 +96,12 @@ impl Table {
         })
     }
 
-    /// Lines of a CSV file, in order.
-    pub fn to_csv(&self) -> String {
-        let mut lines = csv::Writer::from_writer(Vec::new());
-        for (_, row) in self.0.values() {
-            lines.serialize(row).expect("a vector takes everything");
-        }
-        String::from_utf8(lines.into_inner().expect("as above")).expect("of texts and numbers")
+    /// A CSV file, its lines in order.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a line cannot be encoded: not in practice.
+    pub fn to_csv(&self) -> Result<Vec<u8>> {
+        to_csv(self.0.values().map(|(_, row)| row))
     }
 
     /// How many convolutions it knows.
@@ -163,7 +163,7 @@ mod tests {
         let rows = ["forward,2,8,9,9,16,3,1,1,k8_c16,3.5", "weight_gradient,2,8,9,9,16,3,1,1,c8,2.25"];
         let text = format!("{header}\n{}\n{}\n", rows[0], rows[1]);
         let mut table = Table::parse(&text).unwrap();
-        assert_eq!(table.to_csv(), text);
+        assert_eq!(String::from_utf8(table.to_csv().unwrap()).unwrap(), text);
         let d = Conv2dDims::new([2, 8, 9, 9], 16, 3, 1, 1).unwrap();
         let tiles = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient].map(|pass| table.tile(pass, &d));
         assert_eq!(tiles, [Some(1), None, Some(0)]);
