@@ -4,7 +4,7 @@
 //!
 //! | floor | modules | owns |
 //! |---|---|---|
-//! | 0 | [`error`], [`choice`], [`dims`], [`rng`], [`profile`] | errors, named choices, op shapes, the counter-based random generator, marks for a profiler |
+//! | 0 | [`error`], [`choice`], [`dims`], [`rng`], [`rows`], [`profile`] | errors, named choices, op shapes, the counter-based random generator, rows as CSV, marks for a profiler |
 //! | 1 | [`backend`] | the contract of a backend and its implementations |
 //! | 2 | [`tensor`] | buffer + shape |
 //! | 3 | [`tape`] | reverse-mode differentiation |
@@ -38,7 +38,7 @@ pub mod prune;
 pub mod report;
 pub mod rng;
 pub mod robustness;
-mod rows;
+pub mod rows;
 pub mod tables;
 pub mod tape;
 pub mod tensor;
