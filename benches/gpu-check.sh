@@ -90,7 +90,7 @@ fi
 # importance, and stop after SPEED_SECONDS.
 SPEED_SECONDS=${SPEED_SECONDS:-540}
 beside_pytorch() {
-    local network=$1 width=$2 batch=$3 steps=$4 left=$((SPEED_SECONDS - SECONDS)) theirs precision ours
+    local network=$1 width=$2 batch=$3 steps=$4 left=$((SPEED_SECONDS - SECONDS)) theirs precision ours serial
     if [ "$left" -lt 30 ]; then
         echo "SKIP    $network w=$width batch $batch: no time left (SPEED_SECONDS=$SPEED_SECONDS)"
         return
@@ -102,14 +102,17 @@ beside_pytorch() {
     for precision in f32 bf16; do
         ours=$(./engine bench --backend cuda --precision $precision --repeat 20 "${step[@]}" 2>> out/speed.log | tail -n 1)
         echo "$ours" >> out/speed.csv
+        serial=$(ENGINE_CUDA=serial ./engine bench --backend cuda --precision $precision --repeat 20 "${step[@]}" 2>> out/speed.log | tail -n 1)
+        echo "$serial" >> out/speed-serial.csv
         if [ -z "$ours" ]; then
             echo "FAILED  $network w=$width batch $batch in $precision (out/speed.log)"
             failed+=("speed of $network w=$width")
         elif [ -z "$theirs" ]; then
             echo "$network w=$width batch $batch $precision: $(cut -d, -f9 <<< "$ours") images/s; PyTorch did not run (out/speed.log)"
         else
-            echo "$ours,$theirs" | awk -F, -v precision=$precision '{
-                printf "%s w=%s batch %s %s: %s images/s, PyTorch %s (%s), ratio %.2f\n", $1, $2, $3, precision, $9, $20, $17, $9 / $20
+            echo "$ours,$theirs" | awk -F, -v precision=$precision -v serial="$(cut -d, -f9 <<< "$serial")" '{
+                printf "%s w=%s batch %s %s: %s images/s (%s without overlap), PyTorch %s (%s), ratio %.2f\n",
+                    $1, $2, $3, precision, $9, serial, $20, $17, $9 / $20
             }'
         fi
     done

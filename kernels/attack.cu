@@ -16,6 +16,7 @@ static constexpr u32 THREADS = 256;
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 random_start(u32 n, u64 first, float eps, Rng rng, const float* clean, float* x) {
+    wait_for_launch_before();
     const u32 shift = (u32)(first % 4);
     const u32 blocks = (shift + n + 3) / 4;
     for (u32 q = blockIdx.x * THREADS + threadIdx.x; q < blocks; q += gridDim.x * THREADS) {
@@ -42,6 +43,7 @@ random_start(u32 n, u64 first, float eps, Rng rng, const float* clean, float* x)
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 pgd_step(u32 n, float eps, float step, const float* clean, const float* dx, float* x, TallyCounts* tally) {
+    wait_for_launch_before();
     SHARED(scratch, u32[THREADS / WARP]);
     const u32 thread = blockIdx.x * THREADS + threadIdx.x;
     u32 zeros = 0;

@@ -18,6 +18,7 @@ static __device__ __forceinline__ void each(u64 n, F f) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 to_bf16(ChannelDims d, u32 split, const float* x, bf16* y) {
+    wait_for_launch_before();
     const u32 pieces = padded(d.c) / PIECE;
     each((u64)d.n * pieces * d.hw, [&](u64 i) {
         const u32 pixel = (u32)(i % d.hw), piece = (u32)(i / d.hw % pieces), image = (u32)(i / d.hw / pieces);
@@ -38,6 +39,7 @@ to_bf16(ChannelDims d, u32 split, const float* x, bf16* y) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 to_f32(ChannelDims d, const bf16* x, float* y) {
+    wait_for_launch_before();
     const u32 pieces = padded(d.c) / PIECE;
     each((u64)d.n * pieces * d.hw, [&](u64 i) {
         const u32 pixel = (u32)(i % d.hw), piece = (u32)(i / d.hw % pieces), image = (u32)(i / d.hw / pieces);
@@ -55,6 +57,7 @@ to_f32(ChannelDims d, const bf16* x, float* y) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 axpy_bf16(u32 n, float a, const bf16* x, const bf16* y, bf16* sum) {
+    wait_for_launch_before();
     each(n, [&](u64 i) {
         float term[PIECE], total[PIECE];
         read_piece(x, i, term);
@@ -69,6 +72,7 @@ axpy_bf16(u32 n, float a, const bf16* x, const bf16* y, bf16* sum) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 relu_bwd_bf16(u32 n, const bf16* y, const bf16* dy, bf16* dx) {
+    wait_for_launch_before();
     each(n, [&](u64 i) {
         float output[PIECE], g[PIECE];
         read_piece(y, i, output);
@@ -83,6 +87,7 @@ relu_bwd_bf16(u32 n, const bf16* y, const bf16* dy, bf16* dx) {
 // registers <= 56
 extern "C" __global__ void __launch_bounds__(256)
 max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* winners) {
+    wait_for_launch_before();
     const u32 pieces = padded(d.c) / PIECE;
     each((u64)d.n * d.h_out * d.w_out * pieces, [&](u64 i) {
         const u32 piece = (u32)(i % pieces), pixel = (u32)(i / pieces), col = pixel % d.w_out;
@@ -113,6 +118,7 @@ max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* winners) {
 // registers <= 56
 extern "C" __global__ void __launch_bounds__(256)
 max_pool2d_bwd_bf16(Pool2dDims d, const u8* winners, const bf16* dy, bf16* dx) {
+    wait_for_launch_before();
     const u32 pieces = padded(d.c) / PIECE;
     each((u64)d.n * d.h_in * d.w_in * pieces, [&](u64 i) {
         const u32 piece = (u32)(i % pieces), pixel = (u32)(i / pieces), w = pixel % d.w_in;
@@ -141,6 +147,7 @@ max_pool2d_bwd_bf16(Pool2dDims d, const u8* winners, const bf16* dy, bf16* dx) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 avg_pool_fwd_bf16(ChannelDims d, u32 lanes, const bf16* x, float* y) {
+    wait_for_launch_before();
     const u32 pieces = padded(d.c) / PIECE, lane = threadIdx.x % lanes, image = blockIdx.x;
     const u32 piece = blockIdx.y * (THREADS / lanes) + threadIdx.x / lanes;
     float sum[PIECE] = {};
@@ -164,6 +171,7 @@ avg_pool_fwd_bf16(ChannelDims d, u32 lanes, const bf16* x, float* y) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 avg_pool_bwd_bf16(ChannelDims d, const float* dy, bf16* dx) {
+    wait_for_launch_before();
     const u32 pieces = padded(d.c) / PIECE;
     const float share = static_cast<float>(d.hw);
     each((u64)d.n * d.hw * pieces, [&](u64 i) {

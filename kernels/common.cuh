@@ -6,6 +6,7 @@
 // - Shared memory is declared with SHARED(name, Type), once per object, at the top of the kernel; Type may be an array.
 // - DYNAMIC_SHARED(name) is the shared memory that a launch brings along (Grid::shared), at a multiple of 1024 bytes: what
 //   is larger than 48 KiB, or as large as the launch's sizes say.
+// - A kernel begins by wait_for_launch_before().
 // - No thread leaves a kernel before a barrier that others still reach.
 // - Sums have a fixed order: no float atomics. Integer atomics commute, so they may be used.
 // - `// registers <= N` above a kernel is its budget; a test holds the compiler to it, and to no spills.
@@ -79,6 +80,17 @@ static __device__ __forceinline__ T warp_sum(T value) {
 }
 
 #ifdef __CUDACC_RTC__
+// Waits until the launch before is over and what it has written can be read; then the next launch may begin. In a graph a
+// launch begins, where the GPU can do that, while the one before it still runs (programmatic dependent launch), so every kernel
+// calls this: first of all, or later if what comes before touches nothing but shared memory and what kernels have written that
+// are `#[exclusive]` in their `kernels!`, and so have ended. It holds for every thread that the launches before the one before
+// are over, because that one has waited too.
+static __device__ __forceinline__ void wait_for_launch_before() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\ngriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 static __device__ __forceinline__ void other_blocks_are_done() {
     __threadfence();
 }

@@ -137,6 +137,7 @@ using AnyC64 = Tile<64, 128, 16, 8, 8>;
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c8(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K3C8>);
     fwd<K3C8, TapSlabs<K3C8, 3>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -145,6 +146,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c8(
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c16(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K3C16>);
     fwd<K3C16, TapSlabs<K3C16, 3>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -153,6 +155,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c16(
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c32(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K3C32>);
     fwd<K3C32, TapSlabs<K3C32, 3>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -161,6 +164,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c32(
 extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k3_c64(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K3C64>);
     fwd<K3C64, TapSlabs<K3C64, 3>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -169,6 +173,7 @@ extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k3_c64(
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c8(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K5C8>);
     fwd<K5C8, TapSlabs<K5C8, 5>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -177,6 +182,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c8(
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c32(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K5C32>);
     fwd<K5C32, TapSlabs<K5C32, 5>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -185,6 +191,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c32(
 extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k5_c64(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K5C64>);
     fwd<K5C64, TapSlabs<K5C64, 5>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -193,6 +200,7 @@ extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k5_c64(
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c8(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<AnyC8>);
     fwd<AnyC8, ChannelSlabs<AnyC8, true>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -201,6 +209,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c8(
 extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c32(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<AnyC32>);
     fwd<AnyC32, ChannelSlabs<AnyC32, true>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -209,6 +218,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c32(
 extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_any_c64(
     Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<AnyC64>);
     fwd<AnyC64, ChannelSlabs<AnyC64, true>>(slabs, d, x, w, b, apply_relu, y);
 }
@@ -217,6 +227,7 @@ extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_any_c64(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c8(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K3C8>);
     bwd_input<K3C8, TapSlabs<K3C8, 3>>(slabs, d, dy, w, dx);
 }
@@ -225,6 +236,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c8(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c16(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K3C16>);
     bwd_input<K3C16, TapSlabs<K3C16, 3>>(slabs, d, dy, w, dx);
 }
@@ -233,6 +245,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c16(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c32(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K3C32>);
     bwd_input<K3C32, TapSlabs<K3C32, 3>>(slabs, d, dy, w, dx);
 }
@@ -241,6 +254,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c32(
 extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k3_c64(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K3C64>);
     bwd_input<K3C64, TapSlabs<K3C64, 3>>(slabs, d, dy, w, dx);
 }
@@ -249,6 +263,7 @@ extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k3_c64(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c8(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K5C8>);
     bwd_input<K5C8, TapSlabs<K5C8, 5>>(slabs, d, dy, w, dx);
 }
@@ -257,6 +272,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c8(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c32(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K5C32>);
     bwd_input<K5C32, TapSlabs<K5C32, 5>>(slabs, d, dy, w, dx);
 }
@@ -265,6 +281,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c32(
 extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k5_c64(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<K5C64>);
     bwd_input<K5C64, TapSlabs<K5C64, 5>>(slabs, d, dy, w, dx);
 }
@@ -273,6 +290,7 @@ extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k5_c64(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c8(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<AnyC8>);
     bwd_input<AnyC8, ChannelSlabs<AnyC8, false>>(slabs, d, dy, w, dx);
 }
@@ -281,6 +299,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c8(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c32(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<AnyC32>);
     bwd_input<AnyC32, ChannelSlabs<AnyC32, false>>(slabs, d, dy, w, dx);
 }
@@ -289,6 +308,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c32(
 extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_any_c64(
     Conv2dDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<AnyC64>);
     bwd_input<AnyC64, ChannelSlabs<AnyC64, false>>(slabs, d, dy, w, dx);
 }
@@ -301,6 +321,7 @@ using WeightC64 = Tile<64, 128, 8, 8, 8>;
 extern "C" __global__ void __launch_bounds__(64) conv2d_bwd_weight_c8(
     Conv2dDims d, const float* x, const float* dy, float* dw
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<WeightC8>);
     weight_gradient<WeightC8>(slabs, d, x, dy, dw);
 }
@@ -309,6 +330,7 @@ extern "C" __global__ void __launch_bounds__(64) conv2d_bwd_weight_c8(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c32(
     Conv2dDims d, const float* x, const float* dy, float* dw
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<WeightC32>);
     weight_gradient<WeightC32>(slabs, d, x, dy, dw);
 }
@@ -317,6 +339,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c32(
 extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c64(
     Conv2dDims d, const float* x, const float* dy, float* dw
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<WeightC64>);
     weight_gradient<WeightC64>(slabs, d, x, dy, dw);
 }
@@ -330,6 +353,7 @@ static constexpr u32 BIAS_THREADS = 256;
 extern "C" __global__ void __launch_bounds__(256) bias_bwd(
     ChannelDims d, u32 lanes, const float* dy, double* partials, float* db
 ) {
+    wait_for_launch_before();
     SHARED(scratch, double[BIAS_THREADS / WARP]);
     const u32 channel = blockIdx.x, each = (d.n + gridDim.y - 1) / gridDim.y;
     const u32 begin = blockIdx.y * each, end = min(begin + each, d.n);
@@ -359,6 +383,7 @@ extern "C" __global__ void __launch_bounds__(256) bias_bwd(
 // Adds the parts of bias_bwd; one thread per channel.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(128) bias_bwd_finish(u32 c, u32 parts, const double* partials, float* db) {
+    wait_for_launch_before();
     const u32 channel = blockIdx.x * blockDim.x + threadIdx.x;
     if (channel >= c) return;
     double sum = 0.0;
@@ -371,6 +396,7 @@ static constexpr u32 COLUMNS = 32, COLUMN_ROWS = 32;
 // db where a channel is one element: a block has 32 of them side by side, and as many threads for each.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(1024) bias_bwd_columns(ChannelDims d, const float* dy, float* db) {
+    wait_for_launch_before();
     SHARED(sums, float[COLUMN_ROWS][COLUMNS]);
     const u32 lane = threadIdx.x % COLUMNS, row = threadIdx.x / COLUMNS, channel = blockIdx.x * COLUMNS + lane;
     float sum = 0.0f;

@@ -13,6 +13,7 @@
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) fill(u32 n, float value, float* y) {
+    wait_for_launch_before();
     const u32 first = blockIdx.x * blockDim.x + threadIdx.x;
     for (u32 i = first; i < n / 4; i += gridDim.x * blockDim.x) {
         as<float4>(y)[i] = make_float4(value, value, value, value);
@@ -23,6 +24,7 @@ extern "C" __global__ void __launch_bounds__(256) fill(u32 n, float value, float
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) copy(u32 n, u32 from, const float* x, u32 to, float* y) {
+    wait_for_launch_before();
     x += from;
     y += to;
     if (from % 4 == 0 && to % 4 == 0) {
@@ -35,26 +37,31 @@ extern "C" __global__ void __launch_bounds__(256) copy(u32 n, u32 from, const fl
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) add(u32 n, const float* a, const float* b, float* y) {
+    wait_for_launch_before();
     map(n, y, [](float a, float b) { return a + b; }, a, b);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) axpy(u32 n, float a, const float* x, float* y) {
+    wait_for_launch_before();
     map(n, y, [a](float x, float y) { return y + a * x; }, x, y);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) scale_by(u32 n, const float* s, const float* x, float* y) {
+    wait_for_launch_before();
     const float scale = s[0];
     map(n, y, [scale](float x) { return scale * x; }, x);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) relu_fwd(u32 n, const float* x, float* y) {
+    wait_for_launch_before();
     map(n, y, [](float x) { return relu(x); }, x);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) relu_bwd(u32 n, const float* y, const float* dy, float* dx) {
+    wait_for_launch_before();
     map(n, dx, [](float y, float dy) { return y <= 0.0f ? 0.0f : dy; }, y, dy);
 }

@@ -15,6 +15,7 @@ static __device__ __forceinline__ float pixel(u32 byte) {
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(THREADS)
 gather(u32 features, const u32* indices, const u8* images, float* y) {
+    wait_for_launch_before();
     const u8* image = images + (u64)indices[blockIdx.x] * features;
     float* out = y + (u64)blockIdx.x * features;
     const u32 i = (blockIdx.y * THREADS + threadIdx.x) * 4;
@@ -47,6 +48,7 @@ static __device__ __forceinline__ float cropped(const Crop& crop, u32 pad, u32 h
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 gather_cropped(u32 features, u32 h, u32 w, u32 pad, Rng rng, const u32* indices, const u8* images, float* y) {
+    wait_for_launch_before();
     const u8* image = images + (u64)indices[blockIdx.x] * features;
     float* out = y + (u64)blockIdx.x * features;
     const u32 i = (blockIdx.y * THREADS + threadIdx.x) * 4;

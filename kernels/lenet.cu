@@ -133,6 +133,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, u32 first_label,
     const u8* labels, float* attacked, TallyCounts* tally
 ) {
+    wait_for_launch_before();
     DYNAMIC_SHARED(memory);
     SHARED(scratch, u32[THREADS / WARP]);
     // Planes and filters first: they are read two and four floats at a time.

@@ -111,6 +111,7 @@ using FewRows = Tile<16, 64, 16, 2, 4>;
 extern "C" __global__ void __launch_bounds__(128) linear_fwd_wide(
     LinearDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<Wide>);
     product<Wide, Along, Along>(slabs, d.n, d.f_out, d.f_in, x, w, b, apply_relu, y);
 }
@@ -119,6 +120,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_fwd_wide(
 extern "C" __global__ void __launch_bounds__(128) linear_fwd_few(
     LinearDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<FewCols>);
     product<FewCols, Along, Along>(slabs, d.n, d.f_out, d.f_in, x, w, b, apply_relu, y);
 }
@@ -127,6 +129,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_fwd_few(
 extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_wide(
     LinearDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<Wide>);
     product<Wide, Along, Across>(slabs, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);
 }
@@ -135,6 +138,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_wide(
 extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_few(
     LinearDims d, const float* dy, const float* w, float* dx
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<Flat>);
     product<Flat, Along, Across>(slabs, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);
 }
@@ -143,6 +147,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_few(
 extern "C" __global__ void __launch_bounds__(128) linear_bwd_weight_wide(
     LinearDims d, const float* x, const float* dy, float* dw
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<Wide>);
     product<Wide, Across, Across>(slabs, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);
 }
@@ -151,6 +156,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_bwd_weight_wide(
 extern "C" __global__ void __launch_bounds__(128) linear_bwd_weight_few(
     LinearDims d, const float* x, const float* dy, float* dw
 ) {
+    wait_for_launch_before();
     SHARED(slabs, Slabs<FewRows>);
     product<FewRows, Across, Across>(slabs, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);
 }
@@ -163,6 +169,7 @@ static constexpr u32 SUM_THREADS = 256;
 extern "C" __global__ void __launch_bounds__(256) sum_partials(
     ChannelDims d, u32 parts, u32 groups, const float* partials, const float* b, u32 apply_relu, float* y
 ) {
+    wait_for_launch_before();
     SHARED(sums, double[SUM_THREADS]);
     const u32 elements = SUM_THREADS / groups, group = threadIdx.x / elements, len = d.n * d.c * d.hw;
     for (u32 first = blockIdx.x * elements; first < len; first += gridDim.x * elements) {

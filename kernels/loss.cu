@@ -26,6 +26,7 @@ static __device__ __forceinline__ double losses(const LogitDims& d, u32 kind, fl
 extern "C" __global__ void __launch_bounds__(1024)
 loss_fwd(LogitDims d, u32 kind, float confidence, float weight, const float* logits, u32 first, const u8* labels,
          float* loss, float* dlogits) {
+    wait_for_launch_before();
     SHARED(scratch, double[THREADS / WARP]);
     labels += first;
     const double part = d.classes <= 16 ? losses<4, 4>(d, kind, confidence, weight, logits, labels, dlogits)
@@ -37,6 +38,7 @@ loss_fwd(LogitDims d, u32 kind, float confidence, float weight, const float* log
 // A warp per sample.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256) predictions(LogitDims d, const float* logits, u8* classes) {
+    wait_for_launch_before();
     const u32 warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     for (u32 sample = blockIdx.x * warps + warp; sample < d.n; sample += gridDim.x * warps) {
         const Logits<32, 8> z(d, logits, sample);
@@ -73,6 +75,7 @@ static __device__ __forceinline__ Seen seen(const LogitDims& d, const float* log
 // registers <= 64
 extern "C" __global__ void __launch_bounds__(1024)
 tally_add(LogitDims d, const float* logits, u32 first, const u8* labels, TallyCounts* tally) {
+    wait_for_launch_before();
     SHARED(losses, double[THREADS / WARP]);
     SHARED(hits, u32[THREADS / WARP]);
     labels += first;
@@ -88,11 +91,13 @@ tally_add(LogitDims d, const float* logits, u32 first, const u8* labels, TallyCo
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(32) tally_from(TallyCounts counts, TallyCounts* tally) {
+    wait_for_launch_before();
     if (threadIdx.x == 0) *tally = counts;
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(32) tally_merge(const TallyCounts* part, TallyCounts* tally) {
+    wait_for_launch_before();
     if (threadIdx.x > 0) return;
     tally->samples += part->samples;
     tally->correct += part->correct;

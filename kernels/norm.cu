@@ -108,6 +108,7 @@ static __device__ __forceinline__ float2 part_stats(const ChannelDims& d, u32 va
 // registers <= 56
 extern "C" __global__ void __launch_bounds__(512)
 channel_stats(ChannelDims d, u32 values, const float* x, float2* part, float* mean, float* var) {
+    wait_for_launch_before();
     SHARED(scratch, float[STATS_THREADS / WARP]);
     const float2 stats = d.hw % 4 == 0 ? part_stats(d, values, as<float4>(x), scratch)
                                        : part_stats(d, values, x, scratch);
@@ -124,6 +125,7 @@ channel_stats(ChannelDims d, u32 values, const float* x, float2* part, float* me
 // registers <= 48
 extern "C" __global__ void __launch_bounds__(128)
 channel_stats_finish(ChannelDims d, u32 parts, u32 size, const float2* part, float* mean, float* var) {
+    wait_for_launch_before();
     const u32 channel = blockIdx.x * (128 / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (channel >= d.c) return;
     part += channel * parts;
@@ -159,6 +161,7 @@ static __device__ __forceinline__ void normalise(const ChannelDims& d, const T* 
 extern "C" __global__ void __launch_bounds__(256)
 batch_norm_fwd(ChannelDims d, float eps, const float* x, const float* mean, const float* var, const float* gamma,
                const float* beta, const float* residual, u32 apply_relu, float* y) {
+    wait_for_launch_before();
     const u32 c = blockIdx.y;
     const float scale = gamma[c] * inverse_std(var[c], eps);
     if (d.hw % 4 == 0) {
@@ -195,6 +198,7 @@ static __device__ __forceinline__ float2 masked_sums(const ChannelDims& d, const
 extern "C" __global__ void __launch_bounds__(256)
 batch_norm_bwd_sums(ChannelDims d, const float* x, const float* mean, const float* y, const float* dy, float* g,
                     float2* part) {
+    wait_for_launch_before();
     SHARED(scratch, float[THREADS / WARP]);
     const float shift = mean[blockIdx.y];
     const float2 sums = d.hw % 4 == 0
@@ -226,6 +230,7 @@ extern "C" __global__ void __launch_bounds__(256)
 batch_norm_bwd(ChannelDims d, float eps, u32 batch_stats, u32 parts, const float* x, const float* mean,
                const float* var, const float* gamma, const float2* part, const float* g, float* dgamma, float* dbeta,
                float* dx) {
+    wait_for_launch_before();
     SHARED(means, float2);
     const u32 c = blockIdx.y;
     const float shift = mean[c], inv_std = inverse_std(var[c], eps), scale = gamma[c] * inv_std;
@@ -274,6 +279,7 @@ struct RunningMoves {
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256)
 move_running(float momentum, RunningMoves moves) {
+    wait_for_launch_before();
     const RunningMove& move = moves.at[blockIdx.x];
     for (u32 i = threadIdx.x; i < move.c; i += THREADS) {
         move.running_mean[i] += momentum * (move.mean[i] - move.running_mean[i]);

@@ -18,6 +18,7 @@ static constexpr u32 THREADS = 256;
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(256, 2)
 write_operand(ChannelDims d, Operand of, u8* mask, bf16* y) {
+    wait_for_launch_before();
     const OverPixels<THREADS> over(d.c);
     float k[4][PIECE];
 #pragma unroll
@@ -45,6 +46,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
 batch_norm_bwd_sums_bf16(
     ChannelDims d, const bf16* x, const float* mean, const u8* mask, const bf16* dy, bf16* g, float2* part
 ) {
+    wait_for_launch_before();
     SHARED(sums, float[2 * PIECE][THREADS]);
     const OverPixels<THREADS> over(d.c);
     float centre[PIECE] = {}, sum[PIECE] = {}, sum_x[PIECE] = {};
@@ -86,6 +88,7 @@ batch_norm_bwd_sums_bf16(
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(128)
 batch_norm_bwd_finish(u32 c, float eps, u32 parts, const float* var, const float2* part, float* dgamma, float* dbeta) {
+    wait_for_launch_before();
     const u32 channel = blockIdx.x * (128 / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (channel >= c) return;
     double sum = 0.0, sum_x = 0.0;

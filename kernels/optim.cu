@@ -120,11 +120,13 @@ static __device__ __forceinline__ void update(const Rule& rule, u32 count, const
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 sgd_step(SgdStep s, u32 count, const Segments segments) {
+    wait_for_launch_before();
     update(Sgd{s}, count, segments);
 }
 
 // registers <= 56
 extern "C" __global__ void __launch_bounds__(THREADS)
 adam_step(AdamRates s, u32 count, const Segments segments) {
+    wait_for_launch_before();
     update(Adam{s}, count, segments);
 }

@@ -56,6 +56,7 @@ struct ApgdMove {
 extern "C" __global__ void __launch_bounds__(THREADS)
 apgd_step(u32 features, float eps, float momentum, const ApgdMove* moves, const float* clean, const float* dx, float* x,
           float* previous, float* best, float* best_dx) {
+    wait_for_launch_before();
     const ApgdMove move = moves[blockIdx.x];
     const float rest = 1.0f - momentum;
     auto step = [=](float from, float previous, float clean, float dx) {
@@ -138,6 +139,7 @@ static constexpr float LEAST = 1e-8f;
 // registers <= 48
 extern "C" __global__ void __launch_bounds__(THREADS)
 fab_step(u32 features, FabStep step, const float* values, const float* clean, const float* dx, float* x) {
+    wait_for_launch_before();
     SHARED(scratch, float[WARPS]);
     SHARED(keys, u32[WARPS]);
     auto each = [&](auto f) {
@@ -195,6 +197,7 @@ static __device__ __forceinline__ uint4 places(float4, u32 i) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 windows(u32 features, u32 h, u32 w, float eps, const Window* windows, const float* clean, const float* x, float* y) {
+    wait_for_launch_before();
     const Window window = windows[blockIdx.x];
     auto move = [=](float x, float clean, u32 i) {
         const u32 channel = i / (h * w), row = i / w % h, col = i % w;
@@ -212,6 +215,7 @@ windows(u32 features, u32 h, u32 w, float eps, const Window* windows, const floa
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(THREADS)
 copy_samples(u32 features, const u32* chosen, const float* from, float* to) {
+    wait_for_launch_before();
     if (chosen[blockIdx.x] == 0) return;
     pixels(features, [&](auto type, u64 i) {
         using T = decltype(type);
@@ -222,6 +226,7 @@ copy_samples(u32 features, const u32* chosen, const float* from, float* to) {
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(THREADS)
 towards(u32 features, const float* t, const float* clean, float* x) {
+    wait_for_launch_before();
     const float share = t[blockIdx.x];
     if (share == 1.0f) return;
     auto move = [=](float x, float clean) { return __fadd_rn(clean, __fmul_rn(share, x - clean)); };
@@ -235,6 +240,7 @@ towards(u32 features, const float* t, const float* clean, float* x) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 distances(u32 features, u32 euclidean, const float* a, const float* b, double* y) {
+    wait_for_launch_before();
     SHARED(scratch, double[WARPS]);
     SHARED(keys, u32[WARPS]);
     float largest = 0.0f;
@@ -258,17 +264,20 @@ distances(u32 features, u32 euclidean, const float* a, const float* b, double* y
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(THREADS) tanh_space(u32 n, const float* x, float* w) {
+    wait_for_launch_before();
     map(n, w, [](float x) { return atanhf(__fmul_rn(2.0f * x - 1.0f, 0.999999f)); }, x);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(THREADS) tanh_image(u32 n, const float* w, float* x) {
+    wait_for_launch_before();
     map(n, x, [](float w) { return (tanhf(w) + 1.0f) * 0.5f; }, w);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(THREADS)
 tanh_image_bwd(u32 n, const float* clean, const float* x, const float* dx, float* dw) {
+    wait_for_launch_before();
     auto chain = [](float clean, float x, float dx) { return 2.0f * x * (1.0f - x) * (2.0f * (x - clean) + dx); };
     map(n, dw, chain, clean, x, dx);
 }

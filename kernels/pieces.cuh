@@ -51,6 +51,14 @@ static __device__ __forceinline__ void keep(float (&values)[PIECE], u32 mask) {
     for (u32 i = 0; i < PIECE; i++) values[i] = mask >> i & 1 ? values[i] : 0.0f;
 }
 
+// Where piece `piece` of a row of P pieces lies, counted in pieces: eight rows of the same piece are in eight places modulo
+// eight, or as many as there are. `piece + 2 i` of an even `piece` lies at the place of `piece` with an exclusive or of 2 i.
+template <u32 P>
+static __device__ __forceinline__ u32 place(u32 row, u32 piece) {
+    constexpr u32 rows = P < 8 ? 8 / P : 1, places = P < 8 ? P : 8;
+    return row * P + (piece ^ (row / rows % places));
+}
+
 // How a block of `THREADS` threads goes over the pieces of the pixels of a batch: each thread keeps to one piece of a pixel,
 // so that what depends on the channel is in its registers. Threads that are left over have nothing to do. Of a pixel with
 // more pieces than threads, blockIdx.y says which.

@@ -34,6 +34,7 @@ static __device__ __forceinline__ bool pairs(const Pool2dDims& d) {
 // A thread per window.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256) max_pool2d_fwd(Pool2dDims d, const float* x, float* y, u16* winners) {
+    wait_for_launch_before();
     const u32 n = d.n * d.c * d.h_out * d.w_out;
     for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
         const float* pixel = x + window(d, i);
@@ -81,6 +82,7 @@ static __device__ __forceinline__ float gathered(const Pool2dDims& d, const u16*
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 max_pool2d_bwd(Pool2dDims d, const u16* winners, const float* dy, float* dx) {
+    wait_for_launch_before();
     const u32 first = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
     if (pairs(d) && d.h_in % 2 == 0) {
         const u32 n = d.n * d.c * d.h_out * d.w_out;
@@ -118,6 +120,7 @@ static __device__ __forceinline__ float plane_part(const T* plane, u32 units, u3
 // A group of threads per plane, a power of two up to a warp, so that small planes do not leave lanes idle.
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) avg_pool_fwd(ChannelDims d, u32 group, const float* x, float* y) {
+    wait_for_launch_before();
     const u32 planes = d.n * d.c, per_block = blockDim.x / group;
     // The whole block goes round together, because the lanes add up together.
     for (u32 first = blockIdx.x * per_block; first < planes; first += gridDim.x * per_block) {
@@ -134,6 +137,7 @@ extern "C" __global__ void __launch_bounds__(256) avg_pool_fwd(ChannelDims d, u3
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256) avg_pool_bwd(ChannelDims d, const float* dy, float* dx) {
+    wait_for_launch_before();
     const u32 first = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
     const u32 pixels = d.n * d.c * d.hw;
     const float scale = 1.0f / static_cast<float>(d.hw);

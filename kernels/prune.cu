@@ -34,6 +34,7 @@ static __device__ __forceinline__ void mask_elements(u32 n, const float* mask, c
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 row_norms(u32 cols, u32 first, const float* x, double* sums, float* norms) {
+    wait_for_launch_before();
     SHARED(scratch, double[WARPS]);
     const float* row = x + (u64)blockIdx.x * cols;
     double sum = 0.0;
@@ -58,6 +59,7 @@ row_norms(u32 cols, u32 first, const float* x, double* sums, float* norms) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 column_norms(u32 rows, u32 cols, const float* x, float* norms) {
+    wait_for_launch_before();
     SHARED(sums, double[WARPS][WARP]);
     const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const u32 col = blockIdx.x * WARP + lane;
@@ -172,6 +174,7 @@ static __device__ __forceinline__ Place search(
 // registers <= 16
 extern "C" __global__ void __launch_bounds__(THREADS)
 top_k_start(const Segments s, u32* counts, Selection* selections) {
+    wait_for_launch_before();
     for (u32 i = threadIdx.x; i < BINS; i += THREADS) counts[blockIdx.x * BINS + i] = 0;
     if (threadIdx.x == 0) selections[blockIdx.x] = {0, s.k[blockIdx.x], 0, 0};
 }
@@ -192,6 +195,7 @@ static __device__ __forceinline__ void add_to_bin(u32 (&bins)[BINS], u32 digit, 
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 top_k_count(u32 count, const Segments s, u32 shift, u32 bits, const Selection* selections, u32* counts) {
+    wait_for_launch_before();
     SHARED(bins, u32[BINS]);
     for (u32 i = threadIdx.x; i < BINS; i += THREADS) bins[i] = 0;
     __syncthreads();
@@ -228,6 +232,7 @@ top_k_count(u32 count, const Segments s, u32 shift, u32 bits, const Selection* s
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 top_k_digit(u32 shift, u32* counts, Selection* selections) {
+    wait_for_launch_before();
     SHARED(scratch, u32[WARPS]);
     SHARED(place, Place);
     u32* const mine = counts + blockIdx.x * BINS;
@@ -245,6 +250,7 @@ top_k_digit(u32 shift, u32* counts, Selection* selections) {
 // registers <= 48
 extern "C" __global__ void __launch_bounds__(THREADS)
 top_k_ties(u32 count, const Segments s, const Selection* selections, u32* ties) {
+    wait_for_launch_before();
     SHARED(scratch, u32[WARPS]);
     const Share share(count, s);
     const float* x = s.x[share.segment];
@@ -267,6 +273,7 @@ top_k_ties(u32 count, const Segments s, const Selection* selections, u32* ties) 
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 top_k_end(const Segments s, const u32* ties, Selection* selections) {
+    wait_for_launch_before();
     SHARED(scratch, u32[WARPS]);
     SHARED(place, Place);
     const float* x = s.x[blockIdx.x];
@@ -286,6 +293,7 @@ top_k_end(const Segments s, const u32* ties, Selection* selections) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 top_k_mask(u32 count, const Segments s, Selection* selections) {
+    wait_for_launch_before();
     const Share share(count, s);
     const float* x = s.x[share.segment];
     float* mask = s.mask[share.segment];
@@ -313,6 +321,7 @@ top_k_mask(u32 count, const Segments s, Selection* selections) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 spread_rows(u32 n, u32 cols, const float* mask, float* y) {
+    wait_for_launch_before();
     const u32 first = blockIdx.x * THREADS + threadIdx.x;
     for (u32 q = first; q < n / 4; q += gridDim.x * THREADS) {
         const u32 i = 4 * q;
@@ -327,6 +336,7 @@ spread_rows(u32 n, u32 cols, const float* mask, float* y) {
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 spread_columns(u32 n, u32 cols, const float* mask, float* y) {
+    wait_for_launch_before();
     const u32 first = blockIdx.x * THREADS + threadIdx.x;
     for (u32 q = first; q < n / 4; q += gridDim.x * THREADS) {
         const u32 i = 4 * q;
@@ -340,12 +350,14 @@ spread_columns(u32 n, u32 cols, const float* mask, float* y) {
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(THREADS)
 masked_copy(u32 n, const float* mask, const float* x, float* y) {
+    wait_for_launch_before();
     mask_elements(n, mask, x, y);
 }
 
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(THREADS)
 apply_mask(u32 n, const float* mask, float* x) {
+    wait_for_launch_before();
     mask_elements(n, mask, x, x);
 }
 
@@ -371,6 +383,7 @@ static __device__ __forceinline__ void admm_one(float mask, float w, float& z, f
 // registers <= 48
 extern "C" __global__ void __launch_bounds__(THREADS)
 admm_update(u32 n, const float* mask, const float* w, float* z, float* u, double* partials) {
+    wait_for_launch_before();
     SHARED(scratch, double[WARPS]);
     Squares sums = {0.0, 0.0, 0.0};
     const u32 first = blockIdx.x * THREADS + threadIdx.x;
@@ -401,6 +414,7 @@ admm_update(u32 n, const float* mask, const float* w, float* z, float* u, double
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
 admm_norms(u32 blocks, u32 first, const double* partials, double* norms) {
+    wait_for_launch_before();
     SHARED(scratch, double[WARPS]);
     double sum = 0.0;
     for (u32 i = threadIdx.x; i < blocks; i += THREADS) sum += partials[blockIdx.x * blocks + i];

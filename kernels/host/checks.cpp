@@ -93,6 +93,12 @@ std::string where(const Access& a) {
     fail(a.from, "out-of-bounds " + where(a));
 }
 
+// What a thread may not do before it has waited for the launch before. What was written before that one began is there.
+void check_early(const Access& a, Record w) {
+    if (a.use != Use::read) fail(a.from, "early " + where(a) + ": the launch before may still run");
+    if (w >= now.unfinished) fail(a.from, "early " + where(a) + ", which the launch before has written");
+}
+
 // What the write record becomes in an atomic operation that may take place. Such operations do not exclude each other,
 // so the plain write before them must not be forgotten.
 Record atomic_record(Record w, Record horizon) {
@@ -116,6 +122,7 @@ bool all_atomic(Record w) {
 void check(Shadow& shadow, const Access& a) {
     const Record w = shadow.write, r = shadow.read, limit = horizon(a.offset);
     if (!(w & ALLOCATED)) out_of_bounds(a);
+    if (now.unfinished != NEVER && a.offset >= SHARED_SPACE) check_early(a, w);
     const bool written = (w & WRITTEN) && (a.offset >= SHARED_SPACE || w >= now.block);
     if (a.use != Use::write && !written) {
         fail(a.from, "read of unwritten memory: " + where(a));
@@ -168,6 +175,11 @@ HOST_INLINE bool far(Record r, Record horizon) {
     return r - now.block < now.phase - now.block || r < horizon;
 }
 
+// Below this the quick ways may decide.
+HOST_INLINE u64 quick_until() {
+    return now.unfinished == NEVER ? MEMORY : SHARED_SPACE;
+}
+
 // The usual cases: what is read was written before the last barrier, what is written was used before it.
 HOST_INLINE bool quick_read(Shadow& shadow, u64 offset) {
     const Record w = shadow.write, r = shadow.read;
@@ -211,7 +223,7 @@ __attribute__((noinline)) void unusual(void* at, void* from) {
 template <Use use, unsigned size>
 HOST_INLINE void access(void* at, void* from) {
     const u64 offset = offset_of(at);
-    if (__builtin_expect(offset < MEMORY && offset % size == 0, true)) {
+    if (__builtin_expect(offset < quick_until() && offset % size == 0, true)) {
         // What the quick ways have recorded before one of them gave up, the slow way records again: that is one access.
         bool fine = size >= 4 || (words()[offset / 4].write & SPLIT);
         Shadow* shadows = size >= 4 ? words() + offset / 4 : bytes() + offset;

@@ -278,6 +278,10 @@ static inline void multiply_add(float (&c)[TILES][4], const unsigned (&a)[4], Sh
     }
 }
 
+static inline void wait_for_launch_before() {
+    host::launch_before_is_over();
+}
+
 // Orders one thread's accesses for the others; alone it makes nobody wait, so it ends no race. What a block may do that has
 // counted the others, common.cuh says.
 static inline void other_blocks_are_done() {

@@ -63,6 +63,7 @@ void become(Worker& w, u32 thread) {
     threadIdx.x = thread;
     now.me = w.time << TIME | u64(thread) << THREAD;
     now.order = &w.warps[thread / LANES].order;
+    now.unfinished = w.fibers[thread].early ? w.before : NEVER;
 }
 
 bool runnable(const Worker& w, u32 thread) {
@@ -345,12 +346,21 @@ void run_block(Worker& w, u32 x, u32 y, u32 z) {
         w.warps[warp].order.apart = false;
         w.warps_runnable |= u32(1) << warp;
     }
-    for (u32 thread = 0; thread < w.threads; thread++) w.fibers[thread].state = State::unstarted;
+    for (u32 thread = 0; thread < w.threads; thread++) {
+        w.fibers[thread].state = State::unstarted;
+        w.fibers[thread].early = w.before != NEVER;
+    }
     w.left = w.arrived = 0;
     blockIdx = {x, y, z};
     become(w, 0);
     w.fibers[0].stack = take_stack(w);
     start(w.launcher, w.fibers[0].context, w.fibers[0].stack, STACK, run_fibers);
+}
+
+void launch_before_is_over() {
+    Worker& w = *now.worker;
+    w.fibers[w.current].early = false;
+    now.unfinished = NEVER;
 }
 
 void other_blocks_are_done() {

@@ -16,6 +16,8 @@ enum class State { unstarted, running, in_barrier, in_exchange, left };
 struct Fiber {
     Context context;
     State state;
+    // Whether the launch before may still run, for all that it knows.
+    bool early;
     char* stack;
     // What it waits for.
     Site site;
@@ -60,6 +62,8 @@ struct Worker {
     char* dynamic_at;
     // The record of its beginning, and those of its blocks' beginnings.
     Record beginning;
+    // If it may begin before the launch before ends, the record of that one's beginning, else NEVER.
+    Record before;
     std::vector<Record> begins;
     bool failed;
     std::string message;

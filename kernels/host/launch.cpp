@@ -38,6 +38,8 @@ struct Stream {
     std::mutex mutex;
     // Later than all that is recorded in memory that its launches have used.
     u64 time = 0;
+    // The record of the beginning of the last launch.
+    Record last = 0;
 };
 
 // A worker that nobody uses, or null if all slots are taken.
@@ -193,9 +195,9 @@ HOST_EXPORT int host_download(Stream* stream, void* to, const void* from, u64 by
     return 0;
 }
 
-// `code` is where in this library the launch failed, or 0.
-HOST_EXPORT int host_launch(Stream* stream, const Kernel* kernel, const u32* blocks, u32 threads, u32 shared, void** args,
-                            u64* code, char* text, u64 room) {
+// With `overlaps` the launch may begin before the one before it ends. `code` is where in this library it failed, or 0.
+HOST_EXPORT int host_launch(Stream* stream, const Kernel* kernel, const u32* blocks, u32 threads, u32 shared, u32 overlaps,
+                            void** args, u64* code, char* text, u64 room) {
     *code = 0;
     if (shared > MAX_SHARED) {
         return refuse(text, room, std::to_string(shared) + " bytes of shared memory for " + kernel->name);
@@ -207,6 +209,7 @@ HOST_EXPORT int host_launch(Stream* stream, const Kernel* kernel, const u32* blo
     if (worker == nullptr) return refuse(text, room, "too many launches at the same time");
     Worker& w = *worker;
     begin(w, *stream, *kernel, blocks, threads, shared, args);
+    w.before = overlaps ? stream->last : NEVER;
     for (u32 z = 0; z < blocks[2]; z++) {
         for (u32 y = 0; y < blocks[1]; y++) {
             for (u32 x = 0; x < blocks[0] && !w.failed; x++) run_block(w, x, y, z);
@@ -214,6 +217,7 @@ HOST_EXPORT int host_launch(Stream* stream, const Kernel* kernel, const u32* blo
     }
     now.worker = nullptr;
     stream->time = w.time;
+    stream->last = w.beginning;
     int result = 0;
     if (w.failed) {
         extern const char beginning __asm__("__ehdr_start") __attribute__((visibility("hidden")));

@@ -341,6 +341,19 @@ extern "C" __global__ void sums_by_the_last(u32 together, u32 counted, const flo
     sums[group] = sum;
 }
 
+// --- Overlapping launches
+
+// y = x + weights; of `early`, bit 0 writes y and bit 1 reads x before the launch before is over, and bit 2 does not wait at all.
+extern "C" __global__ void add_early(u32 early, const float* weights, const float* x, float* y) {
+    SHARED(tile, float[THREADS]);
+    const u32 i = threadIdx.x;
+    tile[i] = weights[i];
+    if (early & 1) y[i] = 0.0f;
+    if (early & 2) tile[i] += x[i];
+    if (!(early & 4)) wait_for_launch_before();
+    y[i] = tile[i] + x[i];
+}
+
 // --- Matrices
 
 // c = a b by the first warp, a [16][16] and b [16][8] in rows, or with `turned` both in columns; rows take `row` bf16 in shared

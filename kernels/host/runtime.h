@@ -59,6 +59,9 @@ HOST_HIDDEN void together(void (*work)(const Bits* lanes), Bits value, Site site
 // Refuses a row of a matrix that does not begin at a multiple of 16 bytes.
 [[noreturn]] HOST_HIDDEN void misaligned(const void* row, Site site);
 
+// From here on the running thread may use what the launch before has written, and write.
+HOST_HIDDEN void launch_before_is_over();
+
 // From here on the running block may use what blocks before it in this launch have written.
 HOST_HIDDEN void other_blocks_are_done();
 

@@ -18,6 +18,7 @@ using u64 = std::uint64_t;
 //   time               | thread   | flags
 using Record = u64;
 
+constexpr Record NEVER = ~Record(0);
 constexpr unsigned TIME = 24, THREAD = 14;
 constexpr Record FLAGS = (1 << THREAD) - 1;
 
@@ -53,6 +54,9 @@ struct Now {
     // The records of this launch, of this block and of what came after its last barrier are no less than these; for a block
     // that knows the others to be done, the launch begins with it.
     Record launch, block, phase;
+    // What was recorded since then may not be over for the running thread: the launch before began, which has not been waited
+    // for. Else NEVER.
+    Record unfinished;
     const Order* order;
     // Null outside of a launch.
     struct Worker* worker;

@@ -329,7 +329,7 @@ fn a_prototype_that_differs_is_seen() {
     const N: Param = Param { name: "n", size: 4, pointer: false };
     const Y: Param = Param { name: "y", size: 8, pointer: true };
     let own = prototypes("extern \"C\" __global__ void fill(u32 n, float* y) {}");
-    let spec = |name: &'static str, params: &'static [Param]| KernelSpec { file: "f", name, params };
+    let spec = |name: &'static str, params: &'static [Param]| KernelSpec { file: "f", name, params, exclusive: false };
     assert!(differences("f", &own, &[spec("fill", &[N, Y])]).is_empty());
     for (specs, broken) in [(vec![spec("fill", &[N])], 1), (vec![spec("fill", &[Y, N])], 1), (vec![], 1)] {
         assert_eq!(differences("f", &own, &specs).len(), broken, "{specs:?}");

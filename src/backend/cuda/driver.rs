@@ -34,6 +34,8 @@ pub struct Call<'a> {
     pub shared: u32,
     /// Where each argument's bytes are.
     pub args: &'a mut [*mut c_void],
+    /// Whether it may begin before the launch before it ends, for which it then waits by itself.
+    pub overlaps: bool,
     /// In a graph, what has been handed out between the launch before and this one: see [`Driver::handed_out`].
     pub handed_out: &'a [HandedOut],
 }
@@ -71,7 +73,7 @@ pub trait Driver: Send + Sync {
     /// them must be one of this driver's, of as many elements as the kernel touches.
     unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()>;
 
-    /// Makes a graph of launches, each after the one before it.
+    /// Makes a graph of launches, each after the one before it, or where it may be, overlapping with it.
     ///
     /// # Safety
     /// As [`Driver::launch`], whenever the graph is launched.

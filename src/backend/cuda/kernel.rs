@@ -16,6 +16,9 @@ pub struct KernelSpec {
     pub name: &'static str,
     /// Its parameters.
     pub params: &'static [Param],
+    /// Whether the launch after it begins only when it has ended: others read what it writes before they have waited
+    /// (`wait_for_launch_before` in `kernels/common.cuh`).
+    pub exclusive: bool,
 }
 
 /// A kernel's parameter.
@@ -30,9 +33,11 @@ pub struct Param {
 }
 
 /// Declares the kernels of a file: `const KERNELS` with their prototypes, and in the module `launch` an unsafe function
-/// of the same name for each, which takes the backend, the [`Grid`] and the arguments.
+/// of the same name for each, which takes the backend, the [`Grid`] and the arguments. A kernel may be `#[exclusive]`.
 macro_rules! kernels {
-    ($file:literal: $( $name:ident ( $($arg:ident : $ty:ty),* $(,)? ); )+) => {
+    (@exclusive) => { false };
+    (@exclusive exclusive) => { true };
+    ($file:literal: $( $(#[$mark:ident])? $name:ident ( $($arg:ident : $ty:ty),* $(,)? ); )+) => {
         /// Prototypes of the kernels in this family's file.
         pub(super) const KERNELS: &[$crate::backend::cuda::kernel::KernelSpec] = &[$(
             $crate::backend::cuda::kernel::KernelSpec {
@@ -43,6 +48,7 @@ macro_rules! kernels {
                     size: <$ty as $crate::backend::cuda::kernel::Arg>::SIZE,
                     pointer: <$ty as $crate::backend::cuda::kernel::Arg>::POINTER,
                 } ),*],
+                exclusive: $crate::backend::cuda::kernel::kernels!(@exclusive $($mark)?),
             }
         ),+];
 

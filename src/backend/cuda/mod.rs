@@ -87,16 +87,20 @@ pub struct Cuda {
 
 impl Cuda {
     /// A backend with a stream of its own on the first visible GPU. `ENGINE_CUDA` says how launches reach it: `graphs` (the
-    /// default), `single` or `waiting`.
+    /// default), `serial`, `single` or `waiting`.
     ///
     /// # Errors
     /// [`Error::Failed`] saying what is missing: a driver, a GPU, or kernels for it.
     pub fn new() -> Result<Self> {
         let how = match std::env::var("ENGINE_CUDA").as_deref() {
             Err(_) | Ok("graphs") => Submission::Graphs,
+            Ok("serial") => Submission::Serial,
             Ok("single") => Submission::Single,
             Ok("waiting") => Submission::Waiting,
-            Ok(other) => return Err(Error::unknown("value of ENGINE_CUDA", other, ["graphs", "single", "waiting"])),
+            Ok(other) => {
+                let known = ["graphs", "serial", "single", "waiting"];
+                return Err(Error::unknown("value of ENGINE_CUDA", other, known));
+            }
         };
         // A profiler's view of the host is of use only if launches happen where they are called.
         let how = if crate::profile::active() && how == Submission::Graphs { Submission::Single } else { how };

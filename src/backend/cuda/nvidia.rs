@@ -11,6 +11,20 @@ use super::driver::{AllocError, Call, Driver, DriverResult, Function, Graph};
 use super::modules;
 use crate::error::{Error, Result};
 
+/// `cuGraphAddDependencies_v2` came with CUDA 12.3, which is what says how launches overlap.
+const TAKES_EDGES: i32 = 12_030;
+
+/// The first architecture on which kernels can overlap.
+const OVERLAPS: i32 = 90;
+
+/// An edge to a kernel that waits by itself for the one before it.
+const OVERLAPPING: sys::CUgraphEdgeData = sys::CUgraphEdgeData {
+    from_port: sys::CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC as u8,
+    to_port: 0,
+    type_: sys::CUgraphDependencyType::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC as u8,
+    reserved: [0; 5],
+};
+
 /// `cuFuncGetParamInfo` came with CUDA 12.4.
 const TELLS_PARAMETERS: i32 = 12_040;
 
@@ -41,7 +55,14 @@ pub fn gpu() -> Result<GpuInfo, String> {
 struct Gpu {
     context: Arc<CudaContext>,
     info: GpuInfo,
-    functions: OnceLock<Result<HashMap<&'static str, Function>, String>>,
+    kernels: OnceLock<Result<Kernels, String>>,
+}
+
+/// What has been loaded.
+struct Kernels {
+    functions: HashMap<&'static str, Function>,
+    /// Whether launches can overlap: the GPU can do it, and the kernels were compiled for one that can, so they wait.
+    overlap: bool,
 }
 
 fn device() -> Result<&'static Gpu, String> {
@@ -73,16 +94,16 @@ fn find() -> Result<Gpu, String> {
         })
     };
     let info = ask().map_err(|e| words(&e))?;
-    Ok(Gpu { context, info, functions: OnceLock::new() })
+    Ok(Gpu { context, info, kernels: OnceLock::new() })
 }
 
 impl Gpu {
     /// Every kernel by its name; the modules stay loaded as long as the process lives.
-    fn functions(&self) -> Result<&HashMap<&'static str, Function>, String> {
-        self.functions.get_or_init(|| self.load()).as_ref().map_err(Clone::clone)
+    fn kernels(&self) -> Result<&Kernels, String> {
+        self.kernels.get_or_init(|| self.load()).as_ref().map_err(Clone::clone)
     }
 
-    fn load(&self) -> Result<HashMap<&'static str, Function>, String> {
+    fn load(&self) -> Result<Kernels, String> {
         self.context.bind_to_thread().map_err(|e| words(&e))?;
         let kernels = super::kernels();
         let files: BTreeSet<&str> = kernels.iter().map(|kernel| kernel.file).collect();
@@ -90,6 +111,7 @@ impl Gpu {
         let image = |&file: &&'static str| Ok((file, modules::image(file, self.info.compute_capability)?));
         let images = files.par_iter().map(image).collect::<Result<Vec<_>>>().map_err(|e| e.to_string())?;
         let mut functions = HashMap::new();
+        let mut overlap = self.info.driver >= TAKES_EDGES;
         for (file, image) in images {
             // SAFETY: the image is a complete cubin, or PTX that ends in a zero byte, and outlives the call.
             let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
@@ -99,15 +121,15 @@ impl Gpu {
                 // SAFETY: the module was just loaded and is never unloaded.
                 let function = unsafe { result::module::get_function(module, name) }
                     .map_err(|e| format!("kernel {}: {}", kernel.name, words(&e)))?;
-                self.allow_shared_memory(function).map_err(|e| format!("kernel {}: {}", kernel.name, words(&e)))?;
+                let failed = |e: DriverError| format!("kernel {}: {}", kernel.name, words(&e));
+                self.allow_shared_memory(function).map_err(failed)?;
+                overlap &= compiled_for(function).map_err(failed)? >= OVERLAPS;
                 functions.insert(kernel.name, Function(function as u64));
             }
         }
-        Ok(functions)
+        Ok(Kernels { functions, overlap })
     }
-}
 
-impl Gpu {
     /// Lets launches of a kernel ask for as much shared memory as there is; without that CUDA gives them 48 KiB.
     fn allow_shared_memory(&self, function: sys::CUfunction) -> Result<(), DriverError> {
         use sys::CUfunction_attribute as Attribute;
@@ -120,6 +142,13 @@ impl Gpu {
         // SAFETY: as above.
         unsafe { result::function::set_function_attribute(function, most, rest) }
     }
+}
+
+/// The architecture that a function was compiled for, as 10 major + minor.
+fn compiled_for(function: sys::CUfunction) -> Result<i32, DriverError> {
+    let version = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_PTX_VERSION;
+    // SAFETY: the function is of a module that stays loaded.
+    unsafe { result::function::get_function_attribute(function, version) }
 }
 
 /// A stream on the first visible GPU.
@@ -136,7 +165,7 @@ impl Nvidia {
     pub fn open() -> Result<Self> {
         let open = || {
             let gpu = device()?;
-            gpu.functions()?;
+            gpu.kernels()?;
             let stream = gpu.context.new_stream().map_err(|e| words(&e))?;
             Ok(Nvidia { gpu, stream })
         };
@@ -164,7 +193,7 @@ impl Driver for Nvidia {
     }
 
     fn function(&self, name: &str) -> DriverResult<Function> {
-        self.gpu.functions()?.get(name).copied().ok_or_else(|| "is not in its file".to_string())
+        self.gpu.kernels()?.functions.get(name).copied().ok_or_else(|| "is not in its file".to_string())
     }
 
     fn shared_memory(&self) -> u32 {
@@ -204,7 +233,7 @@ impl Driver for Nvidia {
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
         self.bind()?;
         // SAFETY: the caller's promise.
-        unsafe { NvidiaGraph::new(self.stream.clone(), calls) }
+        unsafe { NvidiaGraph::new(self.stream.clone(), calls, self.gpu.kernels()?.overlap) }
             .map(|graph| Box::new(graph) as Box<dyn Graph>)
             .map_err(|e| words(&e))
     }
@@ -261,7 +290,7 @@ unsafe impl Send for NvidiaGraph {}
 impl NvidiaGraph {
     /// # Safety
     /// As [`Driver::graph`].
-    unsafe fn new(stream: Arc<CudaStream>, calls: &mut [Call<'_>]) -> Result<Self, DriverError> {
+    unsafe fn new(stream: Arc<CudaStream>, calls: &mut [Call<'_>], overlap: bool) -> Result<Self, DriverError> {
         let mut graph = std::ptr::null_mut();
         // SAFETY: `graph` is a place for the handle.
         unsafe { sys::cuGraphCreate(&mut graph, 0) }.result()?;
@@ -271,9 +300,14 @@ impl NvidiaGraph {
         for call in calls {
             let (params, mut node) = (node_params(call), std::ptr::null_mut());
             let after = this.nodes.last().map_or(std::ptr::null(), std::ptr::from_ref);
+            let overlaps = overlap && call.overlaps && !after.is_null();
+            let plain = usize::from(!after.is_null() && !overlaps);
             // SAFETY: the graph and the node before are alive; the arguments are copied by the call.
-            unsafe { sys::cuGraphAddKernelNode_v2(&mut node, graph, after, usize::from(!after.is_null()), &params) }
-                .result()?;
+            unsafe { sys::cuGraphAddKernelNode_v2(&mut node, graph, after, plain, &params) }.result()?;
+            if overlaps {
+                // SAFETY: both nodes are this graph's.
+                unsafe { sys::cuGraphAddDependencies_v2(graph, after, &node, &OVERLAPPING, 1) }.result()?;
+            }
             this.nodes.push(node);
         }
         // SAFETY: the graph is complete.

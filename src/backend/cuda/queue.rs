@@ -1,6 +1,7 @@
 //! Launches on their way to the driver: at once, or written down for a step and submitted as a graph.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::driver::{Call, Driver, DriverResult, Function, Graph, HandedOut};
@@ -55,14 +56,18 @@ pub(super) struct Queue {
     by_name: HashMap<&'static str, usize>,
     how: Submission,
     state: Mutex<State>,
+    /// Whether the next launch that is submitted alone may overlap with the one before it.
+    overlaps: AtomicBool,
     timer: Timer,
 }
 
 /// How launches reach the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submission {
-    /// Those of a step together, as a graph.
+    /// Those of a step together, as a graph in which kernels begin as early as they may.
     Graphs,
+    /// The same, but each kernel begins when the one before has ended.
+    Serial,
     /// One by one, so that what a profiler shows of the host lies around the kernels.
     Single,
     /// One by one, each waited for: an error names its kernel.
@@ -90,7 +95,16 @@ impl Queue {
             }
         }
         let by_name = specs.iter().enumerate().map(|(i, spec)| (spec.name, i)).collect();
-        Ok(Queue { driver, pool, kernels, by_name, how, state: Mutex::default(), timer: Timer::default() })
+        Ok(Queue {
+            driver,
+            pool,
+            kernels,
+            by_name,
+            how,
+            state: Mutex::default(),
+            overlaps: AtomicBool::new(false),
+            timer: Timer::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -120,7 +134,7 @@ impl Queue {
     pub fn step<R>(&self, f: impl FnOnce() -> R) -> R {
         {
             let mut state = self.lock();
-            if self.how != Submission::Graphs || state.recording.is_some() {
+            if !matches!(self.how, Submission::Graphs | Submission::Serial) || state.recording.is_some() {
                 drop(state);
                 return f();
             }
@@ -164,7 +178,7 @@ impl Queue {
                     if old.args.words() != new.args.words() || old.handed_out != new.handed_out {
                         let mut args = pointers(new.args.words(), new.args.starts());
                         // SAFETY: promised to `launch`, which wrote it down.
-                        unsafe { replay.graph.set_args(index, &mut self.call(&new, &mut args)) }?;
+                        unsafe { replay.graph.set_args(index, &mut self.call(&new, &mut args, false)) }?;
                         *old = new;
                     }
                 }
@@ -172,6 +186,7 @@ impl Queue {
             }
             None => self.record(launches)?,
         };
+        self.overlaps.store(false, Ordering::Relaxed);
         // SAFETY: as above. Memory that was freed since is in no argument: all have just been set or compared.
         unsafe { replay.graph.launch() }?;
         replays.push(replay);
@@ -185,16 +200,27 @@ impl Queue {
 
     fn record(&self, launches: Vec<Launch>) -> DriverResult<Replay> {
         let mut args: Vec<_> = launches.iter().map(|l| pointers(l.args.words(), l.args.starts())).collect();
-        let mut calls: Vec<_> = launches.iter().zip(&mut args).map(|(launch, args)| self.call(launch, args)).collect();
+        let mut overlaps = false;
+        let mut calls = Vec::with_capacity(launches.len());
+        for (launch, args) in launches.iter().zip(&mut args) {
+            calls.push(self.call(launch, args, overlaps));
+            overlaps = self.may_overlap(launch);
+        }
         // SAFETY: promised to `launch`, which wrote them down.
         let graph = unsafe { self.driver.graph(&mut calls) }?;
         Ok(Replay { launches, graph })
     }
 
-    fn call<'a>(&self, launch: &'a Launch, args: &'a mut [*mut std::ffi::c_void]) -> Call<'a> {
+    /// Whether the launch after this one may overlap with it.
+    fn may_overlap(&self, launch: &Launch) -> bool {
+        self.how != Submission::Serial && !self.kernels[launch.kernel].0.exclusive
+    }
+
+    fn call<'a>(&self, launch: &'a Launch, args: &'a mut [*mut std::ffi::c_void], overlaps: bool) -> Call<'a> {
         let (spec, function) = &self.kernels[launch.kernel];
         let Grid { blocks, threads, shared } = launch.grid;
-        Call { function: *function, name: spec.name, blocks, threads, shared, args, handed_out: &launch.handed_out }
+        let handed_out = &launch.handed_out;
+        Call { function: *function, name: spec.name, blocks, threads, shared, args, overlaps, handed_out }
     }
 
     /// # Safety
@@ -205,11 +231,12 @@ impl Queue {
         }
         let queued = || {
             let mut args = pointers(launch.args.words(), launch.args.starts());
+            let overlaps = self.overlaps.swap(self.may_overlap(launch), Ordering::Relaxed);
             // SAFETY: the caller's promise.
-            unsafe { self.driver.launch(&mut self.call(launch, &mut args)) }
+            unsafe { self.driver.launch(&mut self.call(launch, &mut args, overlaps)) }
         };
         let outcome = match self.how {
-            Submission::Graphs | Submission::Single => queued(),
+            Submission::Graphs | Submission::Serial | Submission::Single => queued(),
             Submission::Waiting => queued().and_then(|()| self.driver.synchronize()),
             // SAFETY: the caller's promise.
             Submission::Timed => unsafe { self.time(launch) },
@@ -225,7 +252,7 @@ impl Queue {
         let repeated = |times: usize| {
             let (words, starts) = (launch.args.words(), launch.args.starts());
             let mut args: Vec<_> = (0..times).map(|_| pointers(words, starts)).collect();
-            let mut calls: Vec<_> = args.iter_mut().map(|args| self.call(launch, args)).collect();
+            let mut calls: Vec<_> = args.iter_mut().map(|args| self.call(launch, args, false)).collect();
             // SAFETY: the caller's promise.
             unsafe { self.driver.graph(&mut calls) }
         };

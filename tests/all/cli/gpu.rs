@@ -147,7 +147,9 @@ fn training_goes_through_the_driver() {
     let on_the_cpu = loss("cpu", "f32", "graphs");
     for (precision, rtol) in [("f32", 1e-4), ("bf16", 1e-2)] {
         let graphs = loss("cuda", precision, "graphs");
-        assert_eq!(graphs.to_bits(), loss("cuda", precision, "single").to_bits());
+        for submission in ["serial", "single"] {
+            assert_eq!(graphs.to_bits(), loss("cuda", precision, submission).to_bits(), "{submission}");
+        }
         assert_close(precision, &[graphs], &[on_the_cpu], rtol, 0.0);
     }
 }

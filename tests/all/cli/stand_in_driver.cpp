@@ -36,11 +36,14 @@ static Result told(int failed, const char* text) {
     return failed ? LAUNCH_FAILED : OK;
 }
 
-static Result launch(Handle stream, Handle function, const unsigned* blocks, unsigned threads, unsigned shared, void** args) {
-    static auto* run = host<int(Handle, Handle, const unsigned*, unsigned, unsigned, void**, u64*, char*, u64)>("host_launch");
+static Result launch(
+    Handle stream, Handle function, const unsigned* blocks, unsigned threads, unsigned shared, unsigned overlaps, void** args
+) {
+    using Launch = int(Handle, Handle, const unsigned*, unsigned, unsigned, unsigned, void**, u64*, char*, u64);
+    static auto* run = host<Launch>("host_launch");
     char text[512] = "";
     u64 code;
-    return told(run(stream, function, blocks, threads, shared, args, &code, text, sizeof text), text);
+    return told(run(stream, function, blocks, threads, shared, overlaps, args, &code, text, sizeof text), text);
 }
 
 // As the driver's header has it.
@@ -52,8 +55,16 @@ struct NodeParams {
     Handle kernel, context;
 };
 
+// The same of an edge: from a port of a node, to one of another, of a type; the ports and the type of an edge behind which a
+// kernel may begin early are 1, 0 and 1.
+struct Edge {
+    unsigned char from_port, to_port, type, reserved[5];
+};
+
 struct Node {
     Handle function;
+    // Whether there is an edge from the node before, and whether it may begin early.
+    bool comes_after, overlaps;
     unsigned blocks[3], threads, shared;
     std::vector<std::vector<u64>> args;
 
@@ -121,12 +132,13 @@ Result cuFuncGetParamInfo(Handle function, u64 index, u64* offset, u64* size) {
     *size = host<u64(Handle, u64)>("host_param_size")(function, index);
     return OK;
 }
-Result cuFuncGetAttribute(int* value, int, Handle) { *value = 0; return OK; }
+// Attribute 5 is the architecture that it was compiled for.
+Result cuFuncGetAttribute(int* value, int attribute, Handle) { *value = attribute == 5 ? 90 : 0; return OK; }
 Result cuFuncSetAttribute(Handle, int, int) { return OK; }
 Result cuLaunchKernel(Handle function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned shared,
                       Handle stream, void** args, void**) {
     const unsigned blocks[3] = {x, y, z};
-    return launch(stream, function, blocks, threads, shared, args);
+    return launch(stream, function, blocks, threads, shared, 0, args);
 }
 
 Result cuMemAlloc_v2(u64* address, u64 bytes) {
@@ -147,13 +159,28 @@ Result cuMemcpyDtoHAsync_v2(void* to, u64 from, u64 bytes, Handle stream) {
 // A node's handle is its place in the chain, counted from 1; it must come after the one before it.
 Result cuGraphCreate(Graph** graph, unsigned) { *graph = new Graph(); return OK; }
 Result cuGraphAddKernelNode_v2(u64* node, Graph* graph, const u64* after, u64 count, const NodeParams* params) {
-    if (count != (graph->empty() ? 0 : 1) || (count == 1 && *after != graph->size())) return INVALID_VALUE;
+    if (count > 1 || (count == 1 && *after != graph->size())) return INVALID_VALUE;
     graph->emplace_back();
     graph->back().take(*params);
+    graph->back().comes_after = count == 1;
+    graph->back().overlaps = false;
     *node = graph->size();
     return OK;
 }
-Result cuGraphInstantiateWithFlags(Graph** exec, Graph* graph, u64) { *exec = new Graph(*graph); return OK; }
+Result cuGraphAddDependencies_v2(Graph* graph, const u64* from, const u64* to, const Edge* edge, u64 count) {
+    static const Edge early = {1, 0, 1, {}};
+    if (count != 1 || *to != *from + 1 || *to > graph->size() || (*graph)[*from].comes_after) return INVALID_VALUE;
+    if (std::memcmp(edge, &early, sizeof early) != 0) return INVALID_VALUE;
+    (*graph)[*from].comes_after = (*graph)[*from].overlaps = true;
+    return OK;
+}
+Result cuGraphInstantiateWithFlags(Graph** exec, Graph* graph, u64) {
+    for (u64 i = 1; i < graph->size(); i++) {
+        if (!(*graph)[i].comes_after) return INVALID_VALUE;
+    }
+    *exec = new Graph(*graph);
+    return OK;
+}
 Result cuGraphExecKernelNodeSetParams_v2(Graph* exec, u64 node, const NodeParams* params) {
     if (node < 1 || node > exec->size() || (*exec)[node - 1].function != params->function) return INVALID_VALUE;
     (*exec)[node - 1].take(*params);
@@ -163,7 +190,8 @@ Result cuGraphLaunch(Graph* exec, Handle stream) {
     for (Node& node : *exec) {
         std::vector<void*> args;
         for (auto& words : node.args) args.push_back(words.data());
-        if (Result failed = launch(stream, node.function, node.blocks, node.threads, node.shared, args.data())) return failed;
+        const Result failed = launch(stream, node.function, node.blocks, node.threads, node.shared, node.overlaps, args.data());
+        if (failed) return failed;
     }
     return OK;
 }

@@ -34,8 +34,9 @@ struct Calls {
     set_args: AtomicUsize,
     graph_launches: AtomicUsize,
     waits: AtomicUsize,
-    /// Launches in the last graph.
+    /// Launches in the last graph, and how many may begin before the one before them ends.
     nodes: AtomicUsize,
+    overlaps: AtomicUsize,
     /// Kernels launched, alone or in a graph.
     kernels: Mutex<BTreeSet<&'static str>>,
 }
@@ -92,6 +93,7 @@ impl Driver for Spy {
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
         count(&self.calls.graphs);
         self.calls.nodes.store(calls.len(), Ordering::Relaxed);
+        self.calls.overlaps.store(calls.iter().filter(|call| call.overlaps).count(), Ordering::Relaxed);
         self.calls.kernels.lock().unwrap().extend(calls.iter().map(|call| call.name));
         // SAFETY: passed on.
         let inner = unsafe { self.inner.graph(calls) }?;
@@ -251,6 +253,7 @@ fn a_steady_step_is_one_graph() {
     }
     // The attack is one of them.
     assert_eq!(calls.nodes.load(Ordering::Relaxed), 29);
+    assert_eq!(calls.overlaps.load(Ordering::Relaxed), 28, "each begins before the one before it ends");
     let counts = backend.tally_read(&tally);
     assert_eq!((counts.samples, counts.gradients), (6 * 6, 6 * 2 * 6 * 784));
 }
@@ -270,7 +273,10 @@ fn a_step_of_an_attack_on_resnet18_in_mixed_precision() {
             training.step_of(attack_steps, &backend, &images, &mut backend.tally(), step).unwrap();
         }
         backend.status().unwrap();
-        Some(calls.nodes.load(Ordering::Relaxed))
+        let nodes = calls.nodes.load(Ordering::Relaxed);
+        // All but the first, and the one behind the packing of weights.
+        assert_eq!(calls.overlaps.load(Ordering::Relaxed), nodes - 2);
+        Some(nodes)
     };
     let (Some(one), Some(two)) = (launches(1), launches(2)) else { return };
     assert_eq!((two - one, one), (53, 176));
@@ -280,7 +286,7 @@ fn a_step_of_an_attack_on_resnet18_in_mixed_precision() {
 #[test]
 fn submissions_agree() {
     let run = |how| {
-        let (backend, _) = spied(how, PLENTY, None)?;
+        let (backend, calls) = spied(how, PLENTY, None)?;
         let mut training = Training::new(&backend, 5);
         let bytes = training.bytes.clone();
         let images = backend.resident([1, 28, 28], &bytes);
@@ -288,10 +294,13 @@ fn submissions_agree() {
         for step in 0..3 {
             training.step(&backend, &images, &mut tally, step).unwrap();
         }
+        assert_eq!(calls.overlaps.load(Ordering::Relaxed) > 0, how == Submission::Graphs);
         Some((training.trainer.model.state(&backend), backend.tally_read(&tally)))
     };
     let graphs = run(Submission::Graphs);
-    assert!(graphs == run(Submission::Single) && graphs == run(Submission::Waiting));
+    for how in [Submission::Serial, Submission::Single, Submission::Waiting] {
+        assert!(graphs == run(how), "{how:?}");
+    }
 }
 
 /// A transfer inside a step makes the step go out in pieces, in order.

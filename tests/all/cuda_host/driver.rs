@@ -38,7 +38,7 @@ api! {
     handed_out: "host_handed_out"(u64, u64, u64);
     upload: "host_upload"(Handle, u64, *const u8, u64, *mut u8, u64) -> c_int;
     download: "host_download"(Handle, *mut u8, u64, u64, *mut u8, u64) -> c_int;
-    launch: "host_launch"(Handle, Handle, *const u32, u32, u32, *mut Handle, *mut u64, *mut u8, u64) -> c_int;
+    launch: "host_launch"(Handle, Handle, *const u32, u32, u32, u32, *mut Handle, *mut u64, *mut u8, u64) -> c_int;
 }
 
 /// A library of kernels, open as long as the process lives.
@@ -79,11 +79,12 @@ struct Size {
     blocks: [u32; 3],
     threads: u32,
     shared: u32,
+    overlaps: bool,
 }
 
 impl Size {
     fn of(call: &Call<'_>) -> Self {
-        Size { blocks: call.blocks, threads: call.threads, shared: call.shared }
+        Size { blocks: call.blocks, threads: call.threads, shared: call.shared, overlaps: call.overlaps }
     }
 }
 
@@ -120,7 +121,7 @@ impl Stream {
     unsafe fn launch(
         self,
         function: Function,
-        Size { blocks, threads, shared }: Size,
+        Size { blocks, threads, shared, overlaps }: Size,
         args: &mut [*mut c_void],
     ) -> DriverResult<()> {
         let (api, mut code) = (&self.library.api, 0);
@@ -128,7 +129,8 @@ impl Stream {
         let outcome = told(|text, room| {
             // SAFETY: the function is a kernel of this library; the caller promises the rest.
             unsafe {
-                (api.launch)(self.handle, kernel, blocks, threads, shared, args.as_mut_ptr(), &mut code, text, room)
+                let args = args.as_mut_ptr();
+                (api.launch)(self.handle, kernel, blocks, threads, shared, overlaps.into(), args, &mut code, text, room)
             }
         });
         outcome.map_err(|why| if code == 0 { why } else { format!("{why}{}", self.library.place(code)) })

@@ -90,7 +90,16 @@ impl Device {
             })
             .collect();
         let mut args: Vec<*mut c_void> = words.iter().map(|word| std::ptr::from_ref(word).cast_mut().cast()).collect();
-        let mut call = Call { function, name, blocks, threads, shared, args: &mut args, handed_out: &[] };
+        let mut call = Call {
+            function,
+            name,
+            blocks,
+            threads,
+            shared,
+            args: &mut args,
+            overlaps: name == "add_early",
+            handed_out: &[],
+        };
         // SAFETY: the arguments have the sizes of the parameters; what the kernel does with them is checked.
         unsafe { self.0.launch(&mut call) }
     }
@@ -297,6 +306,33 @@ fn races_between_blocks() {
     device.stops("block_results", 4, &[Number(0), device.unwritten(16)], &race);
     device.passes("neighbours", 4, &[Number(4), device.counting(8)]);
     device.stops("neighbours", 4, &[Number(1), device.counting(8)], &["race: read of 4 bytes", "in the same launch"]);
+}
+
+/// What the launch before the last one has written is there, what the last one has written is not before it is waited for.
+#[test]
+fn launches_that_overlap() {
+    let Some(device) = Device::new() else { return };
+    let (x, weights, sums, y) =
+        (device.counting(64), device.unwritten(256), device.unwritten(256), device.unwritten(256));
+    let n = Number(64);
+    let before = || {
+        device.passes("copy", 1, &[n, x, weights]);
+        device.passes("copy", 1, &[n, x, sums]);
+    };
+    before();
+    device.passes("add_early", 1, &[Number(0), weights, sums, y]);
+    assert_eq!(device.read::<f32>(y, 64).unwrap(), (0..64).map(|i| 2.0 * i as f32).collect::<Vec<_>>());
+    let write = "early write of 4 bytes at byte 0 of a buffer of 256 bytes: the launch before may still run";
+    let read = "early read of 4 bytes at byte 0 of a buffer of 256 bytes, which the launch before has written";
+    for (early, words) in [(1, write), (2, read), (4, read)] {
+        before();
+        device.stops("add_early", 1, &[Number(early), weights, sums, y], &[words, "thread 0 of block 0"]);
+    }
+    // Weights that the launch before has written; the same from the host.
+    device.passes("copy", 1, &[n, x, weights]);
+    device.stops("add_early", 1, &[Number(0), weights, x, y], &[read]);
+    device.passes("copy", 1, &[n, x, sums]);
+    device.passes("add_early", 1, &[Number(0), x, sums, y]);
 }
 
 /// Groups of four blocks, twice with the same counters.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 
 use super::operand::{Operand, OperandArg, Room, Sums, Term, TermArg};
-use super::tiles::{self, Cut, WeightCut};
+use super::tiles::{self, Cut};
 use super::tuned::Pass;
-use super::{Batch, Buf, Device, Exact, Made, Mixed, PIECE};
+use super::{Batch, Buf, Device, Made, Mixed, PIECE};
+use crate::backend::cuda::Cuda;
 use crate::backend::cuda::kernel::{Arg, Args, Grid, by_value, kernels};
-use crate::backend::cuda::{Cuda, tuning};
 use crate::backend::{Conv, Gathered, sum_gathered};
 use crate::dims::{ChannelDims, Conv2dDims};
 
@@ -33,10 +33,6 @@ kernels! { "conv_bf16":
     correlate_bf16_k64_c128(d: Conv2dDims, gradient: u32, job: Correlate);
     correlate_bf16_k64_c64_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
     correlate_bf16_k64_c128_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
-    pack_weights(packings: Packings);
-    conv2d_bwd_weight_bf16_c8(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
-    conv2d_bwd_weight_bf16_c32(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
-    conv2d_bwd_weight_bf16_c64(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
 }
 
 /// What a correlation's kernel is told (`kernels/conv_bf16.cu`); buffers by their addresses, 0 for those that it has not.
@@ -71,29 +67,7 @@ impl Correlate {
     }
 }
 
-/// Weights of one launch that packs them.
-const MOST_WEIGHTS: usize = 48;
-
-/// Weights to be packed, by their addresses.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Packing {
-    w: u64,
-    forward: u64,
-    backward: u64,
-    c_in: u32,
-    c_out: u32,
-    taps: u32,
-    split: u32,
-}
-
-#[derive(Clone, Copy, bytemuck::NoUninit)]
-#[repr(C)]
-struct Packings {
-    at: [Packing; MOST_WEIGHTS],
-}
-
-by_value!(Correlate, Packings);
+by_value!(Correlate);
 
 /// Where a kernel puts two numbers a channel together.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -144,24 +118,6 @@ const CORRELATE: [Correlation; tiles::TILES.len()] = [
     launch::correlate_bf16_k64_c128_warpgroup,
 ];
 
-/// A kernel of [`Conv::conv2d_bwd_weight`].
-type BwdWeight = unsafe fn(&Cuda, Grid, Conv2dDims, &Device<u16>, &Device<u16>, &mut Device<f32>);
-
-/// In the order of [`tiles::WEIGHT_TILES`].
-const BWD_WEIGHT: [BwdWeight; tiles::WEIGHT_TILES.len()] =
-    [launch::conv2d_bwd_weight_bf16_c8, launch::conv2d_bwd_weight_bf16_c32, launch::conv2d_bwd_weight_bf16_c64];
-
-/// A convolution's weights in bf16.
-pub(super) struct Weights {
-    d: [usize; 4],
-    /// For images that are split.
-    split: bool,
-    /// `[tap, c_out, c_in]`, channels padded.
-    forward: Device<u16>,
-    /// `[tap, c_in, c_out]`.
-    backward: Device<u16>,
-}
-
 fn image(d: &Conv2dDims) -> ChannelDims {
     ChannelDims::new(d.x())
 }
@@ -172,35 +128,6 @@ fn split(d: &Conv2dDims, x: &Buf) -> bool {
 }
 
 impl Mixed {
-    fn weights<'w>(&self, d: &Conv2dDims, split: bool, w: &'w Exact) -> &'w Weights {
-        let packed = w.weights.get_or_init(|| {
-            let (c_in, c_out) = (d.c_in.next_multiple_of(PIECE), d.c_out.next_multiple_of(PIECE));
-            let len = (d.k * d.k * c_in * c_out) as usize;
-            let weights = Weights { d: d.w(), split, forward: self.exact.alloc(len), backward: self.exact.alloc(len) };
-            self.pack(&[(&w.data, &weights)]);
-            weights
-        });
-        assert_eq!((packed.d, packed.split), (d.w(), split), "one weight for two kinds of convolution");
-        packed
-    }
-
-    /// Packs the weights of convolutions.
-    pub(super) fn pack(&self, of: &[(&Device<f32>, &Weights)]) {
-        for chunk in of.chunks(MOST_WEIGHTS) {
-            let mut table = Packings { at: [Packing::default(); MOST_WEIGHTS] };
-            let mut largest = 0;
-            for (packing, (w, Weights { d, split, forward, backward })) in table.at.iter_mut().zip(chunk) {
-                let [c_out, c_in, k, _] = d.map(|size| size as u32);
-                assert_eq!(w.len(), d.iter().product::<usize>());
-                largest = largest.max(forward.len());
-                let (w, forward, backward) = (w.address(), forward.address(), backward.address());
-                *packing = Packing { w, forward, backward, c_in, c_out, taps: k * k, split: (*split).into() };
-            }
-            // SAFETY: just checked, and both orders have a place for every padded weight; nobody else has them.
-            unsafe { launch::pack_weights(&self.exact, tuning::pack_weights(largest, chunk.len()), table) };
-        }
-    }
-
     fn totals(&self, c: u32, cut: &Cut) -> Totals {
         let [first, second] = [0, 1].map(|_| self.exact.alloc(c as usize));
         Totals { part: self.exact.alloc(c as usize * cut.parts as usize), first, second }
@@ -326,13 +253,7 @@ impl Conv for Mixed {
     fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Buf, dy: &Buf) -> Buf {
         let (x, dy) = (self.in_bf16(&image(d), x), self.in_bf16(&ChannelDims::new(d.y()), dy));
         let (x, dy) = (self.data(&x), self.data(&dy));
-        let cut = self.chosen(Pass::WeightGradient, d, tiles::weight_gradient(d), |cut| cut.tile);
-        let WeightCut { tile, parts, grid } = cut.expect("the smallest tile always fits");
-        let dw = self.exact.sum_of_parts(&ChannelDims::new(d.w()), parts, None, false, |_, _, dw| {
-            // SAFETY: batches have the elements of `d`, `dw` those of `parts` gradients.
-            unsafe { BWD_WEIGHT[tile](&self.exact, grid, *d, x, dy, dw) };
-        });
-        dw.into()
+        self.weight_gradient(d, x, dy).into()
     }
 
     fn bias_bwd(&self, d: &ChannelDims, dy: &Buf) -> Buf {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::conv::Weights;
+use super::weights::Weights;
 use super::{Buf, Device, Exact, Mixed};
 use crate::backend::cuda::Cuda;
 use crate::backend::{

@@ -22,6 +22,7 @@ mod norm;
 mod operand;
 mod tiles;
 mod tuned;
+mod weights;
 
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,16 +35,16 @@ use super::{Cuda, Submission, Timing, gpu};
 use crate::backend::Memory;
 use crate::dims::{ChannelDims, Conv2dDims};
 use crate::error::{Error, Result};
-use conv::Weights;
 use operand::{Operand, Sums, Written};
 use tiles::ARRIVALS;
 pub use tiles::TILES;
 use tuned::Pass;
 pub use tuned::Table;
+use weights::Weights;
 
 /// The prototypes of the kernels.
 pub(super) fn kernels() -> Vec<KernelSpec> {
-    [batch::KERNELS, conv::KERNELS, norm::KERNELS].concat()
+    [batch::KERNELS, conv::KERNELS, norm::KERNELS, weights::KERNELS].concat()
 }
 
 /// A GPU, or what plays one, in mixed precision.
