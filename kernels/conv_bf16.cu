@@ -754,6 +754,38 @@ correlate_bf16_k64_c128(Conv2dDims d, u32 gradient, Correlate job) {
 }
 
 // registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
+correlate_bf16_k8_c8_p256(Conv2dDims d, u32 gradient, Correlate job) {
+    DYNAMIC_SHARED(memory);
+    SHARED(last, u32);
+    correlate<Tile<8, 64, 8, 4, 1, 10, 2>>(memory, last, d, gradient, job);
+}
+
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
+correlate_bf16_k8_c16_p256(Conv2dDims d, u32 gradient, Correlate job) {
+    DYNAMIC_SHARED(memory);
+    SHARED(last, u32);
+    correlate<Tile<8, 64, 16, 4, 1, 10, 2>>(memory, last, d, gradient, job);
+}
+
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
+correlate_bf16_k16_c8_p256(Conv2dDims d, u32 gradient, Correlate job) {
+    DYNAMIC_SHARED(memory);
+    SHARED(last, u32);
+    correlate<Tile<16, 64, 8, 4, 1, 5, 3>>(memory, last, d, gradient, job);
+}
+
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
+correlate_bf16_k16_c16_p256(Conv2dDims d, u32 gradient, Correlate job) {
+    DYNAMIC_SHARED(memory);
+    SHARED(last, u32);
+    correlate<Tile<16, 64, 16, 4, 1, 5, 3>>(memory, last, d, gradient, job);
+}
+
+// registers <= 128
 extern "C" __global__ void __launch_bounds__(256, 2)
 correlate_bf16_k64_c64_warpgroup(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);

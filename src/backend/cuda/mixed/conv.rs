@@ -31,6 +31,10 @@ kernels! { "conv_bf16":
     correlate_bf16_k64_c32(d: Conv2dDims, gradient: u32, job: Correlate);
     correlate_bf16_k64_c64(d: Conv2dDims, gradient: u32, job: Correlate);
     correlate_bf16_k64_c128(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k8_c8_p256(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k8_c16_p256(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k16_c8_p256(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16_k16_c16_p256(d: Conv2dDims, gradient: u32, job: Correlate);
     correlate_bf16_k64_c64_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
     correlate_bf16_k64_c128_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
 }
@@ -114,6 +118,10 @@ const CORRELATE: [Correlation; tiles::TILES.len()] = [
     launch::correlate_bf16_k64_c32,
     launch::correlate_bf16_k64_c64,
     launch::correlate_bf16_k64_c128,
+    launch::correlate_bf16_k8_c8_p256,
+    launch::correlate_bf16_k8_c16_p256,
+    launch::correlate_bf16_k16_c8_p256,
+    launch::correlate_bf16_k16_c16_p256,
     launch::correlate_bf16_k64_c64_warpgroup,
     launch::correlate_bf16_k64_c128_warpgroup,
 ];

@@ -7,8 +7,7 @@ use super::PIECE;
 use crate::backend::cuda::kernel::Grid;
 use crate::dims::Conv2dDims;
 
-/// Pixels of a tile of a correlation, threads of a block of a weight gradient.
-const PIXELS: u32 = 128;
+/// Threads of a block of a weight gradient.
 const THREADS: u32 = 128;
 /// Blocks that put together what they have of a channel before the groups do; counters for blocks and groups.
 const GROUP: u32 = 64;
@@ -29,6 +28,8 @@ pub struct Tile {
     pub depth: u32,
     /// Channels of the result.
     pub channels: u32,
+    /// Pixels of the result.
+    pixels: u32,
     /// Taps of a stage of weights, and how many stages there are at a time.
     taps: u32,
     stages: u32,
@@ -36,11 +37,15 @@ pub struct Tile {
     warpgroup: bool,
 }
 
-/// As in the name of the kernel: `k64_c128`.
+/// As in the name of the kernel: `k64_c128`; `p256` if it has more pixels than others.
 impl fmt::Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tile { depth, channels, warpgroup, .. } = self;
-        write!(f, "k{depth}_c{channels}{}", if *warpgroup { "_warpgroup" } else { "" })
+        let Tile { depth, channels, pixels, warpgroup, .. } = self;
+        write!(f, "k{depth}_c{channels}")?;
+        if *pixels != PIXELS {
+            write!(f, "_p{pixels}")?;
+        }
+        f.write_str(if *warpgroup { "_warpgroup" } else { "" })
     }
 }
 
@@ -49,10 +54,29 @@ impl Tile {
     fn threads(&self) -> u32 {
         if self.warpgroup { 256 } else { 128 }
     }
+
+    /// Blocks that the registers of a multiprocessor have room for, as the kernels' launch bounds say.
+    fn resident(&self) -> u32 {
+        match self {
+            Tile { warpgroup: true, .. } | Tile { channels: 128, .. } => 2,
+            Tile { channels: 64, .. } => 3,
+            Tile { channels: 16, .. } => 4,
+            Tile { pixels, .. } if *pixels != PIXELS => 4,
+            _ => 5,
+        }
+    }
 }
 
+/// Pixels of most tiles.
+const PIXELS: u32 = 128;
+
 const fn tile(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
-    Tile { depth, channels, taps, stages, warpgroup: false }
+    Tile { depth, channels, pixels: PIXELS, taps, stages, warpgroup: false }
+}
+
+/// With twice the pixels.
+const fn tall(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
+    Tile { pixels: 2 * PIXELS, ..tile(depth, channels, taps, stages) }
 }
 
 const fn warpgroup(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
@@ -60,7 +84,7 @@ const fn warpgroup(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
 }
 
 /// In the order of the kernels.
-pub const TILES: [Tile; 19] = [
+pub const TILES: [Tile; 23] = [
     tile(8, 8, 10, 2),
     tile(8, 16, 10, 2),
     tile(8, 32, 10, 2),
@@ -78,6 +102,10 @@ pub const TILES: [Tile; 19] = [
     tile(64, 32, 1, 4),
     tile(64, 64, 1, 4),
     tile(64, 128, 1, 4),
+    tall(8, 8, 10, 2),
+    tall(8, 16, 10, 2),
+    tall(16, 8, 5, 3),
+    tall(16, 16, 5, 3),
     warpgroup(64, 64, 1, 4),
     warpgroup(64, 128, 1, 4),
 ];
@@ -141,11 +169,12 @@ impl Correlation {
         (i64::from((phase + self.pad) / self.stride) - i64::from(taps) + 1, taps)
     }
 
-    /// Most pixels of the image that a tile reaches: whole rows. Tiles repeat where one begins with an image.
-    fn slab(&self) -> u32 {
+    /// Most pixels of the image that a tile of so many pixels, a power of two, reaches: whole rows. Tiles repeat where one
+    /// begins with an image.
+    fn slab(&self, size: u32) -> u32 {
         let (plane, h) = (self.rows * self.cols, i64::from(self.h));
-        let period = plane >> plane.trailing_zeros().min(PIXELS.trailing_zeros());
-        let tiles = self.pixels().div_ceil(PIXELS).min(period);
+        let period = plane >> plane.trailing_zeros().min(size.trailing_zeros());
+        let tiles = self.pixels().div_ceil(size).min(period);
         let rows = (0..self.phases).flat_map(|phase| {
             let (first, taps) = self.reach(phase);
             (0..tiles).map(move |tile| {
@@ -153,8 +182,8 @@ impl Correlation {
                     let top = i64::from(pixel % plane / self.cols * self.step) + first + tap;
                     i64::from(pixel / plane) * h + top.clamp(0, h - 1)
                 };
-                let begin = tile * PIXELS;
-                let last = (begin + PIXELS - 1).min(self.pixels() - 1);
+                let begin = tile * size;
+                let last = (begin + size - 1).min(self.pixels() - 1);
                 row(last, i64::from(taps) - 1) + 1 - row(begin, 0)
             })
         });
@@ -184,35 +213,39 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -
     let c = Correlation::of(d, gradient);
     let results = c.results.next_multiple_of(PIECE);
     // Rows that are swizzled together begin at a multiple of eight.
-    let slab = c.slab().next_multiple_of(8);
+    let slabs = [PIXELS, 2 * PIXELS].map(|pixels| c.slab(pixels).next_multiple_of(8));
     let cut = |index: usize, tile: &Tile| {
+        let slab = slabs[usize::from(tile.pixels != PIXELS)];
         let buffers = c.channels.div_ceil(tile.depth).min(2);
         // The slabs and a row of zeros, the second term, the stages of weights; in their place, at the end, the result and sums.
         let rows = (buffers + u32::from(two_terms)) * slab + 8 + tile.stages * tile.taps * tile.channels;
         let tables = (MOST_TAPS * 8 + c.channels.next_multiple_of(PIECE) * 16).next_multiple_of(1024);
         let threads = tile.threads();
-        let end = PIXELS * tile.channels * 2 + ((threads / 32 + 1) * tile.channels * 4).max(threads * 8);
+        let end = tile.pixels * tile.channels * 2 + ((threads / 32 + 1) * tile.channels * 4).max(threads * 8);
         let bytes = tables + (rows * tile.depth * 2).max(end);
-        let blocks = c.pixels().div_ceil(PIXELS) * results.div_ceil(tile.channels);
+        let tiles = c.pixels().div_ceil(tile.pixels);
+        let blocks = tiles * results.div_ceil(tile.channels);
         let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads, shared: bytes };
-        let blocks_a_channel = c.pixels().div_ceil(PIXELS) * c.phases * c.phases;
+        let blocks_a_channel = tiles * c.phases * c.phases;
         let groups = blocks_a_channel.div_ceil(GROUP);
         let counted = results.div_ceil(tile.channels) * (groups + 1) <= ARRIVALS;
         let parts = blocks_a_channel + groups;
         (bytes + DECLARED <= shared && counted).then_some(Cut { tile: index, slab, buffers, parts, grid })
     };
     let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(PIECE, most);
-    // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two. Whether
-    // a warpgroup is faster, the table says.
+    // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two; with more
+    // pixels only if that means fewer rounds of blocks. Whether a warpgroup is faster, the table says.
     let wanted = |cut: &Cut| {
-        let Grid { blocks, shared, .. } = cut.grid;
-        let Tile { depth, channels, warpgroup, .. } = TILES[cut.tile];
+        let (tile, shared) = (&TILES[cut.tile], cut.grid.shared + DECLARED + RESERVED);
+        let blocks = cut.grid.blocks[0] * cut.grid.blocks[1];
+        let rounds = blocks.div_ceil(PROCESSORS * tile.resident().min(SHARED / shared));
         (
-            !warpgroup,
-            2 * (shared + DECLARED + RESERVED) <= SHARED,
-            blocks[0] * blocks[1] >= PROCESSORS || channels <= 32,
-            channels,
-            depth,
+            !tile.warpgroup,
+            2 * shared <= SHARED,
+            blocks >= PROCESSORS || tile.channels <= 32,
+            tile.channels,
+            tile.depth,
+            Reverse((rounds, tile.pixels)),
         )
     };
     let fits = |tile: &Tile| tile.depth <= narrow(c.channels, 64) && tile.channels <= narrow(results, 128);
@@ -337,21 +370,25 @@ mod tests {
         ] {
             let d = Conv2dDims::new(shape, 8, k, stride, pad).unwrap();
             let c = Correlation::of(&d, false);
-            let largest = (0..c.pixels().div_ceil(PIXELS)).map(|tile| {
-                let pixels = tile * PIXELS..((tile + 1) * PIXELS).min(c.pixels());
-                let rows: Vec<u32> = pixels
-                    .flat_map(|pixel| {
-                        let (image, top) = (pixel / (c.rows * c.cols), pixel % (c.rows * c.cols) / c.cols * d.stride);
-                        (0..d.k).filter_map(move |tap| {
-                            let row = (top + tap).checked_sub(d.pad).filter(|row| *row < d.h_in)?;
-                            Some(image * d.h_in + row)
+            for size in [PIXELS, 2 * PIXELS] {
+                let largest = (0..c.pixels().div_ceil(size)).map(|tile| {
+                    let pixels = tile * size..((tile + 1) * size).min(c.pixels());
+                    let rows: Vec<u32> = pixels
+                        .flat_map(|pixel| {
+                            let (image, top) =
+                                (pixel / (c.rows * c.cols), pixel % (c.rows * c.cols) / c.cols * d.stride);
+                            (0..d.k).filter_map(move |tap| {
+                                let row = (top + tap).checked_sub(d.pad).filter(|row| *row < d.h_in)?;
+                                Some(image * d.h_in + row)
+                            })
                         })
-                    })
-                    .collect();
-                rows.iter().max().unwrap() + 1 - rows.iter().min().unwrap()
-            });
-            let needed = largest.max().unwrap() * d.w_in;
-            assert!((needed..=needed + 2 * d.w_in).contains(&c.slab()), "{d:?}: {} of {needed}", c.slab());
+                        .collect();
+                    rows.iter().max().unwrap() + 1 - rows.iter().min().unwrap()
+                });
+                let needed = largest.max().unwrap() * d.w_in;
+                let slab = c.slab(size);
+                assert!((needed..=needed + 2 * d.w_in).contains(&slab), "{d:?}: {slab} of {needed}");
+            }
         }
     }
 }
