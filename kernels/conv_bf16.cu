@@ -37,6 +37,8 @@ struct Tile {
     // A product takes two pieces: of one tap, or where there is one only, of two neighbouring taps.
     static constexpr u32 TOGETHER = P == 1 ? 2 : 1;
     static_assert(TAPS % TOGETHER == 0, "taps in twos");
+    // Blocks whose sums the last one of them puts together; few channels have many threads for that.
+    static constexpr u32 GROUP = CHANNELS <= 16 ? 512 : 64;
     static constexpr bool WARPGROUP = WARPGROUP_ && WARPGROUPS;
     static_assert(!WARPGROUP_ || (M == 16 && WARPS_N == 1 && WARPS_M % 4 == 0 && P == 8), "sixteen rows a warp, rows of 128 bytes");
 };
@@ -47,9 +49,6 @@ struct Totals {
     float2* part;
     float *first, *second;
 };
-
-// Blocks of a group.
-static constexpr u32 GROUP = 64;
 
 // What a kernel is told, beside the convolution's dims.
 struct Correlate {
@@ -306,26 +305,28 @@ struct Together {
         return sum;
     }
 
-    // Of `count` units from number `first` of `units`, `size` pixels each but the last of all. Sums are added up; mean and sum of
-    // squared differences to it are combined as by Chan, Golub & LeVeque (1983).
+    // Of `count` units from number `first` of `units`, `size` pixels each but the last of all: sums, or means and sums of squared
+    // differences to them. The latter are turned to sums of squares and back, which f64 has digits enough for, so that they
+    // are read once.
     __device__ __forceinline__ float2 units(const float2* units, u32 first, u32 count, u32 size) const {
         double sum = 0.0, second = 0.0;
-        const auto each = [&](auto f) {
-            if (channel >= m) return;
+        if (channel < m) {
 #pragma unroll 8
             for (u32 i = threadIdx.x / T::CHANNELS; i < count; i += LANES) {
-                f(__ldcg(units + (u64)(first + i) * m + channel), static_cast<double>(min(size, pixels - (first + i) * size)));
+                const float2 unit = __ldcg(units + (u64)(first + i) * m + channel);
+                const double n = gradient ? 1.0 : static_cast<double>(min(size, pixels - (first + i) * size));
+                sum += n * unit.x;
+                second += gradient ? unit.y : unit.y + n * unit.x * unit.x;
             }
-        };
-        if (gradient) {
-            each([&](float2 unit, double) { sum += unit.x, second += unit.y; });
-            sum = over_lanes(sum);
-        } else {
-            each([&](float2 unit, double n) { sum += n * unit.x; });
-            sum = over_lanes(sum) / static_cast<double>(min(count * size, pixels - first * size));
-            each([&](float2 unit, double n) { second += unit.y + n * (unit.x - sum) * (unit.x - sum); });
         }
-        return make_float2(static_cast<float>(sum), static_cast<float>(over_lanes(second)));
+        sum = over_lanes(sum), second = over_lanes(second);
+        if (!gradient) {
+            const double n = static_cast<double>(min(count * size, pixels - first * size));
+            sum /= n, second -= n * sum * sum;
+            // Equal values may leave a negative rest; NaN stays.
+            if (second < 0.0) second = 0.0;
+        }
+        return make_float2(static_cast<float>(sum), static_cast<float>(second));
     }
 };
 
@@ -349,7 +350,8 @@ struct Finish {
 
     // The last block of a group puts its parts together, the last of the last blocks the groups.
     __device__ __forceinline__ void put_together() const {
-        const u32 group = part / GROUP, groups = (parts + GROUP - 1) / GROUP, members = min(GROUP, parts - group * GROUP);
+        const u32 group = part / T::GROUP, groups = (parts + T::GROUP - 1) / T::GROUP;
+        const u32 members = min(T::GROUP, parts - group * T::GROUP);
         const u32 channel = first_m + threadIdx.x % T::CHANNELS;
         u32* const arrivals = job.arrivals + first_m / T::CHANNELS * (groups + 1);
         const Together<T> together = {
@@ -358,7 +360,7 @@ struct Finish {
         if (!last_block(arrivals + 1 + group, members, last)) return;
         const auto of_group = [&](const Totals& totals) {
             if (!totals.part) return;
-            const float2 sums = together.units(totals.part, group * GROUP, members, T::PIXELS);
+            const float2 sums = together.units(totals.part, group * T::GROUP, members, T::PIXELS);
             if (threadIdx.x < T::CHANNELS && channel < g.m) totals.part[(u64)(parts + group) * g.m + channel] = sums;
         };
         of_group(job.totals);
@@ -367,7 +369,7 @@ struct Finish {
         const auto of_all = [&](const Totals& totals, const Term& normalisation) {
             if (!totals.part) return;
             const float2* const of_groups = totals.part + (u64)parts * g.m;
-            const float2 sums = together.units(of_groups, 0, groups, GROUP * T::PIXELS);
+            const float2 sums = together.units(of_groups, 0, groups, T::GROUP * T::PIXELS);
             if (threadIdx.x >= T::CHANNELS || channel >= g.m) return;
             if (is_gradient) {
                 totals.first[channel] = sums.y / sqrtf(normalisation.var[channel] + normalisation.eps);

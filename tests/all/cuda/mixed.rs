@@ -37,8 +37,8 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
 }
 
 /// Batch, channels in, side, filters, kernel, stride, padding: with several chunks of channels, phases without
-/// taps, channels that fill no piece, pixels that fill no tile.
-const CONVOLUTIONS: [[usize; 7]; 17] = [
+/// taps, channels that fill no piece, pixels that fill no tile, blocks that fill a group.
+const CONVOLUTIONS: [[usize; 7]; 18] = [
     [3, 8, 9, 8, 3, 1, 1],
     [2, 6, 11, 12, 5, 1, 2],
     [2, 8, 13, 20, 3, 1, 1],
@@ -56,6 +56,7 @@ const CONVOLUTIONS: [[usize; 7]; 17] = [
     [40, 8, 2, 8, 3, 1, 1],
     [1, 8, 1, 8, 1, 1, 0],
     [66, 8, 16, 64, 1, 1, 0],
+    [257, 8, 16, 8, 1, 1, 0],
 ];
 
 pub fn convolutions(backend: &Mixed) {

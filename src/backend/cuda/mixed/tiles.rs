@@ -9,8 +9,7 @@ use crate::dims::Conv2dDims;
 
 /// Threads of a block of a weight gradient.
 const THREADS: u32 = 128;
-/// Blocks that put together what they have of a channel before the groups do; counters for blocks and groups.
-const GROUP: u32 = 64;
+/// Counters for blocks and groups of blocks.
 pub const ARRIVALS: u32 = 1 << 16;
 /// Taps that a correlation can have.
 const MOST_TAPS: u32 = 32;
@@ -53,6 +52,11 @@ impl Tile {
     /// Threads of a block.
     fn threads(&self) -> u32 {
         if self.warpgroup { 256 } else { 128 }
+    }
+
+    /// Blocks that put together what they have of a channel before groups do.
+    fn group(&self) -> u32 {
+        if self.channels <= 16 { 512 } else { 64 }
     }
 
     /// Blocks that the registers of a multiprocessor have room for, as the kernels' launch bounds say.
@@ -227,7 +231,7 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -
         let blocks = tiles * results.div_ceil(tile.channels);
         let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads, shared: bytes };
         let blocks_a_channel = tiles * c.phases * c.phases;
-        let groups = blocks_a_channel.div_ceil(GROUP);
+        let groups = blocks_a_channel.div_ceil(tile.group());
         let counted = results.div_ceil(tile.channels) * (groups + 1) <= ARRIVALS;
         let parts = blocks_a_channel + groups;
         (bytes + DECLARED <= shared && counted).then_some(Cut { tile: index, slab, buffers, parts, grid })
