@@ -20,6 +20,8 @@ mod conv;
 mod exact;
 mod norm;
 mod operand;
+#[cfg(test)]
+mod predictions;
 mod tiles;
 mod tuned;
 mod weights;

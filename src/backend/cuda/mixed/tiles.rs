@@ -55,19 +55,20 @@ impl Tile {
     }
 
     /// Blocks that put together what they have of a channel before groups do.
-    fn group(&self) -> u32 {
+    pub fn group(&self) -> u32 {
         if self.channels <= 16 { 512 } else { 64 }
     }
 
-    /// Blocks that the registers of a multiprocessor have room for, as the kernels' launch bounds say.
-    fn resident(&self) -> u32 {
-        match self {
+    /// Blocks that a multiprocessor has room for: registers, as the kernels' launch bounds say, and shared memory.
+    pub fn resident(&self, shared: u32) -> u32 {
+        let registers = match self {
             Tile { warpgroup: true, .. } | Tile { channels: 128, .. } => 2,
             Tile { channels: 64, .. } => 3,
             Tile { channels: 16, .. } => 4,
             Tile { pixels, .. } if *pixels != PIXELS => 4,
             _ => 5,
-        }
+        };
+        registers.min(SHARED / (shared + DECLARED + RESERVED))
     }
 }
 
@@ -240,12 +241,12 @@ pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -
     // As deep as the image and as wide as the result, but so that every multiprocessor gets a block, and room for two; with more
     // pixels only if that means fewer rounds of blocks. Whether a warpgroup is faster, the table says.
     let wanted = |cut: &Cut| {
-        let (tile, shared) = (&TILES[cut.tile], cut.grid.shared + DECLARED + RESERVED);
-        let blocks = cut.grid.blocks[0] * cut.grid.blocks[1];
-        let rounds = blocks.div_ceil(PROCESSORS * tile.resident().min(SHARED / shared));
+        let (tile, blocks) = (&TILES[cut.tile], cut.grid.blocks[0] * cut.grid.blocks[1]);
+        let resident = tile.resident(cut.grid.shared);
+        let rounds = blocks.div_ceil(PROCESSORS * resident);
         (
             !tile.warpgroup,
-            2 * shared <= SHARED,
+            resident > 1,
             blocks >= PROCESSORS || tile.channels <= 32,
             tile.channels,
             tile.depth,
@@ -300,7 +301,7 @@ pub fn weight_gradient(d: &Conv2dDims) -> Vec<WeightCut> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::models::{Architecture, Network, Operation};
 
@@ -323,6 +324,10 @@ mod tests {
             });
         }
         found
+    }
+
+    pub fn resnet18(w: usize, n: usize) -> Vec<Conv2dDims> {
+        convolutions(Network::ResNet18, w, n)
     }
 
     #[test]
@@ -355,7 +360,7 @@ mod tests {
     /// In the wide layers of a wide network two blocks share a multiprocessor.
     #[test]
     fn wide_layers_leave_room_for_two_blocks() {
-        for d in convolutions(Network::ResNet18, 16, 128) {
+        for d in resnet18(16, 128) {
             for gradient in [false, true] {
                 let cut = correlate(&d, gradient, true, 227 << 10)[0];
                 assert!(2 * (cut.grid.shared + DECLARED + RESERVED) <= SHARED, "{d:?}: {cut:?}");
