@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// A 2-d convolution, or with `h = w = k = 1` any batched matrix product. Activations are NCHW, weights OIHW.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Conv2dDims {
     pub n: u32,

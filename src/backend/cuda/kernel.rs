@@ -60,7 +60,7 @@ macro_rules! kernels {
             $(
                 #[allow(clippy::too_many_arguments)]
                 pub unsafe fn $name(cuda: &Cuda, grid: Grid, $($arg: $ty),*) {
-                    let mut args = Args::default();
+                    let mut args = Args::with_room(&[$( <$ty as Arg>::SIZE ),*]);
                     $( Arg::push($arg, &mut args); )*
                     // SAFETY: the arguments have the types of the prototype, which is checked against the kernel when the
                     // backend starts; the caller vouches for the lengths.
@@ -100,6 +100,12 @@ pub struct Args {
 }
 
 impl Args {
+    /// None yet, but room for arguments of these sizes.
+    pub fn with_room(sizes: &[usize]) -> Self {
+        let words = sizes.iter().map(|size| size.div_ceil(8)).sum();
+        Args { words: Vec::with_capacity(words), starts: Vec::with_capacity(sizes.len()), flop: 0.0 }
+    }
+
     pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
         self.starts.push(self.words.len() as u32);
         for chunk in bytes.chunks(8) {

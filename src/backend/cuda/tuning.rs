@@ -1,6 +1,11 @@
 //! Launch sizes of every kernel. What is fixed in a kernel's text (tiles, `__launch_bounds__`) is repeated here and must
 //! agree with it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::thread::LocalKey;
+
 use super::kernel::Grid;
 use crate::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims};
 
@@ -198,9 +203,28 @@ pub struct Cut {
     pub grid: Grid,
 }
 
-/// The fastest cut of sums of `terms` terms, by a rough model: a block alone waits for memory at every slab, several on one
-/// multiprocessor share its instructions, and adding up parts is a launch more. `repeats` of the product run side by side.
-fn cut(tiles: &[Tile], rows: usize, cols: usize, terms: usize, repeats: usize) -> Cut {
+/// What a thread has found out before.
+pub type Remembered<K, V> = RefCell<HashMap<K, V>>;
+
+/// What `f` says, found out once for each `key`: every step asks the same for every layer.
+pub fn remembered<K: Eq + Hash, V: Clone>(
+    before: &'static LocalKey<Remembered<K, V>>,
+    key: K,
+    f: impl FnOnce() -> V,
+) -> V {
+    before.with_borrow_mut(|before| before.entry(key).or_insert_with(f).clone())
+}
+
+/// The fastest cut of sums of `terms` terms; `repeats` of the product run side by side.
+fn cut(tiles: &'static [Tile], rows: usize, cols: usize, terms: usize, repeats: usize) -> Cut {
+    thread_local! { static CUTS: Remembered<(*const Tile, [usize; 4]), Cut> = RefCell::default(); }
+    let key = (tiles.as_ptr(), [rows, cols, terms, repeats]);
+    remembered(&CUTS, key, || fastest(tiles, rows, cols, terms, repeats))
+}
+
+/// By a rough model: a block alone waits for memory at every slab, several on one multiprocessor share its instructions, and
+/// adding up parts is a launch more.
+fn fastest(tiles: &[Tile], rows: usize, cols: usize, terms: usize, repeats: usize) -> Cut {
     let cost_of = |index: usize, wanted: usize| {
         let tile = &tiles[index];
         let blocks = rows.div_ceil(tile.rows) * cols.div_ceil(tile.cols);

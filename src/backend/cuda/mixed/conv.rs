@@ -145,7 +145,7 @@ impl Mixed {
     fn cut(&self, d: &Conv2dDims, gradient: bool, operand: &Operand) -> Option<Cut> {
         let cuts = tiles::correlate(d, gradient, operand.q.is_some(), self.exact.driver.shared_memory());
         let pass = if gradient { Pass::InputGradient } else { Pass::Forward };
-        self.chosen(pass, d, cuts, |cut| cut.tile)
+        self.chosen(pass, d, &cuts, |cut| cut.tile)
     }
 
     /// How a convolution reads its input, and where it is to write it as well: the sum of a block and its shortcut, which the

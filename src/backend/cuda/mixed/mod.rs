@@ -230,7 +230,7 @@ impl Mixed {
     }
 
     /// Of the ways to cut a convolution, best first, the one to be taken; `tile` says which tile it uses.
-    fn chosen<C: Copy>(&self, pass: Pass, d: &Conv2dDims, cuts: Vec<C>, tile: impl Fn(&C) -> usize) -> Option<C> {
+    fn chosen<C: Copy>(&self, pass: Pass, d: &Conv2dDims, cuts: &[C], tile: impl Fn(&C) -> usize) -> Option<C> {
         let chosen = match self.trial.load(Ordering::Relaxed) {
             usize::MAX => self.table.tile(pass, d).and_then(|tuned| cuts.iter().find(|cut| tile(cut) == tuned)),
             trial => cuts.get(trial),

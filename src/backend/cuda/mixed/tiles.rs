@@ -1,10 +1,13 @@
 //! How convolutions on tensor cores are cut. What is fixed in `kernels/conv_bf16.cu` is repeated here and must agree with it.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::fmt;
+use std::rc::Rc;
 
 use super::PIECE;
 use crate::backend::cuda::kernel::Grid;
+use crate::backend::cuda::tuning::{Remembered, remembered};
 use crate::dims::Conv2dDims;
 
 /// Threads of a block of a weight gradient.
@@ -211,7 +214,12 @@ pub struct Cut {
 
 /// Every way to cut the forward pass or the input gradient of what has one or `two_terms`, on a GPU whose blocks have so many
 /// bytes of `shared` memory, what should be fastest first; none if no tile's slab fits.
-pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -> Vec<Cut> {
+pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -> Rc<[Cut]> {
+    thread_local! { static CUTS: Remembered<(Conv2dDims, bool, bool, u32), Rc<[Cut]>> = RefCell::default(); }
+    remembered(&CUTS, (*d, gradient, two_terms, shared), || cuts(d, gradient, two_terms, shared).into())
+}
+
+fn cuts(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -> Vec<Cut> {
     if d.k * d.k > MOST_TAPS {
         return Vec::new();
     }

@@ -89,7 +89,7 @@ impl Mixed {
 
     /// `dw` of batches that are in memory.
     pub(super) fn weight_gradient(&self, d: &Conv2dDims, x: &Device<u16>, dy: &Device<u16>) -> Device<f32> {
-        let cut = self.chosen(Pass::WeightGradient, d, tiles::weight_gradient(d), |cut| cut.tile);
+        let cut = self.chosen(Pass::WeightGradient, d, &tiles::weight_gradient(d), |cut| cut.tile);
         let WeightCut { tile, parts, grid } = cut.expect("the smallest tile always fits");
         self.exact.sum_of_parts(&ChannelDims::new(d.w()), parts, None, false, |_, _, dw| {
             // SAFETY: batches have the elements of `d`, `dw` those of `parts` gradients.
