@@ -146,8 +146,8 @@ fn conv2d_pool_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer) {
     let (cpu, d) = (cpu(), layer.dims());
     let p = Pool2dDims::new(d.y(), 2, 2).expect("an even image");
     let (x, w) = (batch(&cpu, layer.n, d.x()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
-    let (dy, winners) = cpu.conv2d_pool_fwd(&d, &p, &x, &w, None);
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_pool_bwd_input(&d, &p, &winners, &x, &dy, &w));
+    let (y, winners) = cpu.conv2d_pool_fwd(&d, &p, &x, &w, None);
+    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_pool_bwd_input(&d, &p, &winners, &x, &y, &y, &w));
 }
 
 /// fc1 of LeNet: inputs and outputs at w = 1 and 16.

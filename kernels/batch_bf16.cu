@@ -114,10 +114,10 @@ max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* winners) {
     });
 }
 
-// Each pixel of dx adds up the windows that it is in.
+// Each pixel of dx adds up the windows that it is in. `relu` is the output of a ReLU, through which dy goes first, or null.
 // registers <= 56
 extern "C" __global__ void __launch_bounds__(256)
-max_pool2d_bwd_bf16(Pool2dDims d, const u8* winners, const bf16* dy, bf16* dx) {
+max_pool2d_bwd_bf16(Pool2dDims d, const u8* winners, const bf16* relu, const bf16* dy, bf16* dx) {
     wait_for_launch_before();
     const u32 pieces = padded(d.c) / PIECE;
     each((u64)d.n * d.h_in * d.w_in * pieces, [&](u64 i) {
@@ -130,10 +130,12 @@ max_pool2d_bwd_bf16(Pool2dDims d, const u8* winners, const bf16* dy, bf16* dx) {
                 const u64 window = ((u64)(image * d.h_out + row) * d.w_out + col) * pieces + piece;
                 const u32 place = (h - row * d.stride) * d.k + w - col * d.stride;
                 const uint2 won = reinterpret_cast<const uint2*>(winners)[window];
-                float g[PIECE];
+                float g[PIECE], y[PIECE];
                 read_piece(dy, window, g);
+                if (relu) read_piece(relu, window, y);
 #pragma unroll
                 for (u32 q = 0; q < PIECE; q++) {
+                    if (relu && y[q] <= 0.0f) continue;
                     if (((q < 4 ? won.x : won.y) >> q % 4 * 8 & 255) == place) sum[q] += g[q];
                 }
             }

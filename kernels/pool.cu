@@ -60,8 +60,15 @@ extern "C" __global__ void __launch_bounds__(256) max_pool2d_fwd(Pool2dDims d, c
     }
 }
 
+// The gradient of output pixel `i`, before a ReLU if `relu` is its output.
+static __device__ __forceinline__ float through(const float* relu, const float* dy, u32 i) {
+    return relu && relu[i] <= 0.0f ? 0.0f : dy[i];
+}
+
 // The gradient of input pixel `i`, from all windows that cover it.
-static __device__ __forceinline__ float gathered(const Pool2dDims& d, const u16* winners, const float* dy, u32 i) {
+static __device__ __forceinline__ float gathered(
+    const Pool2dDims& d, const u16* winners, const float* relu, const float* dy, u32 i
+) {
     const u32 line = i / d.w_in, col = i - line * d.w_in;
     const u32 plane = line / d.h_in, row = line - plane * d.h_in;
     // Of the windows that begin at or before the pixel, the first that reaches it.
@@ -72,23 +79,23 @@ static __device__ __forceinline__ float gathered(const Pool2dDims& d, const u16*
         for (u32 c = first_col; c <= last_col; c++) {
             const u32 at = (plane * d.h_out + r) * d.w_out + c;
             const u32 place = (row - r * d.stride) * d.k + col - c * d.stride;
-            if (winners[at] == place) sum += dy[at];
+            if (winners[at] == place) sum += through(relu, dy, at);
         }
     }
     return sum;
 }
 
-// A thread per window where 2 x 2 windows tile the image, else a thread per input pixel.
+// `relu` may be null. A thread per window where 2 x 2 windows tile the image, else a thread per input pixel.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
-max_pool2d_bwd(Pool2dDims d, const u16* winners, const float* dy, float* dx) {
+max_pool2d_bwd(Pool2dDims d, const u16* winners, const float* relu, const float* dy, float* dx) {
     wait_for_launch_before();
     const u32 first = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
     if (pairs(d) && d.h_in % 2 == 0) {
         const u32 n = d.n * d.c * d.h_out * d.w_out;
         for (u32 i = first; i < n; i += step) {
             const u32 winner = winners[i];
-            const float gradient = dy[i];
+            const float gradient = through(relu, dy, i);
             float* pixel = dx + window(d, i);
             const float2 upper = make_float2(winner == 0 ? gradient : 0.0f, winner == 1 ? gradient : 0.0f);
             const float2 lower = make_float2(winner == 2 ? gradient : 0.0f, winner == 3 ? gradient : 0.0f);
@@ -97,7 +104,7 @@ max_pool2d_bwd(Pool2dDims d, const u16* winners, const float* dy, float* dx) {
         }
     } else {
         const u32 n = d.n * d.c * d.h_in * d.w_in;
-        for (u32 i = first; i < n; i += step) dx[i] = gathered(d, winners, dy, i);
+        for (u32 i = first; i < n; i += step) dx[i] = gathered(d, winners, relu, dy, i);
     }
 }
 

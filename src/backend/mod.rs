@@ -237,8 +237,15 @@ pub trait Pool: Memory {
 
     /// Maximum of each window; the first one wins a tie, NaN wins over numbers.
     fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Self::Buf) -> (Self::Buf, Self::Winners);
-    /// `dy` at each window's winner, summed where windows overlap.
-    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Self::Winners, dy: &Self::Buf) -> Self::Buf;
+    /// `dy` at each window's winner, summed where windows overlap. With `relu`, the output, a ReLU came before or after the
+    /// pooling, which is the same; then `dy` goes through it first.
+    fn max_pool2d_bwd(
+        &self,
+        d: &Pool2dDims,
+        winners: &Self::Winners,
+        relu: Option<&Self::Buf>,
+        dy: &Self::Buf,
+    ) -> Self::Buf;
     /// Mean over height and width.
     fn avg_pool_fwd(&self, d: &ChannelDims, x: &Self::Buf) -> Self::Buf;
     /// `dy / hw` at every pixel.
@@ -260,18 +267,19 @@ pub trait ConvPool: Conv + Pool {
         self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, true))
     }
 
-    /// Gradient with respect to `x`: [`Conv::conv2d_bwd_input`] of [`Pool::max_pool2d_bwd`]. `dy` has passed the ReLU's
-    /// backward pass already, which is the same after the pooling as before it.
+    /// Gradient with respect to `x`: [`Conv::conv2d_bwd_input`] of [`Pool::max_pool2d_bwd`], where `y` is the output.
+    #[allow(clippy::too_many_arguments)]
     fn conv2d_pool_bwd_input(
         &self,
         d: &Conv2dDims,
         p: &Pool2dDims,
         winners: &Self::Winners,
         x: &Self::Buf,
+        y: &Self::Buf,
         dy: &Self::Buf,
         w: &Self::Buf,
     ) -> Self::Buf {
-        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, winners, dy), w)
+        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, winners, Some(y), dy), w)
     }
 }
 

@@ -32,14 +32,14 @@ where
     let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.tensor().clone(), y.clone());
     let inputs: Vec<&Var<B>> = [Some(x), Some(w), b].into_iter().flatten().collect();
     Ok(tape.record(y, &inputs, move |dy, needs| {
-        let dy = backend.relu_bwd(saved_y.buf(), dy);
+        let (x, w, y) = (saved_x.buf(), saved_w.buf(), saved_y.buf());
         let mut grads = vec![
-            needs[0].then(|| backend.conv2d_pool_bwd_input(&d, &p, &winners, saved_x.buf(), &dy, saved_w.buf())),
-            needs[1].then(|| backend.conv2d_bwd_weight(&d, saved_x.buf(), &backend.max_pool2d_bwd(&p, &winners, &dy))),
+            needs[0].then(|| backend.conv2d_pool_bwd_input(&d, &p, &winners, x, y, dy, w)),
+            needs[1].then(|| backend.conv2d_bwd_weight(&d, x, &backend.max_pool2d_bwd(&p, &winners, Some(y), dy))),
         ];
         if let Some(&needed) = needs.get(2) {
             // Every gradient goes to one pixel, so their sum is the same.
-            grads.push(needed.then(|| backend.bias_bwd(&ChannelDims::new(p.y()), &dy)));
+            grads.push(needed.then(|| backend.bias_bwd(&ChannelDims::new(p.y()), &backend.relu_bwd(y, dy))));
         }
         grads
     }))

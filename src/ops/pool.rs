@@ -18,7 +18,7 @@ where
     let backend = tape.backend();
     let (y, winners) = backend.max_pool2d_fwd(&d, x.buf());
     let y = Tensor::new(y, Shape::Batch(d.y()));
-    Ok(tape.record(y, &[x], move |dy, _| vec![Some(backend.max_pool2d_bwd(&d, &winners, dy))]))
+    Ok(tape.record(y, &[x], move |dy, _| vec![Some(backend.max_pool2d_bwd(&d, &winners, None, dy))]))
 }
 
 /// Mean over height and width: `[n, c, h, w] -> [n, c, 1, 1]`.

@@ -6,7 +6,7 @@ use super::correlate::Correlate;
 use super::correlate_pooled::{CorrelatePooled, Patches};
 use super::pool::{MaxPool, Winners};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::{Conv, ConvPool, Pool};
+use crate::backend::{Conv, ConvPool, Elementwise, Pool};
 use crate::dims::{Conv2dDims, Pool2dDims};
 
 impl<T: Real> Cpu<T> {
@@ -112,14 +112,15 @@ impl<T: Real> ConvPool for Cpu<T> {
         p: &Pool2dDims,
         winners: &Winners<T>,
         x: &Buf<T>,
+        y: &Buf<T>,
         dy: &Buf<T>,
         w: &Buf<T>,
     ) -> Buf<T> {
         let s = Sizes::of(d);
         if let Some(patches) = Patches::of(&s, p) {
             self.count(Kernel::Conv2dBwdInput);
-            return self.patches_bwd_input(&s, p, &patches, winners, dy, w);
+            return self.patches_bwd_input(&s, p, &patches, winners, &self.relu_bwd(y, dy), w);
         }
-        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, winners, dy), w)
+        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, winners, Some(y), dy), w)
     }
 }

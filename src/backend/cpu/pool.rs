@@ -2,7 +2,7 @@
 
 use super::sums::{Plane, Sum};
 use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::Pool;
+use crate::backend::{Elementwise, Pool};
 use crate::dims::{ChannelDims, Pool2dDims};
 
 /// Per output pixel and lane, the winner's place in its window, counted row by row, on top of [`PLACE`].
@@ -88,7 +88,10 @@ impl<T: Real> Pool for Cpu<T> {
         (y, Winners(winners))
     }
 
-    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Winners<T>, dy: &Buf<T>) -> Buf<T> {
+    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Winners<T>, relu: Option<&Buf<T>>, dy: &Buf<T>) -> Buf<T> {
+        if let Some(y) = relu {
+            return self.max_pool2d_bwd(d, winners, None, &self.relu_bwd(y, dy));
+        }
         let (h_in, w_in, w_out) = (d.h_in as usize, d.w_in as usize, d.w_out as usize);
         let (k, stride, out) = (d.k as usize, d.stride as usize, (d.h_out * d.w_out) as usize);
         let planes = blocks(d.n as usize) * d.c as usize;

@@ -8,7 +8,9 @@ use crate::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "pool":
     max_pool2d_fwd(d: Pool2dDims, x: &Device<f32>, y: &mut Device<f32>, winners: &mut Device<u16>);
-    max_pool2d_bwd(d: Pool2dDims, winners: &Device<u16>, dy: &Device<f32>, dx: &mut Device<f32>);
+    max_pool2d_bwd(
+        d: Pool2dDims, winners: &Device<u16>, relu: Option<&Device<f32>>, dy: &Device<f32>, dx: &mut Device<f32>,
+    );
     avg_pool_fwd(d: ChannelDims, group: u32, x: &Device<f32>, y: &mut Device<f32>);
     avg_pool_bwd(d: ChannelDims, dy: &Device<f32>, dx: &mut Device<f32>);
 }
@@ -36,12 +38,13 @@ impl Pool for Cuda {
         (y, winners)
     }
 
-    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Device<u16>, dy: &Buf) -> Buf {
+    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Device<u16>, relu: Option<&Buf>, dy: &Buf) -> Buf {
         let (inputs, outputs) = lengths(d);
         assert_eq!((winners.len(), dy.len()), (outputs, outputs));
+        assert!(relu.is_none_or(|y| y.len() == outputs));
         let mut dx = self.alloc(inputs);
         // SAFETY: the lengths are those of `d`.
-        unsafe { launch::max_pool2d_bwd(self, tuning::elements(inputs, 4), *d, winners, dy, &mut dx) };
+        unsafe { launch::max_pool2d_bwd(self, tuning::elements(inputs, 4), *d, winners, relu, dy, &mut dx) };
         dx
     }
 

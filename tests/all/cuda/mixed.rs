@@ -259,17 +259,16 @@ pub fn pooling(backend: &Mixed) {
         let x: Vec<f32> = normal(1, n * c * h * w).iter().map(|x| x.round()).collect();
         let dy = random(2, n * c * d.h_out as usize * d.w_out as usize);
         let (want_y, winners) = cpu.max_pool2d_fwd(&d, &cpu.upload_batch(n, &x));
-        let want_dx = cpu.max_pool2d_bwd(&d, &winners, &cpu.upload_batch(n, &dy));
+        let want_dx =
+            [None, Some(&want_y)].map(|relu| cpu.max_pool2d_bwd(&d, &winners, relu, &cpu.upload_batch(n, &dy)));
         let (y, winners) = backend.max_pool2d_fwd(&d, &backend.upload_activations(&ChannelDims::new([n, c, h, w]), &x));
-        let dx = backend.max_pool2d_bwd(&d, &winners, &backend.upload_batch(n, &dy));
+        let dy = backend.upload_batch(n, &dy);
+        let dx = [None, Some(&y)].map(|relu| backend.max_pool2d_bwd(&d, &winners, relu, &dy));
         assert_close(&format!("{d:?}: y"), &backend.download_batch(n, &y), &cpu.download_batch(n, &want_y), 0.0, 0.0);
-        assert_close(
-            &format!("{d:?}: dx"),
-            &backend.download_batch(n, &dx),
-            &cpu.download_batch(n, &want_dx),
-            BF16,
-            0.0,
-        );
+        for (dx, want) in dx.iter().zip(&want_dx) {
+            let (dx, want) = (backend.download_batch(n, dx), cpu.download_batch(n, want));
+            assert_close(&format!("{d:?}: dx"), &dx, &want, BF16, 0.0);
+        }
     }
     for dims in [[1, 1, 1, 1], [2, 5, 3, 3], [3, 512, 4, 4], [2, 12, 9, 9]] {
         let (d, n) = (ChannelDims::new(dims), dims[0]);

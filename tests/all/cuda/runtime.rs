@@ -175,7 +175,7 @@ fn spied_in<B>(
 
 const PLENTY: usize = 1 << 30;
 
-/// Width 1 in adversarial training on random images.
+/// Adversarial training on random images.
 struct Training<B: Backend> {
     trainer: Trainer<B>,
     bytes: Vec<u8>,
@@ -184,11 +184,11 @@ struct Training<B: Backend> {
 
 impl<B: Backend> Training<B> {
     fn new(backend: &B, batch: usize) -> Self {
-        Training::of(Network::LeNet, backend, batch)
+        Training::of(Network::LeNet, 1, backend, batch)
     }
 
-    fn of(network: Network, backend: &B, batch: usize) -> Self {
-        let architecture = Architecture::new(network, 1, 10).unwrap();
+    fn of(network: Network, width: usize, backend: &B, batch: usize) -> Self {
+        let architecture = Architecture::new(network, width, 10).unwrap();
         let pixels: usize = network.input().iter().product();
         let adam = OptimizerConfig::Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
         let trainer = Trainer::new(backend, architecture, Init::XavierUniform, 1, &adam).unwrap();
@@ -265,7 +265,7 @@ fn a_steady_step_is_one_graph() {
 fn a_step_of_an_attack_on_resnet18_in_mixed_precision() {
     let launches = |attack_steps| {
         let (backend, calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None)?;
-        let mut training = Training::of(Network::ResNet18, &backend, 2);
+        let mut training = Training::of(Network::ResNet18, 1, &backend, 2);
         let bytes = training.bytes.clone();
         let images = backend.resident([3, 32, 32], &bytes);
         // The first step packs each weight when it meets it, the others all at once.
@@ -280,6 +280,27 @@ fn a_step_of_an_attack_on_resnet18_in_mixed_precision() {
     };
     let (Some(one), Some(two)) = (launches(1), launches(2)) else { return };
     assert_eq!((two - one, one), (53, 176));
+}
+
+/// A LeNet that is too wide for the attack in one launch: launches of a step of the attack, and of training with one.
+#[test]
+fn a_step_of_an_attack_on_a_wide_lenet() {
+    fn launches<B: Backend>(backend: &B, calls: &Calls) -> (usize, usize) {
+        let [one, two] = [1, 2].map(|attack_steps| {
+            let mut training = Training::of(Network::LeNet, 4, backend, 2);
+            let bytes = training.bytes.clone();
+            let images = backend.resident([1, 28, 28], &bytes);
+            for step in 0..2 {
+                training.step_of(attack_steps, backend, &images, &mut backend.tally(), step).unwrap();
+            }
+            backend.status().unwrap();
+            calls.nodes.load(Ordering::Relaxed)
+        });
+        (two - one, one)
+    }
+    let Some((exact, exact_calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
+    let (mixed, mixed_calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None).unwrap();
+    assert_eq!([launches(&exact, &exact_calls), launches(&mixed, &mixed_calls)], [(19, 52), (21, 63)]);
 }
 
 /// However launches are submitted, the result has the same bits.
@@ -513,7 +534,7 @@ impl Graph for IdleGraph {
 #[ignore = "a measurement"]
 fn host_time_of_a_step() {
     fn median<B: Backend>(backend: &B) -> f64 {
-        let mut training = Training::of(Network::ResNet18, backend, 128);
+        let mut training = Training::of(Network::ResNet18, 1, backend, 128);
         let bytes = training.bytes.clone();
         let images = backend.resident([3, 32, 32], &bytes);
         let mut tally = backend.tally();

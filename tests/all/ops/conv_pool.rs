@@ -42,9 +42,9 @@ pub fn is_convolution_and_pooling<B: Backend>(backend: &B) {
             &format!("y of {case:?}, {n}"),
         );
 
-        let spread = backend.max_pool2d_bwd(&p, &winners, &dy);
+        let spread = backend.max_pool2d_bwd(&p, &winners, None, &backend.relu_bwd(&y, &dy));
         let expected = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &spread, &weight));
-        let dx = backend.download_batch(n, &backend.conv2d_pool_bwd_input(&d, &p, &own_winners, &x, &dy, &weight));
+        let dx = backend.download_batch(n, &backend.conv2d_pool_bwd_input(&d, &p, &own_winners, &x, &y, &dy, &weight));
         assert_near(&dx, &expected, &format!("dx of {case:?}, {n}"));
     }
 }

@@ -65,7 +65,7 @@ pub fn nan_passes_through<B: Backend>(backend: &B) {
         let d = Pool2dDims::new([1, 1, 3, 3], 3, 1).unwrap();
         let (y, winners) = backend.max_pool2d_fwd(&d, &backend.upload_batch(1, &x));
         assert!(backend.download_batch(1, &y)[0].is_nan(), "max_pool2d with NaN in place {place}");
-        let dx = backend.max_pool2d_bwd(&d, &winners, &backend.upload_batch(1, &[1.0]));
+        let dx = backend.max_pool2d_bwd(&d, &winners, None, &backend.upload_batch(1, &[1.0]));
         assert_eq!(backend.download_batch(1, &dx)[place], 1.0, "its gradient");
     }
     let x = backend.upload(&[f32::NAN, -1.0, 2.0]);

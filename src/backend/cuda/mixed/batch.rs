@@ -12,7 +12,9 @@ kernels! { "batch_bf16":
     axpy_bf16(n: u32, a: f32, x: &Device<u16>, y: &Device<u16>, sum: &mut Device<u16>);
     relu_bwd_bf16(n: u32, y: &Device<u16>, dy: &Device<u16>, dx: &mut Device<u16>);
     max_pool2d_fwd_bf16(d: Pool2dDims, x: &Device<u16>, y: &mut Device<u16>, winners: &mut Device<u8>);
-    max_pool2d_bwd_bf16(d: Pool2dDims, winners: &Device<u8>, dy: &Device<u16>, dx: &mut Device<u16>);
+    max_pool2d_bwd_bf16(
+        d: Pool2dDims, winners: &Device<u8>, relu: Option<&Device<u16>>, dy: &Device<u16>, dx: &mut Device<u16>,
+    );
     avg_pool_fwd_bf16(d: ChannelDims, lanes: u32, x: &Device<u16>, y: &mut Device<f32>);
     avg_pool_bwd_bf16(d: ChannelDims, dy: &Device<f32>, dx: &mut Device<u16>);
 }
@@ -132,17 +134,22 @@ impl Pool for Mixed {
         (Batch::written(&outputs, y).into(), Winners::Places(winners))
     }
 
-    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Winners, dy: &Buf) -> Buf {
+    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Winners, relu: Option<&Buf>, dy: &Buf) -> Buf {
         let winners = match winners {
-            Winners::Exact(winners) => return self.exact.max_pool2d_bwd(d, winners, &self.in_f32(dy)).into(),
+            Winners::Exact(winners) => {
+                let relu = relu.map(|y| self.in_f32(y));
+                return self.exact.max_pool2d_bwd(d, winners, relu.as_deref(), &self.in_f32(dy)).into();
+            }
             Winners::Places(winners) => winners,
         };
         let [inputs, outputs] = sides(d);
         assert_eq!(winners.len(), pieces(&outputs) * PIECE as usize);
         let (dy, mut dx) = (self.in_bf16(&outputs, dy), self.alloc(&inputs));
+        let relu = relu.map(|y| self.in_bf16(&outputs, y));
+        let relu = relu.as_deref().map(|y| &**self.data(y));
         let grid = tuning::elements(pieces(&inputs), 1);
         // SAFETY: the lengths are those of `d`.
-        unsafe { launch::max_pool2d_bwd_bf16(&self.exact, grid, *d, winners, self.data(&dy), &mut dx) };
+        unsafe { launch::max_pool2d_bwd_bf16(&self.exact, grid, *d, winners, relu, self.data(&dy), &mut dx) };
         Batch::written(&inputs, dx).into()
     }
 
