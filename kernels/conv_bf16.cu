@@ -526,15 +526,14 @@ static __device__ __forceinline__ void correlate_tile(char* memory, const Finish
     // not wait for the launch before.
     const u32 groups = (count + T::TAPS - 1) / T::TAPS, stages = (c_memory + T::KC - 1) / T::KC * groups;
     const u32 ahead = min(T::STAGES - 1, buffers == 1 ? T::STAGES - 1 : groups);
-    Stage<T> loaded = {0, 0, 0}, multiplied = {0, 0, 0};
-    for (u32 stage = 0; stage < min(ahead, stages); stage++, loaded.next(count)) k.load_weights(loaded);
+    Stage<T> early = {0, 0, 0}, loaded = {0, 0, 0}, multiplied = {0, 0, 0};
+    for (u32 stage = 0; stage < min(ahead, stages); stage++, early.next(count)) k.load_weights(early);
     wait_for_launch_before();
     for (u32 i = threadIdx.x; !is_there(job.x) && i < c_memory; i += T::THREADS) {
-        const float4 k = coefficients(job.x, i, g.c);
-        coefficient[i] = k.x, coefficient[c_memory + i] = k.y;
-        coefficient[2 * c_memory + i] = k.z, coefficient[3 * c_memory + i] = k.w;
+        const float4 of_channel = coefficients(job.x, i, g.c);
+        coefficient[i] = of_channel.x, coefficient[c_memory + i] = of_channel.y;
+        coefficient[2 * c_memory + i] = of_channel.z, coefficient[3 * c_memory + i] = of_channel.w;
     }
-    loaded = {0, 0, 0};
     for (u32 stage = 0; stage < ahead; stage++, loaded.next(count)) {
         if (stage < stages) k.load_new_slab(loaded);
         end_group();

@@ -1,5 +1,7 @@
 //! 2-d convolution with ReLU and max pooling.
 
+use std::cell::LazyCell;
+
 use super::conv::conv2d_dims;
 use crate::backend::Backend;
 use crate::dims::{ChannelDims, Pool2dDims};
@@ -33,13 +35,15 @@ where
     let inputs: Vec<&Var<B>> = [Some(x), Some(w), b].into_iter().flatten().collect();
     Ok(tape.record(y, &inputs, move |dy, needs| {
         let (x, w, y) = (saved_x.buf(), saved_w.buf(), saved_y.buf());
+        // For weights and bias; the gradient of the input goes through the ReLU on its way.
+        let rectified = LazyCell::new(|| backend.relu_bwd(y, dy));
         let mut grads = vec![
             needs[0].then(|| backend.conv2d_pool_bwd_input(&d, &p, &winners, x, y, dy, w)),
-            needs[1].then(|| backend.conv2d_bwd_weight(&d, x, &backend.max_pool2d_bwd(&p, &winners, Some(y), dy))),
+            needs[1].then(|| backend.conv2d_bwd_weight(&d, x, &backend.max_pool2d_bwd(&p, &winners, None, &rectified))),
         ];
         if let Some(&needed) = needs.get(2) {
             // Every gradient goes to one pixel, so their sum is the same.
-            grads.push(needed.then(|| backend.bias_bwd(&ChannelDims::new(p.y()), &backend.relu_bwd(y, dy))));
+            grads.push(needed.then(|| backend.bias_bwd(&ChannelDims::new(p.y()), &rectified)));
         }
         grads
     }))

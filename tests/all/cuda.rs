@@ -1,15 +1,19 @@
 //! The CUDA backend as a whole.
 //!
 //! - `accuracy`: what mixed precision costs, measured
+//! - `host_time`: what the host does for a step, measured
 //! - `lenet`: the attack on a LeNet by one kernel
 //! - `mixed`: the ops in mixed precision against the CPU on rounded numbers
 //! - `runtime`: what reaches the driver: graphs, allocations, transfers, faults
 //! - `shapes`: products of every tile, and sums over channels of every cut, against the CPU
+//! - `spy`: a driver that counts
 //! - `steps`: steps of training against the CPU
 
 mod accuracy;
+mod host_time;
 mod lenet;
 mod mixed;
 mod runtime;
 mod shapes;
+mod spy;
 mod steps;

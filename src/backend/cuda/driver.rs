@@ -34,7 +34,8 @@ pub struct Call<'a> {
     pub shared: u32,
     /// Where each argument's bytes are.
     pub args: &'a mut [*mut c_void],
-    /// Whether it may begin before the launch before it ends, for which it then waits by itself.
+    /// Whether it may begin before the launch before it ends, for which it then waits by itself. No driver has to make use of
+    /// that; one that checks accesses can hold the kernel to it.
     pub overlaps: bool,
     /// In a graph, what has been handed out between the launch before and this one: see [`Driver::handed_out`].
     pub handed_out: &'a [HandedOut],

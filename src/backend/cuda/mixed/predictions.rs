@@ -18,9 +18,8 @@ const BLOCK: f64 = 3300.0 / 1750.0;
 const COUNT: f64 = 900.0 / 1750.0;
 const SHORT: f64 = 2.0;
 const LAUNCH: f64 = 0.5;
-/// Launches of a step of an attack, and of the update after it, that are no convolutions.
+/// Launches of a pass forwards and back that are no convolutions.
 const OTHERS: f64 = 13.0;
-const OTHERS_OF_UPDATE: f64 = 20.0;
 
 fn bytes(dims: [usize; 4]) -> f64 {
     let [n, c, h, w] = dims;
@@ -35,7 +34,7 @@ fn products(d: &Conv2dDims) -> f64 {
 /// normalisation behind it are read, the result is written and what it is masked and summed with is read.
 fn correlation(d: &Conv2dDims, gradient: bool) -> (Cut, f64, f64) {
     let cut = correlate(d, gradient, gradient, 227 << 10)[0];
-    let moved = if gradient { 2.0 * (bytes(d.x()) + bytes(d.y())) } else { bytes(d.x()) + bytes(d.y()) } / BYTES;
+    let moved = if gradient { 2.0 } else { 1.0 } * (bytes(d.x()) + bytes(d.y())) / BYTES;
     let tile = &TILES[cut.tile];
     let blocks = f64::from(cut.grid.blocks[0] * cut.grid.blocks[1]);
     let of_a_block = products(d) / blocks / PRODUCTS;
@@ -55,11 +54,12 @@ fn predictions() {
     let mut steps = String::new();
     for (w, n) in [(16, 128), (16, 512), (8, 128), (4, 128), (2, 128), (1, 128)] {
         let convolutions = resnet18(w, n);
-        let (mut attack, mut update) = (OTHERS * (SHORT + LAUNCH), OTHERS_OF_UPDATE * (SHORT + LAUNCH));
+        // Of a pass, and what the update does beside its own.
+        let (mut pass, mut update) = (OTHERS * (SHORT + LAUNCH), 0.0);
         let mut shown = Vec::new();
         for d in &convolutions {
             let passes = [false, true].map(|gradient| correlation(d, gradient));
-            attack += passes.iter().map(|(_, _, predicted)| predicted + LAUNCH).sum::<f64>();
+            pass += passes.iter().map(|(_, _, predicted)| predicted + LAUNCH).sum::<f64>();
             // Both operands are written, and then multiplied; the sums of parts are short.
             let operands = [d.x(), d.y()].map(|dims| (3.0 * bytes(dims) / BYTES).max(SHORT) + LAUNCH);
             let parts = if weight_gradient(d)[0].parts > 1 { SHORT + LAUNCH } else { 0.0 };
@@ -80,7 +80,7 @@ fn predictions() {
             }
             println!("|");
         }
-        steps += &format!("| {w} | {n} | {:.2} |\n", 1e-3 * (11.0 * attack + update));
+        steps += &format!("| {w} | {n} | {:.2} |\n", 1e-3 * (11.0 * pass + update));
     }
     println!("\n| w | batch | predicted, ms |\n|---|---|---|\n{steps}");
 }

@@ -225,10 +225,9 @@ fn cuts(d: &Conv2dDims, gradient: bool, two_terms: bool, shared: u32) -> Vec<Cut
     }
     let c = Correlation::of(d, gradient);
     let results = c.results.next_multiple_of(PIECE);
-    // Rows that are swizzled together begin at a multiple of eight.
-    let slabs = [PIXELS, 2 * PIXELS].map(|pixels| c.slab(pixels).next_multiple_of(8));
     let cut = |index: usize, tile: &Tile| {
-        let slab = slabs[usize::from(tile.pixels != PIXELS)];
+        // Rows that are swizzled together begin at a multiple of eight.
+        let slab = c.slab(tile.pixels).next_multiple_of(8);
         let buffers = c.channels.div_ceil(tile.depth).min(2);
         // The slabs and a row of zeros, the second term, the stages of weights; in their place, at the end, the result and sums.
         let rows = (buffers + u32::from(two_terms)) * slab + 8 + tile.stages * tile.taps * tile.channels;
