@@ -40,15 +40,16 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     output::print(&format!("         {roots}"))
 }
 
-/// The GPU, the kernels for it, what compiles them, and what `--backend auto` makes of it.
-fn cuda_lines() -> [String; 4] {
+/// The GPU, the kernels for it, what compiles them, what `--backend auto` makes of it, and if that is the GPU, whether the
+/// launches of a step overlap there.
+fn cuda_lines() -> Vec<String> {
     let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
     let gpu = match cuda::gpu() {
         Ok(GpuInfo { name, compute_capability, memory, driver, .. }) => format!(
             "{name}, compute capability {}, {:.1} GiB, driver for CUDA {}",
             version(compute_capability),
             memory as f64 / f64::from(1 << 30),
-            version((driver / 1000, driver % 1000 / 10)),
+            cuda::cuda_version(driver),
         ),
         Err(why) => format!("none: {why}"),
     };
@@ -60,11 +61,18 @@ fn cuda_lines() -> [String; 4] {
         Ok((path, found)) => format!("{}, {}", version(found), path.display()),
         Err(why) => format!("none, needed only where no kernels are embedded: {why}"),
     };
-    let auto = match device::usable_gpu() {
-        Ok(name) => format!("cuda on {name}"),
-        Err(why) => format!("cpu, because {why}"),
-    };
-    [format!("gpu      {gpu}"), format!("kernels  {kernels}"), format!("nvrtc    {nvrtc}"), format!("auto     {auto}")]
+    let mut lines = vec![format!("gpu      {gpu}"), format!("kernels  {kernels}"), format!("nvrtc    {nvrtc}")];
+    match device::usable_gpu() {
+        Ok(name) => {
+            lines.push(format!("auto     cuda on {name}"));
+            lines.push(match cuda::launches_overlap() {
+                Ok(()) => "launches those of a training step overlap".to_string(),
+                Err(why) => format!("launches one after the other: {why}"),
+            });
+        }
+        Err(why) => lines.push(format!("auto     cpu, because {why}")),
+    }
+    lines
 }
 
 /// The processor's name, where the system tells it.

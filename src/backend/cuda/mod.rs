@@ -43,7 +43,7 @@ use super::Memory;
 use crate::error::{Error, Result};
 use driver::Driver;
 use kernel::{Args, Grid, KernelSpec};
-pub use nvidia::{GpuInfo, gpu};
+pub use nvidia::{GpuInfo, cuda_version, gpu};
 pub use pool::{Device, MemoryUse};
 use pool::{Fault, Pool};
 use queue::Queue;
@@ -73,6 +73,14 @@ pub fn kernels() -> Vec<KernelSpec> {
     .concat()
 }
 
+/// Whether launches of a step overlap on the first visible GPU, or in one line why not.
+pub fn launches_overlap() -> Result<(), String> {
+    match Submission::chosen().map_err(|e| e.to_string())? {
+        Submission::Graphs => nvidia::launches_overlap(),
+        _ => Err("ENGINE_CUDA asks for that".to_string()),
+    }
+}
+
 /// A GPU, or what plays one, as a device.
 pub struct Cuda {
     driver: Arc<dyn Driver>,
@@ -92,19 +100,7 @@ impl Cuda {
     /// # Errors
     /// [`Error::Failed`] saying what is missing: a driver, a GPU, or kernels for it.
     pub fn new() -> Result<Self> {
-        let how = match std::env::var("ENGINE_CUDA").as_deref() {
-            Err(_) | Ok("graphs") => Submission::Graphs,
-            Ok("serial") => Submission::Serial,
-            Ok("single") => Submission::Single,
-            Ok("waiting") => Submission::Waiting,
-            Ok(other) => {
-                let known = ["graphs", "serial", "single", "waiting"];
-                return Err(Error::unknown("value of ENGINE_CUDA", other, known));
-            }
-        };
-        // A profiler's view of the host is of use only if launches happen where they are called.
-        let how = if crate::profile::active() && how == Submission::Graphs { Submission::Single } else { how };
-        Cuda::with_driver(Arc::new(nvidia::Nvidia::open()?), how)
+        Cuda::with_driver(Arc::new(nvidia::Nvidia::open()?), Submission::chosen()?)
     }
 
     /// The same to see how long each kernel takes; what it computes means nothing.

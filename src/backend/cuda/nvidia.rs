@@ -46,6 +46,37 @@ pub struct GpuInfo {
     pub driver: i32,
 }
 
+impl GpuInfo {
+    /// Whether driver and GPU let launches overlap, or in one line why not.
+    fn can_overlap(&self) -> Result<(), String> {
+        if self.driver < TAKES_EDGES {
+            let (has, needs) = (cuda_version(self.driver), cuda_version(TAKES_EDGES));
+            return Err(format!("the driver is for CUDA {has}, and {needs} is needed"));
+        }
+        let (major, minor) = self.compute_capability;
+        enough("the GPU has", 10 * major + minor)
+    }
+}
+
+/// Whether an architecture, as 10 major + minor, overlaps launches; else why not: `whose` compute capability it is.
+fn enough(whose: &str, arch: i32) -> Result<(), String> {
+    let words = |arch: i32| format!("{}.{}", arch / 10, arch % 10);
+    match arch >= OVERLAPS {
+        true => Ok(()),
+        false => Err(format!("{whose} compute capability {}, and {} is needed", words(arch), words(OVERLAPS))),
+    }
+}
+
+/// `12.3` for a version of CUDA as drivers have it, 1000 major + 10 minor.
+pub fn cuda_version(version: i32) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
+}
+
+/// Whether launches of a step can overlap on the first visible GPU, or in one line why not.
+pub fn launches_overlap() -> Result<(), String> {
+    device()?.kernels()?.overlap.clone()
+}
+
 /// The first visible GPU, or in one line why there is none.
 pub fn gpu() -> Result<GpuInfo, String> {
     device().map(|device| device.info.clone())
@@ -61,8 +92,8 @@ struct Gpu {
 /// What has been loaded.
 struct Kernels {
     functions: HashMap<&'static str, Function>,
-    /// Whether launches can overlap: the GPU can do it, and the kernels were compiled for one that can, so they wait.
-    overlap: bool,
+    /// Why launches cannot overlap, if so.
+    overlap: Result<(), String>,
 }
 
 fn device() -> Result<&'static Gpu, String> {
@@ -111,7 +142,7 @@ impl Gpu {
         let image = |&file: &&'static str| Ok((file, modules::image(file, self.info.compute_capability)?));
         let images = files.par_iter().map(image).collect::<Result<Vec<_>>>().map_err(|e| e.to_string())?;
         let mut functions = HashMap::new();
-        let mut overlap = self.info.driver >= TAKES_EDGES;
+        let mut overlap = self.info.can_overlap();
         for (file, image) in images {
             // SAFETY: the image is a complete cubin, or PTX that ends in a zero byte, and outlives the call.
             let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
@@ -123,7 +154,9 @@ impl Gpu {
                     .map_err(|e| format!("kernel {}: {}", kernel.name, words(&e)))?;
                 let failed = |e: DriverError| format!("kernel {}: {}", kernel.name, words(&e));
                 self.allow_shared_memory(function).map_err(failed)?;
-                overlap &= compiled_for(function).map_err(failed)? >= OVERLAPS;
+                // Kernels wait for the launch before only where they were compiled for a GPU that overlaps launches.
+                let arch = compiled_for(function).map_err(failed)?;
+                overlap = overlap.and_then(|()| enough(&format!("kernel {} was compiled for", kernel.name), arch));
                 functions.insert(kernel.name, Function(function as u64));
             }
         }
@@ -233,7 +266,7 @@ impl Driver for Nvidia {
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
         self.bind()?;
         // SAFETY: the caller's promise.
-        unsafe { NvidiaGraph::new(self.stream.clone(), calls, self.gpu.kernels()?.overlap) }
+        unsafe { NvidiaGraph::new(self.stream.clone(), calls, self.gpu.kernels()?.overlap.is_ok()) }
             .map(|graph| Box::new(graph) as Box<dyn Graph>)
             .map_err(|e| words(&e))
     }
@@ -288,6 +321,11 @@ struct NvidiaGraph {
 unsafe impl Send for NvidiaGraph {}
 
 impl NvidiaGraph {
+    /// Makes the calling thread talk to the GPU.
+    fn bind(&self) -> DriverResult<()> {
+        self.stream.context().bind_to_thread().map_err(|e| words(&e))
+    }
+
     /// # Safety
     /// As [`Driver::graph`].
     unsafe fn new(stream: Arc<CudaStream>, calls: &mut [Call<'_>], overlap: bool) -> Result<Self, DriverError> {
@@ -336,6 +374,7 @@ fn node_params(call: &mut Call<'_>) -> sys::CUDA_KERNEL_NODE_PARAMS {
 
 impl Graph for NvidiaGraph {
     unsafe fn set_args(&mut self, index: usize, call: &mut Call<'_>) -> DriverResult<()> {
+        self.bind()?;
         let params = node_params(call);
         // SAFETY: the caller's promise; the arguments are copied by the call.
         unsafe { sys::cuGraphExecKernelNodeSetParams_v2(self.exec, self.nodes[index], &params) }
@@ -344,7 +383,7 @@ impl Graph for NvidiaGraph {
     }
 
     unsafe fn launch(&mut self) -> DriverResult<()> {
-        self.stream.context().bind_to_thread().map_err(|e| words(&e))?;
+        self.bind()?;
         // SAFETY: both handles are alive; the caller promises the rest.
         unsafe { result::graph::launch(self.exec, self.stream.cu_stream()) }.map_err(|e| words(&e))
     }
@@ -352,7 +391,7 @@ impl Graph for NvidiaGraph {
 
 impl Drop for NvidiaGraph {
     fn drop(&mut self) {
-        let _ = self.stream.context().bind_to_thread();
+        let _ = self.bind();
         // SAFETY: the handles are this graph's own, and a launched graph may be destroyed.
         unsafe {
             if !self.exec.is_null() {

@@ -76,6 +76,28 @@ pub enum Submission {
     Timed,
 }
 
+impl Submission {
+    /// What `ENGINE_CUDA` asks for, or what a profiler needs.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a value that it cannot have.
+    pub fn chosen() -> Result<Self> {
+        let how = match std::env::var("ENGINE_CUDA").as_deref() {
+            // A profiler's view of the host is of use only if launches happen where they are called.
+            Err(_) | Ok("graphs") if crate::profile::active() => Submission::Single,
+            Err(_) | Ok("graphs") => Submission::Graphs,
+            Ok("serial") => Submission::Serial,
+            Ok("single") => Submission::Single,
+            Ok("waiting") => Submission::Waiting,
+            Ok(other) => {
+                let known = ["graphs", "serial", "single", "waiting"];
+                return Err(Error::unknown("value of ENGINE_CUDA", other, known));
+            }
+        };
+        Ok(how)
+    }
+}
+
 impl Queue {
     /// Looks up every kernel, and checks the parameters where the driver can tell.
     pub fn new(driver: Arc<dyn Driver>, pool: Arc<Pool>, specs: &[KernelSpec], how: Submission) -> Result<Self> {

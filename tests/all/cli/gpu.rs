@@ -1,7 +1,7 @@
 //! The binary where there is a driver: one that stands in for NVIDIA's, finds a GPU of compute capability 9.0, and runs the
 //! kernels compiled for the host in its place.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use engine::backend::cuda::modules;
@@ -32,6 +32,15 @@ fn stand_in_with_kernels() -> Option<(TempDir, &'static Path)> {
     Some((dir, library.path()))
 }
 
+/// Leaves the stand-in and the library of kernels in the directory that STAND_IN_DIR names.
+#[test]
+#[ignore = "for benches/gpu-rehearsal.sh"]
+fn stand_in_for_the_rehearsal() {
+    let dir = PathBuf::from(std::env::var_os("STAND_IN_DIR").expect("STAND_IN_DIR"));
+    stand_in(&dir).expect("a C++ compiler");
+    std::fs::copy(library().unwrap().path(), dir.join("libkernels.so")).unwrap();
+}
+
 fn with_driver(dir: &Path, args: &[&str], how: &str) -> Output {
     engine(args).env("LD_LIBRARY_PATH", dir).env("STAND_IN", how).env("ENGINE_NVRTC", "none").output().unwrap()
 }
@@ -48,6 +57,8 @@ fn doctor_sees_driver_and_gpu() {
     match modules::built_with() {
         Some(_) => {
             assert_eq!(line(&text, "auto "), "auto     cuda on Stand-in GPU", "{text}");
+            let why = "launches one after the other: the driver is for CUDA 12.0, and 12.3 is needed";
+            assert_eq!(line(&text, "launches "), why, "{text}");
             assert!(line(&text, "kernels ").contains("embedded for 80, 90a"), "{text}");
             // Kernels that the driver does not find are an answer too.
             let text = success(&with_driver(dir.path(), &["doctor"], "other-kernels"));
@@ -65,6 +76,22 @@ fn asking_for_a_gpu_that_is_not_there_is_an_error_of_one_line() {
     let Some(()) = stand_in(dir.path()) else { return };
     let line = error_line(&with_driver(dir.path(), &["bench", "--backend", "cuda"], "no-gpu"), 2);
     assert_contains(&line, &["--backend cuda: the NVIDIA driver finds no GPU", "engine doctor", "--backend cpu"]);
+}
+
+/// Whether the launches of a step overlap, and why not.
+#[test]
+fn doctor_says_whether_launches_overlap() {
+    let Some((dir, library)) = stand_in_with_kernels() else { return };
+    let said = |name: &str, value: &str| {
+        let mut command = engine(&["doctor"]);
+        command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library).env(name, value);
+        let text = success(&command.output().unwrap());
+        text.lines().find(|line| line.starts_with("launches ")).unwrap_or(&text).to_string()
+    };
+    assert_eq!(said("ENGINE_CUDA", "graphs"), "launches those of a training step overlap");
+    assert_eq!(said("ENGINE_CUDA", "serial"), "launches one after the other: ENGINE_CUDA asks for that");
+    let why = "launches one after the other: the GPU has compute capability 8.9, and 9.0 is needed";
+    assert_eq!(said("STAND_IN", "ada"), why);
 }
 
 /// A line for each kernel and shape, and a table of tiles to which a second network is added.
