@@ -1,31 +1,72 @@
 #!/usr/bin/env bash
-# Makes a folder that runs on a Linux machine with an NVIDIA GPU and neither Rust nor network: the engine, its kernel tests
-# with their recorded values, a profiler's and a user's way in. There: `bash gpu-check.sh`, which writes to `out/`.
+# Makes a folder that runs on a Linux machine with an NVIDIA GPU and neither Rust nor network: the engine, its kernel tests with
+# their recorded values, what the CPU computes for comparison, and predictions. There: `bash gpu-check.sh first`.
 #
-#   benches/gpu-kit.sh [DIR]      # target/gpu-kit unless said otherwise; under 64 MiB
+#   benches/gpu-kit.sh [--data DIR] [--store ARCHIVE] [--visits FILE] [KIT]      # target/gpu-kit unless said otherwise
+#
+# --visits names what is run there, instead of benches/gpu-visits.sh.
+# For `gpu-check.sh results`, --data packs DIR, with mnist/ as `engine data fetch` leaves it and CIFAR-10 in either of its forms,
+# and --store what an earlier visit brought back, results-store.tar.gz. The kernel tests then stay here, for there is no room.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-kit=${1:-target/gpu-kit}
+most=40 # MiB, of which a lent machine takes 64 together with the repository
+data="" store="" visits=benches/gpu-visits.sh kit=target/gpu-kit
+while [ $# -gt 0 ]; do
+    case $1 in
+        --data | --store | --visits)
+            if [ ! -e "${2:-}" ]; then echo "gpu-kit: $1: there is no '${2:-}'" >&2; exit 2; fi
+            declare "${1#--}=$2"
+            shift 2
+            ;;
+        -*) echo "gpu-kit: unknown option $1; the first lines of $0 name them" >&2; exit 2 ;;
+        *) kit=$1; shift ;;
+    esac
+done
+
+# The path of the program with the integration tests.
+test_program() {
+    cargo test --release --no-run --test all --message-format json |
+        sed -n 's/.*"executable":"\([^"]*\/deps\/all-[^"]*\)".*/\1/p'
+}
+
 cargo build --release --quiet
-tests=$(cargo test --release --no-run --test all --message-format json |
-    sed -n 's/.*"executable":"\([^"]*\/deps\/all-[^"]*\)".*/\1/p')
-
-rm -rf "$kit"
-mkdir -p "$kit/tests/oracle" "$kit/benches/peers"
-cp target/release/engine "$kit/engine"
-cp "$tests" "$kit/kernel-tests"
-strip --strip-debug "$kit/engine" "$kit/kernel-tests"
-cp tests/oracle/*.safetensors tests/oracle/networks.py "$kit/tests/oracle"
-cp benches/peers/pytorch_c*.py "$kit/benches/peers"
-cp benches/gpu-check.sh "$kit"
-
+engine=${CARGO_TARGET_DIR:-target}/release/engine
 # Without kernels for it inside, the engine would need NVRTC over there.
-if ! "$kit/engine" doctor | grep -q '^kernels  embedded'; then
+if ! "$engine" doctor | grep -q '^kernels  embedded'; then
     echo "gpu-kit: this build has no kernels inside; install NVRTC and build again (engine doctor)" >&2
     exit 1
 fi
+
+rm -rf "$kit"
+mkdir -p "$kit/benches/peers" "$kit/tests/oracle"
+cp "$engine" "$kit/engine"
+strip --strip-debug "$kit/engine"
+cp tests/oracle/networks.py "$kit/tests/oracle"
+cp benches/peers/pytorch_c*.py "$kit/benches/peers"
+cp benches/gpu-check.sh "$kit"
+cp "$visits" "$kit/gpu-visits.sh"
 git rev-parse HEAD > "$kit/commit"
-# Most of both is machine code for several architectures; gpu-check.sh unpacks them.
-gzip "$kit/engine" "$kit/kernel-tests"
-du -sh "$kit"
+cargo test --release --quiet --lib -- --ignored --nocapture predictions | grep -E '^(gpu|H[0-9]+),' > "$kit/predictions.csv"
+if [ -n "$data" ]; then
+    cp -rL "$data" "$kit/data"
+    chmod -R u+w "$kit/data"
+    if [ -n "$store" ]; then cp "$store" "$kit/results-store.tar.gz"; fi
+else
+    cp "$(test_program)" "$kit/kernel-tests"
+    strip --strip-debug "$kit/kernel-tests"
+    cp tests/oracle/*.safetensors "$kit/tests/oracle"
+    # The table that gpu-check.sh runs on the GPU.
+    . "$visits"
+    "$engine" run "${table[@]}" --backend cpu --out "$kit/cpu" --quiet > /dev/null
+    rm -r "$kit/cpu/store"
+    gzip "$kit/kernel-tests"
+fi
+# Most of a program is machine code for several architectures; gpu-check.sh unpacks it.
+gzip "$kit/engine"
+size=$(du -sm "$kit" | cut -f 1)
+echo "$kit: $size MiB"
+if [ "$size" -ge $most ]; then
+    echo "gpu-kit: that is too much, $most MiB are the limit" >&2
+    exit 1
+fi

@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from statistics import median
 
-from gpu_visits import DASH, EXPECTED, Page, Problem, code, digits, number, percent, ratio, read, times
+from gpu_archive import DASH, EXPECTED, Page, Problem, code, digits, number, percent, ratio, read, times
 
 ROOT = Path(__file__).parents[1]
 SUBMISSIONS = ("graphs", "serial", "single")
@@ -94,7 +94,7 @@ def right(page):
     bad = checks(page, lambda _, outcomes: outcomes - {"ok", "SKIPPED"})
     lines = page.table("Checks:", ["part", *names.values()], rows) if rows else ["No check came back.", ""]
     if bad:
-        lines += page.table("What did not pass, with its outcome in every visit:", columns, bad)
+        lines += page.table("Checks that did not pass, with the outcome of every visit:", columns, bad)
     elif rows:
         lines += ["No check that was run failed or ran out of time.", ""]
     # A part can end before it has said anything of a check.
@@ -109,7 +109,7 @@ def right(page):
     lines += page.table(f"{title}:", ["comparison"], agreement) if agreement else [f"{title}: not compared.", ""]
     tables = [(visit.label, PurePosixPath(name)) for visit in page.visits for name in visit.files if name.endswith("/table.md")]
     links = [f"[{name.parent.name}]({page.place(visit, name)})" for visit, name in tables]
-    return ["## Right?", "", *lines, *(["Tables that were run: " + ", ".join(links) + ".", ""] if links else [])]
+    return ["## Correctness", "", *lines, *(["Tables that were run: " + ", ".join(links) + ".", ""] if links else [])]
 
 
 def case_of(row):
@@ -165,7 +165,7 @@ def span(column, rows):
 
 
 def fast(page):
-    lines = ["## Fast?", ""]
+    lines = ["## Speed", ""]
     for visit, line in page.lines("doctor.txt"):
         if line.startswith("launches "):
             lines += [f"`engine doctor`{f' ({visit})' if page.several else ''}: {line}.", ""]
