@@ -141,14 +141,14 @@ fn entries(ptx: &str) -> BTreeMap<&str, Vec<usize>> {
 const BUDGETS_SINCE: (i32, i32) = (12, 9);
 
 /// Says why a test is left out; in CI it must not be.
-fn skip(why: &str) {
+pub fn skip(why: &str) {
     let required = std::env::var("ENGINE_REQUIRE_NVRTC").is_ok_and(|value| value == "1");
     assert!(!required, "ENGINE_REQUIRE_NVRTC: {why}");
     eprintln!("SKIP: {why}");
 }
 
 /// What the build has embedded; `None`, and a word about it, where it found no NVRTC.
-fn embedded() -> Option<&'static [Embedded]> {
+pub fn embedded() -> Option<&'static [Embedded]> {
     if modules::embedded().is_empty() {
         skip("no kernels are embedded, because the build found no NVRTC; pip install nvidia-cuda-nvrtc-cu12");
         return None;

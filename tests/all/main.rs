@@ -13,6 +13,7 @@
 //! - `init`: moments, ranges and orthogonality of the initialisers
 //! - `kernels`: the CUDA kernels' registers and spills, prototypes and sizes against the launch table, embedded images,
 //!   compilation at run time
+//! - `machine_code`: what the compiled kernels touch before they wait for the launch before
 //! - `models`: sizes and names of the networks, whole passes against PyTorch
 //! - `networks`: networks with the weights recorded from PyTorch
 //! - `numdiff`: central differences, and that the check itself can fail
@@ -37,6 +38,7 @@ mod floors;
 mod gradients;
 mod init;
 mod kernels;
+mod machine_code;
 mod models;
 mod networks;
 mod numdiff;

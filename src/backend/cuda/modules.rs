@@ -123,8 +123,20 @@ pub fn image(file: &str, compute_capability: (i32, i32)) -> Result<Image> {
 /// Compiles `kernels/<file>.cu` for a GPU of this compute capability, or takes what an earlier call has left in `cache`.
 ///
 /// # Errors
-/// [`Error::Failed`] if there is no NVRTC, it knows neither the GPU nor PTX for it, or it refuses the file.
+/// [`Error::Failed`] if there is no such file, no NVRTC, it knows neither the GPU nor PTX for it, or it refuses the file.
 pub fn compile(file: &str, compute_capability: (i32, i32), cache: Option<&Path>) -> Result<Image> {
+    let name = format!("{file}.cu");
+    match sources().iter().find(|(source, _)| *source == name) {
+        Some((_, text)) => compile_text(&name, text, compute_capability, cache),
+        None => Err(Error::Failed(format!("there is no kernels/{name}"))),
+    }
+}
+
+/// [`compile`] for any text, which can include `kernels/*.cuh`; `name` is what the compiler calls it.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_text(name: &str, text: &str, compute_capability: (i32, i32), cache: Option<&Path>) -> Result<Image> {
     let nvrtc = compiler().map_err(|why| {
         let embedded = match built_with() {
             Some((major, minor)) => format!(
@@ -136,12 +148,9 @@ pub fn compile(file: &str, compute_capability: (i32, i32), cache: Option<&Path>)
         let install = compile::INSTALL;
         Error::Failed(format!("no kernels for this GPU: {embedded}, and nothing compiles them now: {why}; {install}"))
     })?;
-    let name = format!("{file}.cu");
-    let all = sources().iter().map(|&(name, text)| Source { name, text });
-    let (headers, units): (Vec<Source>, Vec<Source>) = all.partition(|source| source.name.ends_with(".cuh"));
-    let Some(&source) = units.iter().find(|source| source.name == name) else {
-        return Err(Error::Failed(format!("there is no kernels/{name}")));
-    };
+    let source = Source { name, text };
+    let headers = sources().iter().filter(|(name, _)| name.ends_with(".cuh"));
+    let headers: Vec<Source> = headers.map(|&(name, text)| Source { name, text }).collect();
     let arch = arch_for(compute_capability, |arch| nvrtc.knows(arch));
     let result = match cache {
         Some(cache) => nvrtc.compile_cached(cache, source, &headers, &arch),
