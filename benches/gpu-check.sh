@@ -240,7 +240,7 @@ agree() {
         }
         END {
             if (n == 0) { print "no cell in common"; exit 1 }
-            printf "%d numbers, mean distance %.2f points, largest %.2f (%s)\n", n, sum / n, worst, where
+            printf "%d numbers, mean distance %.2f points, largest %.2f%s\n", n, sum / n, worst, where ? " (" where ")" : ""
             exit sum / n > limit
         }' "$1" "$2"
 }
@@ -254,18 +254,18 @@ part_table() {
 
 # The slowest launch of each kernel that is looked at.
 part_ncu() {
-    local step kernel times
+    local step kernel times precision network width batch
     there ncu || return
     set -- "${profiled[@]}"
     while [ $# -gt 1 ]; do
         step=$1 kernel=$2
         shift 2
-        read -r precision network width _ <<< "$step"
+        read -r precision network width batch _ <<< "$step"
         times=out/kernels-$network-w$width-$precision.csv
         [ -s "$times" ] || time_kernels $step > /dev/null
         kernel=$(grep "^$kernel" "$times" | head -n 1 | cut -d, -f1)
         ENGINE_CUDA=single check "ncu-$network-w$width" 20 ncu --set basic --kernel-name "regex:^$kernel\$" --launch-count 1 \
-            ./engine bench --backend cuda --precision "$precision" --network "$network" --width "$width" --batch 64 --steps 1 --repeat 1
+            ./engine bench --backend cuda --precision "$precision" --network "$network" --width "$width" --batch "$batch" --steps 1 --repeat 1
     done
 }
 
@@ -402,12 +402,20 @@ except ImportError:
 time.sleep(1200)' > /dev/null 2>&1
 }
 
+# Where there is no xz, there is PyTorch's Python.
+unpack() {
+    xz -dk "$1.xz" 2> /dev/null || python3 -c '
+import lzma, shutil, sys
+shutil.copyfileobj(lzma.open(sys.argv[1] + ".xz"), open(sys.argv[1], "wb"))' "$1"
+    chmod +x "$1"
+}
+
 prepare() {
     mkdir -p out ${OUT:+"$OUT"}
     # All that an earlier visit has left but the stages of `results`.
     find out -mindepth 1 -maxdepth 1 ! -name results -exec rm -r {} +
     for program in engine kernel-tests; do
-        if [ -f $program.gz ]; then gunzip -f $program.gz; fi
+        if [ ! -f $program ] && [ -f $program.xz ]; then unpack $program; fi
     done
     # The store of an earlier visit.
     if [ -f results-store.tar.gz ]; then tar xzf results-store.tar.gz -C out --skip-old-files; fi
@@ -416,10 +424,11 @@ prepare() {
     echo "precision,submission,$columns" > out/speed.csv
     echo "$columns" > out/pytorch.csv
     cp predictions.csv out/
-    part=machine part_end=$((SECONDS + 10))
-    check nvidia-smi 5 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader
-    check doctor 5 ./engine doctor
+    part=machine part_end=$((SECONDS + 25))
+    check nvidia-smi 20 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader
+    check doctor 20 ./engine doctor
     cat out/nvidia-smi.txt out/doctor.txt
+    planned=$SECONDS
 }
 
 columns="network,width,batch,task,attack_steps,mode,threads,version,images_per_second,seconds,peak_mib"
@@ -438,7 +447,7 @@ case $visit in
         ;;
 esac
 # A program that does not heed the first signal takes five seconds more.
-visit_end=$((budget - 8)) planned=5
+visit_end=$((budget - 8))
 keep_context &
 context=$!
 trap 'kill $context 2> /dev/null' EXIT

@@ -10,7 +10,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-most=40 # MiB, of which a lent machine takes 64 together with the repository
+# MiB; with the repository a lent machine takes 64.
+most=40
 data="" store="" visits=benches/gpu-visits.sh kit=target/gpu-kit
 while [ $# -gt 0 ]; do
     case $1 in
@@ -30,6 +31,12 @@ test_program() {
         sed -n 's/.*"executable":"\([^"]*\/deps\/all-[^"]*\)".*/\1/p'
 }
 
+# pack PROGRAM NAME: into the kit. Most of a program is machine code for several architectures; gpu-check.sh unpacks it.
+pack() {
+    strip -o "$kit/$2" "$1"
+    xz -1 -T0 "$kit/$2"
+}
+
 cargo build --release --quiet
 engine=${CARGO_TARGET_DIR:-target}/release/engine
 # Without kernels for it inside, the engine would need NVRTC over there.
@@ -40,8 +47,7 @@ fi
 
 rm -rf "$kit"
 mkdir -p "$kit/benches/peers" "$kit/tests/oracle"
-cp "$engine" "$kit/engine"
-strip --strip-debug "$kit/engine"
+pack "$engine" engine
 cp tests/oracle/networks.py "$kit/tests/oracle"
 cp benches/peers/pytorch_c*.py "$kit/benches/peers"
 cp benches/gpu-check.sh "$kit"
@@ -49,23 +55,21 @@ cp "$visits" "$kit/gpu-visits.sh"
 git rev-parse HEAD > "$kit/commit"
 cargo test --release --quiet --lib -- --ignored --nocapture predictions | grep -E '^(gpu|H[0-9]+),' > "$kit/predictions.csv"
 if [ -n "$data" ]; then
+    most=48
     cp -rL "$data" "$kit/data"
     chmod -R u+w "$kit/data"
     if [ -n "$store" ]; then cp "$store" "$kit/results-store.tar.gz"; fi
 else
-    cp "$(test_program)" "$kit/kernel-tests"
-    strip --strip-debug "$kit/kernel-tests"
+    pack "$(test_program)" kernel-tests
     cp tests/oracle/*.safetensors "$kit/tests/oracle"
     # The table that gpu-check.sh runs on the GPU.
     . "$visits"
     "$engine" run "${table[@]}" --backend cpu --out "$kit/cpu" --quiet > /dev/null
     rm -r "$kit/cpu/store"
-    gzip "$kit/kernel-tests"
 fi
-# Most of a program is machine code for several architectures; gpu-check.sh unpacks it.
-gzip "$kit/engine"
 size=$(du -sm "$kit" | cut -f 1)
-echo "$kit: $size MiB"
+repository=$(git ls-files -z | du -cm --files0-from=- | tail -n 1 | cut -f 1)
+echo "$kit: $size MiB, with the repository $((size + repository))"
 if [ "$size" -ge $most ]; then
     echo "gpu-kit: that is too much, $most MiB are the limit" >&2
     exit 1

@@ -14,16 +14,15 @@ mkdir -p "$dir/bin" "$dir/driver" "$dir/brought-back"
 # What the host does in seconds where a GPU does it in milliseconds.
 cat benches/gpu-visits.sh - > "$dir/visits.sh" <<'VISITS'
 rehearsal=yes
-first=(tests:25 bytes:30 speed:20 kernels:20 tune:20 pytorch:15)
-second=(tests:12 bytes:20 sanitizers:20 ratios:15 tiles:10 table:25 ncu:20)
-results=(b1:30 a1:30)
+first=(tests:40 bytes:60 speed:40 kernels:40 tune:60 pytorch:30)
+second=(tests:40 bytes:60 sanitizers:40 ratios:40 tiles:60 table:30 ncu:50)
 processes=2
 test_seconds=6
 sanitized=(ops::recorded::cuda::relu)
-small=(--table b1 --profile smoke --cells kaiming_normal:adam --seeds 1 --epochs 1 --train-images 60 --test-images 20 --set batch=20
-    --set held_out=10 --set attack.steps=1 --set eval_attack.steps=1)
-trained=("${small[@]}")
-table=("${small[@]}")
+small=(--table b1 --profile smoke --seeds 1 --train-images 60 --test-images 20 --set batch=20 --set held_out=10
+    --set attack.steps=1 --set eval_attack.steps=1)
+trained=("${small[@]}" --cells kaiming_normal:adam --epochs 1)
+table=("${trained[@]}")
 speed=("f32 lenet 1 2 1" "bf16 lenet 1 2 1")
 kernels=("f32 lenet 1 2 1" "bf16 resnet18 1 1 1")
 tune=("bf16 lenet 1 2 1")
@@ -31,14 +30,14 @@ tiles=("bf16 lenet-cifar 1 2 1")
 pytorch=("lenet 1 2 1")
 ratios=("lenet 1 2 1")
 profiled=("bf16 resnet18 1 1 1" correlate_bf16 "f32 lenet 1 2 1" lenet_attack)
-b1=("${small[@]}")
+b1=("${small[@]}" --epochs 1)
 b1_cells=(kaiming_normal:adam)
-a1=("${small[@]}")
+a1=("${small[@]}" --epochs 1000)
 a1_cells=(kaiming_normal:adam)
 VISITS
 benches/gpu-kit.sh --visits "$dir/visits.sh" "$dir/kit"
 STAND_IN_DIR=$dir/driver cargo test --release --quiet --test all -- --ignored --exact cli::gpu::stand_in_for_the_rehearsal
-gunzip "$dir/kit/kernel-tests.gz"
+xz -d "$dir/kit/kernel-tests.xz"
 mv "$dir/kit/kernel-tests" "$dir/kit/real-kernel-tests"
 
 # --- Doubles
@@ -153,13 +152,14 @@ visit() {
     export PLANT=$2
     shift 2
     mkdir -p "$dir/brought-back/$name"
-    rm -rf "$dir/kit/out"
     printf '\n== rehearsal: %s\n' "$name"
-    OUT=$dir/brought-back/$name timeout -k 5 "$limit" bash "$dir/kit/gpu-check.sh" "$@" > "$dir/$name.txt" 2>&1 || true
+    OUT=$dir/brought-back/$name setsid bash "$dir/kit/gpu-check.sh" "$@" > "$dir/$name.txt" 2>&1 || true
     sed -n '/^== summary/,$p' "$dir/$name.txt"
 }
 
-limit=330
+# brought_back NAME FILE: of the archive of a visit.
+brought_back() { tar xzOf "$dir/brought-back/$1/"gpu-check-*.tar.gz "$2"; }
+
 visit first '' first
 expect "$dir/first.txt" '^TIMEOUT +planted::cuda::hangs .*not done in 6 s'
 expect "$dir/first.txt" '^FAILED +planted::cuda::crashes .*killed by signal 11'
@@ -174,31 +174,38 @@ expect "$dir/second.txt" '^FAILED +initcheck .*Uninitialized __global__ memory r
 expect "$dir/second.txt" '^ok +racecheck .*0 hazards'
 expect "$dir/second.txt" '^ok +table-agreement .*2 numbers'
 expect "$dir/second.txt" '^ok +ncu-lenet-w1'
-visit results '' results
+# Cut short, with what is done.
+BUDGET=25 visit results '' results
 expect "$dir/results.txt" '^ok +b1-kaiming_normal-adam'
+expect "$dir/results.txt" '^TIMEOUT +a1-kaiming_normal-adam .*interrupted; the state is saved'
+if [ ! -s "$dir/brought-back/results/results-store.tar.gz" ]; then echo "WRONG: no store to go on with"; wrong=$((wrong + 1)); fi
 for name in first second results; do
     if [ "$(sed -n '/^== summary/,$p' "$dir/$name.txt" | wc -l)" -gt 60 ]; then echo "WRONG: the summary of $name is long"; wrong=$((wrong + 1)); fi
-    expect <(tar xzOf "$dir/brought-back/$name/gpu-check-$name.tar.gz" visit.txt) '^ended: whole'
-    seconds=$(tar xzOf "$dir/brought-back/$name/gpu-check-$name.tar.gz" visit.txt | sed -n 's/^seconds: //p')
-    budget=$(tar xzOf "$dir/brought-back/$name/gpu-check-$name.tar.gz" visit.txt | sed -n 's/^budget: //p')
+    expect <(brought_back $name visit.txt) '^ended: whole'
+    seconds=$(brought_back $name visit.txt | sed -n 's/^seconds: //p')
+    budget=$(brought_back $name visit.txt | sed -n 's/^budget: //p')
     if [ "$seconds" -gt "$budget" ]; then echo "WRONG: $name took $seconds s of $budget"; wrong=$((wrong + 1)); fi
 done
 # No time for anything.
 BUDGET=9 visit parts '' b1 a1
 expect "$dir/parts.txt" '^SKIPPED +b1 .*no time left in the visit'
 # Killed in the memcheck of what failed, which takes the place of all timings.
-limit=40
-visit killed convolutions first
-tar xzOf "$dir/brought-back/killed/gpu-check-first.tar.gz" checks.csv > "$dir/killed.csv"
-expect "$dir/killed.csv" '^tests,"planted::cuda::conv2d",FAILED,.*y: 3 of 9 differ'
-expect <(tar xzOf "$dir/brought-back/killed/gpu-check-first.tar.gz" visit.txt) '^ended: cut short after bytes'
+visit killed convolutions first &
+until grep -q '^== memcheck' "$dir/killed.txt" 2> /dev/null || ! kill -0 $!; do sleep 0.2; done
+pkill -KILL -s "$(pgrep -o -f "bash $dir/kit/gpu-check.sh")"
+wait
+expect <(brought_back killed checks.csv) '^tests,"planted::cuda::conv2d",FAILED,.*y: 3 of 9 differ'
+expect <(brought_back killed visit.txt) '^ended: cut short after bytes'
 expect "$dir/killed.txt" '^== memcheck'
 
 # --- The page
 
 page=$dir/page
 python3 benches/gpu-page.py --out "$page" "$dir"/brought-back/{first,second,results}/gpu-check-*.tar.gz
-for pattern in rehearsal planted::cuda::hangs 'planted::cuda::crashes' 'Stand-in GPU' initcheck 'lenet'; do
+# Every section, and that it was no GPU.
+for pattern in 'no GPU was involved' 'planted::cuda::hangs.*TIMEOUT' 'planted::cuda::crashes.*FAILED' 'initcheck.*FAILED' \
+    '\| f32 \|.*same \|' '\| bf16 \|.*same \|' '2 numbers, mean distance' 'lenet w=1 batch 2 PGD-1 f32 .*channels-last-graph' \
+    '^## PyTorch and ceilings' '`lenet_attack`' '^## Tiles' 'ncu-lenet-w1.txt .*17.50 us' 'results/b1-smoke/table.md'; do
     expect "$page"/*/README.md "$pattern"
 done
 

@@ -2,7 +2,7 @@
 
 # Seconds of each part.
 first=(tests:60 bytes:30 speed:50 kernels:25 tune:25 pytorch:85)
-second=(tests:25 bytes:20 sanitizers:100 ratios:115 tiles:25 table:20 ncu:15)
+second=(tests:20 bytes:20 sanitizers:97 ratios:110 tiles:25 table:20 ncu:20)
 results=(b1:200 a1:200)
 # Of a part that is called by name.
 part_seconds=120
@@ -13,7 +13,7 @@ test_seconds=60
 sanitized=(mixed::cuda::every_tile mixed::cuda::convolutions mixed::cuda::operands lenet::cuda::the_same_images
     selection::cuda::selects_exactly_k)
 # What is trained for the comparison of bytes; the table beside the CPU's, which gpu-kit.sh has computed.
-trained=(--table t4 --profile smoke)
+trained=(--table t4 --profile smoke --cells 4:dense,4:1,16:dense --train-images 200 --test-images 20)
 table=(--table t2 --profile smoke)
 # Training steps: precision, network, width, batch, steps of the attack.
 speed=("bf16 resnet18 16 128 10" "f32 resnet18 16 128 10" "f32 lenet 1 64 40" "bf16 resnet18 1 128 10" "f32 lenet 16 64 40"
