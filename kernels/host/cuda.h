@@ -377,18 +377,20 @@ static inline bool isinf(double x) { return __builtin_isinf(x); }
 static inline bool isfinite(float x) { return __builtin_isfinite(x); }
 static inline bool isfinite(double x) { return __builtin_isfinite(x); }
 
-// Rounded by themselves: the compiler contracts nothing here (-ffp-contract=off), NVRTC does.
-static inline float __fadd_rn(float a, float b) { return a + b; }
-static inline float __fsub_rn(float a, float b) { return a - b; }
-static inline float __fmul_rn(float a, float b) { return a * b; }
+// Rounded by themselves: what is not inlined is not contracted, whatever the compiler contracts elsewhere.
+#define HOST_ROUNDED static __attribute__((noinline, unused))
+HOST_ROUNDED float __fadd_rn(float a, float b) { return a + b; }
+HOST_ROUNDED float __fsub_rn(float a, float b) { return a - b; }
+HOST_ROUNDED float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fdiv_rn(float a, float b) { return a / b; }
 static inline float __fsqrt_rn(float x) { return sqrtf(x); }
 static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-static inline double __dadd_rn(double a, double b) { return a + b; }
-static inline double __dsub_rn(double a, double b) { return a - b; }
-static inline double __dmul_rn(double a, double b) { return a * b; }
+HOST_ROUNDED double __dadd_rn(double a, double b) { return a + b; }
+HOST_ROUNDED double __dsub_rn(double a, double b) { return a - b; }
+HOST_ROUNDED double __dmul_rn(double a, double b) { return a * b; }
 static inline double __ddiv_rn(double a, double b) { return a / b; }
 static inline double __dsqrt_rn(double x) { return sqrt(x); }
+#undef HOST_ROUNDED
 
 // As in CUDA: of a number and a NaN the number.
 #define HOST_MIN_MAX(T)                                               \

@@ -13,14 +13,19 @@ use engine::rng::{Rng, Stream};
 use engine::tensor::Tensor;
 
 use crate::backends::{labels, on_every_backend, uniform};
-use crate::compare::assert_close;
+use crate::compare::{assert_close, count_apart};
 use crate::networks::{self, recorded, zeros};
 use crate::oracle::Oracle;
 use crate::small_runs::{attack, digits, trained};
 
 on_every_backend! { iterates_are_pytorchs, parts_of_a_batch_are_attacked_alike, dead_networks_have_no_gradient }
 
-/// Ten steps from a recorded start, each iterate compared; the zeros counted are the recorded ones.
+/// Pixels of the ten iterates of a case that may differ, less than one of each image in each step. The recorded networks and
+/// images are such that rounding decides no sign (`tests/oracle/README.md`), as far as the roundings of the CPU's paths and
+/// of host-compiled kernels show; a GPU has others.
+const FLIPS: usize = 8;
+
+/// Ten steps, each from the iterate recorded before it, and compared with the next; the zeros counted are the recorded ones.
 fn iterates_are_pytorchs<B: Backend>(backend: &B) {
     let oracle = Oracle::load("pgd");
     for (case, constants) in oracle.metadata("cases").as_object().expect("cases by name") {
@@ -33,23 +38,28 @@ fn iterates_are_pytorchs<B: Backend>(backend: &B) {
         let config = PgdConfig { eps: number("eps"), step_size: number("step_size"), loss, ..attack(1) };
         let labels = networks::labels(&oracle, &format!("{case}.labels"));
         let n = labels.len();
-        let images =
-            |of: &str| Tensor::new(backend.upload_batch(n, oracle.values(&format!("{case}.{of}"))), model.input(n));
-        let clean = pgd::Batch { images: images("clean"), labels: &backend.labels(&labels) };
-        let mut x = images("start");
+        let values = |of: &str| oracle.values(&format!("{case}.{of}"));
+        let images = |values| Tensor::new(backend.upload_batch(n, values), model.input(n));
+        let clean = pgd::Batch { images: images(values("clean")), labels: &backend.labels(&labels) };
+        let mut from = values("start");
+        let mut flips = 0;
         for step in 0..10 {
             let pgd = Pgd { backend, model: &model, mode, config: &config };
             let mut tally = backend.tally();
-            x = pgd.ascend(1.0, &clean, x, &mut tally, drop).unwrap();
+            let x = pgd.ascend(1.0, &clean, images(from), &mut tally, drop).unwrap().values(backend);
             let counts = backend.tally_read(&tally);
-            let want = oracle.values(&format!("{case}.step{step}.x"));
-            // A wrong sign is an error of twice the step size, 0.01 or more.
+            let want = values(&format!("step{step}.x"));
             let what = format!("{case}: x after step {step}");
-            assert_close(&what, &x.values(backend), want, 1e-6, 0.0);
-            let signs = oracle.values(&format!("{case}.step{step}.sign"));
+            // A wrong sign is an error of up to twice the step size, 0.01 or more.
+            flips += count_apart(&what, &x, want, 1e-6, 0.0);
+            assert_close(&what, &x, want, 1e-6, 2.0 * f64::from(config.step_size));
+            let signs = values(&format!("step{step}.sign"));
             let zeros = signs.iter().filter(|&&sign| sign == 0.0).count() as u64;
-            assert_eq!((counts.gradients, counts.zero_gradients), (signs.len() as u64, zeros), "{what}");
+            assert_eq!(counts.gradients, signs.len() as u64, "{what}");
+            assert!(counts.zero_gradients.abs_diff(zeros) <= flips as u64, "{what}: {counts:?}, zeros {zeros}");
+            from = want;
         }
+        assert!(flips <= FLIPS, "{case}: {flips} pixels differ");
         assert_eq!(model.state(backend), before, "{case}: an attack moves nothing");
     }
 }

@@ -27,6 +27,28 @@ where
     G: Copy + Into<f64>,
     W: Copy + Into<f64>,
 {
+    let failures = failures(what, indices, got, want, rtol, atol);
+    assert!(failures.is_empty(), "{}", message(what, failures, want.len()));
+}
+
+/// How many elements [`assert_close`] would not let pass: for what rounding may decide, but not often.
+#[track_caller]
+pub fn count_apart<G, W>(what: &str, got: &[G], want: &[W], rtol: f64, atol: f64) -> usize
+where
+    G: Copy + Into<f64>,
+    W: Copy + Into<f64>,
+{
+    let all: Vec<usize> = (0..want.len()).collect();
+    failures(what, &all, got, want, rtol, atol).len()
+}
+
+/// Elements out of tolerance.
+#[track_caller]
+fn failures<G, W>(what: &str, indices: &[usize], got: &[G], want: &[W], rtol: f64, atol: f64) -> Vec<Failure>
+where
+    G: Copy + Into<f64>,
+    W: Copy + Into<f64>,
+{
     assert!(rtol >= 0.0 && rtol.is_finite(), "{what}: rtol {rtol}");
     assert!(atol >= 0.0 && atol.is_finite(), "{what}: atol {atol}");
     assert_eq!(got.len(), want.len(), "{what}: number of elements, got and wanted");
@@ -43,7 +65,7 @@ where
             failures.push(Failure { index, got, want, error, allowed });
         }
     }
-    assert!(failures.is_empty(), "{}", message(what, failures, want.len()));
+    failures
 }
 
 /// An element out of tolerance.
@@ -80,7 +102,7 @@ fn message(what: &str, mut failures: Vec<Failure>, elements: usize) -> String {
 mod tests {
     use std::panic::catch_unwind;
 
-    use super::assert_close;
+    use super::{assert_close, count_apart};
 
     /// The panic's message, or `None` if the arrays are close at rtol 1e-5, atol 0.
     fn failure(got: &[f32], want: &[f32]) -> Option<String> {
@@ -137,6 +159,14 @@ mod tests {
     fn atol_allows_what_rtol_does_not() {
         assert_close("y", &[1e-7_f32], &[0.0_f32], 0.0, 1e-6);
         assert!(catch_unwind(|| assert_close("y", &[1e-5_f32], &[0.0_f32], 0.0, 1e-6)).is_err());
+    }
+
+    #[test]
+    fn elements_out_of_tolerance_are_counted() {
+        let want = [1.0_f32, 2.0, 3.0, 4.0, 0.0];
+        assert_eq!(count_apart("y", &want, &want, 0.0, 0.0), 0);
+        assert_eq!(count_apart("y", &[1.0, f32::NAN, 3.0, 5.0, f32::INFINITY], &want, 1e-5, 0.0), 3);
+        assert!(catch_unwind(|| count_apart("y", &[1.0_f32], &want, 1e-5, 0.0)).is_err());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! - `host_time`: what the host does for a step, measured
 //! - `lenet`: the attack on a LeNet by one kernel
 //! - `mixed`: the ops in mixed precision against the CPU on rounded numbers
+//! - `norm`: batch normalisation with all that is fused into it against the CPU
+//! - `rounds`: sizes for which a launch's blocks go round more than once
 //! - `runtime`: what reaches the driver: graphs, allocations, transfers, faults
 //! - `shapes`: products of every tile, and sums over channels of every cut, against the CPU
 //! - `spy`: a driver that counts
@@ -13,6 +15,8 @@ mod accuracy;
 mod host_time;
 mod lenet;
 mod mixed;
+mod norm;
+mod rounds;
 mod runtime;
 mod shapes;
 mod spy;

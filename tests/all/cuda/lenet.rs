@@ -1,20 +1,23 @@
-//! The attack on a LeNet by one kernel against the same attack op by op.
+//! The attack on a LeNet by one kernel against the same attack op by op: nearly the same images where sums are rounded, the same
+//! bits where they are exact.
 
 use std::sync::Arc;
 
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::pgd::{self, Pgd, Start};
 use engine::attack::{AttackLoss, PgdConfig};
-use engine::backend::{Ascent, Backend, Counts, LossKind};
-use engine::dims::LeNetDims;
+use engine::backend::cpu::Cpu;
+use engine::backend::{Ascent, Backend, Conv, Counts, LossKind, Memory, Pool};
+use engine::dims::{Conv2dDims, LeNetDims, Pool2dDims};
 use engine::init::{Init, initial_values};
 use engine::models::{Architecture, Mode, Model, Network};
 use engine::rng::{Rng, Stream};
 use engine::tensor::Tensor;
 
 use crate::backends::{labels, on_cuda, uniform};
+use crate::compare::count_apart;
 use crate::small_runs::attack;
 
-on_cuda! { the_same_images, no_steps, what_does_not_fit_goes_op_by_op, nan_stays_where_it_is }
+on_cuda! { the_same_images, the_same_bits, no_steps, what_does_not_fit_goes_op_by_op, nan_stays_where_it_is }
 
 const N: usize = 5;
 
@@ -23,24 +26,44 @@ fn model<B: Backend>(backend: &B, architecture: Architecture) -> Model<B> {
     Model::new(backend, Arc::new(architecture), &values).unwrap()
 }
 
-/// LeNets of the paper, a shrunk one with odd sizes, and one with as many classes as there may be.
-fn networks() -> [Architecture; 4] {
+/// LeNets of the paper, a shrunk one with odd sizes, one with as many classes as there may be, and ones with more of conv2's
+/// channels and of hidden units than the block takes at a time.
+fn networks() -> [Architecture; 6] {
     [
         Architecture::new(Network::LeNet, 1, 10).unwrap(),
         Architecture::new(Network::LeNet, 2, 10).unwrap(),
         Architecture::shrunk(Network::LeNet, 4, vec![5, 3, 17], 10).unwrap(),
         Architecture::new(Network::LeNet, 1, 32).unwrap(),
+        Architecture::shrunk(Network::LeNet, 4, vec![3, 11, 17], 10).unwrap(),
+        Architecture::shrunk(Network::LeNet, 8, vec![2, 2, 257], 10).unwrap(),
     ]
 }
 
+/// Images and their labels.
+struct Batch {
+    clean: Vec<f32>,
+    labels: Vec<u8>,
+}
+
+impl Batch {
+    fn random(classes: usize) -> Self {
+        Batch { clean: uniform(1, N * 784), labels: labels(2, N, classes as u32) }
+    }
+}
+
 /// The adversarial images and what was counted; `whole` as one kernel.
-fn attacked<B: Backend>(backend: &B, model: &Model<B>, config: &PgdConfig, whole: bool) -> (Vec<f32>, Counts) {
+fn attacked<B: Backend>(
+    backend: &B,
+    model: &Model<B>,
+    config: &PgdConfig,
+    batch: &Batch,
+    whole: bool,
+) -> (Vec<f32>, Counts) {
     let rng = Rng::new(9, Stream::Init, 4);
     let start = Start { rng: &rng, first: 3, strength: 0.75 };
-    let clean = uniform(1, N * 784);
-    let images = Tensor::batch(backend, [N, 1, 28, 28], &clean);
-    let labels = backend.labels(&labels(2, N, model.architecture().classes as u32));
-    let (batch, mut tally) = (Batch { images, labels: &labels }, backend.tally());
+    let images = Tensor::batch(backend, [N, 1, 28, 28], &batch.clean);
+    let labels = backend.labels(&batch.labels);
+    let (batch, mut tally) = (pgd::Batch { images, labels: &labels }, backend.tally());
     let pgd = Pgd { backend, model, mode: Mode::Train, config };
     let x = if whole {
         let mut passes = 0;
@@ -61,26 +84,95 @@ fn attacked<B: Backend>(backend: &B, model: &Model<B>, config: &PgdConfig, whole
 
 pub fn the_same_images<B: Backend>(backend: &B) {
     for architecture in networks() {
+        let batch = Batch::random(architecture.classes);
         let model = model(backend, architecture);
         for (loss, random_start) in [(AttackLoss::CrossEntropy, true), (AttackLoss::Margin, false)] {
             let config = PgdConfig { loss, random_start, ..attack(3) };
-            let (got, counts) = attacked(backend, &model, &config, true);
-            let (want, wanted) = attacked(backend, &model, &config, false);
-            let near = |(a, b): &(&f32, &f32)| (*a - *b).abs() <= 1e-6;
-            let different = want.len() - got.iter().zip(&want).filter(near).count();
-            // The sign of a gradient that is zero but for rounding is a coin toss.
-            assert!(different <= want.len() / 1000, "{loss:?}: {different} of {} pixels differ", want.len());
+            let (got, counts) = attacked(backend, &model, &config, &batch, true);
+            let (want, wanted) = attacked(backend, &model, &config, &batch, false);
+            let different = count_apart("pixels", &got, &want, 0.0, 1e-6);
+            // Rounding decides the sign of a gradient that is next to nothing and the winner of a window whose pixels are next
+            // to equal. Either is seen once in some attacks; then the next step's gradients are others, and some more signs.
+            assert!(different <= want.len() / 100, "{loss:?}: {different} of {} pixels differ", want.len());
             assert_eq!(counts.gradients, (3 * N * 784) as u64);
-            assert!(counts.zero_gradients.abs_diff(wanted.zero_gradients) <= 20, "{counts:?}, {wanted:?}");
+            assert!(counts.zero_gradients.abs_diff(wanted.zero_gradients) <= 40, "{counts:?}, {wanted:?}");
             assert!(counts.zero_gradients < counts.gradients / 2, "{counts:?}");
         }
     }
 }
 
+/// Weights are -1, 0 or 1, pixels and steps multiples of a quarter, and the margin's gradient is -1, 0 or 1: every sum is exact in
+/// whatever order, so that no bit may differ. In many windows two pixels or more are the largest, and the gradient goes to
+/// the first of them.
+fn the_same_bits<B: Backend>(backend: &B) {
+    const LABEL: u8 = 3;
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    let config = PgdConfig { eps: 1.0, step_size: 0.5, loss: AttackLoss::Margin, random_start: false, ..attack(3) };
+    // Squares of 4 x 4 equal pixels.
+    let squares = uniform(1, N * 49);
+    let square = |i: usize| squares[i / 784 * 49 + i / 28 % 28 / 4 * 7 + i % 28 / 4];
+    let clean = (0..N * 784).map(|i| (3.0 * square(i)).floor() / 2.0).collect();
+    let batch = Batch { clean, labels: vec![LABEL; N] };
+    for architecture in networks() {
+        let d = architecture.lenet(N).unwrap();
+        let values = small_integers(&architecture, LABEL);
+        let ties = ties(&d, &values, &batch.clean);
+        assert!(ties[0] > 100 && ties[1] > 5, "{d:?}: {ties:?} windows have more than one maximum");
+
+        let architecture = Arc::new(architecture);
+        let exact = Model::new(&cpu, architecture.clone(), &values).unwrap();
+        let want = attacked(&cpu, &exact, &config, &batch, false);
+        assert!(want.1.zero_gradients < want.1.gradients / 2, "{:?}", want.1);
+        let model = Model::new(backend, architecture, &values).unwrap();
+        for whole in [true, false] {
+            let got = attacked(backend, &model, &config, &batch, whole);
+            let different = count_apart("pixels", &got.0, &want.0, 0.0, 0.0);
+            assert_eq!((different, got.1), (0, want.1), "{d:?}, as one kernel: {whole}; pixels that differ");
+        }
+    }
+}
+
+/// Weights of -1, 0 and 1, most of conv2's 0 so that its sums are equal more often. `label` is so far ahead that the attack never
+/// gets there: a margin below zero has no gradient.
+fn small_integers(architecture: &Architecture, label: u8) -> Vec<Vec<f32>> {
+    let mut values: Vec<Vec<f32>> = Vec::new();
+    for (i, param) in architecture.params.iter().enumerate() {
+        let kinds = if i == 2 { 10.0 } else { 3.0 };
+        let integer = |u: &f32| match (kinds * u) as u32 {
+            0 => -1.0,
+            1 => 1.0,
+            _ => 0.0,
+        };
+        values.push(uniform(5 + i as u64, param.len()).iter().map(integer).collect());
+    }
+    values[7][usize::from(label)] = 10_000.0;
+    values
+}
+
+/// In how many windows of each pooling more than one pixel has the largest value, and it is positive.
+fn ties(d: &LeNetDims, values: &[Vec<f32>], clean: &[f32]) -> [usize; 2] {
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    let mut x = cpu.upload_batch(N, clean);
+    [(1, 28, d.c1, 0), (d.c1, 14, d.c2, 2)].map(|(c_in, side, c_out, weight)| {
+        let d = Conv2dDims::new([N, c_in as usize, side, side], c_out as usize, 5, 1, 2).unwrap();
+        let [w, b] = [weight, weight + 1].map(|i| cpu.upload(&values[i]));
+        let y = cpu.conv2d_fwd(&d, &x, &w, Some(&b), true);
+        x = cpu.max_pool2d_fwd(&Pool2dDims::new(d.y(), 2, 2).unwrap(), &y).0;
+        let pixels = cpu.download_batch(N, &y);
+        let tied = |window: &usize| {
+            let at = window / (side / 2) * 2 * side + window % (side / 2) * 2;
+            let four = [at, at + 1, at + side, at + side + 1].map(|i| pixels[i]);
+            let largest = four.into_iter().fold(0.0, f32::max);
+            largest > 0.0 && four.iter().filter(|&&pixel| pixel == largest).count() > 1
+        };
+        (0..pixels.len() / 4).filter(tied).count()
+    })
+}
+
 fn no_steps<B: Backend>(backend: &B) {
     let model = model(backend, Architecture::new(Network::LeNet, 1, 10).unwrap());
-    let config = attack(0);
-    let (got, want) = (attacked(backend, &model, &config, true), attacked(backend, &model, &config, false));
+    let (config, batch) = (attack(0), Batch::random(10));
+    let [got, want] = [true, false].map(|whole| attacked(backend, &model, &config, &batch, whole));
     let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!((bits(&got.0), got.1), (bits(&want.0), want.1), "random starts");
 }
@@ -113,7 +205,7 @@ fn nan_stays_where_it_is<B: Backend>(backend: &B) {
     // The classifier's bias.
     values[7][0] = f32::NAN;
     let model = Model::new(backend, Arc::new(architecture), &values).unwrap();
-    let config = attack(1);
-    let (got, want) = (attacked(backend, &model, &config, true), attacked(backend, &model, &config, false));
+    let (config, batch) = (attack(1), Batch::random(10));
+    let [got, want] = [true, false].map(|whole| attacked(backend, &model, &config, &batch, whole));
     assert_eq!(got, want);
 }

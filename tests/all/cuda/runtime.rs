@@ -8,7 +8,7 @@ use engine::backend::{Backend, Elementwise, Images, Loss, Memory};
 use engine::models::Network;
 
 use super::spy::{Calls, PLENTY, Training, spied, spied_in};
-use super::{lenet, mixed, shapes};
+use super::{lenet, mixed, norm, shapes};
 use crate::ops::{edges, images, perturb, recorded};
 use crate::prune::{admm, optimizer, selection};
 
@@ -216,7 +216,7 @@ fn every_kernel_is_tested() {
     backend.status().unwrap();
     let (mixed, mixed_calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None).unwrap();
     let bodies: &[fn(&Mixed)] =
-        &[mixed::convolutions, mixed::every_tile, mixed::normalisation, mixed::pooling, mixed::the_rest_converts];
+        &[mixed::convolutions, mixed::every_tile, norm::in_mixed_precision, mixed::pooling, mixed::the_rest_converts];
     bodies.iter().for_each(|body| body(&mixed));
     mixed.status().unwrap();
     let mut launched = calls.kernels.lock().unwrap();

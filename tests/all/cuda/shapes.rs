@@ -79,15 +79,26 @@ fn layer<B: Backend>(backend: &B, d: &LinearDims, [x, w, b, dy]: [&[f32]; 4]) ->
     ]
 }
 
-/// Statistics and bias gradients of channels that fit in a block, and of ones that do not.
+/// Statistics and bias gradients of channels that fit in a block, and of ones that do not: a few channels and more of them than
+/// the blocks that put parts together have, rows of pixels that a block takes at once and longer ones.
 pub fn sums<B: Backend>(backend: &B) {
     let cpu = Cpu::<f64>::new(2).unwrap();
-    for [n, c, h, w] in [[1, 1, 1, 2], [31, 5, 3, 7], [257, 33, 1, 1], [40, 4, 32, 32], [128, 3, 17, 31]] {
+    for [n, c, h, w] in [
+        [1, 1, 1, 2],
+        [31, 5, 3, 7],
+        [2, 3, 34, 34],
+        [257, 33, 1, 1],
+        [9, 5, 32, 32],
+        [40, 4, 32, 32],
+        [4, 130, 32, 32],
+        [128, 3, 17, 31],
+    ] {
         let d = ChannelDims::new([n, c, h, w]);
         let x: Vec<f32> = normal(3, n * c * h * w).iter().map(|v| 3.0 + v).collect();
-        let of = |stats: [Vec<f32>; 3]| stats.concat();
-        let (want, got) = (of(statistics(&cpu, &d, &x)), of(statistics(backend, &d, &x)));
-        assert_close(&format!("{d:?}"), &got, &want, 1e-5, 0.0);
+        let (want, got) = (statistics(&cpu, &d, &x), statistics(backend, &d, &x));
+        for (what, (want, got)) in ["mean", "variance", "db"].iter().zip(want.iter().zip(&got)) {
+            assert_close(&format!("{d:?}: {what}"), got, want, 1e-5, 0.0);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Ten steps of training, adversarial and then with ADMM, against the CPU: same seed, same random starts bit for bit, same
 //! masks exactly, losses and weights as near to the CPU's in f64 as the CPU's in f32 are: a fresh ResNet-18 multiplies
 //! rounding errors by a hundred in a step, so no fixed tolerance would do. The sign of a gradient that is zero but
-//! for rounding is a coin toss: the CPU's paths differ in some pixels after one attack step, and in one of 25 after two. So
-//! on ResNet-18 each device attacks for itself, but all train on the images of the CPU's attack; LeNet is left to itself.
+//! for rounding is a coin toss: on ResNet-18 the CPU's paths differ in some pixels after one attack step, and in one of 25 after
+//! two. So each device attacks for itself, but all train on the images of the CPU's attack.
 
 use engine::attack::PgdConfig;
 use engine::attack::pgd::{Batch, Pgd, Start};
@@ -18,7 +18,7 @@ use engine::tensor::Tensor;
 use engine::train::{Sparsifier, Trainer};
 
 use crate::backends::on_cuda;
-use crate::compare::assert_close;
+use crate::compare::{assert_close, count_apart};
 use crate::small_runs::attack;
 
 on_cuda! { lenet_with_adam, resnet18_with_sgd, the_same_bits_twice }
@@ -41,10 +41,19 @@ struct Run {
     attacked: Vec<Vec<f32>>,
     /// Mean loss of every step.
     losses: Vec<f64>,
-    /// Whether each weight is kept by each projection.
-    masks: Vec<Vec<bool>>,
+    /// Of every projection.
+    masks: Vec<Mask>,
     /// Parameters and running statistics.
     state: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+/// What a projection keeps of a parameter.
+#[derive(Debug, PartialEq)]
+struct Mask {
+    param: String,
+    kept: Vec<bool>,
+    /// By how much the smallest filter that is kept is larger than the largest that is not, relative to that.
+    border: f64,
 }
 
 struct Setting {
@@ -79,7 +88,7 @@ fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -
             let config = AdmmConfig { target, rho: 0.05, growth: 1.3, update_every: 1 };
             let admm = Admm::start(backend, &config, &trainer.model).unwrap();
             trainer.sparsifier = Sparsifier::Admm { admm, update_every: 1 };
-            run.masks.extend(masks(backend, &trainer));
+            run.masks.extend(masks(backend, &trainer, true));
         }
         let first = step * setting.batch as u32;
         let indices: Vec<u32> = (first..first + setting.batch as u32).collect();
@@ -114,18 +123,39 @@ fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -
         if step == STEPS + STEPS / 2 || step + 1 == 2 * STEPS {
             let Trainer { model, sparsifier, .. } = &mut trainer;
             assert!(!sparsifier.after_epoch(backend, model, 1).unwrap().is_empty());
-            run.masks.extend(masks(backend, &trainer));
+            run.masks.extend(masks(backend, &trainer, false));
         }
     }
     run.state = trainer.model.state(backend);
     run
 }
 
-/// Which elements of ADMM's Z are not zero.
-fn masks<B: Backend>(backend: &B, trainer: &Trainer<B>) -> Vec<Vec<bool>> {
-    let state = trainer.sparsifier.admm().expect("ADMM").state(backend, &trainer.model);
-    let z = state.iter().filter(|(name, _, _)| name.starts_with("z."));
-    z.map(|(_, _, values)| values.iter().map(|&v| v != 0.0).collect()).collect()
+/// What the last projection left of ADMM's Z: a projection of the weights at the `start`, later of W + U, which is what Z and U
+/// add up to.
+fn masks<B: Backend>(backend: &B, trainer: &Trainer<B>, start: bool) -> Vec<Mask> {
+    let variables = trainer.sparsifier.admm().expect("ADMM").state(backend, &trainer.model);
+    let weights = trainer.model.state(backend);
+    let mask = |(name, shape, z): &(String, Vec<usize>, Vec<f32>)| {
+        let param = name.strip_prefix("z.")?.to_string();
+        let values = |of: &[(String, Vec<usize>, Vec<f32>)], wanted: &str| {
+            of.iter().find(|(name, ..)| name == wanted).expect("a parameter").2.clone()
+        };
+        let projected = match start {
+            true => values(&weights, &param),
+            false => z.iter().zip(values(&variables, &format!("u.{param}"))).map(|(z, u)| z + u).collect(),
+        };
+        let len = z.len() / shape[0];
+        let (mut least_kept, mut most_removed) = (f64::INFINITY, 0.0_f64);
+        for (z, filter) in z.chunks(len).zip(projected.chunks(len)) {
+            let norm = filter.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            match z.iter().any(|&z| z != 0.0) {
+                true => least_kept = least_kept.min(norm),
+                false => most_removed = most_removed.max(norm),
+            }
+        }
+        Some(Mask { param, kept: z.iter().map(|&z| z != 0.0).collect(), border: least_kept / most_removed - 1.0 })
+    };
+    variables.iter().filter_map(mask).collect()
 }
 
 /// The CPU's runs that a device is measured by: exact, and in the device's own precision on the images of the exact run's
@@ -136,53 +166,75 @@ fn yardsticks(setting: &Setting) -> [Run; 2] {
     [exact, rounded]
 }
 
-/// Panics unless the root mean square error of `got` is at most four times that of the CPU in f32, or a hundred-thousandth.
-fn as_exact(what: &str, got: &[f64], rounded: &[f64], exact: &[f64]) {
-    let rms =
-        |f: &dyn Fn(usize) -> f64| ((0..exact.len()).map(|i| f(i).powi(2)).sum::<f64>() / exact.len() as f64).sqrt();
-    let (error, size) = (rms(&|i| got[i] - exact[i]), rms(&|i| exact[i]));
-    let allowed = 4.0 * rms(&|i| rounded[i] - exact[i]) + 1e-5 * size;
-    // A NaN is not within it.
-    let within = error <= allowed && got.len() == exact.len();
-    assert!(within, "{what}: error {error:.3e}, allowed {allowed:.3e}, of {size:.3e}");
+fn rms(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len() as f64;
+    (values.map(|v| v.powi(2)).sum::<f64>() / n).sqrt()
 }
 
-fn agree(got: &Run, [exact, rounded]: &[Run; 2]) {
+/// Root mean square error that is allowed: four times that of the CPU in f32, and a hundred-thousandth.
+fn allowed(rounded: &[f64], exact: &[f64]) -> f64 {
+    4.0 * rms(rounded.iter().zip(exact).map(|(rounded, exact)| rounded - exact)) + 1e-5 * rms(exact.iter().copied())
+}
+
+fn as_exact(what: &str, got: &[f64], rounded: &[f64], exact: &[f64]) {
+    let (error, allowed) = (rms(got.iter().zip(exact).map(|(got, exact)| got - exact)), allowed(rounded, exact));
+    // A NaN is not within it.
+    let within = error <= allowed && got.len() == exact.len();
+    assert!(within, "{what}: error {error:.3e}, allowed {allowed:.3e}, of {:.3e}", rms(exact.iter().copied()));
+}
+
+/// The same filters are kept wherever that does not depend on errors that are allowed: the norms of two filters are further apart.
+fn keep_the_same(got: &Run, [exact, rounded]: &[Run; 2]) {
+    let kept = |masks: &[Mask]| masks.iter().flat_map(|mask| &mask.kept).filter(|&&kept| kept).count();
+    assert!((1..exact.masks.iter().map(|mask| mask.kept.len()).sum()).contains(&kept(&exact.masks)));
+    assert_eq!(got.masks.len(), exact.masks.len());
+    let mut near = 0;
+    for (got, want) in got.masks.iter().zip(&exact.masks) {
+        let weights = |run: &Run| wide(&run.state.iter().find(|(name, ..)| *name == want.param).expect("a weight").2);
+        let exact = weights(exact);
+        if want.border > allowed(&weights(rounded), &exact) / rms(exact.iter().copied()) {
+            assert!(got.kept == want.kept, "{}: other filters are kept", want.param);
+        } else {
+            near += 1;
+        }
+    }
+    assert!(5 * near <= exact.masks.len(), "{near} of {} projections are too near", exact.masks.len());
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Trains on the images of the exact run's attacks.
+fn trains_as_the_cpu<B: Backend>(backend: &B, setting: &Setting) {
+    let yardsticks = yardsticks(setting);
+    let [exact, rounded] = &yardsticks;
+    let got = run(backend, setting, Some(&exact.attacked));
     assert!(rounded.starts == got.starts, "random starts differ");
-    let kept = |masks: &[Vec<bool>]| masks.iter().flatten().filter(|&&kept| kept).count();
-    assert!(kept(&exact.masks) > 0 && kept(&exact.masks) < exact.masks.iter().map(Vec::len).sum());
-    assert!(rounded.masks == got.masks, "masks differ: {} and {} kept", kept(&rounded.masks), kept(&got.masks));
+    keep_the_same(&got, &yardsticks);
     as_exact("losses", &got.losses, &rounded.losses, &exact.losses);
-    let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     for (i, (name, _, values)) in got.state.iter().enumerate() {
         as_exact(name, &wide(values), &wide(&rounded.state[i].2), &wide(&exact.state[i].2));
     }
+    // Of a device's own attacks on networks that are the same but for rounding. Where no sign is in doubt none may differ; one in
+    // a thousand is for the rounding of a GPU.
+    let furthest = 2.0 * f64::from(setting.attack.steps as f32 * setting.attack.step_size) + 1e-6;
+    let attacked = exact.attacked.concat();
+    let differ = |run: &Run| {
+        let own = run.attacked.concat();
+        assert_close("further than signs can make it", &own, &attacked, 0.0, furthest);
+        count_apart("pixels", &own, &attacked, 0.0, 1e-6)
+    };
+    let (got, rounded) = (differ(&got), differ(rounded));
+    assert!(got <= 2 * rounded + attacked.len() / 1000, "{got} pixels differ, {rounded} on the CPU");
 }
 
 fn lenet_with_adam<B: Backend>(backend: &B) {
-    let (yardsticks, got) = (yardsticks(&lenet()), run(backend, &lenet(), None));
-    agree(&got, &yardsticks);
-    for (want, got) in yardsticks[0].attacked.iter().zip(&got.attacked) {
-        assert_close("adversarial images", got, want, 1e-5, 0.0);
-    }
+    trains_as_the_cpu(backend, &lenet());
 }
 
 fn resnet18_with_sgd<B: Backend>(backend: &B) {
-    let setting = resnet18();
-    let yardsticks = yardsticks(&setting);
-    let attacked = &yardsticks[0].attacked;
-    let got = run(backend, &setting, Some(attacked));
-    agree(&got, &yardsticks);
-    let furthest = 2.0 * setting.attack.steps as f32 * setting.attack.step_size + 1e-6;
-    // How many pixels a run has not in common with the exact one.
-    let differ = |run: &Run| {
-        let pairs = attacked.iter().flatten().zip(run.attacked.iter().flatten());
-        let distances: Vec<f32> = pairs.map(|(want, got)| (want - got).abs()).collect();
-        assert!(distances.iter().all(|&d| d <= furthest), "further than signs can make it");
-        distances.iter().filter(|&&d| d > 1e-6).count()
-    };
-    let (got, rounded) = (differ(&got), differ(&yardsticks[1]));
-    assert!(got <= 2 * rounded + 200, "{got} pixels differ, {rounded} on the CPU");
+    trains_as_the_cpu(backend, &resnet18());
 }
 
 fn the_same_bits_twice<B: Backend>(backend: &B) {

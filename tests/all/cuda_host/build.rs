@@ -19,17 +19,9 @@ const RUNTIME: [&str; 5] = ["checks.cpp", "context.cpp", "fibers.cpp", "launch.c
 /// For everything.
 const FLAGS: &[&str] = &["-std=c++17", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"];
 
-/// For kernels: the compiler calls the runtime before every access, as if for ThreadSanitizer; products and sums are not
-/// contracted, so that what is to have the CPU's bits has them.
-const KERNEL_FLAGS: &[&str] = &[
-    "-ffp-contract=off",
-    "-fno-strict-aliasing",
-    "-fsanitize=thread",
-    "--param",
-    "tsan-instrument-func-entry-exit=0",
-    "-Wall",
-    "-Wextra",
-];
+/// For kernels: the compiler calls the runtime before every access, as if for ThreadSanitizer.
+const KERNEL_FLAGS: &[&str] =
+    &["-fno-strict-aliasing", "-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0", "-Wall", "-Wextra"];
 
 /// The runtime takes the place of ThreadSanitizer's, whose library is not linked.
 const LINK_FLAGS: &[&str] = &["-shared", "-Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset", "-Wl,-z,defs", "-lpthread"];
@@ -81,18 +73,23 @@ fn key(kernels: &Path, sources: &[(String, String)]) -> Result<String, String> {
             hash.update(fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?);
         }
     }
-    let flags = [FLAGS, KERNEL_FLAGS, LINK_FLAGS].concat();
-    hash.update(format!("{sources:?} {flags:?} {:?}", fma()));
+    let flags = [FLAGS, &kernel_flags(), LINK_FLAGS].concat();
+    hash.update(format!("{sources:?} {flags:?}"));
     Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// `fmaf` as an instruction where the processor has it.
-fn fma() -> Option<&'static str> {
+/// Beside [`KERNEL_FLAGS`], `fmaf` as an instruction where the processor has it. Products and sums are not contracted to it, so
+/// that what is to have the CPU's bits has them; `ENGINE_HOST_CONTRACT=1` contracts them, as NVRTC does for a GPU, so that a
+/// test that asks for more than rounding can promise is seen here.
+fn kernel_flags() -> Vec<&'static str> {
+    let contract = env::var_os("ENGINE_HOST_CONTRACT").is_some_and(|value| value == "1");
+    let mut flags = vec![if contract { "-ffp-contract=fast" } else { "-ffp-contract=off" }];
+    flags.extend(KERNEL_FLAGS);
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("fma") {
-        return Some("-mfma");
+        flags.push("-mfma");
     }
-    None
+    flags
 }
 
 pub fn compiler(out: &Path) -> Result<cc::Tool, String> {
@@ -120,7 +117,7 @@ fn make(compiler: &cc::Tool, kernels: &Path, sources: &[(String, String)], work:
     for (name, text) in sources {
         let path = work.join(name);
         fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
-        jobs.push((path, [KERNEL_FLAGS, fma().as_slice()].concat()));
+        jobs.push((path, kernel_flags()));
     }
     jobs.extend(RUNTIME.iter().map(|name| (kernels.join("host").join(name), Vec::new())));
     let compile = |(path, flags): &(PathBuf, Vec<&str>)| {

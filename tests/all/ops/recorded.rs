@@ -161,7 +161,16 @@ fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B
     let batch_stats = mode == "train";
     let plain = NormBwd { eps: BN_EPS, x: &x, stats, batch_stats, gamma: &gamma, relu: None, residual: false, dy: &dy };
     let grads = case.backend.batch_norm_bwd(&d, &plain);
-    case.check_batch(&format!("{mode}.dx"), &grads.dx);
+    // With two pixels a channel all but a thousandth of the gradient cancels; the rounding errors are those of what cancels.
+    let (var, values) = (case.backend.download(&stats.var), case.backend.download_batch(d.n as usize, &grads.dx));
+    let scaled = |(i, dy): (usize, &f32)| {
+        let channel = i / d.hw as usize % d.c as usize;
+        f64::from(*dy * case.values("gamma")[channel]) / f64::from(var[channel] + BN_EPS).sqrt()
+    };
+    let terms = case.values("dy").iter().enumerate().map(|of| scaled(of).powi(2)).sum::<f64>();
+    let atol = 1e-6 * (terms / values.len() as f64).sqrt();
+    let name = format!("{mode}.dx");
+    assert_close(&format!("{}.{name}", case.name), &values, case.values(&name), RTOL, atol);
     case.check_plain(&format!("{mode}.dgamma"), &grads.dgamma);
     case.check_plain(&format!("{mode}.dbeta"), &grads.dbeta);
     assert!(grads.dresidual.is_none());

@@ -107,7 +107,7 @@ proptest! {
 }
 
 pub fn norms_are_those_of_plain_loops<B: Backend>(backend: &B) {
-    for (rows, cols) in [(1, 1), (3, 7), (7, 8), (5, 33), (257, 9), (64, 1152)] {
+    for (rows, cols) in [(1, 1), (3, 7), (7, 8), (5, 33), (3, 517), (257, 9), (64, 1152)] {
         let x: Vec<f32> = normal(rows as u64, rows * cols);
         let other: Vec<f32> = normal(cols as u64, rows * 3);
         let (a, b) = (backend.upload(&x), backend.upload(&other));

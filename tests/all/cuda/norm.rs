@@ -1,0 +1,168 @@
+//! Batch normalisation with all that is fused into it, against the CPU in f64: in f32, and in mixed precision on numbers rounded
+//! to bf16.
+
+use engine::backend::cpu::Cpu;
+use engine::backend::cuda::mixed::Mixed;
+use engine::backend::{Backend, ChannelStats, Memory, Norm, NormBwd, RunningMove};
+use engine::dims::ChannelDims;
+
+use super::mixed::{BF16, rounded};
+use crate::backends::{normal, on_cuda, uniform};
+use crate::compare::assert_close;
+
+on_cuda! { in_f32 }
+
+mod mixed_precision {
+    use super::in_mixed_precision;
+
+    crate::backends::on_mixed! { in_mixed_precision }
+}
+
+const EPS: f32 = 1e-5;
+
+/// Whether a residual is added, whether a ReLU follows, and whether the statistics are the batch's.
+type Fused = (bool, bool, bool);
+
+const FUSED: [Fused; 5] =
+    [(true, true, true), (false, false, true), (false, true, true), (true, true, false), (true, false, true)];
+
+struct Case {
+    n: usize,
+    d: ChannelDims,
+    x: Vec<f32>,
+    residual: Vec<f32>,
+    dy: Vec<f32>,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+}
+
+/// y, dx and the residual's gradient, if there is one; dgamma and dbeta.
+struct Outcome {
+    batches: [Option<Vec<f32>>; 3],
+    vectors: [Vec<f32>; 2],
+}
+
+impl Case {
+    /// Batches are numbers that `stored` makes of random ones.
+    fn new([n, c, h, w]: [usize; 4], stored: fn(&[f32]) -> Vec<f32>) -> Self {
+        let (d, len) = (ChannelDims::new([n, c, h, w]), n * c * h * w);
+        let x = stored(&normal(1, len).iter().map(|x| 3.0 + 2.0 * x).collect::<Vec<_>>());
+        let [residual, dy] = [2, 3].map(|seed| stored(&normal(seed, len)));
+        let [gamma, beta] = [4, 5].map(|seed| normal(seed, c));
+        let mut case = Case { n, d, x, residual, dy, gamma, beta };
+        // Rounding decides whether a ReLU lets through what is next to nothing: no gradient meets one there.
+        let cpu = Cpu::<f64>::new(2).unwrap();
+        for fused in [(false, false, true), (true, false, true)] {
+            let y = case.run(&cpu, fused, |values| cpu.upload_batch(n, values)).batches[0].take().unwrap();
+            case.dy.iter_mut().zip(y).filter(|(_, y)| y.abs() < 1e-4).for_each(|(dy, _)| *dy = 0.0);
+        }
+        case
+    }
+
+    fn run<B: Backend>(
+        &self,
+        backend: &B,
+        (with_residual, relu, batch_stats): Fused,
+        batch: impl Fn(&[f32]) -> B::Buf,
+    ) -> Outcome {
+        let Case { n, d, .. } = self;
+        let [x, residual, dy] = [&self.x, &self.residual, &self.dy].map(|values| batch(values));
+        let [gamma, beta] = [&self.gamma, &self.beta].map(|values| backend.upload(values));
+        let residual = with_residual.then_some(&residual);
+        let stats = backend.channel_stats(d, &x);
+        let y = backend.batch_norm_fwd(d, EPS, &x, &stats, &gamma, &beta, residual, relu);
+        let bwd = NormBwd {
+            eps: EPS,
+            x: &x,
+            stats: &stats,
+            batch_stats,
+            gamma: &gamma,
+            relu: relu.then_some(&y),
+            residual: with_residual,
+            dy: &dy,
+        };
+        let grads = backend.batch_norm_bwd(d, &bwd);
+        let batches = [Some(y), Some(grads.dx), grads.dresidual];
+        Outcome {
+            batches: batches.map(|buf| buf.map(|buf| backend.download_batch(*n, &buf))),
+            vectors: [grads.dgamma, grads.dbeta].map(|buf| backend.download(&buf)),
+        }
+    }
+
+    /// Compares with the CPU. A batch may be off by `[rtol, atol]` of `of_batches`, a vector by that of `of_vectors`.
+    fn check<B: Backend>(
+        &self,
+        backend: &B,
+        fused: Fused,
+        batch: impl Fn(&[f32]) -> B::Buf,
+        [of_batches, of_vectors]: [[f64; 2]; 2],
+    ) {
+        let cpu = Cpu::<f64>::new(2).unwrap();
+        let want = self.run(&cpu, fused, |values| cpu.upload_batch(self.n, values));
+        let got = self.run(backend, fused, batch);
+        let (residual, relu, batch_stats) = fused;
+        let what =
+            |of: &str| format!("{:?}, residual {residual}, ReLU {relu}, batch statistics {batch_stats}: {of}", self.d);
+        for (name, (want, got)) in ["y", "dx", "dresidual"].iter().zip(want.batches.iter().zip(&got.batches)) {
+            assert_eq!(want.is_some(), got.is_some());
+            if let (Some(want), Some(got)) = (want, got) {
+                assert_close(&what(name), got, want, of_batches[0], of_batches[1]);
+            }
+        }
+        for (name, (want, got)) in ["dgamma", "dbeta"].iter().zip(want.vectors.iter().zip(&got.vectors)) {
+            assert_close(&what(name), got, want, of_vectors[0], of_vectors[1]);
+        }
+    }
+}
+
+/// Channels in more parts than a warp has lanes, in planes of fours and of odd pixels, and ones that are one part, over which
+/// the block goes twice.
+pub fn in_f32<B: Backend>(backend: &B) {
+    let shapes: [([usize; 4], &[Fused]); 4] = [
+        ([40, 4, 32, 32], &FUSED),
+        ([28, 5, 17, 19], &FUSED),
+        ([257, 1024, 2, 2], &FUSED[..1]),
+        ([33, 1024, 3, 3], &FUSED[..1]),
+    ];
+    for (shape, all) in shapes {
+        let case = Case::new(shape, <[f32]>::to_vec);
+        for &fused in all {
+            case.check(backend, fused, |values| backend.upload_batch(case.n, values), [[1e-5, 1e-6]; 2]);
+        }
+    }
+}
+
+/// The fifth has more pieces than a block has threads; the last, more parts than two for each lane of a warp.
+pub fn in_mixed_precision(backend: &Mixed) {
+    let shapes: [([usize; 4], &[Fused]); 6] = [
+        ([1, 1, 1, 2], &FUSED),
+        ([31, 5, 3, 7], &FUSED),
+        ([40, 12, 16, 16], &FUSED),
+        ([3, 33, 5, 5], &FUSED),
+        ([2, 2060, 1, 2], &FUSED),
+        ([65, 1032, 2, 2], &FUSED[..2]),
+    ];
+    for (shape, all) in shapes {
+        let case = Case::new(shape, rounded);
+        for &fused in all {
+            // Two pixels of a channel are each other's mirror: their gradient is nothing but rounding.
+            let atol = if case.d.n * case.d.hw == 2 { 1e-3 } else { 1e-6 };
+            let upload = |values: &[f32]| backend.upload_activations(&case.d, values);
+            case.check(backend, fused, upload, [[BF16, atol], [1e-4, 1e-5]]);
+        }
+        move_running(backend, &case);
+    }
+}
+
+/// Running statistics with momentum 0 stay, with 1 they are the batch's.
+fn move_running(backend: &Mixed, case: &Case) {
+    let [mean, var] = [6, 7].map(|seed| uniform(seed, case.gamma.len()));
+    let moved = |momentum: f32| {
+        let mut running = ChannelStats { mean: backend.upload(&mean), var: backend.upload(&var) };
+        let batch = ChannelStats { mean: backend.upload(&case.beta), var: backend.upload(&case.gamma) };
+        backend.move_running(momentum, &mut [RunningMove { unbias: 1.5, batch: &batch, running: &mut running }]);
+        [running.mean, running.var].map(|buf| backend.download(&buf))
+    };
+    assert_eq!(moved(0.0), [mean.clone(), var.clone()]);
+    assert_close("running mean", &moved(1.0)[0], &case.beta, 1e-6, 1e-6);
+}

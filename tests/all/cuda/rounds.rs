@@ -1,0 +1,150 @@
+//! Sizes for which the blocks of a launch, of which there are at most 2048, go round more than once, and others that no network
+//! of the tests has.
+
+use engine::backend::cpu::Cpu;
+use engine::backend::cuda::mixed::Mixed;
+use engine::backend::{AdmmParam, Backend, LossKind, Memory};
+use engine::dims::{ChannelDims, LogitDims, Pool2dDims};
+use engine::rng::{Rng, Stream};
+
+use super::mixed::rounded;
+use crate::backends::{labels, normal, on_cuda};
+use crate::compare::assert_close;
+
+on_cuda! { elements, steps_of_an_attack, selection, pooling, samples }
+
+mod mixed_precision {
+    use super::conversions;
+
+    crate::backends::on_mixed! { conversions }
+}
+
+/// More elements than 2048 blocks of 256 threads take by fours.
+const MANY: usize = (1 << 21) + 4;
+
+/// Numbers from -0.5 to 0.5 that repeat after so many: a prime, so that no two rounds of a launch see the same ones.
+fn repeated(len: usize, period: usize) -> Vec<f32> {
+    (0..len).map(|i| (i % period) as f32 / period as f32 - 0.5).collect()
+}
+
+pub fn elements<B: Backend>(backend: &B) {
+    let (a, b) = (repeated(MANY + 1, 251), repeated(MANY + 1, 509));
+    let sums: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+    assert!(backend.download(&backend.add(&backend.upload(&a), &backend.upload(&b))) == sums);
+    assert!(backend.download(&backend.full(MANY + 1, 2.5)) == vec![2.5; MANY + 1]);
+}
+
+/// To the bits of the CPU.
+pub fn steps_of_an_attack<B: Backend>(backend: &B) {
+    fn attacked<B: Backend>(backend: &B) -> (Vec<f32>, [u64; 2]) {
+        let (n, features, eps) = (8, MANY / 8 + 1, 0.3);
+        let up = |values: &[f32]| backend.upload_batch(n, values);
+        let clean = up(&repeated(n * features, 251).iter().map(|x| x + 0.5).collect::<Vec<_>>());
+        let rng = Rng::new(6, Stream::TrainAttack, 2);
+        let mut x = backend.random_start(n, features, eps, &rng, 0, &clean);
+        // With 0 in the middle of each period.
+        let dx = up(&(0..n * features).map(|i| (i % 509) as f32 - 254.0).collect::<Vec<_>>());
+        let mut tally = backend.tally();
+        backend.pgd_step(n, eps, 0.1, &clean, &dx, &mut x, &mut tally);
+        let counts = backend.tally_read(&tally);
+        (backend.download_batch(n, &x), [counts.gradients, counts.zero_gradients])
+    }
+    assert!(attacked(backend) == attacked(&Cpu::<f32>::new(1).unwrap()));
+}
+
+/// Masks of rows and columns, and an update of ADMM, whose norms are put together from more blocks than one has threads.
+pub fn selection<B: Backend>(backend: &B) {
+    let (rows, cols) = (1449, 1450);
+    let keep = |len: usize, period: usize| -> Vec<f32> { (0..len).map(|i| f32::from(i % period == 0)).collect() };
+    let (of_rows, of_cols) = (keep(rows, 3), keep(cols, 7));
+    let spread = backend.spread_rows(rows, cols, &backend.upload(&of_rows));
+    assert!(backend.download(&spread) == (0..rows * cols).map(|i| of_rows[i / cols]).collect::<Vec<_>>());
+    let spread = backend.spread_columns(rows, cols, &backend.upload(&of_cols));
+    assert!(backend.download(&spread) == (0..rows * cols).map(|i| of_cols[i % cols]).collect::<Vec<_>>());
+
+    let [w, old, u] = [251, 509, 1021].map(|period| repeated(MANY + 1, period));
+    let mask = keep(MANY + 1, 3);
+    let sums: Vec<f32> = w.iter().zip(&u).map(|(w, u)| w + u).collect();
+    let kept: Vec<f32> = sums.iter().zip(&mask).map(|(sum, mask)| sum * mask).collect();
+    let left: Vec<f32> = sums.iter().zip(&kept).map(|(sum, kept)| sum - kept).collect();
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    let want = [apart(&w, &kept), apart(&kept, &old), w.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt()];
+    let (mut z, mut dual) = (backend.upload(&old), backend.upload(&u));
+    let (mask, w) = (backend.upload(&mask), backend.upload(&w));
+    let param = AdmmParam { mask: &mask, w: &w, z: &mut z, u: &mut dual };
+    let norms = backend.admm_update(&mut [param]);
+    assert_close("norms", &[norms[0].primal, norms[0].dual, norms[0].weight], &want, 1e-9, 0.0);
+    assert!(backend.download(&z) == kept && backend.download(&dual) == left);
+}
+
+/// Windows of 2 x 2 side by side and planes of four pixels, which have kernels of their own.
+pub fn pooling<B: Backend>(backend: &B) {
+    fn pooled<B: Backend>(backend: &B) -> [Vec<f32>; 4] {
+        let n = 8;
+        let d = Pool2dDims::new([n, 1, 512, 514], 2, 2).unwrap();
+        let (x, dy) = (repeated(n * 512 * 514, 251), repeated(n * 256 * 257, 509));
+        let (y, winners) = backend.max_pool2d_fwd(&d, &backend.upload_batch(n, &x));
+        let dx = backend.max_pool2d_bwd(&d, &winners, None, &backend.upload_batch(n, &dy));
+        let [largest, won] = [y, dx].map(|buf| backend.download_batch(n, &buf));
+
+        let planes = n * (MANY / 32 + 1);
+        let d = ChannelDims::new([n, planes / n, 2, 2]);
+        let mean = backend.avg_pool_fwd(&d, &backend.upload_batch(n, &repeated(4 * planes, 251)));
+        let dx = backend.avg_pool_bwd(&d, &backend.upload_batch(n, &repeated(planes, 509)));
+        let [mean, shared] = [mean, dx].map(|buf| backend.download_batch(n, &buf));
+        [largest, won, mean, shared]
+    }
+    let want = pooled(&Cpu::<f64>::new(2).unwrap());
+    for (what, (got, want)) in ["max", "dx of max", "mean", "dx of mean"].iter().zip(pooled(backend).iter().zip(&want))
+    {
+        assert_close(what, got, want, 1e-6, 0.0);
+    }
+}
+
+/// More samples than the one block of a loss takes at a time, of few and of many classes, and than the blocks that predict.
+pub fn samples<B: Backend>(backend: &B) {
+    for (n, classes) in [(16_391, 3), (300, 10), (70, 40)] {
+        let d = LogitDims { n: n as u32, classes };
+        let (logits, labels) = (normal(n as u64, n * classes as usize), labels(2, n, classes));
+        let (cpu, what) = (Cpu::<f64>::new(2).unwrap(), format!("{d:?}"));
+        let (want, got) = (judged(&cpu, &d, &logits, &labels), judged(backend, &d, &logits, &labels));
+        assert_eq!(got.predictions, want.predictions, "{what}");
+        assert_eq!(got.correct, want.correct, "{what}");
+        assert_close(&format!("{what}: losses"), &got.losses, &want.losses, 1e-6, 0.0);
+        assert_close(&format!("{what}: dlogits"), &got.dlogits, &want.dlogits, 1e-6, 0.0);
+    }
+}
+
+struct Judged {
+    predictions: Vec<u8>,
+    /// Samples, and correct ones.
+    correct: [u64; 2],
+    /// Cross-entropy and margin of the batch; cross-entropy of the tally.
+    losses: [f64; 3],
+    dlogits: Vec<f32>,
+}
+
+fn judged<B: Backend>(backend: &B, d: &LogitDims, logits: &[f32], labels: &[u8]) -> Judged {
+    let n = d.n as usize;
+    let (logits, labels) = (backend.upload_batch(n, logits), backend.labels(labels));
+    let [entropy, margin] = [LossKind::CrossEntropy, LossKind::Margin].map(|kind| {
+        let out = backend.loss_fwd(d, kind, 0.5, &logits, &labels);
+        (f64::from(backend.download(&out.loss)[0]), backend.download_batch(n, &out.dlogits))
+    });
+    let mut tally = backend.tally();
+    backend.tally_add(d, &logits, &labels, &mut tally);
+    let counts = backend.tally_read(&tally);
+    Judged {
+        predictions: backend.predictions(d, &logits),
+        correct: [counts.samples, counts.correct],
+        losses: [entropy.0, margin.0, counts.loss],
+        dlogits: [entropy.1, margin.1].concat(),
+    }
+}
+
+/// To bf16 and back: pixels of one channel, which have a thread each.
+pub fn conversions(backend: &Mixed) {
+    let d = ChannelDims::new([1, 1, 725, 725]);
+    let values = rounded(&repeated(725 * 725, 251));
+    assert!(backend.download_batch(1, &backend.upload_activations(&d, &values)) == values);
+}
