@@ -6,8 +6,8 @@
 #   bash gpu-check.sh first      # 300 s: kernel tests, bytes of trained models, speed, kernels, tiles, PyTorch
 #   bash gpu-check.sh second     # 330 s: kernel tests again, compute-sanitizer, more of PyTorch, tiles, a table, Nsight Compute
 #   bash gpu-check.sh results    # 420 s: runs worth keeping, which go on where the last call stopped
-#   bash gpu-check.sh PART...    # 300 s: parts by name: tests bytes speed kernels tune pytorch memcheck sanitizers ratios tiles
-#                                #        table ncu b1 a1
+#   bash gpu-check.sh PART...    # 300 s: parts by name: tests bytes speed kernels tune pytorch memcheck sanitizers ratios
+#                                #        tune_narrow table ncu b1 a1
 #
 # Results go to out/ and, where OUT names a folder, after every part into one archive there. Other variables: BUDGET (seconds of
 # the visit), TESTS (an extended regular expression: only these kernel tests), F32_MODE and BF16_MODE (PyTorch's modes in
@@ -169,7 +169,7 @@ tune() {
 }
 
 part_tune() { tune "${tune[@]}"; }
-part_tiles() { tune "${tiles[@]}"; }
+part_tune_narrow() { tune "${tune_narrow[@]}"; }
 
 # peer SECONDS MODE NETWORK WIDTH BATCH STEPS: PyTorch's step in a mode, a line in out/pytorch.csv.
 peer() {

@@ -15,7 +15,7 @@ mkdir -p "$dir/bin" "$dir/driver" "$dir/brought-back"
 cat benches/gpu-visits.sh - > "$dir/visits.sh" <<'VISITS'
 rehearsal=yes
 first=(tests:40 bytes:60 speed:40 kernels:40 tune:60 pytorch:30)
-second=(tests:40 bytes:60 sanitizers:40 ratios:40 tiles:60 table:30 ncu:50)
+second=(tests:40 bytes:60 sanitizers:40 ratios:40 tune_narrow:60 table:30 ncu:50)
 processes=2
 test_seconds=6
 sanitized=(ops::recorded::cuda::relu)
@@ -26,7 +26,7 @@ table=("${trained[@]}")
 speed=("f32 lenet 1 2 1" "bf16 lenet 1 2 1")
 kernels=("f32 lenet 1 2 1" "bf16 resnet18 1 1 1")
 tune=("bf16 lenet 1 2 1")
-tiles=("bf16 lenet-cifar 1 2 1")
+tune_narrow=("bf16 lenet-cifar 1 2 1")
 pytorch=("lenet 1 2 1")
 ratios=("lenet 1 2 1")
 profiled=("bf16 resnet18 1 1 1" correlate_bf16 "f32 lenet 1 2 1" lenet_attack)

@@ -2,7 +2,7 @@
 
 # Seconds of each part.
 first=(tests:60 bytes:30 speed:50 kernels:25 tune:25 pytorch:85)
-second=(tests:20 bytes:20 sanitizers:97 ratios:110 tiles:25 table:20 ncu:20)
+second=(tests:20 bytes:20 sanitizers:97 ratios:110 tune_narrow:25 table:20 ncu:20)
 results=(b1:200 a1:200)
 # Of a part that is called by name.
 part_seconds=120
@@ -20,7 +20,7 @@ speed=("bf16 resnet18 16 128 10" "f32 resnet18 16 128 10" "f32 lenet 1 64 40" "b
     "bf16 lenet 16 64 40" "f32 resnet18 1 128 10")
 kernels=("bf16 resnet18 16 128 10" "bf16 resnet18 1 128 10" "f32 lenet 1 64 40")
 tune=("bf16 resnet18 16 128 1")
-tiles=("bf16 resnet18 8 128 1" "bf16 resnet18 4 128 1" "bf16 resnet18 1 128 1")
+tune_narrow=("bf16 resnet18 8 128 1" "bf16 resnet18 4 128 1" "bf16 resnet18 1 128 1")
 pytorch=("resnet18 16 128 10")
 pytorch_modes=(bf16-model-graph channels-last-graph compile-bf16-model-graph eager-graph compile-graph)
 ratios=("lenet 1 64 40" "lenet 16 64 40" "resnet18 1 128 10" "resnet18 8 128 10")
