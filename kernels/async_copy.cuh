@@ -1,6 +1,7 @@
 // Copies of four or sixteen bytes to shared memory that go on while the thread does; zeros if `exists` is 0. They do not
-// pass through registers: the compiler would move loads that wait there to where they are needed. On the host they are
-// finished at once.
+// pass through registers: the compiler would move loads that wait there to where they are needed. Until its thread has waited
+// for a copy, its destination must not be touched, its source must not be written, and the thread must not leave the kernel.
+// On the host they take place at the wait, and whoever does that is stopped (host/async_copy.cpp).
 #pragma once
 #include "common.cuh"
 
@@ -33,27 +34,11 @@ static __device__ __forceinline__ void end_group() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// Waits for this thread's copies but for those of the last `GROUPS` groups.
+// Waits for this thread's copies but for those of the last `GROUPS` groups, and for those that are in no group yet.
 template <u32 GROUPS>
 static __device__ __forceinline__ void wait_for_groups() {
     asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
 }
 #else
-static void copy_one(float* to, const float* from, u32 exists) {
-    *to = exists ? *from : 0.0f;
-}
-
-static void copy_four(float* to, const float* from, u32 exists) {
-    float4* four = reinterpret_cast<float4*>(to);
-    *four = exists ? *reinterpret_cast<const float4*>(from) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-}
-
-static void copy_piece(void* to, const void* from, u32 exists) {
-    *static_cast<uint4*>(to) = exists ? *static_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
-}
-
-static void end_group() {}
-
-template <u32 GROUPS>
-static void wait_for_groups() {}
+using host::copy_one, host::copy_four, host::copy_piece, host::end_group, host::wait_for_groups;
 #endif

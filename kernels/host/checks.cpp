@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "async_copy.h"
 #include "fibers.h"
 #include "memory_map.h"
 
@@ -122,6 +123,10 @@ bool all_atomic(Record w) {
 void check(Shadow& shadow, const Access& a) {
     const Record w = shadow.write, r = shadow.read, limit = horizon(a.offset);
     if (!(w & ALLOCATED)) out_of_bounds(a);
+    if (w & ON_ITS_WAY) {
+        const std::string whose = thread_name(w >> THREAD & (MAX_THREADS - 1));
+        fail(a.from, where(a) + ", to which a copy of " + whose + " is still on its way");
+    }
     if (now.unfinished != NEVER && a.offset >= SHARED_SPACE) check_early(a, w);
     const bool written = (w & WRITTEN) && (a.offset >= SHARED_SPACE || w >= now.block);
     if (a.use != Use::write && !written) {
@@ -183,7 +188,7 @@ HOST_INLINE u64 quick_until() {
 // The usual cases: what is read was written before the last barrier, what is written was used before it.
 HOST_INLINE bool quick_read(Shadow& shadow, u64 offset) {
     const Record w = shadow.write, r = shadow.read;
-    if ((w & (WRITTEN | SPLIT | FOREIGN)) != WRITTEN) return false;
+    if ((w & (WRITTEN | SPLIT | FOREIGN | ON_ITS_WAY)) != WRITTEN) return false;
     if (!(w - now.block < now.phase - now.block || (w < now.launch && offset >= SHARED_SPACE))) return false;
     if (r < now.phase) {
         if ((r & FOREIGN) || !far(r, horizon(offset))) return false;
@@ -203,7 +208,7 @@ HOST_INLINE bool quick_read(Shadow& shadow, u64 offset) {
 
 HOST_INLINE bool quick_write(Shadow& shadow, u64 offset) {
     const Record w = shadow.write, r = shadow.read, limit = horizon(offset);
-    if ((w & (ALLOCATED | SPLIT)) != ALLOCATED || ((w | r) & FOREIGN)) return false;
+    if ((w & (ALLOCATED | SPLIT | ON_ITS_WAY)) != ALLOCATED || ((w | r) & FOREIGN)) return false;
     if (!far(w, limit) || !far(r, limit)) return false;
     shadow.write = now.me | ALLOCATED | WRITTEN;
     return true;
@@ -215,13 +220,13 @@ HOST_INLINE bool quick(Shadow& shadow, u64 offset) {
 }
 
 template <Use use, unsigned size>
-__attribute__((noinline)) void unusual(void* at, void* from) {
+__attribute__((noinline)) void unusual(const void* at, void* from) {
     const u64 offset = offset_of(at);
     if (offset < MEMORY || wild(offset, at)) check_slowly(use, offset, size, offset < MEMORY, from);
 }
 
 template <Use use, unsigned size>
-HOST_INLINE void access(void* at, void* from) {
+HOST_INLINE void access(const void* at, void* from) {
     const u64 offset = offset_of(at);
     if (__builtin_expect(offset < quick_until() && offset % size == 0, true)) {
         // What the quick ways have recorded before one of them gave up, the slow way records again: that is one access.
@@ -240,7 +245,51 @@ void access_range(const void* at, u64 size, void* from) {
     if (size > 0 && (offset < MEMORY || wild(offset, at))) check_slowly(use, offset, size, false, from);
 }
 
+// `f` for what is remembered of whole words.
+template <class F>
+HOST_INLINE void each_shadow(u64 offset, u64 size, F f) {
+    for (u64 word = offset / 4; word < (offset + size) / 4; word++) {
+        const bool split = words()[word].write & SPLIT;
+        Shadow* shadows = split ? bytes() + 4 * word : words() + word;
+        for (unsigned i = 0; i < (split ? 4 : 1); i++) f(shadows[i]);
+    }
+}
+
+// A copy may read at any moment between its beginning and its end, so both are checked.
+template <u32 BYTES>
+HOST_INLINE void check_source(const Copy& copy) {
+    if (!copy.source_exists) return;
+    access<Use::read, BYTES>(copy.from, copy.code);
+    const u64 from = offset_of(copy.from);
+    if (from < SHARED_SPACE || from >= MEMORY) {
+        fail(copy.code, "copy from other than global memory: " + where({Use::read, from, BYTES, copy.code}));
+    }
+}
+
 }  // namespace
+
+// It may also write at any moment. After this one the destination is its own until the end.
+template <u32 BYTES>
+void check_begin(const Copy& copy) {
+    check_source<BYTES>(copy);
+    access<Use::write, BYTES>(copy.to, copy.code);
+    const u64 to = offset_of(copy.to);
+    if (to >= SHARED_SPACE) {
+        fail(copy.code, "copy to other than shared memory: " + where({Use::write, to, BYTES, copy.code}));
+    }
+    each_shadow(to, BYTES, [](Shadow& shadow) { shadow.write |= ON_ITS_WAY; });
+}
+
+template <u32 BYTES>
+void check_end(const Copy& copy) {
+    check_source<BYTES>(copy);
+    each_shadow(offset_of(copy.to), BYTES, [](Shadow& shadow) { shadow.write = now.me | ALLOCATED | WRITTEN; });
+}
+
+template void check_begin<4>(const Copy&);
+template void check_begin<16>(const Copy&);
+template void check_end<4>(const Copy&);
+template void check_end<16>(const Copy&);
 
 void atomic(void* at, Size bytes, void* from) {
     const u64 offset = offset_of(at);

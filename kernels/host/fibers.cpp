@@ -165,6 +165,7 @@ void run_fibers() {
     Worker& w = *now.worker;
     for (;;) {
         w.kernel->run(w.args);
+        check_no_copies();
         Fiber& self = w.fibers[w.current];
         self.state = State::left;
         w.left++;
@@ -349,6 +350,8 @@ void run_block(Worker& w, u32 x, u32 y, u32 z) {
     for (u32 thread = 0; thread < w.threads; thread++) {
         w.fibers[thread].state = State::unstarted;
         w.fibers[thread].early = w.before != NEVER;
+        w.fibers[thread].copies.clear();
+        w.fibers[thread].groups = 0;
     }
     w.left = w.arrived = 0;
     blockIdx = {x, y, z};

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "async_copy.h"
 #include "context.h"
 #include "shadow.h"
 
@@ -27,6 +28,9 @@ struct Fiber {
     Bits value;
     // What is done with the values of all lanes.
     void (*work)(const Bits* lanes);
+    // Its copies that go on, in order; how many groups of them it has ended.
+    std::vector<Copy> copies;
+    u32 groups;
 };
 
 struct Warp {

@@ -1,6 +1,7 @@
 // Kernels with bugs, each beside one that does the same without: the runtime must stop the first and let the second
 // pass. The tests are in tests/all/cuda_host/planted.rs. Blocks have THREADS threads where nothing else is said.
 
+#include "../async_copy.cuh"
 #include "../common.cuh"
 #include "../matrix.cuh"
 
@@ -352,6 +353,74 @@ extern "C" __global__ void add_early(u32 early, const float* weights, const floa
     if (early & 2) tile[i] += x[i];
     if (!(early & 4)) wait_for_launch_before();
     y[i] = tile[i] + x[i];
+}
+
+// --- Copies that go on
+
+// y[i] = x[i / 2 * 2], by a copy to shared memory. Of `bugs`, bit 0 ends no group, bit 1 waits for none, bit 2 forgets the
+// barrier after that; bit 3 writes to where the copy goes, bit 4 to where it comes from, after a barrier, and with bit 5 before
+// one too.
+extern "C" __global__ void copy_to_pairs(u32 bugs, float* x, float* y) {
+    SHARED(tile, float[THREADS]);
+    const u32 i = threadIdx.x;
+    copy_one(&tile[i], x + i, 1);
+    if (!(bugs & 1)) end_group();
+    if (bugs & (8 | 16)) __syncthreads();
+    if (bugs & 8) tile[i] = 0.0f;
+    if (bugs & 16) x[THREADS - 1 - i] = 0.0f;
+    if (bugs & 32) __syncthreads();
+    if (!(bugs & 2)) wait_for_groups<0>();
+    if (!(bugs & 4)) __syncthreads();
+    y[i] = tile[i / 2 * 2];
+}
+
+// Four at a time, from an element on; where `exists` is 0, zeros.
+extern "C" __global__ void copy_fours(u32 first, u32 exists, const float* x, float* y) {
+    SHARED(tile, float[4 * THREADS]);
+    float* const mine = tile + 4 * threadIdx.x;
+    copy_four(mine, x + first + 4 * threadIdx.x, exists);
+    end_group();
+    wait_for_groups<0>();
+    reinterpret_cast<float4*>(y)[threadIdx.x] = *reinterpret_cast<const float4*>(mine);
+}
+
+// Where copies cannot go, and where they cannot come from.
+extern "C" __global__ void copy_within_global(const float* x, float* y) {
+    copy_one(y + threadIdx.x, x + threadIdx.x, 1);
+    end_group();
+    wait_for_groups<0>();
+}
+
+extern "C" __global__ void copy_within_shared(const float* x, float* y) {
+    SHARED(tile, float[2 * THREADS]);
+    tile[threadIdx.x] = x[threadIdx.x];
+    copy_one(&tile[THREADS + threadIdx.x], &tile[threadIdx.x], 1);
+    end_group();
+    wait_for_groups<0>();
+    y[threadIdx.x] = tile[THREADS + threadIdx.x];
+}
+
+// y[i] = sum over `count` slabs of x, of the element of the warp's first lane. While one of three stages is added, the next
+// two are under way. The bugs: `pending` is 2, so the slab may still be; `early` copies come before the barrier, to where
+// others still read; slabs `beyond` the last one are begun, and nobody waits for them.
+extern "C" __global__ void sum_slabs(u32 pending, u32 early, u32 beyond, u32 count, const float* x, float* y) {
+    SHARED(slabs, float[3][THREADS]);
+    const u32 i = threadIdx.x;
+    const auto load = [&](u32 slab) {
+        if (slab < count + beyond) copy_one(&slabs[slab % 3][i], x + slab * THREADS + i, slab < count);
+        end_group();
+    };
+    load(0), load(1);
+    float sum = 0.0f;
+    for (u32 slab = 0; slab < count; slab++) {
+        if (pending == 1) wait_for_groups<1>();
+        else wait_for_groups<2>();
+        if (early) load(slab + 2);
+        __syncthreads();
+        if (!early) load(slab + 2);
+        sum += slabs[slab % 3][i / WARP * WARP];
+    }
+    y[i] = sum;
 }
 
 // --- Matrices

@@ -65,6 +65,18 @@ HOST_HIDDEN void launch_before_is_over();
 // From here on the running block may use what blocks before it in this launch have written.
 HOST_HIDDEN void other_blocks_are_done();
 
+// What async_copy.cuh says.
+HOST_HIDDEN void copy_one(float* to, const float* from, unsigned exists);
+HOST_HIDDEN void copy_four(float* to, const float* from, unsigned exists);
+HOST_HIDDEN void copy_piece(void* to, const void* from, unsigned exists);
+HOST_HIDDEN void end_group();
+HOST_HIDDEN void wait_for_groups_but(unsigned pending);
+
+template <unsigned GROUPS>
+inline void wait_for_groups() {
+    wait_for_groups_but(GROUPS);
+}
+
 // Checks an atomic operation; `from` is the code that asks for it.
 HOST_HIDDEN void atomic(void* at, Size bytes, void* from);
 

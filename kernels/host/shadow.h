@@ -31,6 +31,8 @@ constexpr Record SPLIT = 4;
 constexpr Record MANY = 8, WARPS = 16, FOREIGN = 32;
 // The write was atomic. It came after a plain one since the last barrier by the same warp; by the same block.
 constexpr Record ATOMIC = 64, WARP_PLAIN = 128, BLOCK_PLAIN = 256;
+// The write is a copy's that goes on.
+constexpr Record ON_ITS_WAY = 512;
 
 struct Shadow {
     Record write, read;

@@ -14,7 +14,8 @@ pub struct Unit<'a> {
 }
 
 /// The runtime's own files in `kernels/host`.
-const RUNTIME: [&str; 5] = ["checks.cpp", "context.cpp", "fibers.cpp", "launch.cpp", "memory_map.cpp"];
+const RUNTIME: [&str; 6] =
+    ["async_copy.cpp", "checks.cpp", "context.cpp", "fibers.cpp", "launch.cpp", "memory_map.cpp"];
 
 /// For everything.
 const FLAGS: &[&str] = &["-std=c++17", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"];
