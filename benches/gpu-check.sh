@@ -378,12 +378,16 @@ summary() {
     tail -n +2 out/parts.csv | awk -F, '{ printf "%-11s %-9s %3d s of %3d\n", $1, $2, $3, $4 }'
     ratios_of | head -n 12
     awk -F'"' '
-        / ok,|,ok,/ && $3 ~ /^,ok,/ { next }
-        NR > 1 {
+        NR == 1 || $3 ~ /^,ok,/ { next }
+        $3 ~ /^,SKIPPED,/ { sub(/,/, ": ", $1); skipped[$1 $4]++; next }
+        {
             split($3, outcome, ",")
-            if (++n <= 25) printf "%s  %s: %.150s\n", outcome[2], $2, $4
+            if (++n <= 30) printf "%s  %s: %.150s\n", outcome[2], $2, $4
         }
-        END { if (n > 25) printf "and %d more in checks.csv\n", n - 25 }' out/checks.csv
+        END {
+            if (n > 30) printf "and %d more in checks.csv\n", n - 30
+            for (why in skipped) if (++m <= 5) printf "SKIPPED  %d of %s\n", skipped[why], why
+        }' out/checks.csv
     if tail -n +2 out/checks.csv | grep -qvE '",ok,'; then echo "NOT all green"; else echo "all green"; fi
 }
 
