@@ -450,6 +450,7 @@ case $visit in
         parts=("${@/%/:$part_seconds}")
         ;;
 esac
+case $budget in *[!0-9]*) echo "gpu-check: BUDGET=$budget is no number of seconds" >&2; exit 2 ;; esac
 # A program that does not heed the first signal takes five seconds more.
 visit_end=$((budget - 8))
 keep_context &
