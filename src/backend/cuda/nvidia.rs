@@ -54,12 +54,12 @@ impl GpuInfo {
             return Err(format!("the driver is for CUDA {has}, and {needs} is needed"));
         }
         let (major, minor) = self.compute_capability;
-        enough("the GPU has", 10 * major + minor)
+        arch_overlaps("the GPU has", 10 * major + minor)
     }
 }
 
 /// Whether an architecture, as 10 major + minor, overlaps launches; else why not: `whose` compute capability it is.
-fn enough(whose: &str, arch: i32) -> Result<(), String> {
+fn arch_overlaps(whose: &str, arch: i32) -> Result<(), String> {
     let words = |arch: i32| format!("{}.{}", arch / 10, arch % 10);
     match arch >= OVERLAPS {
         true => Ok(()),
@@ -156,7 +156,8 @@ impl Gpu {
                 self.allow_shared_memory(function).map_err(failed)?;
                 // Kernels wait for the launch before only where they were compiled for a GPU that overlaps launches.
                 let arch = compiled_for(function).map_err(failed)?;
-                overlap = overlap.and_then(|()| enough(&format!("kernel {} was compiled for", kernel.name), arch));
+                overlap =
+                    overlap.and_then(|()| arch_overlaps(&format!("kernel {} was compiled for", kernel.name), arch));
                 functions.insert(kernel.name, Function(function as u64));
             }
         }
