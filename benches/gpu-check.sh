@@ -3,13 +3,13 @@
 # what is next? A GPU is lent for minutes, so a visit has a budget in seconds, its parts come in the order of what they teach,
 # and nothing that hangs or crashes takes more than itself down.
 #
-#   bash gpu-check.sh first      # 300 s: kernel tests, bytes of trained models, speed, kernels, tiles, PyTorch
-#   bash gpu-check.sh second     # 330 s: kernel tests again, compute-sanitizer, more of PyTorch, tiles, a table, Nsight Compute
-#   bash gpu-check.sh results    # 420 s: runs worth keeping, which go on where the last call stopped
-#   bash gpu-check.sh PART...    # 300 s: parts by name: tests bytes speed kernels tune pytorch memcheck sanitizers ratios
-#                                #        tune_narrow table ncu b1 a1
+#   bash gpu-check.sh first      # kernel tests, bytes of trained models, speed, kernels, tiles, PyTorch
+#   bash gpu-check.sh second     # kernel tests again, compute-sanitizer, more of PyTorch, tiles, a table, Nsight Compute
+#   bash gpu-check.sh results    # runs worth keeping, which go on where the last call stopped
+#   bash gpu-check.sh PART...    # parts by name: tests bytes speed kernels tune pytorch memcheck sanitizers ratios
+#                                # tune_narrow table ncu b1 a1
 #
-# Results go to out/ and, where OUT names a folder, after every part into one archive there. Other variables: BUDGET (seconds of
+# gpu-visits.sh says what is run and for how long. Results go to out/ and, where OUT names a folder, after every part into one archive there. Other variables: BUDGET (seconds of
 # the visit), TESTS (an extended regular expression: only these kernel tests), F32_MODE and BF16_MODE (PyTorch's modes in
 # `ratios`: those that won the first visit). The last thing printed is a summary. The exit code is 1 if anything failed or was
 # not done. gpu-page.py makes a page of the archives.
@@ -133,13 +133,16 @@ part_bytes() {
     done
 }
 
+# append CSV FILE: the line of a file behind those that are there, which have its head already.
+append() { if [ -s "$1" ]; then tail -n 1 "$2"; else cat "$2"; fi >> "$1"; }
+
 # time_step SUBMISSION PRECISION NETWORK WIDTH BATCH STEPS: a line in out/speed.csv.
 time_step() {
     local submission=$1 name
     shift
     name="bench-$2-w$3-$1-$submission"
     ENGINE_CUDA=$submission bench "$@" "$name" 15 --repeat 20 --seconds 3 &&
-        echo "$1,$submission,$(grep "^$2," "out/$name.txt")" >> out/speed.csv
+        append out/speed.csv <(paste -d, <(printf 'precision,submission\n%s\n' "$1,$submission") "out/$name.txt")
 }
 
 part_speed() {
@@ -175,7 +178,7 @@ part_tune_narrow() { tune "${tune_narrow[@]}"; }
 peer() {
     local name="pytorch-$3-w$4-$2"
     check "$name" "$1" python3 benches/peers/pytorch_cuda.py --network "$3" --width "$4" --batch "$5" --steps "$6" --modes "$2" &&
-        tail -n 1 "out/$name.txt" >> out/pytorch.csv
+        append out/pytorch.csv "out/$name.txt"
 }
 
 part_pytorch() {
@@ -314,7 +317,7 @@ pack() {
     summary > out/summary.txt
     [ -n "${OUT:-}" ] || return 0
     tar czf "$OUT/.archive" --exclude store --exclude trained --exclude '*.err' -C out $(ls out) && mv "$OUT/.archive" "$OUT/gpu-check-$visit.tar.gz"
-    # What `results` goes on with, if it is small enough to be brought back.
+    # The stages that `results` goes on with, if they are small enough to be brought back.
     if [ -d out/results/store ] && [ "$(du -sm out/results/store | cut -f 1)" -lt 16 ]; then
         tar czf "$OUT/.archive" -C out results/store && mv "$OUT/.archive" "$OUT/results-store.tar.gz"
     fi
@@ -425,8 +428,7 @@ prepare() {
     if [ -f results-store.tar.gz ]; then tar xzf results-store.tar.gz -C out --skip-old-files; fi
     echo "part,check,outcome,seconds,detail" > out/checks.csv
     echo "part,outcome,seconds,budget" > out/parts.csv
-    echo "precision,submission,$columns" > out/speed.csv
-    echo "$columns" > out/pytorch.csv
+    touch out/speed.csv out/pytorch.csv
     cp predictions.csv out/
     part=machine part_end=$((SECONDS + 25))
     check nvidia-smi 20 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader
@@ -435,21 +437,18 @@ prepare() {
     planned=$SECONDS
 }
 
-columns="network,width,batch,task,attack_steps,mode,threads,version,images_per_second,seconds,peak_mib"
 visit=${1:-}
 case $visit in
-    first) budget=${BUDGET:-300} ;;
-    second) budget=${BUDGET:-330} ;;
-    results) budget=${BUDGET:-420} ;;
+    first | second | results) ;;
     *)
         if [ -z "$visit" ]; then sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; fi
         for part in "$@"; do
             if ! declare -F "part_$part" > /dev/null; then echo "gpu-check: there is no part '$part'; the first lines of $0 name them" >&2; exit 2; fi
         done
-        visit=parts budget=${BUDGET:-300}
-        parts=("${@/%/:$part_seconds}")
+        visit=parts parts=("${@/%/:$part_seconds}")
         ;;
 esac
+budget=${BUDGET:-${budgets[$visit]}}
 case $budget in *[!0-9]*) echo "gpu-check: BUDGET=$budget is no number of seconds" >&2; exit 2 ;; esac
 # A program that does not heed the first signal takes five seconds more.
 visit_end=$((budget - 8))

@@ -4,8 +4,8 @@
     python3 benches/gpu-page.py --out target/pages --force target/gpu-kit/out
 
 An archive is what benches/gpu-check.sh wrote, or the folder that it was packed from. Archives of one GPU go on one page, each line
-with the visit that it is from. No number on the page is typed by hand. What a visit did not bring back is said there; what cannot
-be read is one line on stderr, exit code 2, and no page. The folder has the date of the first visit, so a page of two visits takes
+with the visit that it is from. No number on the page is typed by hand. The page says what a visit did not bring back; an archive that
+cannot be read is one line on stderr, exit code 2, and no page. The folder has the date of the first visit, so a page of two visits takes
 the place of one of the first with `--force`. The path of the page is printed.
 """
 
@@ -27,7 +27,7 @@ SANITIZERS = ("memcheck", "sanitizers")
 PASSES = ("forward", "input_gradient", "weight_gradient")
 # Lines shown of a file that has more.
 MOST = 12
-# What Nsight Compute writes: a kernel with its grid, then metrics with unit and value.
+# The output of Nsight Compute: a kernel with its grid, then metrics with unit and value.
 LAUNCH = re.compile(r"\s+(\S.*?)\s*\(\d+, \d+, \d+\)x\(\d+, \d+, \d+\)")
 METRIC = re.compile(r"\s+(Duration|Memory Throughput|Compute \(SM\) Throughput)\s+(%|[num]?s\w*)\s+([\d.,]+)")
 

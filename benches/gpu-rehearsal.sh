@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 dir=$(realpath -m "${1:-target/gpu-rehearsal}")
 rm -rf "$dir"
 mkdir -p "$dir/bin" "$dir/driver" "$dir/brought-back"
-# What the host does in seconds where a GPU does it in milliseconds.
+# Smaller sizes: the host needs seconds where a GPU needs milliseconds.
 cat benches/gpu-visits.sh - > "$dir/visits.sh" <<'VISITS'
 rehearsal=yes
 first=(tests:40 bytes:60 speed:40 kernels:40 tune:60 pytorch:30)

@@ -1,6 +1,7 @@
-# What gpu-check.sh runs on a GPU; bash. gpu-kit.sh packs it, gpu-rehearsal.sh has smaller sizes.
+# The runs of gpu-check.sh on a GPU; bash. gpu-kit.sh packs this file, gpu-rehearsal.sh has smaller sizes.
 
-# Seconds of each part.
+# Seconds of each visit, of parts that are called by name, and of each part.
+declare -A budgets=([first]=300 [second]=330 [results]=420 [parts]=300)
 first=(tests:60 bytes:30 speed:50 kernels:25 tune:25 pytorch:85)
 second=(tests:20 bytes:20 sanitizers:97 ratios:110 tune_narrow:25 table:20 ncu:20)
 results=(b1:200 a1:200)
@@ -12,7 +13,7 @@ test_seconds=60
 # Tests with the most machinery, on which compute-sanitizer is slow enough.
 sanitized=(mixed::cuda::every_tile mixed::cuda::convolutions mixed::cuda::operands lenet::cuda::the_same_images
     selection::cuda::selects_exactly_k)
-# What is trained for the comparison of bytes; the table beside the CPU's, which gpu-kit.sh has computed.
+# The training whose models are compared byte by byte; the table that is compared with the CPU's, which gpu-kit.sh has computed.
 trained=(--table t4 --profile smoke --cells 4:dense,4:1,16:dense --train-images 200 --test-images 20)
 table=(--table t2 --profile smoke)
 # Training steps: precision, network, width, batch, steps of the attack.

@@ -110,7 +110,7 @@ class Visit:
 
 
 def wanted(path):
-    """Whether a file belongs to the page. What a check has printed does not: its line in checks.csv says what matters."""
+    """Whether a file belongs to the page. The output of a check does not: its line in checks.csv says what matters."""
     return path.match("results/*/table.*") if len(path.parts) == 3 else len(path.parts) == 1 and any(map(path.match, KEPT))
 
 

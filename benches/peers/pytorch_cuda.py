@@ -143,6 +143,7 @@ def one_mode(mode, args):
         sys.exit(f"{mode}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     peak = f"{torch.cuda.max_memory_allocated() / 2**20:.1f}" if args.device == "cuda" else ""
     what = f"{args.network},{args.width},{args.batch},step,{args.steps},{mode},,{torch.__version__}"
+    print(COLUMNS)
     print(f"{what},{args.batch / took:.1f},{took:.6f},{peak}")
 
 
@@ -166,8 +167,10 @@ def every_mode(args):
         except subprocess.TimeoutExpired:
             print(f"{mode}: not done in {left:.0f} s", file=sys.stderr)
             continue
-        print(run.stdout, end="", flush=True)
-        worked |= bool(run.stdout)
+        # Without its head.
+        row = run.stdout.partition("\n")[2]
+        print(row, end="", flush=True)
+        worked |= bool(row)
     if not worked:
         sys.exit("no mode works")
 

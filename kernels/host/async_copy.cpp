@@ -54,7 +54,7 @@ void end_group() {
     running().groups++;
 }
 
-// The groups that this thread has ended but for the last `pending`. What is in no group yet is not waited for.
+// The groups that this thread has ended but for the last `pending`. Copies that are in no group yet are not waited for.
 void wait_for_groups_but(unsigned pending) {
     Fiber& fiber = running();
     const auto goes_on = [&](const Copy& copy) { return copy.group + pending >= fiber.groups; };

@@ -65,7 +65,7 @@ HOST_HIDDEN void launch_before_is_over();
 // From here on the running block may use what blocks before it in this launch have written.
 HOST_HIDDEN void other_blocks_are_done();
 
-// What async_copy.cuh says.
+// The copies of async_copy.cuh.
 HOST_HIDDEN void copy_one(float* to, const float* from, unsigned exists);
 HOST_HIDDEN void copy_four(float* to, const float* from, unsigned exists);
 HOST_HIDDEN void copy_piece(void* to, const void* from, unsigned exists);

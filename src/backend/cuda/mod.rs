@@ -100,7 +100,8 @@ impl Cuda {
     /// # Errors
     /// [`Error::Failed`] saying what is missing: a driver, a GPU, or kernels for it.
     pub fn new() -> Result<Self> {
-        Cuda::with_driver(Arc::new(nvidia::Nvidia::open()?), Submission::chosen()?)
+        let how = Submission::chosen()?;
+        Cuda::with_driver(Arc::new(nvidia::Nvidia::open()?), how)
     }
 
     /// The same to see how long each kernel takes; what it computes means nothing.

@@ -1,5 +1,5 @@
 //! Ten steps of training, adversarial and then with ADMM, against the CPU: same seed, same random starts bit for bit, same
-//! masks exactly, losses and weights as near to the CPU's in f64 as the CPU's in f32 are: a fresh ResNet-18 multiplies
+//! masks but where two filters' norms differ by rounding, losses and weights as near to the CPU's in f64 as the CPU's in f32 are: a fresh ResNet-18 multiplies
 //! rounding errors by a hundred in a step, so no fixed tolerance would do. The sign of a gradient that is zero but
 //! for rounding is a coin toss: on ResNet-18 the CPU's paths differ in some pixels after one attack step, and in one of 25 after
 //! two. So each device attacks for itself, but all train on the images of the CPU's attack.

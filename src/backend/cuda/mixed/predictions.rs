@@ -7,7 +7,7 @@ use super::tiles::tests::resnet18;
 use super::tiles::{Cut, TILES, correlate, weight_gradient};
 use crate::dims::Conv2dDims;
 
-/// What differs between the two: the bandwidth, in bytes a microsecond, read and written. Processors and clocks are the same.
+/// The bandwidth, in bytes a microsecond, read and written, in which the two differ. Processors and clocks are the same.
 const GPUS: [(&str, f64); 2] = [("H200", 4.3e6), ("H100", 3.0e6)];
 /// Operations that matrix products in bf16 reach, and the data sheet's in f32, in a microsecond.
 const FLOP_BF16: f64 = 780e6;
