@@ -52,7 +52,7 @@ check() {
     shift 2
     if [ "$left" -lt "$limit" ]; then limit=$left; fi
     if [ "$limit" -lt 1 ]; then note "$name" SKIPPED 0 "no time left"; return 1; fi
-    timeout -k 5 "$limit" "$@" > "$file.txt" 2> "$file.err"
+    timeout ${foreground:-} -k 5 "$limit" "$@" > "$file.txt" 2> "$file.err"
     code=$?
     case $code in
         0) outcome=ok ;;
@@ -279,8 +279,9 @@ worth_keeping() {
     while [ "$1" != -- ]; do cells+=("$1"); shift; done
     shift
     set -- ./engine run "$@" --backend cuda --out out/results --quiet
+    # A second signal ends a run before it has saved, and timeout sends one to the process and one to its group.
     for group in "${cells[@]}"; do
-        check "$name-${group//[^a-z0-9_-]/-}" 600 "$@" --cells "$group" && done+=("$group")
+        foreground=--foreground check "$name-${group//[^a-z0-9_-]/-}" 600 "$@" --cells "$group" && done+=("$group")
     done
     if [ ${#done[@]} -gt 0 ]; then
         # Costs nothing: every stage is there.
