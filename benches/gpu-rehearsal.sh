@@ -108,7 +108,7 @@ case "$*" in
             planted::cuda::hangs planted::cuda::crashes
         if [ "${PLANT:-}" = convolutions ]; then echo "planted::cuda::conv2d: test"; fi
         ;;
-    *planted::cuda::hangs*) trap '' TERM; while true; do sleep 1; done ;;
+    *planted::cuda::hangs*) trap '' TERM; for _ in {1..300}; do sleep 1; done ;;
     *planted::cuda::crashes*) kill -SEGV $$ ;;
     *planted::cuda::conv2d*)
         printf "\nrunning 1 test\nthread 'planted::cuda::conv2d' (7) panicked at tests/planted.rs:1:2:\ny: 3 of 9 differ\n"
@@ -192,7 +192,9 @@ expect "$dir/parts.txt" '^SKIPPED +b1 .*no time left in the visit'
 # Killed in the memcheck of what failed, which takes the place of all timings.
 visit killed convolutions first &
 until grep -q '^== memcheck' "$dir/killed.txt" 2> /dev/null || ! kill -0 $!; do sleep 0.2; done
-pkill -KILL -s "$(pgrep -o -f "bash $dir/kit/gpu-check.sh")"
+session=$(pgrep -o -f "bash $dir/kit/gpu-check.sh")
+# Until nobody is left who could have started another.
+while pkill -KILL -s "$session"; do sleep 0.1; done
 wait
 expect <(brought_back killed checks.csv) '^tests,"planted::cuda::conv2d",FAILED,.*y: 3 of 9 differ'
 expect <(brought_back killed visit.txt) '^ended: cut short after bytes'
