@@ -114,7 +114,7 @@ pub const TILES: [Tile; 23] = [
     tall(8, 16, 10, 2),
     tall(16, 8, 5, 3),
     tall(16, 16, 5, 3),
-    warpgroup(64, 64, 1, 4),
+    warpgroup(64, 64, 3, 2),
     warpgroup(64, 128, 1, 4),
 ];
 
