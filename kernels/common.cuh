@@ -87,7 +87,7 @@ static __device__ __forceinline__ T warp_sum(T value) {
 // are over, because that one has waited too.
 static __device__ __forceinline__ void wait_for_launch_before() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;\ngriddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 

@@ -417,19 +417,40 @@ struct Finish {
         }
     }
 
-    // `f(place, index, values)` for each of the thread's pieces: where it is in the tile and in the result's batch.
-    template <class F>
-    __device__ __forceinline__ void each(F f) const {
+    // `f(place, index, values, fetched)` for each of the thread's pieces: where it is in the tile and in the result's batch, and what
+    // `fetch(index)` has read; a few pieces are fetched before the first of them is needed.
+    template <class Fetch, class F>
+    __device__ __forceinline__ void each(Fetch fetch, F f) const {
+        // As many as there are registers for.
+        constexpr u32 PIXELS_A_PASS = T::THREADS / PIECES, AHEAD = PIECES < 4 ? 1 : PIECES == 8 && T::THREADS == 128 ? 4 : 2;
         const u32 piece = threadIdx.x % PIECES, m = padded(g.m), channel = first_m + piece * PIECE;
         if (channel >= m) return;
-        // A tile of few channels has few pixels a thread.
-#pragma unroll(PIECES < 4 ? 1 : 4)
-        for (u32 pixel = threadIdx.x / PIECES; pixel < pixels; pixel += T::THREADS / PIECES) {
-            const u32 at = place<PIECES>(pixel, piece);
-            float values[PIECE];
-            read_piece(reinterpret_cast<const bf16*>(tile), at, values);
-            f(at, ((u64)pixel_of_batch(g, first_pixel + pixel) * m + channel) / PIECE, values);
+#pragma unroll 1
+        for (u32 first = threadIdx.x / PIECES; first < pixels; first += AHEAD * PIXELS_A_PASS) {
+            u64 index[AHEAD];
+            decltype(fetch(0)) fetched[AHEAD];
+#pragma unroll
+            for (u32 i = 0; i < AHEAD; i++) {
+                const u32 pixel = first + i * PIXELS_A_PASS;
+                if (pixel >= pixels) break;
+                index[i] = ((u64)pixel_of_batch(g, first_pixel + pixel) * m + channel) / PIECE;
+                fetched[i] = fetch(index[i]);
+            }
+#pragma unroll
+            for (u32 i = 0; i < AHEAD; i++) {
+                const u32 pixel = first + i * PIXELS_A_PASS, at = place<PIECES>(pixel, piece);
+                if (pixel >= pixels) break;
+                float values[PIECE];
+                read_piece(reinterpret_cast<const bf16*>(tile), at, values);
+                f(at, index[i], values, fetched[i]);
+            }
         }
+    }
+
+    // Where nothing is to be fetched.
+    template <class F>
+    __device__ __forceinline__ void each(F f) const {
+        each([](u64) { return 0; }, [&](u32 at, u64 index, float (&values)[PIECE], int) { f(at, index, values); });
     }
 
     __device__ __forceinline__ void nothing() const {
@@ -466,10 +487,26 @@ struct Finish {
         for (u32 i = 0; i < PIECE; i++) to[i] = channel + i < g.m ? normalisation.mean[channel + i] : 0.0f;
     }
 
+    // What a piece of an input gradient is put together with: what is added to it, the input of the normalisation that made the
+    // convolution's input, the mask of its ReLU.
+    struct Beside {
+        uint4 onto, x;
+        u32 mask;
+    };
+
+    __device__ __forceinline__ Beside beside(u64 index) const {
+        Beside to = {};
+        if (job.onto) to.onto = fetch_piece(job.onto, index);
+        if (job.into.x) to.x = fetch_piece(job.into.x, index);
+        if (job.mask) to.mask = __ldg(job.mask + index);
+        return to;
+    }
+
     __device__ __forceinline__ void gradient() const {
+        const auto fetch = [&](u64 index) { return beside(index); };
         if (!job.into.x) {
-            return each([&](u32, u64 index, float (&values)[PIECE]) {
-                if (job.onto) add_onto(index, values);
+            return each(fetch, [&](u32, u64 index, float (&values)[PIECE], const Beside& with) {
+                if (job.onto) add_onto(with.onto, values);
                 write_piece(job.y, index, values);
             });
         }
@@ -482,12 +519,12 @@ struct Finish {
             const bool wanted = !job.mask && job.into.apply_relu && channel + i < g.m;
             normal[i] = wanted ? affine(job.into, channel + i) : make_float2(0.0f, 0.0f);
         }
-        each([&](u32 at, u64 index, float (&values)[PIECE]) {
+        each(fetch, [&](u32 at, u64 index, float (&values)[PIECE], const Beside& with) {
             float x[PIECE];
-            if (job.onto) add_onto(index, values);
-            fetch_piece(job.into.x, index, x);
+            if (job.onto) add_onto(with.onto, values);
+            unpack(with.x, x);
             if (job.mask) {
-                keep(values, __ldg(job.mask + index));
+                keep(values, with.mask);
             } else if (job.into.apply_relu) {
 #pragma unroll
                 for (u32 i = 0; i < PIECE; i++) values[i] = x[i] * normal[i].x + normal[i].y <= 0.0f ? 0.0f : values[i];
@@ -506,18 +543,18 @@ struct Finish {
         if (!job.other.x) return;
         float sum_other[PIECE] = {};
         means_of(job.other, mean);
-        each([&](u32, u64 index, const float (&values)[PIECE]) {
+        each([&](u64 index) { return fetch_piece(job.other.x, index); }, [&](u32, u64, float (&values)[PIECE], const uint4& piece) {
             float x[PIECE];
-            fetch_piece(job.other.x, index, x);
+            unpack(piece, x);
 #pragma unroll
             for (u32 i = 0; i < PIECE; i++) sum_other[i] += values[i] * (x[i] - mean[i]);
         });
         write_part(job.other_totals, make_float2(total, channel_sum<T>(scratch, sum_other)));
     }
 
-    __device__ __forceinline__ void add_onto(u64 index, float (&values)[PIECE]) const {
+    static __device__ __forceinline__ void add_onto(const uint4& onto, float (&values)[PIECE]) {
         float more[PIECE];
-        fetch_piece(job.onto, index, more);
+        unpack(onto, more);
 #pragma unroll
         for (u32 i = 0; i < PIECE; i++) values[i] += more[i];
     }

@@ -27,7 +27,7 @@ struct Operand {
 static __device__ __forceinline__ float2 affine(const Term& term, u32 channel) {
     if (!term.x) return make_float2(0.0f, 0.0f);
     if (!term.mean) return make_float2(1.0f, 0.0f);
-    const float scale = term.gamma[channel] / sqrtf(term.var[channel] + term.eps);
+    const float scale = term.gamma[channel] * rsqrtf(term.var[channel] + term.eps);
     return make_float2(scale, term.beta[channel] - term.mean[channel] * scale);
 }
 
@@ -36,7 +36,7 @@ static __device__ __forceinline__ float2 affine(const Term& term, u32 channel) {
 static __device__ __forceinline__ float4 coefficients(const Operand& of, u32 channel, u32 c) {
     if (channel >= c) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (of.dgamma) {
-        const float inverse_std = 1.0f / sqrtf(of.q.var[channel] + of.q.eps), scale = of.q.gamma[channel] * inverse_std;
+        const float inverse_std = rsqrtf(of.q.var[channel] + of.q.eps), scale = of.q.gamma[channel] * inverse_std;
         const float slope = -scale * inverse_std * of.dgamma[channel] * of.share;
         const float shift = -scale * of.dbeta[channel] * of.share - slope * of.q.mean[channel];
         return make_float4(scale, shift, slope, 0.0f);
