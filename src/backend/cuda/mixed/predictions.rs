@@ -1,7 +1,7 @@
 //! How long steps of training should take on an H200 and on an H100, with convolutions cut as [`tiles`](super::tiles) says: the
 //! tables of `docs/performance.md`, and the CSV that `benches/gpu-page.py` puts beside what was measured.
 //!
-//!     cargo test --release --lib -- --ignored --nocapture predictions
+//!     cargo test --lib -- --ignored --nocapture predictions
 
 use super::tiles::tests::resnet18;
 use super::tiles::{Block, Cut, TILES, correlate, weight_gradient};
