@@ -53,3 +53,38 @@ macro_rules! choice {
 }
 
 pub(crate) use choice;
+
+#[cfg(test)]
+mod tests {
+    choice! {
+        enum Fruit: "fruit" {
+            RedApple = "red-apple",
+            Pear = "pear",
+            Quince = "quince",
+        }
+    }
+
+    #[test]
+    fn every_variant_is_read_as_it_is_written() {
+        assert_eq!(Fruit::ALL, [Fruit::RedApple, Fruit::Pear, Fruit::Quince]);
+        for (fruit, name) in Fruit::ALL.iter().zip(["red-apple", "pear", "quince"]) {
+            assert_eq!((fruit.name(), fruit.to_string().as_str(), name.parse().ok()), (name, name, Some(*fruit)));
+            let json = serde_json::to_string(fruit).unwrap();
+            assert_eq!(json, format!("\"{name}\""));
+            assert_eq!(serde_json::from_str::<Fruit>(&json).unwrap(), *fruit);
+            // A reader hands out strings of its own.
+            assert_eq!(serde_json::from_reader::<_, Fruit>(json.as_bytes()).unwrap(), *fruit);
+        }
+        assert_eq!(format!("{:>6}|{:<6}|", Fruit::Pear, Fruit::Pear), "  pear|pear  |");
+    }
+
+    #[test]
+    fn other_words_are_refused_with_the_nearest_name() {
+        for word in ["peer", "Pear", "pear ", ""] {
+            let error = word.parse::<Fruit>().unwrap_err().to_string();
+            assert!(error.contains("fruit") && error.contains(&format!("'{word}'")), "{error}");
+        }
+        assert!("peer".parse::<Fruit>().unwrap_err().to_string().contains("'pear'"));
+        assert!(serde_json::from_str::<Fruit>("\"peer\"").unwrap_err().to_string().contains("fruit 'peer'"));
+    }
+}

@@ -137,6 +137,60 @@ mod tests {
         }
     }
 
+    /// The third of them, by way of a seed, a stream and a step: where each of them goes is what makes runs repeatable.
+    #[test]
+    fn seed_and_element_stream_and_step_are_key_and_counter() {
+        let seed = 0x299f31d0_a4093822;
+        let rng = Rng { stream: 0x03707344, ..Rng::new(seed, Stream::Init, 0x13198a2e) };
+        let block = 0x85a308d3_243f6a88;
+        let answer = [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1];
+        assert_eq!(rng.block(block), answer);
+        let narrow = Rng::new(5, Stream::Square, 6);
+        for element in 0..12 {
+            let answer = philox4x32([element / 4, 0, 6, 9], [5, 0])[element as usize % 4];
+            assert_eq!(narrow.u32_at(element.into()), answer);
+            assert_eq!(narrow.below_at(element.into(), 7), (f64::from(answer) / 2f64.powi(32) * 7.0) as u32);
+        }
+    }
+
+    /// What was drawn with them is in files that must stay what they are.
+    #[test]
+    fn streams_keep_their_numbers() {
+        use Stream::*;
+        let streams = [Init, Shuffle, Augment, TrainAttack, EvalAttack, HeldOut, Subset, SuiteStart, Square];
+        assert_eq!(streams.map(|stream| stream as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn the_unit_interval_has_its_lower_end_only() {
+        assert_eq!((unit_interval(0), unit_interval(255), unit_interval(256)), (0.0, 0.0, 2f32.powi(-24)));
+        assert_eq!(unit_interval(u32::MAX), 1.0 - 2f32.powi(-24));
+    }
+
+    /// Box and Muller's formula, of the two halves of a block.
+    #[test]
+    fn normal_numbers_are_of_half_a_block_each() {
+        let rng = Rng::new(11, Stream::Init, 4);
+        for element in 0..20 {
+            let block = philox4x32([element / 2, 0, 4, 1], [11, 0]).map(|bits| f64::from(bits) / 2f64.powi(32));
+            let (u, v) = if element.is_multiple_of(2) { (block[0], block[1]) } else { (block[2], block[3]) };
+            let want = (-2.0 * (u + 2f64.powi(-32)).ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos();
+            assert!((rng.normal_at(element.into()) - want).abs() < 1e-12, "{element}: {want}");
+        }
+    }
+
+    /// All six orders of three come equally often.
+    #[test]
+    fn permutations_are_uniform() {
+        let mut counts = std::collections::BTreeMap::new();
+        for epoch in 0..6000 {
+            *counts.entry(Rng::new(3, Stream::Shuffle, epoch).permutation(3)).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 6);
+        // Five standard deviations.
+        assert!(counts.values().all(|count| (855..=1145).contains(count)), "{counts:?}");
+    }
+
     #[test]
     fn streams_steps_seeds_and_elements_differ() {
         let base = Rng::new(7, Stream::Init, 3).u32_at(5);

@@ -175,3 +175,89 @@ impl Schedule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The schedule of `steps` steps for images whose losses at the start are `start`.
+    fn schedule(steps: usize, rho: f64, start: &[f64]) -> Schedule {
+        let config = ApgdConfig { steps, rho, ..ApgdConfig::published(0.3, ApgdLoss::CrossEntropy) };
+        Schedule::new(&config, start)
+    }
+
+    /// The steps, counted from 1, after which the only image goes back to its best point.
+    fn restarts(mut schedule: Schedule, losses: impl Iterator<Item = f64>) -> Vec<usize> {
+        let mut step = 0.6;
+        let mut found = Vec::new();
+        for (number, loss) in losses.enumerate() {
+            schedule.advance(&[loss]);
+            let next = schedule.moves[0];
+            if next.restart == 1 {
+                found.push(number + 1);
+                step /= 2.0;
+            }
+            assert_eq!(next.step, step, "the step halves there, and only there: after step {}", number + 1);
+        }
+        found
+    }
+
+    /// From the paper: `p_1 = 0.22`, `p_{j + 1} = p_j + max(p_j - p_{j - 1} - 0.03, 0.06)`, of the steps.
+    #[test]
+    fn checkpoints_are_the_published_ones() {
+        let fall = |steps: usize| restarts(schedule(steps, 0.75, &[0.0]), (0..steps).map(|i| -1.0 - i as f64));
+        assert_eq!(fall(100), [22, 41, 57, 70, 80, 87, 93, 99]);
+        // Parts of 37 steps, cut off: 8, then one less each time down to 2.
+        assert_eq!(fall(37), [8, 15, 21, 26, 30, 33, 35, 37]);
+        // Of 12: 2, then 1, since no part is empty.
+        assert_eq!(fall(12), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    }
+
+    /// The step halves unless more than `rho` of the steps have raised the loss: at 22 steps and 0.75 that is 16.5.
+    #[test]
+    fn too_few_rises_halve_the_step() {
+        let after = |rho: f64, rises: usize| {
+            // Up that many times, then down: the best is new, so that only the rises count.
+            let losses = (0..22).map(|i| if i < rises { 1.0 + i as f64 } else { -(i as f64) });
+            restarts(schedule(100, rho, &[0.5]), losses)
+        };
+        assert_eq!((after(0.75, 16), after(0.75, 17)), (vec![22], vec![]));
+        assert_eq!((after(0.5, 11), after(0.5, 12)), (vec![22], vec![]), "just the share is too little");
+    }
+
+    /// A loss that rises at every step, but never above that of the start, halves the step at every second checkpoint:
+    /// not where it was halved at the one before, and at the start it counts as halved.
+    #[test]
+    fn a_step_that_was_just_halved_is_given_an_interval() {
+        assert_eq!(restarts(schedule(100, 0.75, &[1000.0]), (1..=100).map(f64::from)), [41, 70, 87, 99]);
+    }
+
+    /// What counts is the best since the last checkpoint, not since the start.
+    #[test]
+    fn the_best_of_an_interval_must_be_above_that_of_the_ones_before() {
+        let losses = (1..=22).chain(-50..-31).map(f64::from);
+        assert_eq!(restarts(schedule(100, 0.75, &[0.5]), losses), [41]);
+        let losses = (1..=22).chain(5..24).map(f64::from);
+        assert_eq!(restarts(schedule(100, 0.75, &[0.5]), losses), [0; 0], "23 is above 22");
+    }
+
+    /// The published code compares the first loss with zero, not with the one at the start.
+    #[test]
+    fn the_first_rise_is_from_zero() {
+        let two = |start: f64, losses: [f64; 2]| restarts(schedule(12, 0.75, &[start]), losses.into_iter());
+        assert_eq!(two(-5.0, [-4.0, -3.0]), [2], "one rise of two");
+        assert_eq!(two(5.0, [4.0, 6.0]), [0; 0], "two rises of two");
+    }
+
+    #[test]
+    fn every_image_has_a_schedule_of_its_own() {
+        let mut schedule = schedule(12, 0.75, &[0.0, 0.0, 3.0]);
+        assert!(schedule.moves.iter().all(|m| *m == ApgdMove { step: 0.6, improved: 0, restart: 0 }));
+        schedule.advance(&[1.0, -1.0, 3.0]);
+        let improved: Vec<u32> = schedule.moves.iter().map(|m| m.improved).collect();
+        assert_eq!(improved, [1, 0, 0], "as good as the best is no better");
+        schedule.advance(&[2.0, -2.0, 4.0]);
+        let move_of = |step: f32, improved: u32, restart: u32| ApgdMove { step, improved, restart };
+        assert_eq!(schedule.moves, [move_of(0.6, 1, 0), move_of(0.3, 0, 1), move_of(0.6, 1, 0)]);
+    }
+}

@@ -142,3 +142,32 @@ impl CwL2Config {
         Ok(succeeded)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Search;
+
+    /// The weights tried after 0.001, for these outcomes.
+    fn weights(outcomes: &[bool]) -> Vec<f64> {
+        let mut search = Search { weight: 1e-3, low: 0.0, high: f64::INFINITY };
+        let next = |&succeeded: &bool| {
+            search.narrow(succeeded);
+            search.weight
+        };
+        outcomes.iter().map(next).collect()
+    }
+
+    fn assert_near(found: &[f64], wanted: &[f64]) {
+        assert_eq!(found.len(), wanted.len());
+        let near = found.iter().zip(wanted).all(|(a, b)| (a - b).abs() <= 1e-12 * b);
+        assert!(near, "{found:?} instead of {wanted:?}");
+    }
+
+    /// Tenfold until one succeeds, then half way between the largest that failed and the smallest that succeeded.
+    #[test]
+    fn weights_grow_and_are_then_halved_in() {
+        assert_near(&weights(&[false; 3]), &[1e-2, 1e-1, 1.0]);
+        assert_near(&weights(&[true; 3]), &[5e-4, 2.5e-4, 1.25e-4]);
+        assert_near(&weights(&[false, false, true, false, true]), &[1e-2, 1e-1, 0.055, 0.0775, 0.06625]);
+    }
+}

@@ -160,3 +160,30 @@ impl Logits {
         self.values.chunks_exact(self.classes).map(|z| descending(z)[rank - 1]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Logits;
+
+    const NAN: f32 = f32::NAN;
+
+    /// Four images of three classes.
+    fn logits() -> Logits {
+        let values = vec![1.0, 3.0, 2.0, 5.0, 5.0, 4.0, 0.0, 7.0, 7.0, NAN, 9.0, NAN];
+        Logits { classes: 3, values }
+    }
+
+    #[test]
+    fn the_first_of_equal_logits_is_predicted_and_a_nan_before_all() {
+        assert_eq!(logits().predictions(), [1, 0, 1, 2]);
+        assert_eq!(logits().wrong(&[1, 1, 1, 1]), [false, true, false, true]);
+        assert_eq!(Logits { classes: 2, values: vec![NAN, 1.0, 1.0, NAN] }.predictions(), [0, 1]);
+    }
+
+    #[test]
+    fn ranks_count_from_one_and_the_lowest_of_equal_classes_comes_first() {
+        let first_three = Logits { values: logits().values[..9].to_vec(), ..logits() };
+        let ranks = [1, 2, 3].map(|rank| first_three.ranked(rank));
+        assert_eq!(ranks, [[1, 0, 1], [2, 1, 2], [0, 2, 0]]);
+    }
+}

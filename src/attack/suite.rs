@@ -136,7 +136,8 @@ impl AttackConfig {
     pub fn passes(&self) -> u64 {
         let passes = match self {
             AttackConfig::Pgd(config) | AttackConfig::Transfer(config) => config.steps,
-            AttackConfig::Apgd(config) => config.steps + 1,
+            // One more to see which classes are likeliest.
+            AttackConfig::Apgd(config) => config.steps + 1 + usize::from(self.is_targeted()),
             AttackConfig::Fab(config) => 2 * config.steps + 1,
             AttackConfig::Square(config) => config.queries + 1,
             AttackConfig::CwL2(config) => config.searches * config.steps,

@@ -109,3 +109,20 @@ pub trait Observer: Sync {
     /// True once the run should save its state and return [`crate::error::Error::Interrupted`].
     fn stop_requested(&self) -> bool;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn residuals_are_relative_to_the_weights_and_the_dual_one_is_weighed() {
+        let row = |weight, primal, dual| {
+            let norms = Residuals { weight, primal, dual };
+            let row = ResidualRow::new(3, "conv1.weight".into(), 0.5, &norms);
+            assert_eq!((row.epoch, row.param.as_str(), row.rho), (3, "conv1.weight", 0.5));
+            (row.primal, row.dual)
+        };
+        assert_eq!(row(4.0, 3.0, 2.0), (0.75, 0.25));
+        assert_eq!(row(0.0, 0.0, 0.0), (0.0, 0.0), "weights that are all zero are where they belong");
+    }
+}

@@ -1,4 +1,6 @@
 //! Projected gradient descent: PyTorch's iterates, its cost, and that it attacks.
+//!
+//! - `evaluation`: natural and adversarial accuracy by their definition
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +20,12 @@ use crate::networks::{self, recorded, zeros};
 use crate::oracle::Oracle;
 use crate::small_runs::{attack, digits, trained};
 
-on_every_backend! { iterates_are_pytorchs, parts_of_a_batch_are_attacked_alike, dead_networks_have_no_gradient }
+mod evaluation;
+
+on_every_backend! {
+    iterates_are_pytorchs, parts_of_a_batch_are_attacked_alike, dead_networks_have_no_gradient, a_weak_step_is_short,
+    a_weak_attack_begins_in_its_ball,
+}
 
 /// Pixels of the ten iterates of a case that may differ, less than one of each image in each step. The recorded networks and
 /// images are such that rounding decides no sign (`tests/oracle/README.md`), as far as the roundings of the CPU's paths and
@@ -127,6 +134,49 @@ fn dead_networks_have_no_gradient<B: Backend>(backend: &B) {
     assert_eq!((counts.gradients, counts.zero_gradient()), (3 * 9 * 784, 1.0));
     let (_, alive) = recorded(backend, "lenet");
     assert!(batch.attack(backend, &alive, &config).1.zero_gradient() < 0.5);
+}
+
+/// The strength of a training schedule is of the step, too.
+fn a_weak_step_is_short<B: Backend>(backend: &B) {
+    let ((_, model), batch) = (recorded(backend, "lenet"), Batch::new(9));
+    let config = PgdConfig { step_size: 0.07, random_start: false, ..attack(1) };
+    let (x, counts) = batch.attack(backend, &model, &config);
+    let mut moved = 0;
+    for (i, (x, clean)) in x.iter().zip(&batch.images).enumerate() {
+        let steps = [0.0, -0.035, 0.035].map(|step: f32| (clean + step).clamp(0.0, 1.0));
+        assert!(steps.iter().any(|step| (step - x).abs() < 1e-6), "pixel {i}: {clean} becomes {x}");
+        moved += u64::from(x != clean);
+    }
+    assert!(moved.abs_diff(counts.gradients - counts.zero_gradients) <= counts.gradients / 1000, "{moved}: {counts:?}");
+}
+
+/// Drawn from the small ball, not from the large one and cut off.
+fn a_weak_attack_begins_in_its_ball<B: Backend>(backend: &B) {
+    let ((_, model), batch) = (recorded(backend, "lenet"), Batch::new(9));
+    let (x, _) = batch.attack(backend, &model, &PgdConfig { step_size: 0.0, ..attack(1) });
+    let clean = backend.upload_batch(9, &batch.images);
+    let start = backend.random_start(9, 784, 0.15, &batch.rng, 40, &clean);
+    assert_close("start", &x, &backend.download_batch(9, &start), 1e-6, 0.0);
+}
+
+/// Batch statistics are those of the whole batch: it must not be cut up.
+#[test]
+fn images_that_depend_on_each_other_are_attacked_together() {
+    let backend = Cpu::<f32>::new(2).unwrap();
+    let (_, model) = recorded(&backend, "resnet18");
+    let (n, config) = (19, attack(2));
+    let (pixels, labels, rng) = (uniform(4, n * 3072), labels(5, n, 10), Rng::new(6, Stream::TrainAttack, 0));
+    let images = Tensor::new(backend.upload_batch(n, &pixels), model.input(n));
+    let batch = pgd::Batch { images, labels: &backend.labels(&labels) };
+    let start = Start { rng: &rng, first: 7, strength: 1.0 };
+    let attacked = [Mode::Train, Mode::Eval].map(|mode| {
+        let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
+        let whole = pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(&backend);
+        let parts = pgd.attack_in_parts(start, &batch, &mut backend.tally()).unwrap().values(&backend);
+        assert_eq!(whole, parts, "{mode:?}");
+        whole
+    });
+    assert_ne!(attacked[0], attacked[1]);
 }
 
 #[test]

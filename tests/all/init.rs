@@ -2,6 +2,7 @@
 
 use engine::init::{Init, initial_values};
 use engine::models::{Architecture, Network};
+use engine::rng::{Rng, Stream};
 
 use crate::compare::assert_close;
 
@@ -79,6 +80,31 @@ fn orthogonal_convolutions() {
     let first = |seed| initial_values(&narrow, Init::Orthogonal, seed)[CONV1][0];
     let positive = (0..40).filter(|&seed| first(seed) > 0.0).count();
     assert!((8..=32).contains(&positive), "{positive} of 40 first elements are positive");
+}
+
+/// The Q of a matrix is unique where R's diagonal is positive: Gram and Schmidt's columns, one after the other.
+#[test]
+fn orthogonal_convolutions_are_gram_and_schmidts() {
+    let values = lenet(Init::Orthogonal, 7);
+    for (param, [rows, cols]) in [(CONV1, [32, 25]), (CONV2, [64, 800])] {
+        let (long, short) = (rows.max(cols), rows.min(cols));
+        let rng = Rng::new(7, Stream::Init, param as u32);
+        let mut columns: Vec<Vec<f64>> =
+            (0..short).map(|j| (0..long).map(|i| rng.normal_at((i * short + j) as u64)).collect()).collect();
+        for j in 0..short {
+            let (done, rest) = columns.split_at_mut(j);
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            for q in done {
+                let along = dot(q, &rest[0]);
+                rest[0].iter_mut().zip(q).for_each(|(v, q)| *v -= along * *q);
+            }
+            let norm = dot(&rest[0], &rest[0]).sqrt();
+            rest[0].iter_mut().for_each(|v| *v /= norm);
+        }
+        let at = |k: usize| if rows >= cols { columns[k % cols][k / cols] } else { columns[k / cols][k % cols] };
+        let want: Vec<f64> = (0..rows * cols).map(at).collect();
+        assert_close(&format!("{rows}x{cols}"), &values[param], &want, 1e-6, 0.0);
+    }
 }
 
 /// Panics unless the `count` vectors `at(i, ..)` of length `len` are orthonormal.

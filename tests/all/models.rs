@@ -25,6 +25,7 @@ fn parameter_counts() {
         (Network::LeNetCifar, 1, 62_006),
         (Network::ResNet18, 1, 44_622),
         (Network::ResNet18, 16, 11_173_962),
+        (Network::Vgg16Bn, 16, 14_728_266),
     ] {
         assert_eq!(Architecture::new(network, width, 10).unwrap().parameters(), count, "{network} w={width}");
     }
@@ -52,6 +53,25 @@ fn multiply_adds_of_one_image() {
     // conv1 28² × 2 × 25, conv2 14² × 4 × 2 × 25, fc1 196 × 64, fc2 64 × 10.
     let lenet = Architecture::new(Network::LeNet, 1, 10).unwrap();
     assert_eq!(lenet.multiply_adds, 39_200 + 39_200 + 12_544 + 640);
+    // VGG-16: side and channels of each convolution, all 3×3, and the classifier.
+    let vgg = [(32, 3, 64), (32, 64, 64), (16, 64, 128), (16, 128, 128), (8, 128, 256), (8, 256, 256), (8, 256, 256)]
+        .into_iter()
+        .chain([(4, 256, 512), (4, 512, 512), (4, 512, 512), (2, 512, 512), (2, 512, 512), (2, 512, 512)]);
+    let vgg = vgg.map(|(side, c_in, c_out)| side * side * c_in * c_out * 9).sum::<u64>() + 512 * 10;
+    assert_eq!(Architecture::new(Network::Vgg16Bn, 16, 10).unwrap().multiply_adds, vgg);
+    // ResNet-18: the stem, four 3×3 convolutions a stage (the first from half the channels, and a 1×1 beside it).
+    let stage = |side: u64, c: u64| side * side * c * (9 * (c / 2 + 3 * c) + c / 2);
+    let resnet = 32 * 32 * (3 * 64 + 4 * 64 * 64) * 9 + stage(16, 128) + stage(8, 256) + stage(4, 512) + 512 * 10;
+    assert_eq!(Architecture::new(Network::ResNet18, 16, 10).unwrap().multiply_adds, resnet);
+}
+
+#[test]
+fn widths_and_classes_have_a_least_and_a_most() {
+    for (width, classes, fits) in
+        [(1, 1, true), (64, 256, true), (0, 10, false), (65, 10, false), (1, 0, false), (1, 257, false)]
+    {
+        assert_eq!(Architecture::new(Network::LeNet, width, classes).is_ok(), fits, "w={width}, {classes} classes");
+    }
 }
 
 #[test]

@@ -5,17 +5,29 @@ use engine::attack::cw_l2::{CwL2Config, Nearest};
 use engine::attack::fab::FabConfig;
 use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
-use engine::backend::{Backend, Window};
+use engine::attack::suite::AttackConfig;
+use engine::backend::cpu::Cpu;
+use engine::backend::{Backend, Images, Window};
+use engine::data::Split;
 use engine::error::Result;
+use engine::eval::Subset;
+use engine::models::Model;
+use engine::robustness::{Assessment, Suite};
 use engine::tensor::Tensor;
 
 use crate::backends::on_every_backend;
 use crate::compare::{assert_close, count_apart};
 use crate::networks::{labels, recorded};
 use crate::oracle::Oracle;
+use crate::small_runs::{digits, trained};
 
+mod checks;
 mod objectives;
+pub mod pixel;
+mod points;
+mod rounds;
 mod runs;
+mod state;
 
 on_every_backend! { apgd_is_pytorchs, fab_is_pytorchs, square_is_pytorchs, cw_l2_is_pytorchs }
 
@@ -24,6 +36,57 @@ const EPS: f32 = 0.02;
 
 fn unwatched(_: u64) -> Result<()> {
     Ok(())
+}
+
+type F32 = Cpu<f32>;
+
+/// Images that are attacked.
+const N: usize = 40;
+
+/// A network with images to attack, and one that a transfer attacks instead.
+struct Setting {
+    backend: F32,
+    model: Model<F32>,
+    surrogate: Option<Model<F32>>,
+    split: Split,
+    /// Those of the split that are attacked.
+    indices: Vec<u32>,
+}
+
+impl Setting {
+    /// A small trained network. Not the first of the test images, and not in order.
+    fn new() -> Self {
+        let backend = F32::new(2).unwrap();
+        let (model, surrogate) = (trained(&backend), Some(trained(&backend)));
+        let indices = (30..30 + N as u32).rev().collect();
+        Setting { model, surrogate, backend, split: digits(1, 100).test, indices }
+    }
+
+    fn with<T>(
+        &self,
+        attacks: &[AttackConfig],
+        watch: &(dyn Fn(u64) -> Result<()> + Sync),
+        f: impl FnOnce(&Suite<'_, '_, '_, F32>) -> T,
+    ) -> T {
+        let images = self.backend.resident([1, 28, 28], &self.split.images);
+        let subset = Subset { images: &images, labels: &self.split.labels, indices: &self.indices };
+        let (backend, model, surrogate) = (&self.backend, &self.model, self.surrogate.as_ref());
+        f(&Suite { backend, model, surrogate, subset: &subset, attacks, seed: 7, watch })
+    }
+
+    fn assess(&self, attacks: &[AttackConfig]) -> Assessment {
+        let mut assessment = Assessment::default();
+        self.with(attacks, &unwatched, |suite| suite.run(&mut assessment, &mut |_, _| Ok(()))).unwrap();
+        assessment
+    }
+
+    /// The images that are attacked, and their classes.
+    fn batch(&self) -> (Tensor<F32>, Vec<u8>) {
+        let images = self.backend.resident([1, 28, 28], &self.split.images);
+        let clean = self.backend.gather(&images, &self.indices, None);
+        let labels = self.indices.iter().map(|&i| self.split.labels[i as usize]).collect();
+        (Tensor::new(clean, self.model.input(self.indices.len())), labels)
+    }
 }
 
 /// A recorded attack: the clean images, and the points, one batch after the other.

@@ -1,6 +1,6 @@
 //! Values and derivatives of what the attacks make of logits.
 
-use engine::attack::objective::{carlini_wagner, cross_entropy, dlr, lead, margin, targeted_dlr};
+use engine::attack::objective::{carlini_wagner, cross_entropy, descending, dlr, lead, margin, targeted_dlr};
 
 use crate::backends::normal;
 
@@ -58,11 +58,36 @@ fn values_by_hand() {
     assert_eq!((margin(&[1.0, 1.0], 0), margin(&[1.0, 1.0], 1)), (0.0, 0.0));
 }
 
+/// The lowest of equal classes comes first, as in PyTorch's `argmax`.
+#[test]
+fn the_lowest_of_equal_classes_is_the_rival() {
+    assert_eq!(descending(&[1.0, 3.0, 3.0, 2.0, 3.0]), [1, 2, 4, 3, 0]);
+    let mut dz = [0.0; 4];
+    carlini_wagner(&[3.0, 5.0, 5.0, 4.0], 0, 9.0, 2.0, &mut dz);
+    assert_eq!(dz, [2.0, -2.0, 0.0, 0.0]);
+    let mut dz = [0.0; 4];
+    // -(z_3 - z_0) / (z_0 - z_2), the denominator of which is next to zero.
+    assert_eq!(dlr(&[1.0; 4], 3, &mut dz), 0.0);
+    assert_eq!(dz, [1e12, 0.0, 0.0, -1e12]);
+}
+
+/// What is far enough across is pulled no further, and its value stays.
+#[test]
+fn confidence_is_where_the_pull_ends() {
+    let pull = |margin: f32| {
+        let mut dz = [0.0; 2];
+        (carlini_wagner(&[margin, 0.0], 0, 1.5, 2.0, &mut dz), dz)
+    };
+    assert_eq!(pull(-1.25), (-2.5, [2.0, -2.0]));
+    assert_eq!(pull(-1.5), (-3.0, [0.0, 0.0]));
+    assert_eq!(pull(-2.0), (-3.0, [0.0, 0.0]));
+}
+
 /// Multiplied and shifted logits are the same network's to the DLR losses, but not to the cross-entropy.
 #[test]
 fn dlr_sees_no_scale() {
-    let z: Vec<f32> = normal(1, 10);
-    let moved: Vec<f32> = z.iter().map(|v| 1024.0 * v).collect();
+    let z: Vec<f32> = normal(1, 10).iter().map(|v| (v * 64.0).round()).collect();
+    let moved: Vec<f32> = z.iter().map(|v| 1024.0 * v + 512.0).collect();
     for objective in [OBJECTIVES[1].1, OBJECTIVES[2].1] {
         let (a, b) = (objective(&z, &mut [0.0; 10]), objective(&moved, &mut [0.0; 10]));
         assert!((a - b).abs() < 1e-9 * a.abs(), "{a} {b}");

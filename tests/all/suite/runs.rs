@@ -6,64 +6,21 @@ use engine::attack::apgd::{ApgdConfig, ApgdLoss};
 use engine::attack::cw_l2::CwL2Config;
 use engine::attack::fab::FabConfig;
 use engine::attack::square::SquareConfig;
-use engine::attack::suite::{AttackConfig, standard};
+use engine::attack::suite::AttackConfig;
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
-use engine::backend::Images;
-use engine::backend::cpu::Cpu;
-use engine::data::Dataset;
-use engine::error::{Error, Result};
-use engine::eval::{Subset, evaluate};
-use engine::models::Model;
-use engine::robustness::{Assessment, Suite};
+use engine::error::Error;
+use engine::eval::evaluate;
+use engine::robustness::Assessment;
 
-use super::unwatched;
-use crate::small_runs::{digits, trained};
+use super::{N, Setting, unwatched};
 
-type F32 = Cpu<f32>;
-
-const N: usize = 40;
-
-/// A small trained network with test images to attack.
-struct Setting {
-    backend: F32,
-    model: Model<F32>,
-    data: Dataset,
-}
-
-impl Setting {
-    fn new() -> Self {
-        let backend = F32::new(2).unwrap();
-        Setting { model: trained(&backend), backend, data: digits(1, 100) }
-    }
-
-    fn with<T>(
-        &self,
-        attacks: &[AttackConfig],
-        watch: &(dyn Fn(u64) -> Result<()> + Sync),
-        f: impl FnOnce(&Suite<'_, '_, '_, F32>) -> T,
-    ) -> T {
-        let images = self.backend.resident(self.data.shape, &self.data.test.images);
-        // Not the first ones, and not in order.
-        let indices: Vec<u32> = (30..30 + N as u32).rev().collect();
-        let subset = Subset { images: &images, labels: &self.data.test.labels, indices: &indices };
-        let (backend, model) = (&self.backend, &self.model);
-        f(&Suite { backend, model, surrogate: Some(model), subset: &subset, attacks, seed: 7, watch })
-    }
-
-    fn assess(&self, attacks: &[AttackConfig]) -> Assessment {
-        let mut assessment = Assessment::default();
-        self.with(attacks, &unwatched, |suite| suite.run(&mut assessment, &mut |_, _| Ok(()))).unwrap();
-        assessment
-    }
-}
-
-fn pgd(eps: f32, steps: usize, random_start: bool) -> PgdConfig {
+pub fn pgd(eps: f32, steps: usize, random_start: bool) -> PgdConfig {
     let (loss, bn) = (AttackLoss::CrossEntropy, BnMode::Eval);
     PgdConfig { eps, step_size: eps / 2.0, steps, random_start, restarts: 2, loss, bn }
 }
 
 /// Every attack, cheap.
-fn every_attack(eps: f32) -> Vec<AttackConfig> {
+pub fn every_attack(eps: f32) -> Vec<AttackConfig> {
     let apgd = |loss| AttackConfig::Apgd(ApgdConfig { steps: 10, ..ApgdConfig::published(eps, loss) });
     vec![
         AttackConfig::Pgd(pgd(eps, 4, true)),
@@ -107,8 +64,8 @@ fn verdicts_are_true() {
         let classes = probe.logits(&x).unwrap().predictions();
         for (i, verdict) in assessment.verdicts.iter().enumerate() {
             let index = 30 + N - 1 - i;
-            assert_eq!(verdict.label, setting.data.test.labels[index]);
-            let clean = setting.data.test.image(index).iter().map(|&v| f32::from(v) / 255.0);
+            assert_eq!(verdict.label, setting.split.labels[index]);
+            let clean = setting.split.image(index).iter().map(|&v| f32::from(v) / 255.0);
             let apart: Vec<f64> =
                 assessment.attempts[i].iter().zip(clean).map(|(a, c)| f64::from(a - c).abs()).collect();
             let l2 = apart.iter().map(|d| d * d).sum::<f64>().sqrt();
@@ -133,10 +90,9 @@ fn fgsm_is_the_evaluations() {
     let setting = Setting::new();
     let config = PgdConfig { step_size: 0.05, restarts: 1, ..pgd(0.05, 1, false) };
     let assessment = setting.assess(&[AttackConfig::Pgd(config.clone())]);
-    let images = setting.backend.resident(setting.data.shape, &setting.data.test.images);
-    let indices: Vec<u32> = (30..30 + N as u32).rev().collect();
-    let subset = Subset { images: &images, labels: &setting.data.test.labels, indices: &indices };
-    let report = evaluate(&setting.backend, &setting.model, &subset, Some(&config), 7, &unwatched).unwrap();
+    let report = setting.with(&[], &unwatched, |suite| {
+        evaluate(suite.backend, suite.model, suite.subset, Some(&config), 7, &unwatched).unwrap()
+    });
     assert_eq!((assessment.accuracy(0), assessment.accuracy(1)), (report.natural, report.adversarial));
     assert!(report.adversarial < report.natural);
 }
@@ -229,49 +185,6 @@ fn progress_is_an_upper_bound() {
     // The judges' passes are not foreseen.
     assert!(told.iter().all(|(seen, left)| seen + left + total / 20 >= total), "{told:?} of {total}");
     assert!(told.windows(2).all(|pair| pair[1].1 <= pair[0].1), "{told:?}");
-}
-
-#[test]
-fn a_network_that_hides_nothing_passes() {
-    let setting = Setting::new();
-    let checks = setting.with(&[], &unwatched, |suite| suite.checks(0.05)).unwrap();
-    assert_eq!(checks.len(), 6);
-    assert!(checks.iter().all(|check| check.passed), "{checks:#?}");
-}
-
-/// An undefended network whose logits are multiplied by ten thousand: softmax saturates, and PGD on the cross-entropy is
-/// blind. It must not pass for robust.
-#[test]
-fn masked_gradients_are_caught() {
-    let mut setting = Setting::new();
-    let plain = setting.assess(&[AttackConfig::Pgd(pgd(0.05, 10, true))]);
-    let mut state: std::collections::HashMap<_, _> =
-        setting.model.state(&setting.backend).into_iter().map(|(name, _, values)| (name, values)).collect();
-    for name in ["fc2.weight", "fc2.bias"] {
-        state.get_mut(name).unwrap().iter_mut().for_each(|v| *v *= 1e4);
-    }
-    let Setting { backend, model, .. } = &mut setting;
-    model.load_state(backend, |name, _| Ok(state[name].clone())).unwrap();
-    let masked = setting.assess(&[AttackConfig::Pgd(pgd(0.05, 10, true))]);
-    assert_eq!(masked.accuracy(0), plain.accuracy(0), "the same predictions");
-    assert!(masked.accuracy(1) > plain.accuracy(1) + 10.0, "PGD must be fooled for the test to say something");
-
-    let checks = setting.with(&[], &unwatched, |suite| suite.checks(0.05)).unwrap();
-    let failed: Vec<&str> = checks.iter().filter(|check| !check.passed).map(|check| check.name).collect();
-    assert!(failed.contains(&"gradients") && failed.contains(&"large eps"), "{checks:#?}");
-    // The ensemble does not believe it either: its other losses know no scale.
-    let ensemble = setting.assess(&standard(0.05));
-    assert!(ensemble.accuracy(4) <= plain.accuracy(1), "{} {}", ensemble.accuracy(4), plain.accuracy(1));
-}
-
-#[test]
-fn a_network_that_is_not_a_number_fails() {
-    let mut setting = Setting::new();
-    let Setting { backend, model, .. } = &mut setting;
-    model.load_state(backend, |_, shape| Ok(vec![f32::NAN; shape.iter().product()])).unwrap();
-    let checks = setting.with(&[], &unwatched, |suite| suite.checks(0.05)).unwrap();
-    let failed = |name: &str| checks.iter().any(|check| check.name == name && !check.passed);
-    assert!(failed("repeatable") && failed("gradients"), "{checks:#?}");
 }
 
 #[test]

@@ -110,6 +110,24 @@ fn interrupted_runs_end_as_uninterrupted_ones() {
     }
 }
 
+/// What was done before the interruption is not done again: a step, and a completed epoch, count once.
+#[test]
+fn a_resumed_run_does_only_what_is_left() {
+    let data = digits(150, 40);
+    let config = config(&data);
+    let whole = config.passes(150, 40);
+    for stop_at in [1, 4, 6] {
+        let dir = tempfile::tempdir().unwrap();
+        let passes = |observer: Stop| {
+            let outcome = run(1, &config, &data, dir.path(), &observer);
+            (outcome.is_ok(), observer.passes.into_inner() as u64)
+        };
+        let (stopped, resumed) = (passes(Stop::at(stop_at)), passes(Stop::never()));
+        assert_eq!((stopped.0, stopped.1), (false, stop_at as u64 * 20 * 3));
+        assert_eq!((resumed.0, stopped.1 + resumed.1), (true, whole), "stopped after step {stop_at}");
+    }
+}
+
 #[test]
 fn the_seed_changes_the_run() {
     let data = digits(60, 20);
@@ -151,6 +169,17 @@ fn divergence_names_the_epoch_and_keeps_the_last_good_state() {
         states.push(std::fs::read(dir.path().join("state.safetensors")).unwrap());
     }
     assert_eq!(states[0], states[1], "the state of the good epoch stays");
+}
+
+/// An epoch of many steps is not gone through to its end.
+#[test]
+fn divergence_is_seen_after_64_steps() {
+    let data = digits(150, 40);
+    let optimizer = OptimizerConfig::Sgd { lr: 1e30, momentum: 0.0, weight_decay: 0.0 };
+    let config = TrainConfig { optimizer, batch: 1, attack: None, ..config(&data) };
+    let dir = tempfile::tempdir().unwrap();
+    let error = run(2, &config, &data, dir.path(), &Stop::never()).unwrap_err().to_string();
+    assert!(error.contains("in epoch 1 by step 64;"), "of 120: {error}");
 }
 
 #[test]
@@ -232,7 +261,7 @@ fn the_metrics_say_what_was_done() {
         LrSchedule { shape: LrShape::MultiStep, milestones: vec![2], gamma: 0.5, period: 0, warmup_epochs: 0.0 };
     let config = TrainConfig { init: Init::KaimingNormal, eps_schedule, schedule, ..config(&data) };
     let dir = tempfile::tempdir().unwrap();
-    run(2, &config, &data, dir.path(), &Stop::never()).unwrap();
+    let result = run(2, &config, &data, dir.path(), &Stop::never()).unwrap();
     let mut reader = csv::Reader::from_path(dir.path().join("metrics.csv")).unwrap();
     let rows: Vec<engine::train::EpochRow> = reader.deserialize().map(|row| row.unwrap()).collect();
     let column = |f: fn(&engine::train::EpochRow) -> f64| {
@@ -241,6 +270,8 @@ fn the_metrics_say_what_was_done() {
     assert_eq!(column(|row| row.epoch as f64), [1.0, 2.0, 3.0]);
     assert_eq!(column(|row| row.lr), [0.002, 0.002, 0.001]);
     assert_eq!(column(|row| row.eps), [0.15, 0.3, 0.3]);
+    let seconds: f64 = rows.iter().map(|row| row.seconds).sum();
+    assert_eq!((result.parameters, result.epochs, result.seconds), (13_514, 3, seconds));
     for row in &rows {
         assert!(row.test_adversarial.is_some() && row.test_adversarial_loss.is_some(), "{row:?}");
         assert!(row.train_loss > 0.0 && row.test_adversarial <= row.test_natural && row.seconds > 0.0, "{row:?}");

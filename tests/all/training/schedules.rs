@@ -44,6 +44,44 @@ fn periodic_drops_by_thirds_and_starts_over() {
     assert_close("factors", &found, &want, 1e-6, 0.0);
 }
 
+/// A milestone of the first epoch, two that are the same, and one after the end.
+#[test]
+fn milestones_count_however_they_lie() {
+    let want: Vec<f64> = (0..40).map(|step| if step < 5 { 0.1 } else { 0.001 }).collect();
+    assert_close("factors", &factors(LrShape::MultiStep, &[0, 1, 8, 1], 0.0), &want, 1e-6, 0.0);
+}
+
+/// Five steps a period: a third of them is over after 1 2/3 and after 3 1/3 steps.
+#[test]
+fn periods_that_no_third_divides_drop_after_the_third() {
+    for (period, steps) in [(1, 5), (0, 5), (5, 1)] {
+        let schedule =
+            LrSchedule { shape: LrShape::Periodic, milestones: vec![], gamma: 0.1, period, warmup_epochs: 0.0 };
+        let found: Vec<f64> = (0..10).map(|step| schedule.factor(step, steps, EPOCHS)).collect();
+        let want: Vec<f64> = (0..10).map(|step| [1.0, 1.0, 0.1, 0.1, 0.01][step % 5]).collect();
+        assert_close("factors", &found, &want, 1e-6, 0.0);
+    }
+}
+
+/// Of one epoch, and of one step: the last factor is above zero.
+#[test]
+fn a_short_run_is_half_a_cosine_too() {
+    let schedule = LrSchedule { shape: LrShape::Cosine, milestones: vec![], gamma: 0.1, period: 0, warmup_epochs: 0.0 };
+    let found: Vec<f64> = (0..3).map(|step| schedule.factor(step, 3, 1)).collect();
+    assert_close("three steps", &found, &[1.0, 0.75, 0.25], 1e-12, 0.0);
+    assert_eq!(schedule.factor(0, 1, 1), 1.0);
+}
+
+/// Epochs that are no whole number of steps: 0.7 of five are 3.5, 1.5 of seven are 10.5.
+#[test]
+fn ramps_end_within_a_step() {
+    let found = factors(LrShape::Constant, &[], 0.7);
+    assert_close("warm-up", &found[..5], &[1.0 / 3.5, 2.0 / 3.5, 3.0 / 3.5, 1.0, 1.0], 1e-12, 0.0);
+    let schedule = EpsSchedule { ramp: Ramp::Linear, epochs: 1.5 };
+    let found: Vec<f64> = (8..12).map(|step| schedule.strength(step, 7)).collect();
+    assert_close("radius", &found, &[9.0 / 10.5, 10.0 / 10.5, 1.0, 1.0], 1e-12, 0.0);
+}
+
 /// PyTorch's `CosineAnnealingLR` with `T_max` in steps, stepped once a step.
 #[test]
 fn cosine_moves_at_every_step() {

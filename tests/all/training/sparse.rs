@@ -4,21 +4,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use engine::backend::Memory;
+use engine::attack::pgd::Batch;
 use engine::backend::cpu::Cpu;
+use engine::backend::{Loss, Memory};
 use engine::checkpoint::{ModelInfo, load_model, save_model};
 use engine::data::Dataset;
 use engine::error::{Error, Result};
 use engine::models::Model;
 use engine::optim::{LrSchedule, LrShape, OptimizerConfig};
 use engine::prune::{AdmmConfig, Scheme, SparsityReport, Target, hard_prune};
+use engine::tensor::Tensor;
 use engine::train::{
-    MaskedConfig, Observer, Origin, ProximalConfig, ProximalEvery, ResidualRow, Selection, Sparsity, TrainConfig,
-    TrainResult, train,
+    MaskedConfig, Observer, Origin, ProximalConfig, ProximalEvery, ResidualRow, Selection, Sparsifier, Sparsity,
+    TrainConfig, TrainResult, Trainer, train,
 };
 use tempfile::TempDir;
 
 use super::runs::{Files, files, timeless};
+use crate::backends::uniform;
 use crate::compare::assert_close;
 use crate::small_runs::{Stop, config, digits};
 
@@ -197,6 +200,63 @@ fn masked_training_keeps_zeros_and_moves_the_rest() {
         }
         assert_eq!((finished.info.pruned, finished.info.epochs), (Some(HALF), 1 + 3));
     }
+}
+
+/// A projection after every step leaves nothing to do after the epoch; one after the epoch leaves the steps alone.
+#[test]
+fn proximal_training_projects_when_it_says() {
+    let backend = cpu();
+    let (parents, sgd) = (Parents::new(), OptimizerConfig::Sgd { lr: 0.1, momentum: 0.0, weight_decay: 0.0 });
+    let images = Tensor::batch(&backend, [4, 1, 28, 28], &uniform(1, 4 * 784));
+    let batch = Batch { images, labels: &backend.labels(&[1, 2, 3, 4]) };
+    let (projected, dense) = ([2, 4, 64, 10], [4, 8, 128, 10]);
+    for (every, after_step) in [(ProximalEvery::Step, projected), (ProximalEvery::Epoch, dense)] {
+        let (model, sparsity) = (load(&parents.dense()), Sparsity::Proximal(ProximalConfig { target: HALF, every }));
+        let sparsifier = Sparsifier::start(&backend, &sparsity, &model).unwrap();
+        let mut trainer = Trainer::of(&backend, model, &sgd, sparsifier);
+        for _ in 0..2 {
+            trainer.step(&backend, &batch, None, 0.1, &mut backend.tally()).unwrap();
+            assert_eq!(filters(&trainer.model), after_step, "{every}");
+        }
+        trainer.sparsifier.after_steps(&backend, &mut trainer.model).unwrap();
+        assert_eq!(filters(&trainer.model), projected, "{every}");
+    }
+}
+
+/// ADMM's variables are updated every second epoch, and each row has the weight that the epochs before were trained with.
+#[test]
+fn residuals_are_of_the_epochs_with_an_update() {
+    let parents = Parents::new();
+    let sparsity = Sparsity::Admm(AdmmConfig { target: HALF, rho: 0.1, growth: 1.5, update_every: 2 });
+    let finished = parents.run_through(&TrainConfig { epochs: 5, sparsity, ..parents.admm() }, &parents.dense());
+    let mut reader = csv::Reader::from_reader(&finished.files["residuals.csv"][..]);
+    let rows = reader.deserialize().map(|row| row.unwrap()).collect::<Vec<ResidualRow>>();
+    let found: Vec<(usize, &str, f32)> = rows.iter().map(|row| (row.epoch, row.param.as_str(), row.rho)).collect();
+    let expected = [(2, 0.1), (4, 0.15)]
+        .map(|(epoch, rho)| ["conv1", "conv2", "fc1"].map(|layer| (epoch, format!("{layer}.weight"), rho)));
+    let expected: Vec<(usize, &str, f32)> =
+        expected.iter().flatten().map(|(epoch, param, rho)| (*epoch, param.as_str(), *rho)).collect();
+    let near =
+        |(a, b): (&(usize, &str, f32), &(usize, &str, f32))| (a.0, a.1) == (b.0, b.1) && (a.2 - b.2).abs() < 1e-6;
+    assert!(found.len() == expected.len() && found.iter().zip(&expected).all(near), "{found:?}");
+}
+
+/// Small, but not a LeNet of any width: it is still a pruned one.
+#[test]
+fn compact_training_of_an_odd_shape_is_of_a_pruned_network() {
+    let parents = Parents::new();
+    let convolutions = Target { linear: false, ..HALF };
+    let backend = cpu();
+    let (mut model, info) = load_model(&backend, &parents.dense()).unwrap();
+    hard_prune(&backend, &convolutions, &mut model).unwrap();
+    let pruned = parents.dir.path().join("odd.safetensors");
+    let info = ModelInfo { pruned: Some(convolutions), ..info };
+    save_model(&pruned, &model.state(&backend), &info).unwrap();
+    let sparsity = Sparsity::Masked(MaskedConfig { target: convolutions, compact: true });
+    let finished = parents.run_through(&TrainConfig { epochs: 1, ..parents.config(sparsity) }, &pruned);
+    let architecture = finished.model.architecture();
+    assert_eq!((architecture.width, &architecture.outputs), (2, &Some(vec![2, 4, 128])));
+    assert_eq!((finished.info.pruned, finished.info.epochs), (Some(convolutions), 1 + 1));
 }
 
 /// One update, so that rounding has no time to grow.
