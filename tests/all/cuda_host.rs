@@ -16,7 +16,7 @@ use engine::backend::cuda::mixed::Mixed;
 use engine::backend::cuda::{Cuda, Submission, kernels};
 
 use driver::HostDriver;
-pub use driver::Library;
+pub use driver::{Library, launched};
 
 /// The library of all kernels; `ENGINE_HOST_KERNELS` names one that is already made.
 pub fn library() -> Result<&'static Library, &'static str> {
