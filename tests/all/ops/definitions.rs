@@ -375,8 +375,11 @@ impl Param {
         let numbers = |kind: usize| wide(&normal((10 * i + kind) as u64, len));
         let mask = numbers(1).iter().map(|&v| f64::from(u8::from(v > 0.0))).collect();
         let held = [Held::Free, Held::Masked, Held::Pulled][i % 3];
+        // Sparse, and yet no mask.
+        let mut z = numbers(2);
+        z.iter_mut().step_by(3).for_each(|z| *z = 0.0);
         let rho = f64::from(0.25 + 0.125 * i as f32);
-        Param { held, rho, w: numbers(0), m: vec![0.0; len], v: vec![0.0; len], mask, z: numbers(2), u: numbers(3) }
+        Param { held, rho, w: numbers(0), m: vec![0.0; len], v: vec![0.0; len], mask, z, u: numbers(3) }
     }
 
     fn gradient(&self, i: usize, t: u32) -> Vec<f32> {
