@@ -100,8 +100,8 @@ max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* winners) {
             read_piece(x, ((u64)(image * d.h_in + h) * d.w_in + w) * pieces + piece, values);
 #pragma unroll
             for (u32 q = 0; q < PIECE; q++) {
-                // The first of equal ones wins, and the first NaN.
-                const bool wins = at == 0 || values[q] > best[q] || (values[q] != values[q] && best[q] == best[q]);
+                // The first of equal ones wins, and the last NaN, as in pool.cu.
+                const bool wins = at == 0 || values[q] > best[q] || values[q] != values[q];
                 best[q] = wins ? values[q] : best[q];
                 place[q] = wins ? at : place[q];
             }

@@ -1,13 +1,12 @@
 // Element by element, on plain buffers and batches alike.
 //
 //     fill      y = value                     relu_fwd  y = max(x, 0), NaN passes
-//     copy      y[to + i] = x[from + i]       relu_bwd  dx = dy where the output y of the ReLU is not <= 0, else 0
+//     copy      y = x                         relu_bwd  dx = dy where the output y of the ReLU is not <= 0, else 0
 //     add       y = a + b
 //     axpy      y += a x                      scale_by  y = s[0] x
 //
 // Grid-stride over float4, and the last n % 4 elements by the grid's first threads. All are bound by memory; one
-// 16-byte access per operand and thread fills it. Only axpy reads what it writes, and copy leaves the rest of y as it
-// is.
+// 16-byte access per operand and thread fills it. Only axpy reads what it writes.
 #include "common.cuh"
 #include "vector.cuh"
 
@@ -23,16 +22,9 @@ extern "C" __global__ void __launch_bounds__(256) fill(u32 n, float value, float
 }
 
 // registers <= 32
-extern "C" __global__ void __launch_bounds__(256) copy(u32 n, u32 from, const float* x, u32 to, float* y) {
+extern "C" __global__ void __launch_bounds__(256) copy(u32 n, const float* x, float* y) {
     wait_for_launch_before();
-    x += from;
-    y += to;
-    if (from % 4 == 0 && to % 4 == 0) {
-        map(n, y, [](float x) { return x; }, x);
-    } else {
-        // Parts of a batch with an odd number of features per image: still coalesced, only narrower.
-        for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) y[i] = x[i];
-    }
+    map(n, y, [](float x) { return x; }, x);
 }
 
 // registers <= 32

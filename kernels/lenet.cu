@@ -130,8 +130,8 @@ static __device__ __forceinline__ void spread(
 // registers <= 112
 extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     LeNetDims d, Ascent a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
-    const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, u32 first_label,
-    const u8* labels, float* attacked, TallyCounts* tally
+    const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, const u8* labels,
+    float* attacked, TallyCounts* tally
 ) {
     wait_for_launch_before();
     DYNAMIC_SHARED(memory);
@@ -153,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     u8* const winners1 = room.take<u8>(d.c1 * WINDOWS1);
     u8* const winners2 = room.take<u8>(d.c2 * WINDOWS2);
 
-    const u32 me = threadIdx.x, image = blockIdx.x, label = labels[first_label + image];
+    const u32 me = threadIdx.x, image = blockIdx.x, label = labels[image];
     clean += (u64)image * PIXELS, attacked += (u64)image * PIXELS;
     // Borders are zeros and stay so.
     for (u32 i = me; i < PLANE1; i += THREADS) x[i] = 0.0f;

@@ -1,6 +1,6 @@
 // Losses of logits [n, classes], classes <= 256, and counters: what logits.cuh computes of a sample, for a batch.
 // loss_fwd gives weight Σ loss and weight dz. The losses of a batch are added by one block, in a fixed order: with a few
-// hundred samples a second launch would cost more. Only tally_add and tally_merge accumulate.
+// hundred samples a second launch would cost more. Only tally_add accumulates.
 #include "logits.cuh"
 #include "tally.cuh"
 
@@ -21,14 +21,13 @@ static __device__ __forceinline__ double losses(const LogitDims& d, u32 kind, fl
     return sum;
 }
 
-// One block. `first` is the place of the batch's first label.
+// One block.
 // registers <= 64
 extern "C" __global__ void __launch_bounds__(1024)
-loss_fwd(LogitDims d, u32 kind, float confidence, float weight, const float* logits, u32 first, const u8* labels,
-         float* loss, float* dlogits) {
+loss_fwd(LogitDims d, u32 kind, float confidence, float weight, const float* logits, const u8* labels, float* loss,
+         float* dlogits) {
     wait_for_launch_before();
     SHARED(scratch, double[THREADS / WARP]);
-    labels += first;
     const double part = d.classes <= 16 ? losses<4, 4>(d, kind, confidence, weight, logits, labels, dlogits)
                                         : losses<32, 8>(d, kind, confidence, weight, logits, labels, dlogits);
     const double sum = block_sum<THREADS>(part, scratch);
@@ -74,11 +73,10 @@ static __device__ __forceinline__ Seen seen(const LogitDims& d, const float* log
 // One block.
 // registers <= 64
 extern "C" __global__ void __launch_bounds__(1024)
-tally_add(LogitDims d, const float* logits, u32 first, const u8* labels, TallyCounts* tally) {
+tally_add(LogitDims d, const float* logits, const u8* labels, TallyCounts* tally) {
     wait_for_launch_before();
     SHARED(losses, double[THREADS / WARP]);
     SHARED(hits, u32[THREADS / WARP]);
-    labels += first;
     const Seen part = d.classes <= 16 ? seen<4, 4>(d, logits, labels) : seen<32, 8>(d, logits, labels);
     const double loss = block_sum<THREADS>(part.loss, losses);
     const u32 correct = block_sum<THREADS>(part.correct, hits);
@@ -93,15 +91,4 @@ tally_add(LogitDims d, const float* logits, u32 first, const u8* labels, TallyCo
 extern "C" __global__ void __launch_bounds__(32) tally_from(TallyCounts counts, TallyCounts* tally) {
     wait_for_launch_before();
     if (threadIdx.x == 0) *tally = counts;
-}
-
-// registers <= 32
-extern "C" __global__ void __launch_bounds__(32) tally_merge(const TallyCounts* part, TallyCounts* tally) {
-    wait_for_launch_before();
-    if (threadIdx.x > 0) return;
-    tally->samples += part->samples;
-    tally->correct += part->correct;
-    tally->loss += part->loss;
-    tally->gradients += part->gradients;
-    tally->zero_gradients += part->zero_gradients;
 }

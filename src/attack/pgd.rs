@@ -136,7 +136,9 @@ impl<B: Backend> Pgd<'_, B> {
             Ok((self.attack(start, &part, &mut tally, drop)?, tally))
         });
         let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
-        parts.iter().for_each(|(_, counted)| backend.tally_merge(counted, tally));
+        let mut counts = backend.tally_read(tally);
+        parts.iter().for_each(|(_, counted)| counts += backend.tally_read(counted));
+        *tally = backend.tally_from(&counts);
         let images = backend.join(&parts.iter().map(|(images, _)| images.buf()).collect::<Vec<_>>());
         Ok(Tensor::new(images, batch.images.shape().clone()))
     }

@@ -375,8 +375,6 @@ pub trait Loss: Memory {
     fn tally(&self) -> Self::Tally {
         self.tally_from(&Counts::default())
     }
-    /// Adds the counts of `part`.
-    fn tally_merge(&self, part: &Self::Tally, tally: &mut Self::Tally);
     /// Adds a batch's samples, correct predictions and cross-entropies.
     fn tally_add(&self, d: &LogitDims, logits: &Self::Buf, labels: &Self::Labels, tally: &mut Self::Tally);
     /// Reads the counters.

@@ -36,7 +36,7 @@ pub(crate) use on_every_backend;
 macro_rules! on_cuda {
     ($($name:ident),+ $(,)?) => {
         mod cuda_host {
-            $(#[test] fn $name() { $crate::backends::on($crate::cuda_host::backend(), super::$name) })+
+            $(#[test] fn $name() { $crate::cuda::tested::on_host($crate::cuda_host::backend(), super::$name) })+
         }
         mod cuda {
             $(#[test] fn $name() { $crate::backends::on($crate::backends::gpu(), super::$name) })+
@@ -49,7 +49,7 @@ pub(crate) use on_cuda;
 macro_rules! on_mixed {
     ($($name:ident),+ $(,)?) => {
         mod cuda_host {
-            $(#[test] fn $name() { $crate::backends::on($crate::cuda_host::mixed(), super::$name) })+
+            $(#[test] fn $name() { $crate::cuda::tested::on_host($crate::cuda_host::mixed(), super::$name) })+
         }
         mod cuda {
             $(#[test] fn $name() { $crate::backends::on($crate::backends::gpu_in_mixed_precision(), super::$name) })+
@@ -98,6 +98,18 @@ use engine::rng::{Rng, Stream};
 pub fn normal(seed: u64, len: usize) -> Vec<f32> {
     let rng = Rng::new(seed, Stream::Init, 0);
     (0..len as u64).map(|e| rng.normal_at(e) as f32).collect()
+}
+
+/// Normal numbers of a batch whose scale drifts along every axis and whose mean goes from below zero to above it along images, rows
+/// and columns: a sum or a variance that leaves out a part of them is off by far more than rounding.
+pub fn drifting(seed: u64, [n, c, h, w]: [usize; 4]) -> Vec<f32> {
+    // From -1 to 1; 0 of a single one.
+    let along = |at: usize, len: usize| (2 * at + 1) as f32 / len as f32 - 1.0;
+    let value = |(i, x): (usize, f32)| {
+        let [image, row, col] = [along(i / (c * h * w), n), along(i / w % h, h), along(i % w, w)];
+        (1.0 + 0.5 * along(i / (h * w) % c, c) + 0.25 * (image + row)) * x + image + 0.5 * row - 0.25 * col
+    };
+    normal(seed, n * c * h * w).into_iter().enumerate().map(value).collect()
 }
 
 /// `len` uniform numbers in [0, 1), the same ones for the same `seed`.

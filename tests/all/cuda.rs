@@ -10,6 +10,7 @@
 //! - `shapes`: products of every tile, and sums over channels of every cut, against the CPU
 //! - `spy`: a driver that counts
 //! - `steps`: steps of training against the CPU
+//! - `tested`: which test is there for which kernel
 
 mod accuracy;
 mod host_time;
@@ -21,3 +22,4 @@ mod runtime;
 mod shapes;
 mod spy;
 mod steps;
+pub mod tested;

@@ -17,7 +17,7 @@ use engine::backend::cuda::{Cuda, Submission, kernels};
 
 use crate::skip::{Missing, or_skip};
 use driver::HostDriver;
-pub use driver::Library;
+pub use driver::{Library, launched};
 
 /// The library of all kernels; `ENGINE_HOST_KERNELS` names one that is already made.
 pub fn library() -> Result<&'static Library, &'static str> {

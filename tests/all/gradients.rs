@@ -133,6 +133,21 @@ fn conv2d() {
 }
 
 #[test]
+fn conv2d_pool() {
+    // The same, and the side of the pooling's windows.
+    for (case, [n, c_in, h, w, c_out, k, stride, pad, pool]) in
+        [[3, 1, 8, 8, 2, 5, 1, 2, 2], [17, 2, 9, 7, 3, 3, 1, 1, 2], [2, 2, 11, 12, 3, 3, 2, 1, 3]]
+            .into_iter()
+            .enumerate()
+    {
+        let inputs = [batch("x", [n, c_in, h, w], 1), plain("w", &[c_out, c_in, k, k], 2), plain("b", &[c_out], 3)];
+        check(&format!("conv2d_pool case {case}"), &inputs, (STEP, Some(60)), |tape, v| {
+            score(tape, &ops::conv2d_pool(tape, &v[0], &v[1], Some(&v[2]), (stride, pad), pool)?)
+        });
+    }
+}
+
+#[test]
 fn linear() {
     let inputs = [batch("x", [9, 2, 3, 1], 1), plain("w", &[11, 6], 2), plain("b", &[11], 3)];
     for relu in [false, true] {
@@ -174,6 +189,7 @@ fn add_and_relu() {
     check("add", &inputs, ALL, |tape, v| score(tape, &ops::add(tape, &v[0], &v[1])?));
     check("relu", &inputs[..1], ALL, |tape, v| score(tape, &ops::relu(tape, &v[0])));
     // One variable used twice: its two gradients are added up.
+    check("x + x", &inputs[..1], ALL, |tape, v| score(tape, &ops::add(tape, &v[0], &v[0])?));
     check("x + relu(x)", &inputs[..1], ALL, |tape, v| score(tape, &ops::add(tape, &v[0], &ops::relu(tape, &v[0]))?));
 }
 
@@ -223,6 +239,20 @@ fn pull_back() {
     let y = ops::relu(&tape, &vars[0]);
     let dy = device.batch(9, &inputs[0].values);
     assert!(matches!(tape.pull_back(&y, dy, &[&vars[1]]), Err(Error::Shape { .. })));
+}
+
+/// What is pulled back through a loss is its gradient times that of the loss.
+#[test]
+fn pull_back_through_a_loss() {
+    let (device, logits) = (device(), batch("logits", [9, 10, 1, 1], 1));
+    let pulled = |dy: f64| {
+        let tape = Tape::new(&device);
+        let z = tape.leaf(logits.tensor(&device));
+        let loss = ops::loss(&tape, LossKind::CrossEntropy, 0.25, &z, &device.labels(&labels(2, 9, 10))).unwrap();
+        values(&device, &tape.pull_back(&loss, device.buffer(&[dy]), &[&z]).unwrap()[0])
+    };
+    let want: Vec<f64> = pulled(1.0).iter().map(|gradient| -2.5 * gradient).collect();
+    assert_close("dlogits", &pulled(-2.5), &want, 1e-12, 0.0);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use engine::backend::Backend;
 use engine::backend::cpu::Cpu;
-use engine::error::Error;
+use engine::error::{Error, Result};
 use engine::models::{Architecture, Mode, Model, Network};
-use engine::tape::Tape;
+use engine::ops;
+use engine::tape::{Tape, Var};
 use engine::tensor::{Shape, Tensor};
 
 use crate::backends::{labels, on_every_backend, uniform};
@@ -89,6 +90,38 @@ fn what_does_not_fit_is_refused() {
     for dims in [[2, 1, 28, 27], [2, 3, 32, 32]] {
         let x = tape.leaf(Tensor::new(backend.batch(2, &vec![0.0; dims.iter().product()]), Shape::Batch(dims)));
         assert!(matches!(model.forward(&tape, &model.leaves(&tape), &x, Mode::Eval), Err(Error::Shape { .. })));
+    }
+}
+
+#[test]
+fn ops_refuse_shapes_that_do_not_fit() {
+    let backend = Cpu::<f32>::new(1).unwrap();
+    let tape = Tape::new(&backend);
+    let ones = |dims: &[usize]| vec![1.0; dims.iter().product()];
+    let batch = |dims: [usize; 4]| tape.leaf(Tensor::batch(&backend, dims, &ones(&dims)));
+    let plain = |dims: &[usize]| tape.leaf(Tensor::plain(&backend, dims, &ones(dims)));
+    let refused = |what: &str, result: Result<Var<Cpu<f32>>>| {
+        assert!(matches!(result, Err(Error::Shape { .. })), "{what} is not refused");
+    };
+    let (x, w, conv) = (batch([2, 3, 4, 5]), plain(&[6, 3, 3, 3]), (1, 1));
+    let (channels, other) = (plain(&[3]), plain(&[4]));
+    refused("no batch", ops::conv2d(&tape, &plain(&[2, 60]), &w, None, conv, false));
+    refused("a weight of other channels", ops::conv2d(&tape, &x, &plain(&[6, 2, 3, 3]), None, conv, false));
+    refused("a bias of other filters", ops::conv2d(&tape, &x, &w, Some(&other), conv, true));
+    refused("a kernel larger than the image", ops::conv2d(&tape, &x, &plain(&[6, 3, 7, 7]), None, (1, 0), false));
+    refused("windows larger than the image", ops::conv2d_pool(&tape, &x, &w, None, conv, 5));
+    refused("a pooled bias of other filters", ops::conv2d_pool(&tape, &x, &w, Some(&other), conv, 2));
+    refused("a matrix of other inputs", ops::linear(&tape, &x, &plain(&[4, 59]), &other, false));
+    refused("a bias of other outputs", ops::linear(&tape, &x, &plain(&[4, 60]), &channels, false));
+    refused("other images", ops::add(&tape, &x, &batch([1, 3, 4, 5])));
+    refused("windows larger than the image", ops::max_pool2d(&tape, &x, 5, 1));
+    for (what, gamma, beta, residual) in [
+        ("a scale of other channels", &other, &channels, None),
+        ("a shift of other channels", &channels, &other, None),
+        ("another residual", &channels, &channels, Some(batch([2, 3, 5, 4]))),
+    ] {
+        let bn = ops::BatchNorm { eps: 1e-5, gamma, beta, residual: residual.as_ref(), relu: false };
+        refused(what, ops::batch_norm(&tape, &x, bn, None).map(|(y, _)| y));
     }
 }
 

@@ -3,6 +3,7 @@
 //! - `recorded`: every op, forward and backward, against PyTorch
 //! - `conv3x3`: 3×3 convolutions on every vector path of the CPU against f64
 //! - `conv_pool`: convolution, ReLU and pooling as one op against the three apart
+//! - `definitions`: normalisation, pooling, losses, linear layers and updates against plain loops
 //! - `edges`: NaN, ties, huge values, batches that do not fill the backend's blocks
 //! - `images`: the attack's own steps and the gathering of batches, against plain loops
 //! - `perturb`: moves of the attacks beyond PGD, against plain loops in f64
@@ -11,6 +12,7 @@
 
 pub mod conv3x3;
 pub mod conv_pool;
+pub mod definitions;
 pub mod edges;
 pub mod images;
 pub mod norm;

@@ -118,10 +118,6 @@ impl<T: Real> Loss for Cpu<T> {
         *counts
     }
 
-    fn tally_merge(&self, part: &Counts, tally: &mut Counts) {
-        *tally += *part;
-    }
-
     fn tally_add(&self, d: &LogitDims, logits: &Buf<T>, labels: &Vec<u8>, tally: &mut Counts) {
         for (sample, &label) in labels.iter().enumerate() {
             let z = sample_logits(d, logits, sample);

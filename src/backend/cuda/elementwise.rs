@@ -7,7 +7,7 @@ use crate::backend::Elementwise;
 
 kernels! { "elementwise":
     fill(n: u32, value: f32, y: &mut Device<f32>);
-    copy(n: u32, from: u32, x: &Device<f32>, to: u32, y: &mut Device<f32>);
+    copy(n: u32, x: &Device<f32>, y: &mut Device<f32>);
     add(n: u32, a: &Device<f32>, b: &Device<f32>, y: &mut Device<f32>);
     axpy(n: u32, a: f32, x: &Device<f32>, y: &mut Device<f32>);
     scale_by(n: u32, s: &Device<f32>, x: &Device<f32>, y: &mut Device<f32>);
@@ -26,31 +26,10 @@ impl Cuda {
 
     /// A copy of `x`.
     pub(super) fn copy_of(&self, x: &Buf) -> Buf {
-        self.copy_range(x, 0, x.len())
-    }
-
-    /// A copy of the `len` elements of `x` from `first`.
-    pub(super) fn copy_range(&self, x: &Buf, first: usize, len: usize) -> Buf {
-        let mut y = self.alloc(len);
-        self.copy_into(x, first, len, &mut y, 0);
+        let mut y = self.alloc(x.len());
+        // SAFETY: both have as many elements.
+        unsafe { launch::copy(self, tuning::elements(x.len(), 4), x.len() as u32, x, &mut y) };
         y
-    }
-
-    /// The elements of `parts`, one after the other.
-    pub(super) fn join_bufs(&self, parts: &[&Buf]) -> Buf {
-        let mut whole = self.alloc(parts.iter().map(|part| part.len()).sum());
-        let mut to = 0;
-        for part in parts {
-            self.copy_into(part, 0, part.len(), &mut whole, to);
-            to += part.len();
-        }
-        whole
-    }
-
-    fn copy_into(&self, x: &Buf, from: usize, len: usize, y: &mut Buf, to: usize) {
-        assert!(from + len <= x.len() && to + len <= y.len());
-        // SAFETY: just checked, and `y` is not `x`, which is borrowed too.
-        unsafe { launch::copy(self, tuning::elements(len, 4), len as u32, from as u32, x, to as u32, y) };
     }
 }
 

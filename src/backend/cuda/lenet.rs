@@ -11,7 +11,7 @@ kernels! { "lenet":
     lenet_attack(
         d: LeNetDims, a: AscentArgs, rng: Rng, first: u64, w1: &Device<f32>, b1: &Device<f32>, w2: &Device<f32>,
         b2: &Device<f32>, w3: &Device<f32>, b3: &Device<f32>, w4: &Device<f32>, b4: &Device<f32>, clean: &Device<f32>,
-        first_label: u32, labels: &Device<u8>, attacked: &mut Device<f32>, tally: &mut Device<TallyCounts>,
+        labels: &Device<u8>, attacked: &mut Device<f32>, tally: &mut Device<TallyCounts>,
     );
 }
 
@@ -50,7 +50,7 @@ pub(super) fn attack(
     let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(|size| size as usize);
     let lengths = [25 * c1, c1, 25 * c1 * c2, c2, 49 * c2 * f1, f1, f1 * classes, classes];
     assert_eq!((params.map(Device::len), clean.len()), (lengths, 784 * d.n as usize));
-    let (labels, first_label) = labels.of(d.n);
+    let labels = labels.of(d.n);
     let (rng, first) = ascent.start.map_or((Rng::new(0, Stream::Init, 0), 0), |(rng, first)| (*rng, first));
     let a = AscentArgs {
         eps: ascent.eps,
@@ -63,7 +63,7 @@ pub(super) fn attack(
     let mut attacked = cuda.alloc(clean.len());
     let [w1, b1, w2, b2, w3, b3, w4, b4] = params;
     // SAFETY: just checked: the parameters have the lengths that `d` says, and there are as many images, results and labels
-    // from the first as blocks.
+    // as blocks.
     unsafe {
         launch::lenet_attack(
             cuda,
@@ -81,7 +81,6 @@ pub(super) fn attack(
             w4,
             b4,
             clean,
-            first_label,
             labels,
             &mut attacked,
             &mut tally.0,

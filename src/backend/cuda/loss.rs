@@ -11,15 +11,12 @@ use crate::dims::LogitDims;
 
 kernels! { "loss":
     loss_fwd(
-        d: LogitDims, kind: u32, confidence: f32, weight: f32, logits: &Device<f32>, first: u32, labels: &Device<u8>,
+        d: LogitDims, kind: u32, confidence: f32, weight: f32, logits: &Device<f32>, labels: &Device<u8>,
         loss: &mut Device<f32>, dlogits: &mut Device<f32>,
     );
     predictions(d: LogitDims, logits: &Device<f32>, classes: &mut Device<u8>);
-    tally_add(
-        d: LogitDims, logits: &Device<f32>, first: u32, labels: &Device<u8>, tally: &mut Device<TallyCounts>,
-    );
+    tally_add(d: LogitDims, logits: &Device<f32>, labels: &Device<u8>, tally: &mut Device<TallyCounts>);
     tally_from(counts: TallyCounts, tally: &mut Device<TallyCounts>);
-    tally_merge(part: &Device<TallyCounts>, tally: &mut Device<TallyCounts>);
 }
 
 /// Most classes that the kernels know of.
@@ -49,24 +46,20 @@ pub(super) fn kind(loss: LossKind) -> u32 {
 /// Counters on the device.
 pub struct Tally(pub(super) Device<TallyCounts>);
 
-/// Labels of a batch, or of a part of it.
-pub struct Labels {
-    values: Arc<Device<u8>>,
-    /// Which of `values` they are.
-    range: Range<usize>,
-}
+/// Labels of a batch.
+pub struct Labels(Arc<Device<u8>>);
 
 impl Labels {
-    /// All labels, and the place of the first of these `n` among them.
-    pub(super) fn of(&self, n: u32) -> (&Device<u8>, u32) {
-        assert_eq!(self.range.len(), n as usize);
-        (&self.values, self.range.start as u32)
+    /// Those of a batch of `n`.
+    pub(super) fn of(&self, n: u32) -> &Device<u8> {
+        assert_eq!(self.0.len(), n as usize);
+        &self.0
     }
 
-    fn first(&self, d: &LogitDims, logits: &Buf) -> u32 {
-        assert_eq!((logits.len(), self.range.len()), (d.n as usize * d.classes as usize, d.n as usize));
+    fn of_logits(&self, d: &LogitDims, logits: &Buf) -> &Device<u8> {
+        assert_eq!(logits.len(), d.n as usize * d.classes as usize);
         assert!(d.classes <= CLASSES, "{} classes, but labels are bytes", d.classes);
-        self.range.start as u32
+        self.of(d.n)
     }
 }
 
@@ -75,19 +68,18 @@ impl Loss for Cuda {
     type Tally = Tally;
 
     fn labels(&self, labels: &[u8]) -> Labels {
-        Labels { values: Arc::new(self.upload_slice(labels)), range: 0..labels.len() }
+        Labels(Arc::new(self.upload_slice(labels)))
     }
 
     fn labels_part(&self, range: Range<usize>, labels: &Labels) -> Labels {
-        let start = labels.range.start;
-        assert!(range.end <= labels.range.len());
-        Labels { values: labels.values.clone(), range: start + range.start..start + range.end }
+        assert_eq!(range, 0..labels.0.len(), "map_parts makes one part");
+        Labels(labels.0.clone())
     }
 
     fn loss_fwd(&self, d: &LogitDims, of: LossKind, weight: f32, logits: &Buf, labels: &Labels) -> LossOut<Buf> {
-        let first = labels.first(d, logits);
+        let labels = labels.of_logits(d, logits);
         let (mut loss, mut dlogits) = (self.alloc(1), self.alloc(logits.len()));
-        // SAFETY: the logits are `n` × `classes` as checked, and there are `n` labels from `first`.
+        // SAFETY: the logits are `n` × `classes` as checked, and there are `n` labels.
         unsafe {
             launch::loss_fwd(
                 self,
@@ -97,8 +89,7 @@ impl Loss for Cuda {
                 MARGIN_CONFIDENCE,
                 weight,
                 logits,
-                first,
-                &labels.values,
+                labels,
                 &mut loss,
                 &mut dlogits,
             );
@@ -125,15 +116,10 @@ impl Loss for Cuda {
         Tally(tally)
     }
 
-    fn tally_merge(&self, part: &Tally, tally: &mut Tally) {
-        // SAFETY: a tally is one element.
-        unsafe { launch::tally_merge(self, tuning::tally(), &part.0, &mut tally.0) };
-    }
-
     fn tally_add(&self, d: &LogitDims, logits: &Buf, labels: &Labels, tally: &mut Tally) {
-        let first = labels.first(d, logits);
-        // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels from `first`, a tally is one element.
-        unsafe { launch::tally_add(self, tuning::loss(), *d, logits, first, &labels.values, &mut tally.0) };
+        let labels = labels.of_logits(d, logits);
+        // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, a tally is one element.
+        unsafe { launch::tally_add(self, tuning::loss(), *d, logits, labels, &mut tally.0) };
     }
 
     fn tally_read(&self, tally: &Tally) -> Counts {

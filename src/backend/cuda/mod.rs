@@ -252,12 +252,13 @@ impl Memory for Cuda {
     }
 
     fn part(&self, n: usize, range: Range<usize>, x: &Buf) -> Buf {
-        let features = x.len() / n;
-        self.copy_range(x, range.start * features, range.len() * features)
+        assert_eq!(range, 0..n, "map_parts makes one part");
+        self.copy_of(x)
     }
 
     fn join(&self, parts: &[&Buf]) -> Buf {
-        self.join_bufs(parts)
+        let [whole] = parts else { panic!("map_parts makes one part") };
+        self.copy_of(whole)
     }
 
     fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {

@@ -82,7 +82,7 @@ fn attacked<B: Backend>(
     (x.values(backend), backend.tally_read(&tally))
 }
 
-pub fn the_same_images<B: Backend>(backend: &B) {
+fn the_same_images<B: Backend>(backend: &B) {
     for architecture in networks() {
         let batch = Batch::random(architecture.classes);
         let model = model(backend, architecture);
@@ -104,7 +104,7 @@ pub fn the_same_images<B: Backend>(backend: &B) {
 /// Weights are -1, 0 or 1, pixels and steps multiples of a quarter, and the margin's gradient is -1, 0 or 1: every sum is exact in
 /// whatever order, so that no bit may differ. In many windows two pixels or more are the largest, and the gradient goes to
 /// the first of them.
-fn the_same_bits<B: Backend>(backend: &B) {
+pub fn the_same_bits<B: Backend>(backend: &B) {
     const LABEL: u8 = 3;
     let cpu = Cpu::<f64>::new(2).unwrap();
     let config = PgdConfig { eps: 1.0, step_size: 0.5, loss: AttackLoss::Margin, random_start: false, ..attack(3) };

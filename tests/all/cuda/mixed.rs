@@ -12,7 +12,7 @@ use engine::tape::Tape;
 use engine::tensor::Tensor;
 use engine::train::Trainer;
 
-use crate::backends::{labels, normal, on_mixed, uniform};
+use crate::backends::{drifting, labels, normal, on_mixed, uniform};
 use crate::compare::assert_close;
 
 on_mixed! {
@@ -35,8 +35,9 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
 }
 
 /// Batch, channels in, side, filters, kernel, stride, padding: with several chunks of channels, phases without
-/// taps, channels that fill no piece, pixels that fill no tile, blocks that fill a group.
-const CONVOLUTIONS: [[usize; 7]; 18] = [
+/// taps, channels that fill no piece, pixels that fill no tile, blocks that fill a group, and weight gradients that sum over more
+/// stages than lie in shared memory at a time.
+const CONVOLUTIONS: [[usize; 7]; 19] = [
     [3, 8, 9, 8, 3, 1, 1],
     [2, 6, 11, 12, 5, 1, 2],
     [2, 8, 13, 20, 3, 1, 1],
@@ -55,6 +56,7 @@ const CONVOLUTIONS: [[usize; 7]; 18] = [
     [1, 8, 1, 8, 1, 1, 0],
     [66, 8, 16, 64, 1, 1, 0],
     [257, 8, 16, 8, 1, 1, 0],
+    [16, 8, 16, 64, 3, 1, 1],
 ];
 
 pub fn convolutions(backend: &Mixed) {
@@ -74,7 +76,7 @@ fn check_convolutions(backend: &Mixed, shapes: &[[usize; 7]]) {
     let cpu = Cpu::<f64>::new(2).unwrap();
     for &[n, c_in, side, c_out, k, stride, pad] in shapes {
         let d = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
-        let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| random(dims[1] as u64, dims.iter().product()));
+        let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| rounded(&drifting(dims[1] as u64, dims)));
         let b = normal(7, c_out);
         let (image, of) = (ChannelDims::new(d.x()), ChannelDims::new(d.y()));
         let want = {
@@ -171,9 +173,13 @@ pub fn weights_are_packed_again(backend: &Mixed) {
 
 pub fn pooling(backend: &Mixed) {
     let cpu = Cpu::<f64>::new(2).unwrap();
-    for ([n, c, h, w], k, stride) in
-        [([2, 3, 5, 7], 2, 2), ([1, 9, 8, 8], 3, 2), ([3, 16, 4, 4], 2, 1), ([1, 1, 17, 17], 17, 1)]
-    {
+    for ([n, c, h, w], k, stride) in [
+        ([2, 3, 5, 7], 2, 2),
+        ([1, 9, 8, 8], 3, 2),
+        ([3, 16, 4, 4], 2, 1),
+        ([1, 1, 16, 16], 16, 1),
+        ([1, 1, 17, 17], 17, 1),
+    ] {
         let d = Pool2dDims::new([n, c, h, w], k, stride).unwrap();
         // Few values, so that there are ties.
         let x: Vec<f32> = normal(1, n * c * h * w).iter().map(|x| x.round()).collect();
@@ -205,7 +211,9 @@ pub fn pooling(backend: &Mixed) {
 /// Copies, sums, ReLU and linear layers of activations.
 pub fn the_rest_converts(backend: &Mixed) {
     let (n, d) = (3, ChannelDims::new([3, 5, 2, 3]));
-    let [a, b] = [1, 2].map(|seed| random(seed, 90));
+    let [mut a, b] = [1, 2].map(|seed| random(seed, 90));
+    // A ReLU lets no gradient through where its output is exactly 0.
+    a.iter_mut().step_by(7).for_each(|a| *a = 0.0);
     let (x, y) = (backend.upload_activations(&d, &a), backend.upload_activations(&d, &b));
     let values = |buf: &Buf| backend.download_batch(n, buf);
     let sum: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
@@ -222,8 +230,9 @@ pub fn the_rest_converts(backend: &Mixed) {
         [(&y, backend.copy(&x)), (&backend.upload_batch(n, &b), backend.copy(&x)), (&y, backend.upload_batch(n, &a))]
     {
         let mut of = of;
-        backend.axpy(1.0, term, &mut of);
-        assert_close("axpy", &values(&of), &sum, BF16, 0.0);
+        backend.axpy(-0.75, term, &mut of);
+        let want: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a - 0.75 * b).collect();
+        assert_close("axpy", &values(&of), &want, BF16, 0.0);
     }
     // Features are in PyTorch's order, whatever the activations are stored like.
     let of = LinearDims { n: 3, f_in: 30, f_out: 4 };
@@ -371,7 +380,7 @@ impl Middle {
 pub fn operands(backend: &Mixed) {
     let cpu = Cpu::<f64>::new(2).unwrap();
     // Tiles that end within an image and behind the last, strides with phases of fewer pixels, channels in two chunks, more
-    // blocks than one group.
+    // blocks than a group of a wide tile and than one of a narrow tile.
     for [n, c_in, side, c_out, k, stride, pad] in [
         [3, 12, 9, 8, 3, 1, 1],
         [2, 8, 7, 20, 3, 2, 1],
@@ -379,6 +388,7 @@ pub fn operands(backend: &Mixed) {
         [2, 16, 8, 40, 1, 2, 0],
         [1, 33, 12, 16, 3, 1, 0],
         [9, 24, 32, 8, 1, 1, 0],
+        [257, 8, 16, 8, 1, 1, 0],
     ] {
         let conv = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
         let d = ChannelDims::new(conv.x());
@@ -387,7 +397,8 @@ pub fn operands(backend: &Mixed) {
         let vectors = [4, 5, 6, 7].map(|seed| normal(seed, c_in));
         let (w, dy) = (random(8, conv.w().iter().product()), random(9, conv.y().iter().product()));
         let mut middle = Middle { n, d, conv, y, other, vectors, w, dy, onto: None };
-        for (case, of) in OPERANDS.into_iter().enumerate() {
+        // The last is large; what puts its sums together is the same for all of them.
+        for (case, of) in OPERANDS.into_iter().enumerate().filter(|(case, _)| n < 257 || *case == 3) {
             let batch_stats = case != 3 || stride == 1;
             middle.onto = (case % 2 == 0 || stride == 2).then(|| onto.clone());
             let want = middle.run(&cpu, of, batch_stats, |d, values| cpu.upload_batch(d.n as usize, values));

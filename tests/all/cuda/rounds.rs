@@ -2,21 +2,28 @@
 //! of the tests has.
 
 use engine::backend::cpu::Cpu;
-use engine::backend::cuda::mixed::Mixed;
-use engine::backend::{AdmmParam, Backend, LossKind, Memory};
-use engine::dims::{ChannelDims, LogitDims, Pool2dDims};
+use engine::backend::cuda::mixed::{Buf, Mixed};
+use engine::backend::{AdmmParam, Backend, Constraint, Conv, LossKind, Memory, Optim, SgdParam, SgdStep};
+use engine::dims::{ChannelDims, Conv2dDims, LogitDims, Pool2dDims};
 use engine::rng::{Rng, Stream};
 
 use super::mixed::rounded;
 use crate::backends::{labels, normal, on_cuda};
 use crate::compare::assert_close;
 
-on_cuda! { elements, steps_of_an_attack, selection, pooling, samples }
+on_cuda! { steps_of_an_attack, selection, many_selections, more_ties_than_blocks, pooling, samples }
+
+/// The CPU goes over elements in rounds of its own.
+mod everywhere {
+    use super::elements;
+
+    crate::backends::on_every_backend! { elements }
+}
 
 mod mixed_precision {
-    use super::conversions;
+    use super::{conversions, many_weights};
 
-    crate::backends::on_mixed! { conversions }
+    crate::backends::on_mixed! { conversions, many_weights }
 }
 
 /// More elements than 2048 blocks of 256 threads take by fours.
@@ -30,8 +37,23 @@ fn repeated(len: usize, period: usize) -> Vec<f32> {
 pub fn elements<B: Backend>(backend: &B) {
     let (a, b) = (repeated(MANY + 1, 251), repeated(MANY + 1, 509));
     let sums: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
-    assert!(backend.download(&backend.add(&backend.upload(&a), &backend.upload(&b))) == sums);
+    let (x, y) = (backend.upload(&a), backend.upload(&b));
+    assert!(backend.download(&backend.add(&x, &y)) == sums);
     assert!(backend.download(&backend.full(MANY + 1, 2.5)) == vec![2.5; MANY + 1]);
+    let mut sum = backend.copy(&x);
+    backend.axpy(1.0, &y, &mut sum);
+    assert!(backend.download(&sum) == sums && backend.download(&x) == a);
+    let halves: Vec<f32> = a.iter().map(|a| 0.5 * a).collect();
+    assert!(backend.download(&backend.scale_by(&backend.upload(&[0.5]), &x)) == halves);
+    let output = backend.relu_fwd(&x);
+    assert!(backend.download(&output) == a.iter().map(|a| a.max(0.0)).collect::<Vec<_>>());
+    let passed: Vec<f32> = a.iter().zip(&b).map(|(a, b)| if *a > 0.0 { *b } else { 0.0 }).collect();
+    assert!(backend.download(&backend.relu_bwd(&output, &y)) == passed);
+    let masked: Vec<f32> = a.iter().zip(&b).map(|(a, b)| if *a == 0.0 { 0.0 } else { *b }).collect();
+    assert!(backend.download(&backend.masked_copy(&x, &y)) == masked);
+    let mut in_place = backend.copy(&y);
+    backend.apply_mask(&x, &mut in_place);
+    assert!(backend.download(&in_place) == masked);
 }
 
 /// To the bits of the CPU.
@@ -75,6 +97,46 @@ pub fn selection<B: Backend>(backend: &B) {
     let norms = backend.admm_update(&mut [param]);
     assert_close("norms", &[norms[0].primal, norms[0].dual, norms[0].weight], &want, 1e-9, 0.0);
     assert!(backend.download(&z) == kept && backend.download(&dual) == left);
+}
+
+/// The mask of the `k` largest magnitudes, of equal ones the first.
+fn largest(k: usize, x: &[f32]) -> Vec<f32> {
+    let mut order: Vec<usize> = (0..x.len()).collect();
+    order.sort_by(|&a, &b| x[b].abs().total_cmp(&x[a].abs()).then(a.cmp(&b)));
+    let mut mask = vec![0.0; x.len()];
+    order[..k].iter().for_each(|&i| mask[i] = 1.0);
+    mask
+}
+
+/// From more tensors than a launch's table has room for, one of which is empty and one without anything to keep.
+pub fn many_selections<B: Backend>(backend: &B) {
+    let tensors: Vec<Vec<f32>> =
+        (0..70).map(|i| normal(i, 7 * i as usize).iter().map(|x| (4.0 * x).round()).collect()).collect();
+    let bufs: Vec<B::Buf> = tensors.iter().map(|x| backend.upload(x)).collect();
+    let keep = |x: &[f32]| x.len() * (x.len() % 5) / 4;
+    let selections: Vec<(usize, &B::Buf)> = tensors.iter().zip(&bufs).map(|(x, buf)| (keep(x), buf)).collect();
+    let masks = backend.top_k_masks(&selections);
+    for (i, (mask, x)) in masks.iter().zip(&tensors).enumerate() {
+        assert!(backend.download(mask.as_ref().unwrap()) == largest(keep(x), x), "tensor {i}");
+    }
+}
+
+/// Equal magnitudes in more shares than a block has threads, and the last that is kept in one of the last shares.
+pub fn more_ties_than_blocks<B: Backend>(backend: &B) {
+    let len = 260 * 16_384 + 5;
+    let value = |i: usize| match i {
+        i if i % 1000 == 999 => -1.0,
+        i if i % 7 == 3 => 0.25,
+        _ => 0.5,
+    };
+    let x: Vec<f32> = (0..len).map(value).collect();
+    let larger = x.iter().filter(|x| x.abs() == 1.0).count();
+    let equal: Vec<usize> = (0..len).filter(|&i| x[i] == 0.5).collect();
+    let last = equal[equal.len() - 20_000];
+    let kept = equal.partition_point(|&i| i <= last);
+    let mask = backend.top_k_masks(&[(larger + kept, &backend.upload(&x))]).remove(0).unwrap();
+    let want = |i: usize| f32::from(x[i].abs() == 1.0 || (x[i] == 0.5 && i <= last));
+    assert!(backend.download(&mask) == (0..len).map(want).collect::<Vec<_>>());
 }
 
 /// Windows of 2 x 2 side by side and planes of four pixels, which have kernels of their own.
@@ -139,6 +201,30 @@ fn judged<B: Backend>(backend: &B, d: &LogitDims, logits: &[f32], labels: &[u8])
         correct: [counts.samples, counts.correct],
         losses: [entropy.0, margin.0, counts.loss],
         dlogits: [entropy.1, margin.1].concat(),
+    }
+}
+
+/// An update of more convolutions' weights than are packed in one launch.
+pub fn many_weights(backend: &Mixed) {
+    let d = Conv2dDims::new([1, 8, 2, 2], 8, 1, 1, 0).unwrap();
+    let images = backend.upload_activations(&ChannelDims::new(d.x()), &rounded(&normal(1, 32)));
+    let values: Vec<Vec<f32>> = (0..50).map(|i| rounded(&normal(2 + i, 64))).collect();
+    let mut weights: Vec<Buf> = values.iter().map(|values| backend.upload(values)).collect();
+    let outputs = |weights: &[Buf]| -> Vec<Vec<f32>> {
+        let output = |w| backend.download_batch(1, &backend.conv2d_fwd(&d, &images, w, None, false));
+        weights.iter().map(output).collect()
+    };
+    let before = outputs(&weights);
+    // w - 3 w is exact of what was rounded, and so are outputs that are twice as large with the other sign.
+    let gradients: Vec<Buf> =
+        values.iter().map(|w| backend.upload(&w.iter().map(|w| 3.0 * w).collect::<Vec<_>>())).collect();
+    let mut state: Vec<Buf> = values.iter().map(|w| backend.zeros(w.len())).collect();
+    let params = weights.iter_mut().zip(&gradients).zip(&mut state);
+    let mut params: Vec<_> = params.map(|((w, g), v)| SgdParam { constraint: Constraint::Free, g, v, w }).collect();
+    backend.sgd_step(&SgdStep { lr: 1.0, momentum: 0.0, weight_decay: 0.0 }, &mut params);
+    let after = outputs(&weights);
+    for (i, (before, after)) in before.iter().zip(&after).enumerate() {
+        assert_eq!(*after, before.iter().map(|y| -2.0 * y).collect::<Vec<_>>(), "weight {i}");
     }
 }
 

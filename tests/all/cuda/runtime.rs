@@ -2,15 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use engine::backend::cuda::Submission;
 use engine::backend::cuda::mixed::Mixed;
-use engine::backend::cuda::{Cuda, Submission, kernels};
 use engine::backend::{Backend, Elementwise, Images, Loss, Memory};
 use engine::models::Network;
 
 use super::spy::{Calls, PLENTY, Training, spied, spied_in};
-use super::{lenet, mixed, norm, shapes};
-use crate::ops::{edges, images, perturb, recorded};
-use crate::prune::{admm, optimizer, selection};
 
 /// In the steady state a step is one graph, with a few arguments changed; it allocates nothing, waits for nothing, and
 /// takes from the host nothing but the batch's indices and labels.
@@ -171,58 +168,6 @@ fn a_failing_kernel_is_named_with_its_sizes() {
     assert_eq!(calls.all()[3], launches, "nothing is launched after a fault");
     assert_eq!(backend.download(&z), [0.0; 7]);
     assert_eq!(backend.status().expect_err("it stays").to_string(), line);
-}
-
-/// Every kernel is launched by the bodies that compare each op with PyTorch, with plain loops or with the CPU.
-#[test]
-fn every_kernel_is_tested() {
-    let Some((backend, calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
-    shapes::products(&backend);
-    shapes::sums(&backend);
-    let bodies: &[fn(&Cuda)] = &[
-        edges::elementwise,
-        edges::parts_of_a_batch_join_to_it,
-        edges::nan_passes_through,
-        edges::the_first_of_equal_logits_is_predicted,
-        edges::padding_never_leaks,
-        recorded::max_pool2d,
-        recorded::global_avg_pool2d,
-        recorded::relu,
-        recorded::batch_norm_train,
-        recorded::running_statistics,
-        recorded::cross_entropy,
-        recorded::optimizers,
-        images::pgd_step,
-        images::random_start,
-        images::gather,
-        images::gather_crops_and_flips,
-        lenet::the_same_images,
-        perturb::apgd_step,
-        perturb::fab_step,
-        perturb::windows,
-        perturb::copy_samples,
-        perturb::towards,
-        perturb::distances,
-        perturb::tanh_space,
-        admm::updates_are_those_of_plain_loops,
-        admm::finds_the_best_subset,
-        optimizer::masked_weights_and_their_state_stay_zero,
-        optimizer::the_penalty_is_a_gradient_of_w_alone,
-        selection::norms_are_those_of_plain_loops,
-        selection::selects_exactly_k_of_each,
-        selection::nan_is_refused,
-    ];
-    bodies.iter().for_each(|body| body(&backend));
-    backend.status().unwrap();
-    let (mixed, mixed_calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None).unwrap();
-    let bodies: &[fn(&Mixed)] =
-        &[mixed::convolutions, mixed::every_tile, norm::in_mixed_precision, mixed::pooling, mixed::the_rest_converts];
-    bodies.iter().for_each(|body| body(&mixed));
-    mixed.status().unwrap();
-    let mut launched = calls.kernels.lock().unwrap();
-    launched.append(&mut mixed_calls.kernels.lock().unwrap());
-    let untested: Vec<&str> = kernels().iter().map(|k| k.name).filter(|name| !launched.contains(name)).collect();
-    assert!(untested.is_empty(), "kernels without a test: {untested:?}");
 }
 
 /// Buffers come back, at the same addresses, and the high-water mark counts what was in use at one time.

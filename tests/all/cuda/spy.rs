@@ -1,8 +1,7 @@
 //! A driver that counts what it is asked, and can be told to fail; and training that keeps it busy.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use engine::attack::pgd::{Batch, Start};
 use engine::backend::Backend;
@@ -33,8 +32,6 @@ pub struct Calls {
     /// Launches in the last graph, and how many may begin before the one before them ends.
     pub nodes: AtomicUsize,
     pub overlaps: AtomicUsize,
-    /// Kernels launched, alone or in a graph.
-    pub kernels: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Calls {
@@ -78,7 +75,6 @@ impl Driver for Spy {
 
     unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()> {
         count(&self.calls.launches);
-        self.calls.kernels.lock().unwrap().insert(call.name);
         if self.fails == Some(call.name) {
             return Err("planted failure".to_string());
         }
@@ -90,7 +86,6 @@ impl Driver for Spy {
         count(&self.calls.graphs);
         self.calls.nodes.store(calls.len(), Ordering::Relaxed);
         self.calls.overlaps.store(calls.iter().filter(|call| call.overlaps).count(), Ordering::Relaxed);
-        self.calls.kernels.lock().unwrap().extend(calls.iter().map(|call| call.name));
         // SAFETY: passed on.
         let inner = unsafe { self.inner.graph(calls) }?;
         Ok(Box::new(SpyGraph { inner, calls: self.calls.clone() }))

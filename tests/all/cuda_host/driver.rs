@@ -1,5 +1,7 @@
 //! The shared library of host-compiled kernels as a driver.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +14,17 @@ const MEMORY: usize = 16 << 30;
 const TEXT: usize = 1024;
 
 type Handle = *mut c_void;
+
+thread_local! { static LAUNCHED: RefCell<BTreeSet<&'static str>> = RefCell::default(); }
+
+/// The kernels that this thread has launched since it last asked.
+pub fn launched() -> BTreeSet<&'static str> {
+    LAUNCHED.take()
+}
+
+fn note(call: &Call<'_>) {
+    LAUNCHED.with_borrow_mut(|launched| launched.insert(call.name));
+}
 
 /// Declares the library's functions as fields.
 macro_rules! api {
@@ -186,6 +199,7 @@ impl Driver for HostDriver {
     }
 
     unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()> {
+        note(call);
         // SAFETY: the caller's promise.
         unsafe { self.stream.launch(call.function, Size::of(call), call.args) }
     }
@@ -193,6 +207,7 @@ impl Driver for HostDriver {
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
         let mut nodes = Vec::new();
         for call in calls {
+            note(call);
             let sizes = self.param_sizes(call.function)?.unwrap_or_default();
             // SAFETY: the arguments have the sizes of the parameters.
             let args = unsafe { copies(&sizes, call.args) };

@@ -13,6 +13,8 @@ on_every_backend! {
 
 /// Batch sizes around the blocks of the CPU's layout.
 const BATCHES: [usize; 5] = [1, 7, 8, 9, 17];
+/// And of which the weight gradients of the CPU take several blocks at a time, and fewer in the end.
+const MANY_IMAGES: usize = 40;
 
 pub fn elementwise<B: Backend>(backend: &B) {
     let (a, b) = (normal(1, 45), normal(2, 45));
@@ -32,7 +34,7 @@ pub fn elementwise<B: Backend>(backend: &B) {
 }
 
 pub fn parts_of_a_batch_join_to_it<B: Backend>(backend: &B) {
-    for n in BATCHES {
+    for n in BATCHES.into_iter().chain([MANY_IMAGES]) {
         let values = normal(n as u64, n * 6);
         let whole = backend.upload_batch(n, &values);
         let parts = backend.map_parts(n, |range| (range.clone(), backend.part(n, range, &whole)));
@@ -111,7 +113,7 @@ pub fn the_first_of_equal_logits_is_predicted<B: Backend>(backend: &B) {
     let counts = backend.tally_read(&tally);
     assert_eq!((counts.samples, counts.correct, counts.accuracy()), (5, 3, 60.0));
     let mut twice = backend.tally_from(&counts);
-    backend.tally_merge(&tally, &mut twice);
+    backend.tally_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut twice);
     let twice = backend.tally_read(&twice);
     assert_eq!((twice.samples, twice.correct, twice.loss), (10, 6, 2.0 * counts.loss));
 }
@@ -189,7 +191,7 @@ pub fn padding_never_leaks<B: Backend>(backend: &B) {
 
 /// Shapes that leave rows, columns, channels and images over, against plain loops.
 pub fn sizes_that_fit_no_block<B: Backend>(backend: &B) {
-    for (case, n) in BATCHES.into_iter().enumerate() {
+    for (case, n) in BATCHES.into_iter().chain([MANY_IMAGES]).enumerate() {
         for (h, width, c_in, c_out, k, stride, pad) in [
             (8, 11, 3, 5, 3, 2, 0),
             (6, 5, 1, 9, 5, 3, 2),
@@ -197,6 +199,7 @@ pub fn sizes_that_fit_no_block<B: Backend>(backend: &B) {
             (3, 3, 2, 3, 3, 5, 0),
             (2, 2, 2, 2, 5, 1, 2),
             (7, 4, 2, 1, 2, 2, 1),
+            (9, 13, 3, 19, 3, 1, 1),
         ] {
             let d = Conv2dDims::new([n, c_in, h, width], c_out, k, stride, pad).unwrap();
             let what = format!("batch {n}, {d:?}");

@@ -7,7 +7,7 @@ use crate::backends::{normal, on_every_backend, uniform};
 use crate::compare::assert_close;
 
 on_every_backend! {
-    pgd_step, pgd_stays_in_the_ball, pgd_projects_before_it_clamps, random_start, random_start_of_parts, gather,
+    pgd_step, pgd_steps_of_many_images, pgd_stays_in_the_ball, pgd_projects_before_it_clamps, random_start, random_start_of_parts, gather,
     gather_crops_and_flips,
 }
 
@@ -42,6 +42,32 @@ pub fn pgd_step<B: Backend>(backend: &B) {
     assert_close("x without a gradient", &backend.download_batch(n, &x), &want, 0.0, f64::from(ULP));
 }
 
+/// Images that need a third block of sixteen, gradients that are zero or NaN in some of each: those pixels stay where they are, and
+/// zeros alone are counted.
+pub fn pgd_steps_of_many_images<B: Backend>(backend: &B) {
+    for (n, features) in [(33, 12), (40, 5), (17, 1027)] {
+        let (eps, step) = (0.125, 0.0625);
+        let clean: Vec<f32> = uniform(1, n * features).iter().map(|c| 0.25 + 0.5 * c).collect();
+        let x: Vec<f32> = clean.iter().zip(uniform(2, n * features)).map(|(c, u)| c + eps * (2.0 * u - 1.0)).collect();
+        let mut dx = normal(3, n * features);
+        dx.iter_mut().step_by(7).for_each(|g| *g = 0.0);
+        dx.iter_mut().skip(3).step_by(11).for_each(|g| *g = f32::NAN);
+        let moved = |(i, &g): (usize, &f32)| match g {
+            g if g > 0.0 => (x[i] + step).min(clean[i] + eps),
+            g if g < 0.0 => (x[i] - step).max(clean[i] - eps),
+            _ => x[i],
+        };
+        let want: Vec<f32> = dx.iter().enumerate().map(moved).collect();
+        let mut at = backend.upload_batch(n, &x);
+        let (clean, dx_on_device) = (backend.upload_batch(n, &clean), backend.upload_batch(n, &dx));
+        let mut tally = backend.tally();
+        backend.pgd_step(n, eps, step, &clean, &dx_on_device, &mut at, &mut tally);
+        assert_close(&format!("{n} x {features}"), &backend.download_batch(n, &at), &want, 0.0, f64::from(ULP));
+        let (counts, zeros) = (backend.tally_read(&tally), dx.iter().filter(|&&g| g == 0.0).count());
+        assert_eq!((counts.gradients, counts.zero_gradients), ((n * features) as u64, zeros as u64));
+    }
+}
+
 pub fn pgd_stays_in_the_ball<B: Backend>(backend: &B) {
     let (n, features) = (10, 33);
     for (eps, step) in [(0.3, 0.1), (8.0 / 255.0, 2.0 / 255.0), (0.0, 0.1), (1.0, 5.0)] {
@@ -70,15 +96,21 @@ pub fn pgd_projects_before_it_clamps<B: Backend>(backend: &B) {
     assert_eq!(backend.download_batch(1, &x), [1.0, 0.0, 0.75]);
 }
 
+/// From every place in a block of four numbers and far beyond 32 bits, with features that fill such blocks and others, in images
+/// that need a second and a third block of sixteen.
 pub fn random_start<B: Backend>(backend: &B) {
-    let (n, features, eps, first) = (9, 13, 0.3, 1 << 33);
-    let rng = Rng::new(6, Stream::EvalAttack, 2);
-    let values = uniform(7, n * features);
-    let x = backend.random_start(n, features, eps, &rng, first, &backend.upload_batch(n, &values));
-    let want: Vec<f32> = (0..n * features)
-        .map(|i| (values[i] + eps * (2.0 * rng.uniform_at(first * features as u64 + i as u64) - 1.0)).clamp(0.0, 1.0))
-        .collect();
-    assert_close("start", &backend.download_batch(n, &x), &want, 0.0, f64::from(ULP));
+    let eps = 0.3;
+    for (n, features) in [(1, 7), (9, 13), (33, 12), (40, 9), (17, 1029)] {
+        for first in [0, 1, 2, 3, 1 << 33, (1 << 33) + 77] {
+            let rng = Rng::new(6, Stream::EvalAttack, 2);
+            let values = uniform(7, n * features);
+            let x = backend.random_start(n, features, eps, &rng, first, &backend.upload_batch(n, &values));
+            let noise = |i: usize| eps * (2.0 * rng.uniform_at(first * features as u64 + i as u64) - 1.0);
+            let want: Vec<f32> = (0..n * features).map(|i| (values[i] + noise(i)).clamp(0.0, 1.0)).collect();
+            let what = format!("{n} x {features} from image {first}");
+            assert_close(&what, &backend.download_batch(n, &x), &want, 0.0, f64::from(ULP));
+        }
+    }
 }
 
 pub fn random_start_of_parts<B: Backend>(backend: &B) {
@@ -94,43 +126,55 @@ pub fn random_start_of_parts<B: Backend>(backend: &B) {
     assert_eq!(parts.concat(), backend.download_batch(n, &whole));
 }
 
-const SHAPE: [usize; 3] = [2, 5, 6];
+/// Features in fours and odd ones, fewer and more than a block of threads makes.
+const SHAPES: [[usize; 3]; 4] = [[2, 5, 6], [1, 5, 7], [3, 20, 20], [3, 21, 17]];
 const IMAGES: usize = 12;
-const INDICES: [u32; 9] = [11, 0, 3, 3, 7, 1, 10, 2, 5];
+/// So many images that they need a third block of sixteen.
+const SAMPLES: usize = 37;
 
-fn bytes() -> Vec<u8> {
-    uniform(10, IMAGES * 60).iter().map(|u| (256.0 * u) as u8).collect()
+fn bytes(shape: [usize; 3]) -> Vec<u8> {
+    uniform(10, IMAGES * shape.iter().product::<usize>()).iter().map(|u| (256.0 * u) as u8).collect()
+}
+
+/// Some images several times, in no order.
+fn indices() -> Vec<u32> {
+    let rng = Rng::new(12, Stream::Shuffle, 0);
+    (0..SAMPLES as u64).map(|i| rng.below_at(i, IMAGES as u32)).collect()
 }
 
 pub fn gather<B: Backend>(backend: &B) {
-    let bytes = bytes();
-    let batch = backend.gather(&backend.resident(SHAPE, &bytes), &INDICES, None);
-    let want: Vec<f32> = INDICES
-        .iter()
-        .flat_map(|&i| bytes[i as usize * 60..][..60].iter().map(|&byte| f32::from(byte) / 255.0))
-        .collect();
-    assert_eq!(backend.download_batch(INDICES.len(), &batch), want);
+    for shape in SHAPES {
+        let (bytes, indices, features) = (bytes(shape), indices(), shape.iter().product::<usize>());
+        let batch = backend.gather(&backend.resident(shape, &bytes), &indices, None);
+        let image = |&i: &u32| bytes[i as usize * features..][..features].iter().map(|&byte| f32::from(byte) / 255.0);
+        let want: Vec<f32> = indices.iter().flat_map(image).collect();
+        assert!(backend.download_batch(SAMPLES, &batch) == want, "{shape:?}");
+    }
 }
 
+/// A sample's crop and flip are the first three numbers of its own block of four.
 pub fn gather_crops_and_flips<B: Backend>(backend: &B) {
-    let bytes = bytes();
-    let [channels, h, w] = SHAPE;
-    let augment = CropFlip { rng: Rng::new(11, Stream::Augment, 4), pad: 2 };
-    let batch = backend.gather(&backend.resident(SHAPE, &bytes), &INDICES, Some(&augment));
-    let mut want = Vec::new();
-    let mut seen = (0, 0);
-    for (position, &index) in INDICES.iter().enumerate() {
-        let (top, left, flip) = augment.of(position);
-        seen = (seen.0 + usize::from(flip), seen.1 + usize::from((top, left) != (2, 2)));
-        for i in 0..channels * h * w {
-            let (channel, row, col) = (i / (h * w), i / w % h, i % w);
-            // In the padded image, then in the image itself.
-            let (row, col) = (row + top, left + if flip { w - 1 - col } else { col });
-            let inside = (2..h + 2).contains(&row) && (2..w + 2).contains(&col);
-            let at = |row: usize, col: usize| bytes[((index as usize * channels + channel) * h + row) * w + col];
-            want.push(if inside { f32::from(at(row - 2, col - 2)) / 255.0 } else { 0.0 });
+    for shape in SHAPES {
+        let (bytes, indices, [channels, h, w]) = (bytes(shape), indices(), shape);
+        let rng = Rng::new(11, Stream::Augment, 4);
+        let batch = backend.gather(&backend.resident(shape, &bytes), &indices, Some(&CropFlip { rng, pad: 2 }));
+        let mut want = Vec::new();
+        let mut seen = (0, 0);
+        for (position, &index) in indices.iter().enumerate() {
+            let draws = rng.block(position as u64);
+            let below = |k: usize, n: u64| ((u64::from(draws[k]) * n) >> 32) as usize;
+            let (top, left, flip) = (below(0, 5), below(1, 5), below(2, 2) == 1);
+            seen = (seen.0 + usize::from(flip), seen.1 + usize::from((top, left) != (2, 2)));
+            for i in 0..channels * h * w {
+                let (channel, row, col) = (i / (h * w), i / w % h, i % w);
+                // In the padded image, then in the image itself.
+                let (row, col) = (row + top, left + if flip { w - 1 - col } else { col });
+                let inside = (2..h + 2).contains(&row) && (2..w + 2).contains(&col);
+                let at = |row: usize, col: usize| bytes[((index as usize * channels + channel) * h + row) * w + col];
+                want.push(if inside { f32::from(at(row - 2, col - 2)) / 255.0 } else { 0.0 });
+            }
         }
+        assert!((1..SAMPLES).contains(&seen.0) && seen.1 > 4, "the draw has flips, no flips and crops: {seen:?}");
+        assert!(backend.download_batch(SAMPLES, &batch) == want, "{shape:?}");
     }
-    assert!((1..INDICES.len()).contains(&seen.0) && seen.1 > 4, "the draw has flips, no flips and crops: {seen:?}");
-    assert_eq!(backend.download_batch(INDICES.len(), &batch), want);
 }

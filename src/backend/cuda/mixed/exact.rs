@@ -59,10 +59,6 @@ impl Loss for Mixed {
         self.exact.tally_from(counts)
     }
 
-    fn tally_merge(&self, part: &Self::Tally, tally: &mut Self::Tally) {
-        self.exact.tally_merge(part, tally);
-    }
-
     fn tally_add(&self, d: &LogitDims, logits: &Buf, labels: &Self::Labels, tally: &mut Self::Tally) {
         self.exact.tally_add(d, logits.f32(), labels, tally);
     }

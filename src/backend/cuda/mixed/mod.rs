@@ -282,20 +282,13 @@ impl Memory for Mixed {
     }
 
     fn part(&self, n: usize, range: Range<usize>, x: &Buf) -> Buf {
-        match x {
-            Buf::Exact(x) => self.exact.part(n, range, &x.data).into(),
-            Buf::Batch(x) => {
-                assert_eq!(range, 0..n, "map_parts makes one part");
-                self.same(x).into()
-            }
-        }
+        assert_eq!(range, 0..n, "map_parts makes one part");
+        self.copy(x)
     }
 
     fn join(&self, parts: &[&Buf]) -> Buf {
-        match parts {
-            [Buf::Batch(x)] => self.same(x).into(),
-            parts => self.exact.join(&parts.iter().map(|part| part.f32()).collect::<Vec<_>>()).into(),
-        }
+        let [whole] = parts else { panic!("map_parts makes one part") };
+        self.copy(whole)
     }
 
     fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
