@@ -1,8 +1,13 @@
 //! The shared library of host-compiled kernels as a driver.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::{OsString, c_char, c_int, c_void};
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{LazyLock, Mutex};
 
 use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
 
@@ -137,6 +142,17 @@ impl Stream {
     }
 }
 
+/// Appends the name of a kernel that is launched for the first time to the file that `ENGINE_HOST_LAUNCHES` names.
+fn note(kernel: &'static str) {
+    static NOTED: LazyLock<Option<(OsString, Mutex<BTreeSet<&str>>)>> =
+        LazyLock::new(|| Some((env::var_os("ENGINE_HOST_LAUNCHES")?, Mutex::default())));
+    let Some((path, noted)) = &*NOTED else { return };
+    if noted.lock().unwrap().insert(kernel) {
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.write_all(format!("{kernel}\n").as_bytes()).unwrap();
+    }
+}
+
 /// A device whose kernels run on the host, one after the other, when they are launched.
 pub struct HostDriver {
     stream: Stream,
@@ -186,6 +202,7 @@ impl Driver for HostDriver {
     }
 
     unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()> {
+        note(call.name);
         // SAFETY: the caller's promise.
         unsafe { self.stream.launch(call.function, Size::of(call), call.args) }
     }
@@ -193,6 +210,7 @@ impl Driver for HostDriver {
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
         let mut nodes = Vec::new();
         for call in calls {
+            note(call.name);
             let sizes = self.param_sizes(call.function)?.unwrap_or_default();
             // SAFETY: the arguments have the sizes of the parameters.
             let args = unsafe { copies(&sizes, call.args) };
