@@ -95,12 +95,7 @@ impl Object {
 
 /// Adds the files that `text`, of a file in `folder`, includes by quotes, and those that they include. The compiler's own
 /// headers stay out.
-fn include(
-    kernels: &Path,
-    folder: &Path,
-    text: &str,
-    included: &mut BTreeMap<PathBuf, String>,
-) -> Result<(), String> {
+fn include(kernels: &Path, folder: &Path, text: &str, included: &mut BTreeMap<PathBuf, String>) -> Result<(), String> {
     for name in text.lines().filter_map(|line| line.strip_prefix("#include \"")?.split('"').next()) {
         let beside = folder.join(name);
         let path = if beside.exists() { beside } else { kernels.join(name) };
@@ -157,13 +152,7 @@ pub fn compiler(out: &Path) -> Result<cc::Tool, String> {
 }
 
 /// Compiles in `work`, two files at a time, what is not among the `kept` objects, and links.
-fn make(
-    compiler: &cc::Tool,
-    kernels: &Path,
-    objects: &[Object],
-    kept: &Path,
-    work: &Path,
-) -> Result<(), String> {
+fn make(compiler: &cc::Tool, kernels: &Path, objects: &[Object], kept: &Path, work: &Path) -> Result<(), String> {
     for folder in [kept, work] {
         fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }

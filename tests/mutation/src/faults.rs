@@ -151,7 +151,8 @@ impl Position {
 /// # Errors
 /// In one line, if it is not installed or finds something that is not there.
 pub fn mutants(root: &Path, seed: u64) -> Result<Vec<Fault>, String> {
-    let globs = MODULES.iter().flat_map(|m| ["--file".into(), format!("src/{m}.rs"), "--file".into(), format!("src/{m}/**")]);
+    let globs =
+        MODULES.iter().flat_map(|m| ["--file".into(), format!("src/{m}.rs"), "--file".into(), format!("src/{m}/**")]);
     let mut command = Command::new("cargo");
     command.args(["mutants", "--list", "--json", "--no-config", "--dir"]).arg(root).args(globs);
     let output = command.output().map_err(|e| format!("cargo: {e}"))?;

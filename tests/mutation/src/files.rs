@@ -33,7 +33,8 @@ pub fn working_tree(root: &Path) -> Result<Files, String> {
     command.arg("-C").arg(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let output = command.output().map_err(|e| format!("git: {e}"))?;
     let names = String::from_utf8(output.stdout).map_err(|e| format!("git: {e}"))?;
-    let wanted = |name: &&str| !["tests/mutation/", "fuzz/", "docs/mutation.md"].iter().any(|folder| name.starts_with(folder));
+    let wanted =
+        |name: &&str| !["tests/mutation/", "fuzz/", "docs/mutation.md"].iter().any(|folder| name.starts_with(folder));
     let mut files = Files::new();
     for name in names.split('\0').filter(|name| !name.is_empty()).filter(wanted) {
         let path = root.join(name);

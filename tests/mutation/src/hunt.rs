@@ -27,9 +27,22 @@ pub enum Outcome {
     Survived,
     /// No test reaches it.
     Unreached,
+    /// It does not compile: the list is wrong.
+    Uncompiled,
 }
 
 impl Outcome {
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Noticed => "noticed",
+            Outcome::Hung => "noticed, as it hangs",
+            Outcome::Survived => "SURVIVED",
+            Outcome::Unreached => "UNREACHED",
+            Outcome::Uncompiled => "DOES NOT COMPILE",
+        }
+    }
+
     pub fn noticed(self) -> bool {
         matches!(self, Outcome::Noticed | Outcome::Hung)
     }
@@ -113,12 +126,10 @@ impl Hunt<'_> {
         let original = String::from_utf8_lossy(text).into_owned();
         *text = fault.edit.apply(&original).into_bytes();
         files::write(&folder, &sources)?;
-        let env: Env = vec![
-            ("ENGINE_HOST_SOURCES", OsString::from(&folder)),
-            ("ENGINE_REQUIRE_HOST_KERNELS", "1".into()),
-        ];
+        let env: Env =
+            vec![("ENGINE_HOST_SOURCES", OsString::from(&folder)), ("ENGINE_REQUIRE_HOST_KERNELS", "1".into())];
         if self.runner.run(&kernels::compiling_test(), &env, COMPILE)?.0 != End::Passed {
-            return Err(format!("{}: {} does not compile with it", fault.id, fault.file));
+            return Ok(tried(fault, Outcome::Uncompiled));
         }
         let affected = kernels::affected(&sources, name);
         let mut tests: Vec<&Known> =
@@ -132,12 +143,14 @@ impl Hunt<'_> {
 
     /// A fault that takes a build of its own: in a constant, or in a file that the engine includes.
     fn alone(&self, fault: &Fault) -> Result<Tried, String> {
-        self.tree.with_fault(fault, self.original, |programs| {
+        let ask = |programs| {
             let runner = Runner { programs, tree: self.runner.tree.clone(), scratch: self.runner.scratch.clone() };
             let mut tests: Vec<&Known> = self.known.iter().collect();
             tests.sort_by_key(|known| !fault.tests.iter().any(|start| known.test.name.starts_with(start)));
             self.ask(&runner, fault, tests, &Env::new())
-        })
+        };
+        let built = self.tree.with_fault(fault, self.original, ask)?;
+        built.unwrap_or_else(|_| Ok(tried(fault, Outcome::Uncompiled)))
     }
 
     /// Runs these tests until one notices, first that which noticed the last time.
@@ -148,9 +161,7 @@ impl Hunt<'_> {
         tests.retain(|known| known.passed);
         let started = Instant::now();
         let outcome = if tests.is_empty() { Outcome::Unreached } else { Outcome::Survived };
-        let Fault { id, set, file, line, what, .. } = fault.clone();
-        let mut tried =
-            Tried { id, set, file, line, what, edit: edit(fault), outcome, by: None, ran: 0, seconds: 0.0 };
+        let mut tried = tried(fault, outcome);
         for known in tests {
             tried.ran += 1;
             let (end, _) = runner.run(&known.test, env, known.limit())?;
@@ -165,6 +176,12 @@ impl Hunt<'_> {
     }
 }
 
+/// A fault of which no test was asked yet.
+fn tried(fault: &Fault, outcome: Outcome) -> Tried {
+    let Fault { id, set, file, line, what, .. } = fault.clone();
+    Tried { id, set, file, line, what, edit: edit(fault), outcome, by: None, ran: 0, seconds: 0.0 }
+}
+
 fn edit(fault: &Fault) -> String {
     let range = format!("{:?}", fault.edit.range);
     hash([fault.file.as_bytes(), range.as_bytes(), fault.edit.with.as_bytes()])
@@ -174,11 +191,6 @@ fn edit(fault: &Fault) -> String {
 fn report(tried: &Tried) {
     let Tried { id, outcome, by, ran, seconds, .. } = tried;
     let by = by.as_ref().map(|test| format!(" by {}", test.name)).unwrap_or_default();
-    let word = match outcome {
-        Outcome::Noticed => "noticed",
-        Outcome::Hung => "noticed, as it hangs,",
-        Outcome::Survived => "SURVIVED",
-        Outcome::Unreached => "UNREACHED",
-    };
+    let word = outcome.word();
     println!("{word}{by} ({ran} tests, {seconds:.1} s): {id}");
 }

@@ -71,7 +71,10 @@ mod tests {
             ("a.cu", "#include \"b.cuh\"\nextern \"C\" __global__ void __launch_bounds__(THREADS)\nadd(u32 n) {}\n"),
             ("b.cuh", "#include \"c.cuh\"\n"),
             ("c.cuh", ""),
-            ("d.cu", "extern \"C\" __global__ void fill(float* y) {}\nextern \"C\" __global__ void copy(float* y) {}\n"),
+            (
+                "d.cu",
+                "extern \"C\" __global__ void fill(float* y) {}\nextern \"C\" __global__ void copy(float* y) {}\n",
+            ),
         ];
         let files: Files = files.map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())).into();
         assert_eq!(affected(&files, "c.cuh"), [String::from("add")].into());

@@ -92,7 +92,10 @@ fn run(args: &Args) -> Result<(), String> {
         args.set.is_none_or(|set| fault.set == set) && args.only.as_ref().is_none_or(|only| fault.id.contains(only))
     };
     if args.list {
-        faults.iter().filter(wanted).for_each(|fault| println!("{} {}:{}: {}", fault.id, fault.file, fault.line, fault.what));
+        faults
+            .iter()
+            .filter(wanted)
+            .for_each(|fault| println!("{} {}:{}: {}", fault.id, fault.file, fault.line, fault.what));
         return Ok(());
     }
     let original = files::working_tree(&root)?;

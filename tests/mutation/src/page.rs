@@ -93,7 +93,7 @@ impl<'a> Page<'a> {
             let _ = writeln!(text, "{set:<16}{tried:>7}{noticed:>9}{equivalent:>12}{score:>9}");
         }
         for tried in self.survivors().filter(|tried| self.why_equivalent(tried).is_none()) {
-            let word = if tried.outcome == Outcome::Unreached { "unreached" } else { "survived" };
+            let word = tried.outcome.word();
             let _ = writeln!(text, "{word}: {} ({}:{}): {}", tried.id, tried.file, tried.line, tried.what);
         }
         if !self.failing.is_empty() {
@@ -124,13 +124,15 @@ impl<'a> Page<'a> {
         let (equivalent, missed): (Vec<&Tried>, Vec<&Tried>) =
             self.survivors().partition(|tried| self.why_equivalent(tried).is_some());
         text += "\n## Not noticed\n\n";
-        text += &table(&missed, |tried| {
-            if tried.outcome == Outcome::Unreached { "no test reaches it".to_string() } else { tried.what.clone() }
+        text += &table(&missed, |tried| match tried.outcome {
+            Outcome::Survived => tried.what.clone(),
+            outcome => format!("{} ({})", tried.what, outcome.word()),
         });
         text += "\n## Equivalent\n\n";
         text += &table(&equivalent, |tried| self.why_equivalent(tried).unwrap_or_default().to_string());
         if !self.failing.is_empty() {
-            let _ = write!(text, "\nNot asked, as they fail in the copy without a fault: {}.\n", self.failing.join(", "));
+            let _ =
+                write!(text, "\nNot asked, as they fail in the copy without a fault: {}.\n", self.failing.join(", "));
         }
         fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
     }

@@ -58,7 +58,9 @@ impl Runner {
                 let output = command.args(["--list", "--format", "terse"]).args(more).current_dir(&self.tree).output();
                 let output = output.map_err(|e| format!("{}: {e}", program.path.display()))?;
                 let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                Ok::<_, String>(text.lines().filter_map(|l| l.strip_suffix(": test")).map(String::from).collect::<Vec<_>>())
+                Ok::<_, String>(
+                    text.lines().filter_map(|l| l.strip_suffix(": test")).map(String::from).collect::<Vec<_>>(),
+                )
             };
             let ignored = names(&["--ignored"])?;
             let wanted = names(&[])?.into_iter().filter(|name| !ignored.contains(name));
@@ -76,7 +78,10 @@ impl Runner {
         let program = program.ok_or_else(|| format!("there is no test program '{}'", test.program))?;
         let mut command = Command::new(&program.path);
         command.args(["--exact", &test.name, "--test-threads", "1"]).current_dir(&self.tree);
-        command.env("TMPDIR", &self.scratch).envs(env.iter().map(|(name, value)| (name, value)));
+        command
+            .env_remove("ENGINE_HOST_KERNELS")
+            .env("TMPDIR", &self.scratch)
+            .envs(env.iter().map(|(name, value)| (name, value)));
         // In a group of its own, so that what it starts can be ended with it.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let started = Instant::now();

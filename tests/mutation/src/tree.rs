@@ -71,8 +71,12 @@ impl Tree {
             }
             blamed.sort_unstable();
             blamed.dedup();
-            println!("{} switches do not compile where they are", blamed.len());
-            blamed.iter().for_each(|number| candidates[number - 1].level += 1);
+            for number in blamed {
+                candidates[number - 1].level += 1;
+                let Candidate { fault, places, level, .. } = &candidates[number - 1];
+                let next = if *level < places.len() { "goes further out" } else { "is no switch" };
+                println!("{next}, since it does not compile: {}", fault.id);
+            }
         }
         let placed = candidates.iter().filter(|candidate| candidate.switch().is_some());
         tree.numbers = placed.map(|candidate| (candidate.fault.id.clone(), candidate.number)).collect();
@@ -95,7 +99,8 @@ impl Tree {
             rendered.insert(name, file);
         }
         self.files.insert("src/planted.rs".to_string(), PLANTED.as_bytes().to_vec());
-        let lib = text(&self.files, "src/lib.rs")? + "\n#[doc(hidden)]\npub mod planted;\npub(crate) use planted::planted;\n";
+        let lib =
+            text(&self.files, "src/lib.rs")? + "\n#[doc(hidden)]\npub mod planted;\npub(crate) use planted::planted;\n";
         self.files.insert("src/lib.rs".to_string(), lib.into_bytes());
         // It includes a module of the engine, in which there may be switches.
         let build = text(&self.files, "build.rs")? + "\nfn planted(_: usize) -> bool {\n    false\n}\n";
@@ -105,7 +110,7 @@ impl Tree {
 
     /// The numbers of switches that do not compile.
     fn check(&self, rendered: &BTreeMap<String, Switched>) -> Result<Vec<usize>, String> {
-        let (passed, messages) = self.cargo(&["check", "--lib"])?;
+        let (passed, messages) = self.cargo(&["build", "--lib"])?;
         if passed {
             return Ok(Vec::new());
         }
@@ -151,23 +156,24 @@ impl Tree {
         Ok((output.status.success(), messages))
     }
 
-    /// Builds the copy with a fault that cannot be a switch, calls `f` with its test programs, and takes the fault out.
+    /// Builds the copy with a fault that cannot be a switch, calls `f` with its test programs, and takes the fault out. Where it
+    /// does not compile, what the compiler says.
     ///
     /// # Errors
-    /// In one line; what the compiler says; what `f` returns.
+    /// In one line.
     pub fn with_fault<T>(
         &self,
         fault: &Fault,
         original: &Files,
-        f: impl FnOnce(Vec<Program>) -> Result<T, String>,
-    ) -> Result<T, String> {
+        f: impl FnOnce(Vec<Program>) -> T,
+    ) -> Result<Result<T, String>, String> {
         // Its file may have switches that are elsewhere: without them, nobody asks for their numbers.
         let mut files = self.files.clone();
         files.insert(fault.file.clone(), fault.edit.apply(&text(original, &fault.file)?).into_bytes());
         files::write(&self.path, &files)?;
-        let outcome = self.build().and_then(f);
+        let outcome = self.build().map(f);
         files::write(&self.path, &self.files)?;
-        outcome
+        Ok(outcome)
     }
 }
 
