@@ -156,7 +156,7 @@ fn make(compiler: &cc::Tool, kernels: &Path, objects: &[Object], kept: &Path, wo
     for folder in [kept, work] {
         fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
-    let compile = |object: &Object| {
+    let compile = |object: &Object| -> Result<PathBuf, String> {
         let done = kept.join(&object.key).with_extension("o");
         if done.exists() {
             return Ok(done);
