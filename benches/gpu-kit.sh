@@ -27,7 +27,7 @@ done
 
 # The path of the program with the integration tests.
 test_program() {
-    cargo test --release --no-run --test all --message-format json |
+    cargo test --no-run --test all --message-format json |
         sed -n 's/.*"executable":"\([^"]*\/deps\/all-[^"]*\)".*/\1/p'
 }
 
@@ -53,7 +53,7 @@ cp benches/peers/pytorch_c*.py "$kit/benches/peers"
 cp benches/gpu-check.sh "$kit"
 cp "$visits" "$kit/gpu-visits.sh"
 git rev-parse HEAD > "$kit/commit"
-cargo test --release --quiet --lib -- --ignored --nocapture predictions | grep -E '^(gpu|H[0-9]+),' > "$kit/predictions.csv"
+cargo test --quiet --lib -- --ignored --nocapture predictions | grep -E '^(gpu|H[0-9]+),' > "$kit/predictions.csv"
 if [ -n "$data" ]; then
     most=48
     cp -rL "$data" "$kit/data"

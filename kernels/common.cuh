@@ -80,14 +80,18 @@ static __device__ __forceinline__ T warp_sum(T value) {
 }
 
 #ifdef __CUDACC_RTC__
-// Waits until the launch before is over and what it has written can be read; then the next launch may begin. In a graph a
-// launch begins, where the GPU can do that, while the one before it still runs (programmatic dependent launch), so every kernel
-// calls this: first of all, or later if what comes before touches nothing but shared memory and what kernels have written that
-// are `#[exclusive]` in their `kernels!`, and so have ended. It holds for every thread that the launches before the one before
-// are over, because that one has waited too.
+// Waits until the launch before is over and what it has written can be read. In a graph a launch begins, where the GPU can do
+// that, before it is known that the one before it is over (programmatic dependent launch), so every kernel calls this: first of
+// all, or later if what comes before touches nothing but shared memory and what kernels have written that are `#[exclusive]` in
+// their `kernels!`, and so have ended. It holds for every thread that the launches before the one before are over, because that
+// one has waited too.
+//
+// No kernel asks for the next launch to begin earlier (griddepcontrol.launch_dependents): its blocks would take the room of the
+// first blocks that end, many on the same multiprocessors, and run there side by side when their time comes. On an H100 that
+// made steps up to 1.5 times as long.
 static __device__ __forceinline__ void wait_for_launch_before() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;\ngriddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 

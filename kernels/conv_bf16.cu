@@ -137,21 +137,30 @@ struct Correlator {
     // Makes the operand of its terms, each thread of the pieces that it has loaded. What there is more in memory than channels
     // stays zero.
     __device__ __forceinline__ void make_operand(u32 chunk, u32 base) const {
-        const u32 piece = threadIdx.x % T::P, channel = chunk * T::KC + piece * PIECE;
+        const u32 channel = chunk * T::KC + threadIdx.x % T::P * PIECE;
         if (is_there(job.x) || channel >= c) return;
-        const auto at = [&](u32 kind, u32 half) {
-            return *reinterpret_cast<const float4*>(coefficients + kind * c + channel + half * 4);
-        };
+        if (job.x.q.x) make_operand_of<true>(chunk, base, channel);
+        else make_operand_of<false>(chunk, base, channel);
+    }
+
+    // Of one term or of two.
+    template <bool TWO>
+    __device__ __forceinline__ void make_operand_of(u32 chunk, u32 base, u32 channel) const {
+        const u32 piece = threadIdx.x % T::P;
+        // In registers, as the compiler cannot know that the slabs are not the coefficients.
+        float k[4][PIECE];
+#pragma unroll
+        for (u32 i = 0; i < (TWO ? 4 : 2) * PIECE; i++) k[i / PIECE][i % PIECE] = coefficients[i / PIECE * c + channel + i % PIECE];
         each(chunk, [&](u32 row, u64 index) {
             bf16* const slab = reinterpret_cast<bf16*>(slabs);
             float values[PIECE], more[PIECE] = {};
             read_piece(slab, place<T::P>(base + row, piece), values);
-            if (job.x.q.x) read_piece(reinterpret_cast<const bf16*>(others), place<T::P>(row, piece), more);
-            const u32 bits = apply_operand(job.x, at, values, more);
+            if (TWO) read_piece(reinterpret_cast<const bf16*>(others), place<T::P>(row, piece), more);
+            apply_operand<TWO>(job.x, k, values, more);
             write_piece(slab, place<T::P>(base + row, piece), values);
             if (job.z && first_m == 0 && row - own < owned) {
                 write_piece(job.z, index, values);
-                if (job.z_mask) job.z_mask[index] = (u8)bits;
+                if (job.z_mask) job.z_mask[index] = (u8)let_through(values);
             }
         });
     }
@@ -205,38 +214,60 @@ struct Pixels {
     }
 };
 
+// Where in shared memory the lane finds its row of sixteen pixels, `i` of them further down, for a tap of a stage: for half of the
+// lanes the second piece of it.
+template <class T>
+static __device__ __forceinline__ SharedAddress row_of_tap(
+    const Correlator<T>& k, const Pixels<T>& pixels, const Stage<T>& stage, u32 tap, bool there, u32 i
+) {
+    const u32 half = threadIdx.x % WARP / 16, nothing = k.job.buffers * k.job.slab;
+    const i32 offset = there ? (i32)stage.slab(k.job) + k.taps[stage.first_tap + tap].row : 0;
+    const bool inside = there && pixels.inside[i] >> (stage.first_tap + tap) & 1;
+    const u32 row = inside ? (u32)(pixels.row[i] + offset) : nothing;
+    return shared_address(k.slabs) + place<T::P>(row, T::P == 1 ? 0 : half) * 16;
+}
+
+// By warpgroups: the rows of the next tap are loaded while this one's products are under way.
+template <class T>
+static __device__ __forceinline__ void multiply_stage_together(
+    const Correlator<T>& k, const Pixels<T>& pixels, const Stage<T>& stage, float (&c)[T::DOWN][T::ACROSS][4]
+) {
+    const u32 taps = min(T::TAPS, k.count - stage.first_tap);
+    const SharedAddress weights = shared_address(k.weights) + stage.slot * T::TAPS * T::CHANNELS * 128;
+    u32 a[2][T::P / 2][4];
+    const auto load = [&](u32 tap) {
+        const SharedAddress at = row_of_tap(k, pixels, stage, tap, true, 0);
+#pragma unroll
+        for (u32 step = 0; step < T::P / 2; step++) load_pieces(a[tap % 2][step], at ^ step * 32);
+    };
+    load(0);
+#pragma unroll
+    for (u32 tap = 0; tap < T::TAPS; tap++) {
+        if (tap >= taps) break;
+        begin_products();
+#pragma unroll
+        for (u32 step = 0; step < T::P / 2; step++) multiply_add(c[0], a[tap % 2][step], weights + tap * T::CHANNELS * 128 + step * 32);
+        end_products();
+        if (tap + 1 < T::TAPS && tap + 1 < taps) load(tap + 1);
+        wait_for_products();
+    }
+}
+
 template <class T>
 static __device__ __forceinline__ void multiply_stage(
     const Correlator<T>& k, const Pixels<T>& pixels, const Stage<T>& stage, float (&c)[T::DOWN][T::ACROSS][4]
 ) {
-    const u32 base = stage.slab(k.job), nothing = k.job.buffers * k.job.slab, taps = min(T::TAPS, k.count - stage.first_tap);
+    if constexpr (T::WARPGROUP) return multiply_stage_together<T>(k, pixels, stage, c);
+    const u32 taps = min(T::TAPS, k.count - stage.first_tap);
     const u32 lane = threadIdx.x % WARP, half = lane / 16, b_half = lane / 8 % 2;
     const u32 column = threadIdx.x / WARP % T::WARPS_N * T::N + lane % 8 + (T::ACROSS > 1 ? lane / 16 * 8 : 0);
-    const SharedAddress slabs = shared_address(k.slabs), weights = shared_address(k.weights);
+    const SharedAddress weights = shared_address(k.weights);
     for (u32 t = 0; t < taps; t += T::TOGETHER) {
         const u32 a_tap = T::TOGETHER == 1 ? t : t + half, b_tap = T::TOGETHER == 1 ? t : t + b_half;
-        const bool there = T::TOGETHER == 1 || a_tap < taps;
-        const i32 offset = there ? (i32)base + k.taps[stage.first_tap + a_tap].row : 0;
         SharedAddress a_at[T::DOWN];
 #pragma unroll
-        for (u32 i = 0; i < T::DOWN; i++) {
-            const bool inside = there && pixels.inside[i] >> (stage.first_tap + a_tap) & 1;
-            const u32 row = inside ? (u32)(pixels.row[i] + offset) : nothing;
-            a_at[i] = slabs + place<T::P>(row, T::P == 1 ? 0 : half) * 16;
-        }
+        for (u32 i = 0; i < T::DOWN; i++) a_at[i] = row_of_tap(k, pixels, stage, a_tap, T::TOGETHER == 1 || a_tap < taps, i);
         const u32 b_row = (stage.slot * T::TAPS + b_tap) * T::CHANNELS + column;
-        if constexpr (T::WARPGROUP) {
-            u32 a[T::P / 2][4];
-#pragma unroll
-            for (u32 step = 0; step < T::P / 2; step++) load_pieces(a[step], a_at[0] ^ step * 32);
-            begin_products();
-#pragma unroll
-            for (u32 step = 0; step < T::P / 2; step++) {
-                multiply_add(c[0], a[step], weights + (stage.slot * T::TAPS + t) * T::CHANNELS * 128 + step * 32);
-            }
-            end_products();
-            continue;
-        }
         const SharedAddress b_at = weights + place<T::P>(b_row, T::P == 1 ? 0 : b_half) * 16;
 #pragma unroll
         for (u32 piece = 0; piece < T::P; piece += 2) {
@@ -305,15 +336,15 @@ struct Together {
         return sum;
     }
 
-    // Of `count` units from number `first` of `units`, `size` pixels each but the last of all: sums, or means and sums of squared
-    // differences to them. The latter are turned to sums of squares and back, which f64 has digits enough for, so that they
+    // Of `count` units, of which the first is number `first`, `size` pixels each but the last of all: sums, or means and sums of
+    // squared differences to them. The latter are turned to sums of squares and back, which f64 has digits enough for, so that they
     // are read once.
     __device__ __forceinline__ float2 units(const float2* units, u32 first, u32 count, u32 size) const {
         double sum = 0.0, second = 0.0;
         if (channel < m) {
 #pragma unroll 8
             for (u32 i = threadIdx.x / T::CHANNELS; i < count; i += LANES) {
-                const float2 unit = __ldcg(units + (u64)(first + i) * m + channel);
+                const float2 unit = __ldcg(units + (u64)i * m + channel);
                 const double n = gradient ? 1.0 : static_cast<double>(min(size, pixels - (first + i) * size));
                 sum += n * unit.x;
                 second += gradient ? unit.y : unit.y + n * unit.x * unit.x;
@@ -357,45 +388,69 @@ struct Finish {
         const Together<T> together = {
             reinterpret_cast<double*>(scratch), g.m, channel, g.n * g.rows * g.cols, is_gradient != 0
         };
-        if (!last_block(arrivals + 1 + group, members, last)) return;
-        const auto of_group = [&](const Totals& totals) {
-            if (!totals.part) return;
-            const float2 sums = together.units(totals.part, group * T::GROUP, members, T::PIXELS);
-            if (threadIdx.x < T::CHANNELS && channel < g.m) totals.part[(u64)(parts + group) * g.m + channel] = sums;
-        };
-        of_group(job.totals);
-        of_group(job.other_totals);
-        if (groups > 1 && !last_block(arrivals, groups, last)) return;
-        const auto of_all = [&](const Totals& totals, const Term& normalisation) {
-            if (!totals.part) return;
-            const float2* const of_groups = totals.part + (u64)parts * g.m;
-            const float2 sums = together.units(of_groups, 0, groups, T::GROUP * T::PIXELS);
-            if (threadIdx.x >= T::CHANNELS || channel >= g.m) return;
-            if (is_gradient) {
-                totals.first[channel] = sums.y / sqrtf(normalisation.var[channel] + normalisation.eps);
-                totals.second[channel] = sums.x;
-            } else {
-                totals.first[channel] = sums.x;
-                totals.second[channel] = sums.y / static_cast<float>(together.pixels);
+        // One copy of the code for both steps and both totals: a block that comes here reads it for the first time.
+#pragma unroll 1
+        for (u32 step = 0; step < 2; step++) {
+            // Of the parts of a group, then of the groups.
+            const bool all = step == 1;
+            if (!(all && groups == 1) && !last_block(all ? arrivals : arrivals + 1 + group, all ? groups : members, last)) return;
+            const u64 units = all ? parts : group * T::GROUP;
+#pragma unroll 1
+            for (u32 which = 0; which < 2; which++) {
+                const Totals totals = which ? job.other_totals : job.totals;
+                if (!totals.part) continue;
+                const float2 sums = together.units(
+                    totals.part + units * g.m, all ? 0 : group * T::GROUP, all ? groups : members, all ? T::GROUP * T::PIXELS : T::PIXELS
+                );
+                if (threadIdx.x >= T::CHANNELS || channel >= g.m) continue;
+                if (!all) {
+                    totals.part[(u64)(parts + group) * g.m + channel] = sums;
+                } else if (is_gradient) {
+                    const float* const var = which ? job.other.var : job.into.var;
+                    totals.first[channel] = sums.y / sqrtf(var[channel] + (which ? job.other.eps : job.into.eps));
+                    totals.second[channel] = sums.x;
+                } else {
+                    totals.first[channel] = sums.x;
+                    totals.second[channel] = sums.y / static_cast<float>(together.pixels);
+                }
             }
-        };
-        of_all(job.totals, job.into);
-        of_all(job.other_totals, job.other);
+        }
     }
 
-    // `f(place, index, values)` for each of the thread's pieces: where it is in the tile and in the result's batch.
-    template <class F>
-    __device__ __forceinline__ void each(F f) const {
+    // `f(place, index, values, fetched)` for each of the thread's pieces: where it is in the tile and in the result's batch, and what
+    // `fetch(index)` has read; a few pieces are fetched before the first of them is needed.
+    template <class Fetch, class F>
+    __device__ __forceinline__ void each(Fetch fetch, F f) const {
+        // As many as there are registers for.
+        constexpr u32 PIXELS_A_PASS = T::THREADS / PIECES, AHEAD = PIECES < 4 ? 1 : PIECES == 8 && T::THREADS == 128 ? 4 : 2;
         const u32 piece = threadIdx.x % PIECES, m = padded(g.m), channel = first_m + piece * PIECE;
         if (channel >= m) return;
-        // A tile of few channels has few pixels a thread.
-#pragma unroll(PIECES < 4 ? 1 : 4)
-        for (u32 pixel = threadIdx.x / PIECES; pixel < pixels; pixel += T::THREADS / PIECES) {
-            const u32 at = place<PIECES>(pixel, piece);
-            float values[PIECE];
-            read_piece(reinterpret_cast<const bf16*>(tile), at, values);
-            f(at, ((u64)pixel_of_batch(g, first_pixel + pixel) * m + channel) / PIECE, values);
+#pragma unroll 1
+        for (u32 first = threadIdx.x / PIECES; first < pixels; first += AHEAD * PIXELS_A_PASS) {
+            u64 index[AHEAD];
+            decltype(fetch(0)) fetched[AHEAD];
+#pragma unroll
+            for (u32 i = 0; i < AHEAD; i++) {
+                const u32 pixel = first + i * PIXELS_A_PASS;
+                if (pixel >= pixels) break;
+                index[i] = ((u64)pixel_of_batch(g, first_pixel + pixel) * m + channel) / PIECE;
+                fetched[i] = fetch(index[i]);
+            }
+#pragma unroll
+            for (u32 i = 0; i < AHEAD; i++) {
+                const u32 pixel = first + i * PIXELS_A_PASS, at = place<PIECES>(pixel, piece);
+                if (pixel >= pixels) break;
+                float values[PIECE];
+                read_piece(reinterpret_cast<const bf16*>(tile), at, values);
+                f(at, index[i], values, fetched[i]);
+            }
         }
+    }
+
+    // Where nothing is to be fetched.
+    template <class F>
+    __device__ __forceinline__ void each(F f) const {
+        each([](u64) { return 0; }, [&](u32 at, u64 index, float (&values)[PIECE], int) { f(at, index, values); });
     }
 
     __device__ __forceinline__ void nothing() const {
@@ -432,10 +487,26 @@ struct Finish {
         for (u32 i = 0; i < PIECE; i++) to[i] = channel + i < g.m ? normalisation.mean[channel + i] : 0.0f;
     }
 
+    // What a piece of an input gradient is put together with: what is added to it, the input of the normalisation that made the
+    // convolution's input, the mask of its ReLU.
+    struct Beside {
+        uint4 onto, x;
+        u32 mask;
+    };
+
+    __device__ __forceinline__ Beside beside(u64 index) const {
+        Beside to = {};
+        if (job.onto) to.onto = fetch_piece(job.onto, index);
+        if (job.into.x) to.x = fetch_piece(job.into.x, index);
+        if (job.mask) to.mask = __ldg(job.mask + index);
+        return to;
+    }
+
     __device__ __forceinline__ void gradient() const {
+        const auto fetch = [&](u64 index) { return beside(index); };
         if (!job.into.x) {
-            return each([&](u32, u64 index, float (&values)[PIECE]) {
-                if (job.onto) add_onto(index, values);
+            return each(fetch, [&](u32, u64 index, float (&values)[PIECE], const Beside& with) {
+                if (job.onto) add_onto(with.onto, values);
                 write_piece(job.y, index, values);
             });
         }
@@ -445,14 +516,15 @@ struct Finish {
         means_of(job.into, mean);
 #pragma unroll
         for (u32 i = 0; i < PIECE; i++) {
-            normal[i] = channel + i < g.m ? affine(job.into, channel + i) : make_float2(0.0f, 0.0f);
+            const bool wanted = !job.mask && job.into.apply_relu && channel + i < g.m;
+            normal[i] = wanted ? affine(job.into, channel + i) : make_float2(0.0f, 0.0f);
         }
-        each([&](u32 at, u64 index, float (&values)[PIECE]) {
+        each(fetch, [&](u32 at, u64 index, float (&values)[PIECE], const Beside& with) {
             float x[PIECE];
-            if (job.onto) add_onto(index, values);
-            fetch_piece(job.into.x, index, x);
+            if (job.onto) add_onto(with.onto, values);
+            unpack(with.x, x);
             if (job.mask) {
-                keep(values, __ldg(job.mask + index));
+                keep(values, with.mask);
             } else if (job.into.apply_relu) {
 #pragma unroll
                 for (u32 i = 0; i < PIECE; i++) values[i] = x[i] * normal[i].x + normal[i].y <= 0.0f ? 0.0f : values[i];
@@ -471,22 +543,61 @@ struct Finish {
         if (!job.other.x) return;
         float sum_other[PIECE] = {};
         means_of(job.other, mean);
-        each([&](u32, u64 index, const float (&values)[PIECE]) {
+        each([&](u64 index) { return fetch_piece(job.other.x, index); }, [&](u32, u64, float (&values)[PIECE], const uint4& piece) {
             float x[PIECE];
-            fetch_piece(job.other.x, index, x);
+            unpack(piece, x);
 #pragma unroll
             for (u32 i = 0; i < PIECE; i++) sum_other[i] += values[i] * (x[i] - mean[i]);
         });
         write_part(job.other_totals, make_float2(total, channel_sum<T>(scratch, sum_other)));
     }
 
-    __device__ __forceinline__ void add_onto(u64 index, float (&values)[PIECE]) const {
+    static __device__ __forceinline__ void add_onto(const uint4& onto, float (&values)[PIECE]) {
         float more[PIECE];
-        fetch_piece(job.onto, index, more);
+        unpack(onto, more);
 #pragma unroll
         for (u32 i = 0; i < PIECE; i++) values[i] += more[i];
     }
 };
+
+// Bias and ReLU of a lane's sums, whose first channel is `first`.
+template <class T>
+static __device__ __forceinline__ void add_bias(const Correlation& g, const Correlate& job, u32 first, float (&c)[T::DOWN][T::ACROSS][4]) {
+#pragma unroll
+    for (u32 j = 0; j < T::ACROSS; j++) {
+#pragma unroll
+        for (u32 q = 0; q < 2; q++) {
+            const u32 channel = first + j * 8 + q;
+            const float bias = job.b && channel < g.m ? job.b[channel] : 0.0f;
+#pragma unroll
+            for (u32 i = 0; i < T::DOWN * 2; i++) {
+                float& value = c[i / 2][j][i % 2 * 2 + q];
+                value += bias;
+                if (job.apply_relu) value = relu(value);
+            }
+        }
+    }
+}
+
+// Writes a lane's sums in f32, those of the pixels before `end`; `first_pixel` and `first` are its first pixel and channel.
+template <class T>
+static __device__ __forceinline__ void write_f32(
+    const Correlation& g, const Correlate& job, u32 first_pixel, u32 end, u32 first, const float (&c)[T::DOWN][T::ACROSS][4]
+) {
+    const u32 plane = g.y_rows * g.y_cols;
+#pragma unroll
+    for (u32 i = 0; i < T::DOWN * 2; i++) {
+        const u32 pixel = first_pixel + i * 8;
+        if (pixel >= end) return;
+        const u32 at = pixel_of_batch(g, pixel), image = at / plane;
+        float* const to = job.y_f32 + ((u64)image * g.m + first) * plane + (at - image * plane);
+#pragma unroll
+        for (u32 j = 0; j < T::ACROSS * 2; j++) {
+            const u32 channel = j / 2 * 8 + j % 2;
+            if (first + channel < g.m) to[(u64)channel * plane] = c[i / 2][j / 2][i % 2 * 2 + j % 2];
+        }
+    }
+}
 
 // The block's tile, to memory, and to `finish` what is to be put together.
 template <class T>
@@ -559,26 +670,9 @@ static __device__ __forceinline__ void correlate_tile(char* memory, const Finish
 
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, row = warp / T::WARPS_N * T::M + lane / 4;
     const u32 column = warp % T::WARPS_N * T::N + lane % 4 * 2;
-#pragma unroll
-    for (u32 j = 0; j < T::ACROSS; j++) {
-#pragma unroll
-        for (u32 q = 0; q < 2; q++) {
-            const u32 channel = first_m + column + j * 8 + q;
-            const float bias = job.b && channel < g.m ? job.b[channel] : 0.0f;
-#pragma unroll
-            for (u32 i = 0; i < T::DOWN * 2; i++) {
-                float& value = c[i / 2][j][i % 2 * 2 + q];
-                value += bias;
-                if (job.apply_relu) value = relu(value);
-                const u32 pixel = row + i * 8;
-                if (job.y_f32 && pixel < mine && channel < g.m) {
-                    const u32 at = pixel_of_batch(g, first_pixel + pixel), y_plane = g.y_rows * g.y_cols;
-                    job.y_f32[((u64)(at / y_plane) * g.m + channel) * y_plane + at % y_plane] = value;
-                }
-            }
-        }
-    }
-    if (job.y_f32) return;
+    // What most launches do not do is not in their way: skipping instructions one by one takes longer than what is left of them.
+    if (job.b || job.apply_relu) add_bias<T>(g, job, first_m + column, c);
+    if (job.y_f32) return write_f32<T>(g, job, first_pixel + row, first_pixel + mine, first_m + column, c);
 #pragma unroll
     for (u32 i = 0; i < T::DOWN * 2; i++) {
 #pragma unroll
@@ -791,7 +885,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
 correlate_bf16_k64_c64_warpgroup(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);
-    correlate<Tile<64, 16, 64, 8, 1, 1, 4, true>>(memory, last, d, gradient, job);
+    correlate<Tile<64, 16, 64, 8, 1, 3, 2, true>>(memory, last, d, gradient, job);
 }
 
 // registers <= 128

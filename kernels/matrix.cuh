@@ -75,9 +75,14 @@ static __device__ __forceinline__ void begin_products() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-// After the last of them: waits for their sums.
+// After the last of them.
 static __device__ __forceinline__ void end_products() {
-    asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+// Waits for the sums of all products that have ended. Until then neither their sums nor their fragments may be touched.
+static __device__ __forceinline__ void wait_for_products() {
+    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
 // Rows at `at`, as a product of a warpgroup is told of them: 1024 bytes from eight of them to the next eight, swizzled by 128.

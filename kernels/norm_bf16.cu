@@ -26,17 +26,17 @@ write_operand(ChannelDims d, Operand of, u8* mask, bf16* y) {
         const float4 of_channel = coefficients(of, over.piece * PIECE + i, d.c);
         k[0][i] = of_channel.x, k[1][i] = of_channel.y, k[2][i] = of_channel.z, k[3][i] = of_channel.w;
     }
-    const auto at = [&](u32 kind, u32 half) {
-        const float(&of_kind)[PIECE] = k[kind];
-        return make_float4(of_kind[4 * half], of_kind[4 * half + 1], of_kind[4 * half + 2], of_kind[4 * half + 3]);
-    };
     over.each(d.n * d.hw, [&](u64 index) {
         float values[PIECE], more[PIECE] = {};
         fetch_piece(of.p.x, index, values);
-        if (of.q.x) fetch_piece(of.q.x, index, more);
-        const u32 bits = apply_operand(of, at, values, more);
+        if (of.q.x) {
+            fetch_piece(of.q.x, index, more);
+            apply_operand<true>(of, k, values, more);
+        } else {
+            apply_operand<false>(of, k, values, more);
+        }
         write_piece(y, index, values);
-        if (mask) mask[index] = (u8)bits;
+        if (mask) mask[index] = (u8)let_through(values);
     });
 }
 

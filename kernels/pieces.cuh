@@ -33,9 +33,13 @@ static __device__ __forceinline__ void read_piece(const bf16* x, u64 index, floa
     unpack(reinterpret_cast<const uint4*>(x)[index], to);
 }
 
-// The same of a buffer that nobody writes in this launch, so that the compiler may read ahead.
+// Piece `index` of a buffer that nobody writes in this launch, so that the compiler may read ahead.
+static __device__ __forceinline__ uint4 fetch_piece(const bf16* x, u64 index) {
+    return __ldg(reinterpret_cast<const uint4*>(x) + index);
+}
+
 static __device__ __forceinline__ void fetch_piece(const bf16* x, u64 index, float (&to)[PIECE]) {
-    unpack(__ldg(reinterpret_cast<const uint4*>(x) + index), to);
+    unpack(fetch_piece(x, index), to);
 }
 
 // Rounds them to piece `index`.

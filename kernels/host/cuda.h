@@ -262,6 +262,7 @@ static constexpr bool WARPGROUPS = true;
 static inline void show_to_products() {}
 static inline void begin_products() {}
 static inline void end_products() {}
+static inline void wait_for_products() {}
 
 template <unsigned TILES>
 static inline void multiply_add(float (&c)[TILES][4], const unsigned (&a)[4], SharedAddress b,

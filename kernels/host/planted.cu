@@ -480,6 +480,7 @@ extern "C" __global__ void product_of_warpgroup(u32 columns, u32 shift, const fl
     begin_products();
     multiply_add(sums, x, shared_address(memory) + shift);
     end_products();
+    wait_for_products();
     for (u32 i = 0; i < 32; i++) {
         c[(warp * 16 + lane / 4 + i % 4 / 2 * 8) * 64 + i / 4 * 8 + lane % 4 * 2 + i % 2] = sums[i / 4][i % 4];
     }

@@ -7,6 +7,8 @@ use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::cuda::mixed::Mixed;
 use engine::backend::cuda::{self, Cuda};
 
+use crate::skip::{Missing, or_skip, skip};
+
 /// Makes a test of every function `fn name<B: Backend>(backend: &B)` of the surrounding module, for each backend. A new
 /// backend is one more module in here.
 macro_rules! on_every_backend {
@@ -61,7 +63,7 @@ pub fn on_path(path: VectorPath, test: impl FnOnce(&Cpu<f32>)) {
     if VectorPath::available().contains(&path) {
         test(&Cpu::with_path(1, path).unwrap());
     } else {
-        println!("SKIP: this processor has no {path}");
+        skip(Missing::Processor, &format!("this processor has no {path}"));
     }
 }
 
@@ -76,7 +78,7 @@ pub fn on<B: Memory>(device: Option<B>, test: impl FnOnce(&B)) {
     outcome.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-/// The GPU, or `None` where there is none; with `ENGINE_REQUIRE_CUDA=1` there must be one.
+/// The GPU, or `None` where there is none.
 pub fn gpu() -> Option<Cuda> {
     gpu_is_there().then(|| Cuda::new().unwrap())
 }
@@ -87,12 +89,7 @@ pub fn gpu_in_mixed_precision() -> Option<Mixed> {
 }
 
 fn gpu_is_there() -> bool {
-    if let Err(why) = cuda::gpu() {
-        assert!(std::env::var_os("ENGINE_REQUIRE_CUDA").is_none_or(|v| v != "1"), "ENGINE_REQUIRE_CUDA=1, but {why}");
-        println!("SKIP: {why}");
-        return false;
-    }
-    true
+    or_skip(Missing::Gpu, cuda::gpu()).is_some()
 }
 
 use engine::rng::{Rng, Stream};

@@ -15,6 +15,7 @@ use engine::backend::cuda::driver::Driver;
 use engine::backend::cuda::mixed::Mixed;
 use engine::backend::cuda::{Cuda, Submission, kernels};
 
+use crate::skip::{Missing, or_skip};
 use driver::HostDriver;
 pub use driver::Library;
 
@@ -38,19 +39,9 @@ pub fn library() -> Result<&'static Library, &'static str> {
     LIBRARY.get_or_init(make).as_ref().map_err(String::as_str)
 }
 
-/// What `found` is, or `None`, with a word why; with `ENGINE_REQUIRE_HOST_KERNELS=1` it must be there.
-pub fn or_skip<T>(found: Result<T, &str>) -> Option<T> {
-    if let Err(why) = &found {
-        let required = std::env::var_os("ENGINE_REQUIRE_HOST_KERNELS").is_some_and(|value| value == "1");
-        assert!(!required, "ENGINE_REQUIRE_HOST_KERNELS=1, but {why}");
-        println!("SKIP: the kernels cannot be run on the host: {why}");
-    }
-    found.ok()
-}
-
 /// A device that runs the kernels on the host.
 pub fn driver() -> Option<Arc<dyn Driver>> {
-    or_skip(library()).map(|library| Arc::new(HostDriver::new(library)) as Arc<dyn Driver>)
+    or_skip(Missing::Compiler, library()).map(|library| Arc::new(HostDriver::new(library)) as Arc<dyn Driver>)
 }
 
 /// A backend on such a device.

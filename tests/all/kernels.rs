@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use engine::backend::cuda::kernel::KernelSpec;
 use engine::backend::cuda::modules::{self, Embedded, Origin};
 
+use crate::skip::{Missing, skip};
+
 /// A kernel as its file declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Prototype {
@@ -140,17 +142,14 @@ fn entries(ptx: &str) -> BTreeMap<&str, Vec<usize>> {
 /// Registers depend on the compiler. The budgets are met by this version and newer ones.
 const BUDGETS_SINCE: (i32, i32) = (12, 9);
 
-/// Says why a test is left out; in CI it must not be.
-pub fn skip(why: &str) {
-    let required = std::env::var("ENGINE_REQUIRE_NVRTC").is_ok_and(|value| value == "1");
-    assert!(!required, "ENGINE_REQUIRE_NVRTC: {why}");
-    eprintln!("SKIP: {why}");
-}
+/// Why a test of embedded kernels has none.
+pub const NOTHING_EMBEDDED: &str =
+    "no kernels are embedded, because the build found no NVRTC; pip install nvidia-cuda-nvrtc-cu12";
 
 /// What the build has embedded; `None`, and a word about it, where it found no NVRTC.
 pub fn embedded() -> Option<&'static [Embedded]> {
     if modules::embedded().is_empty() {
-        skip("no kernels are embedded, because the build found no NVRTC; pip install nvidia-cuda-nvrtc-cu12");
+        skip(Missing::Nvrtc, NOTHING_EMBEDDED);
         return None;
     }
     Some(modules::embedded())
@@ -160,7 +159,10 @@ pub fn embedded() -> Option<&'static [Embedded]> {
 fn every_kernel_keeps_to_its_registers_and_spills_nothing() {
     let Some(embedded) = embedded() else { return };
     if modules::built_with() < Some(BUDGETS_SINCE) {
-        return skip("the budgets of registers are for NVRTC 12.9 and newer, this build had an older one");
+        return skip(
+            Missing::Nvrtc,
+            "the budgets of registers are for NVRTC 12.9 and newer, this build had an older one",
+        );
     }
     let mut broken = Vec::new();
     for (file, text) in units() {
@@ -223,7 +225,7 @@ fn images_are_for_the_architecture_they_say() {
 fn a_file_compiles_at_run_time_and_only_once() {
     let version = match modules::nvrtc() {
         Ok((_, version)) => version,
-        Err(why) => return skip(&why),
+        Err(why) => return skip(Missing::Nvrtc, &why),
     };
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("not/there/yet");

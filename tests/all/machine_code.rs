@@ -11,7 +11,8 @@ use std::{env, fs};
 use engine::backend::cuda::modules::{self, Embedded};
 use rayon::prelude::*;
 
-use crate::kernels::{embedded, skip};
+use crate::kernels::embedded;
+use crate::skip::{Missing, skip};
 
 /// An instruction as it is printed, such as `@!P0 LDG.E R0, desc[UR4][R2.64]`.
 struct Instruction<'a> {
@@ -136,7 +137,10 @@ fn nvdisasm() -> Option<OsString> {
     let mut places = named.map_or_else(|| usual.to_vec(), |named| vec![named]).into_iter();
     let found = places.find(|place| Command::new(place).arg("--version").output().is_ok());
     if found.is_none() {
-        skip("there is no nvdisasm; pip install nvidia-cuda-nvdisasm, and let ENGINE_NVDISASM name the program");
+        skip(
+            Missing::Nvdisasm,
+            "there is no nvdisasm; pip install nvidia-cuda-nvdisasm, and let ENGINE_NVDISASM name the program",
+        );
     }
     found
 }
@@ -165,7 +169,7 @@ fn only_copies_of_weights_precede_the_wait() {
     let Some(embedded) = embedded() else { return };
     let images: Vec<&Embedded> = embedded.iter().filter(|image| overlaps(image)).collect();
     if images.is_empty() {
-        return skip("no kernels for compute capability 9.0 or newer are embedded");
+        return skip(Missing::Nvrtc, "no kernels for compute capability 9.0 or newer are embedded");
     }
     let Some(nvdisasm) = nvdisasm() else { return };
     let listings: Vec<String> = images.par_iter().map(|image| disassemble(&nvdisasm, image.image)).collect();
@@ -188,7 +192,7 @@ fn only_copies_of_weights_precede_the_wait() {
 fn a_planted_load_before_the_wait_is_seen() {
     let Some(nvdisasm) = nvdisasm() else { return };
     if let Err(why) = modules::nvrtc() {
-        return skip(&why);
+        return skip(Missing::Nvrtc, &why);
     }
     let sources = modules::sources().iter();
     let (name, text) = sources.into_iter().find(|(name, _)| *name == "elementwise.cu").unwrap();

@@ -21,6 +21,7 @@
 //! - `oracle`: values recorded from PyTorch
 //! - `pipeline`: stages, keys, store, locks and plan
 //! - `prune`: projections, ADMM, masks, shrinking, and what they leave
+//! - `skip`: tests that cannot be run here, counted at the end
 //! - `small_runs`: training runs of seconds
 //! - `suite`: the attacks beyond PGD against PyTorch's iterates, verdicts, resumption, checks for masked gradients
 //! - `tables`: cells, published values, settings and reports
@@ -46,6 +47,7 @@ mod ops;
 mod oracle;
 mod pipeline;
 mod prune;
+mod skip;
 mod small_runs;
 mod suite;
 mod tables;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use super::{MOMENT, assert_contains, engine, error_line, finished, run, stage_dirs, success};
+use crate::skip::{Missing, skip};
 
 /// Runs [`MOMENT`] behind the shell commands `before`, which end in `&&` or `;`.
 fn run_after(before: &str, out: &Path, shell: &[&str]) -> Output {
@@ -43,8 +44,7 @@ fn a_disk_that_is_full_fails_the_stage_and_loses_nothing() {
     // A file system of our own, in a mount name space that ends with the process.
     let probe = Command::new("unshare").args(["-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIP: this process may not mount a small file system");
-        return;
+        return skip(Missing::System, "this process may not mount a small file system");
     }
     let out = tempfile::tempdir().unwrap();
     let mount = format!("mount -t tmpfs -o size=96k tmpfs '{}' &&", out.path().display());
@@ -60,8 +60,7 @@ fn a_disk_that_is_full_fails_the_stage_and_loses_nothing() {
 #[test]
 fn a_full_standard_output_is_code_1() {
     let Ok(full) = File::options().write(true).open("/dev/full") else {
-        eprintln!("SKIP: this system has no /dev/full");
-        return;
+        return skip(Missing::System, "this system has no /dev/full");
     };
     for args in [&["run", "--list"][..], &["data", "list"], &["doctor"], &["--help"]] {
         let output = engine(args).stdout(full.try_clone().unwrap()).output().unwrap();

@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use super::{assert_contains, engine, error_line, success};
 use crate::compare::assert_close;
-use crate::cuda_host::{build, library, or_skip};
+use crate::cuda_host::{build, library};
+use crate::kernels::NOTHING_EMBEDDED;
+use crate::skip::{Missing, or_skip, skip};
 
 /// Builds the stand-in as `libcuda.so.1` in `dir`.
 fn stand_in(dir: &Path) -> Option<()> {
@@ -17,16 +19,16 @@ fn stand_in(dir: &Path) -> Option<()> {
     let built = build::compiler(dir).and_then(|compiler| {
         build::run(compiler.to_command().args(["-shared", "-fPIC", source, "-o"]).arg(dir.join("libcuda.so.1")))
     });
-    or_skip(built.as_ref().copied().map_err(String::as_str))
+    or_skip(Missing::Compiler, built)
 }
 
 /// A directory with the stand-in, and the library of kernels that it runs.
 fn stand_in_with_kernels() -> Option<(TempDir, &'static Path)> {
     let dir = tempfile::tempdir().unwrap();
     stand_in(dir.path())?;
-    let library = or_skip(library())?;
+    let library = or_skip(Missing::Compiler, library())?;
     if modules::built_with().is_none() {
-        println!("SKIP: this build has no kernels inside for the driver to load");
+        skip(Missing::Nvrtc, NOTHING_EMBEDDED);
         return None;
     }
     Some((dir, library.path()))

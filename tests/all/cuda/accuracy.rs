@@ -1,6 +1,6 @@
 //! What mixed precision costs an attack and a training, measured on host-compiled kernels; no test, for it takes minutes.
 //!
-//!     cargo test --release --test all -- --ignored --nocapture mixed_precision
+//!     cargo test --test all -- --ignored --nocapture mixed_precision
 
 use engine::attack::PgdConfig;
 use engine::attack::pgd::{Batch, Pgd, Start};

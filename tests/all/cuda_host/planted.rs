@@ -13,7 +13,7 @@ use engine::backend::cuda::driver::{Call, Driver, HandedOut};
 
 use super::build::{self, Unit};
 use super::driver::{HostDriver, Library};
-use super::or_skip;
+use crate::skip::{Missing, or_skip};
 
 /// Threads of a block.
 const THREADS: u32 = 64;
@@ -38,8 +38,7 @@ impl Device {
             let kernels: Vec<&str> = names.filter_map(|rest| rest.split('(').next()).collect();
             Library::open(&build::library(&[Unit { file: "host/planted", kernels }])?)
         };
-        or_skip(LIBRARY.get_or_init(make).as_ref().map_err(String::as_str))
-            .map(|library| Device(HostDriver::new(library)))
+        or_skip(Missing::Compiler, LIBRARY.get_or_init(make).as_ref()).map(|library| Device(HostDriver::new(library)))
     }
 
     /// A buffer of so many bytes, unwritten.

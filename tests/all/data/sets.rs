@@ -11,6 +11,7 @@ use engine::data::{Dataset, DatasetName, sample};
 use engine::error::{Error, Result};
 
 use super::files;
+use crate::skip::{Missing, skip};
 
 fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
     let error = result.unwrap_err();
@@ -22,7 +23,7 @@ fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
 pub fn full(name: DatasetName, wanted: Content) -> Option<Found> {
     let found = Roots::new(None).find(name).ok().filter(|found| verify(found).content() == wanted);
     if found.is_none() {
-        eprintln!("SKIP: no {wanted} {name} found; name its directory with ENGINE_DATA");
+        skip(Missing::Data, &format!("no {wanted} {name} found; name its directory with ENGINE_DATA"));
     }
     found
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 
 use super::operand::{Operand, OperandArg, Room, Sums, Term, TermArg};
-use super::tiles::{self, Cut};
+use super::tiles::{self, Block, Cut};
 use super::tuned::Pass;
 use super::{Batch, Buf, Device, Made, Mixed, PIECE};
 use crate::backend::cuda::Cuda;
@@ -143,7 +143,8 @@ impl Mixed {
 
     /// How a correlation with this operand is cut, if it can be.
     fn cut(&self, d: &Conv2dDims, gradient: bool, operand: &Operand) -> Option<Cut> {
-        let cuts = tiles::correlate(d, gradient, operand.q.is_some(), self.exact.driver.shared_memory());
+        let block = Block { shared: self.exact.driver.shared_memory(), warpgroups: self.warpgroups };
+        let cuts = tiles::correlate(d, gradient, operand.q.is_some(), block);
         let pass = if gradient { Pass::InputGradient } else { Pass::Forward };
         self.chosen(pass, d, &cuts, |cut| cut.tile)
     }

@@ -56,6 +56,8 @@ pub struct Mixed {
     arrivals: Device<u32>,
     /// The fastest tiles, where they are known.
     table: Table,
+    /// Whether warpgroups multiply together: compute capability 9.0.
+    warpgroups: bool,
     /// Which of the tiles that fit convolutions take instead, or `usize::MAX`.
     trial: AtomicUsize,
 }
@@ -187,17 +189,17 @@ impl Mixed {
     /// # Errors
     /// As [`Cuda::with_driver`].
     pub fn with_driver(driver: Arc<dyn Driver>, how: Submission) -> Result<Self> {
-        Ok(Mixed::of(Cuda::with_driver(driver, how)?, Table::default()))
+        Ok(Mixed::of(Cuda::with_driver(driver, how)?, Table::default(), false))
     }
 
     fn on_gpu(exact: Cuda) -> Result<Self> {
         let gpu = gpu().map_err(Error::Failed)?;
-        Ok(Mixed::of(exact, Table::of(gpu.compute_capability)))
+        Ok(Mixed::of(exact, Table::of(gpu.compute_capability), gpu.compute_capability == (9, 0)))
     }
 
-    fn of(exact: Cuda, table: Table) -> Self {
+    fn of(exact: Cuda, table: Table, warpgroups: bool) -> Self {
         let arrivals = exact.upload_slice(&[0; ARRIVALS as usize]);
-        Mixed { exact, arrivals, table, trial: AtomicUsize::new(usize::MAX) }
+        Mixed { exact, arrivals, table, warpgroups, trial: AtomicUsize::new(usize::MAX) }
     }
 
     /// As [`Cuda::timings`].

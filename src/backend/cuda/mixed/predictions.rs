@@ -1,10 +1,10 @@
 //! How long steps of training should take on an H200 and on an H100, with convolutions cut as [`tiles`](super::tiles) says: the
 //! tables of `docs/performance.md`, and the CSV that `benches/gpu-page.py` puts beside what was measured.
 //!
-//!     cargo test --release --lib -- --ignored --nocapture predictions
+//!     cargo test --lib -- --ignored --nocapture predictions
 
 use super::tiles::tests::resnet18;
-use super::tiles::{Cut, TILES, correlate, weight_gradient};
+use super::tiles::{Block, Cut, TILES, correlate, weight_gradient};
 use crate::dims::Conv2dDims;
 
 /// The bandwidth, in bytes a microsecond, read and written, in which the two differ. Processors and clocks are the same.
@@ -67,7 +67,7 @@ struct Prediction {
 }
 
 fn correlation(d: &Conv2dDims, gradient: bool, bandwidth: f64) -> Prediction {
-    let cut = correlate(d, gradient, gradient, 227 << 10)[0];
+    let cut = correlate(d, gradient, gradient, Block { shared: 227 << 10, warpgroups: false })[0];
     // Without operations only the passes over memory are left.
     let moved = floor(d, gradient, 2, f64::INFINITY, bandwidth);
     let tile = &TILES[cut.tile];
