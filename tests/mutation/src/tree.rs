@@ -99,8 +99,9 @@ impl Tree {
             rendered.insert(name, file);
         }
         self.files.insert("src/planted.rs".to_string(), PLANTED.as_bytes().to_vec());
+        let lib = text(&self.files, "src/lib.rs")?;
         let lib =
-            text(&self.files, "src/lib.rs")? + "\n#[doc(hidden)]\npub mod planted;\npub(crate) use planted::planted;\n";
+            format!("#![allow(warnings)]\n{lib}\n#[doc(hidden)]\npub mod planted;\npub(crate) use planted::planted;\n");
         self.files.insert("src/lib.rs".to_string(), lib.into_bytes());
         // It includes a module of the engine, in which there may be switches.
         let build = text(&self.files, "build.rs")? + "\nfn planted(_: usize) -> bool {\n    false\n}\n";
