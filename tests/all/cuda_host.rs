@@ -53,3 +53,11 @@ pub fn backend() -> Option<Cuda> {
 pub fn mixed() -> Option<Mixed> {
     driver().map(|driver| Mixed::with_driver(driver, Submission::Graphs).unwrap())
 }
+
+#[test]
+fn the_library_has_every_kernel_of_the_launch_table() {
+    let Some(driver) = driver() else { return };
+    for kernel in kernels() {
+        driver.function(kernel.name).unwrap_or_else(|why| panic!("{}: {why}", kernel.name));
+    }
+}

@@ -1,5 +1,6 @@
 //! Kernels as a shared library, made by the system's C++ compiler and kept under the hash of what it is made from.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,15 +28,17 @@ const KERNEL_FLAGS: &[&str] =
 /// The runtime takes the place of ThreadSanitizer's, whose library is not linked.
 const LINK_FLAGS: &[&str] = &["-shared", "-Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset", "-Wl,-z,defs", "-lpthread"];
 
-/// The library with these kernels.
+/// The library with these kernels. Only what has changed is compiled: objects are kept too.
 ///
 /// # Errors
 /// In one line: no compiler, no sources, or what the compiler says.
 pub fn library(units: &[Unit<'_>]) -> Result<PathBuf, String> {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let sources: Vec<(String, String)> =
-        units.iter().map(|unit| (format!("{}.cpp", unit.file.replace('/', "-")), wrapper(unit))).collect();
-    let key = key(&kernels, &sources)?;
+    let kernels = kernels();
+    let mut objects = units.iter().map(|unit| Object::of_unit(&kernels, unit)).collect::<Result<Vec<_>, _>>()?;
+    for file in RUNTIME {
+        objects.push(Object::new(&kernels, file, format!("#include \"host/{file}\"\n"), Vec::new())?);
+    }
+    let key = hash(objects.iter().map(|object| object.key.as_str()).chain(LINK_FLAGS.iter().copied()));
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-host");
     let library = root.join(&key).join("libkernels.so");
     if library.exists() {
@@ -44,12 +47,18 @@ pub fn library(units: &[Unit<'_>]) -> Result<PathBuf, String> {
     let compiler = compiler(&root)?;
     // Another process may do the same: each in a folder of its own, and the first to finish gives its away.
     let work = root.join(format!("{key}.{}", std::process::id()));
-    make(&compiler, &kernels, &sources, &work)?;
+    make(&compiler, &kernels, &objects, &root.join("objects"), &work)?;
     if fs::rename(&work, root.join(&key)).is_err() {
         // Not first, or it could not be moved: then the library is missing, and opening it says so.
         let _ = fs::remove_dir_all(&work);
     }
     Ok(library)
+}
+
+/// The folder of the kernels; `ENGINE_HOST_SOURCES` names a copy that takes its place.
+fn kernels() -> PathBuf {
+    env::var_os("ENGINE_HOST_SOURCES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels"), PathBuf::from)
 }
 
 /// What makes a kernel file known to the runtime.
@@ -61,22 +70,53 @@ fn wrapper(unit: &Unit<'_>) -> String {
     text
 }
 
-/// Hash of everything that the library is made from.
-fn key(kernels: &Path, sources: &[(String, String)]) -> Result<String, String> {
-    let mut hash = Sha256::new();
-    for directory in [kernels.to_path_buf(), kernels.join("host")] {
-        let entries = fs::read_dir(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
-        let mut files: Vec<PathBuf> =
-            entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-        files.sort();
-        for file in files {
-            hash.update(file.to_string_lossy().as_bytes());
-            hash.update(fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?);
-        }
+/// A text to compile with these flags, under the hash of both and of every file that the text includes.
+struct Object {
+    name: String,
+    text: String,
+    flags: Vec<&'static str>,
+    key: String,
+}
+
+impl Object {
+    fn of_unit(kernels: &Path, unit: &Unit<'_>) -> Result<Self, String> {
+        Object::new(kernels, &unit.file.replace('/', "-"), wrapper(unit), kernel_flags())
     }
-    let flags = [FLAGS, &kernel_flags(), LINK_FLAGS].concat();
-    hash.update(format!("{sources:?} {flags:?}"));
-    Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+
+    fn new(kernels: &Path, name: &str, text: String, flags: Vec<&'static str>) -> Result<Self, String> {
+        let mut included = BTreeMap::new();
+        include(kernels, kernels, &text, &mut included)?;
+        let flags = [FLAGS, &flags].concat();
+        let files = included.values().map(String::as_str);
+        let key = hash([text.as_str()].into_iter().chain(flags.iter().copied()).chain(files));
+        Ok(Object { name: format!("{name}.cpp"), text, flags, key })
+    }
+}
+
+/// Adds the files that `text`, of a file in `folder`, includes by quotes, and those that they include. The compiler's own
+/// headers stay out.
+fn include(kernels: &Path, folder: &Path, text: &str, included: &mut BTreeMap<PathBuf, String>) -> Result<(), String> {
+    for name in text.lines().filter_map(|line| line.strip_prefix("#include \"")?.split('"').next()) {
+        let beside = folder.join(name);
+        let path = if beside.exists() { beside } else { kernels.join(name) };
+        let path = path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))?;
+        if included.contains_key(&path) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        included.insert(path.clone(), text.clone());
+        include(kernels, path.parent().unwrap_or(kernels), &text, included)?;
+    }
+    Ok(())
+}
+
+fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Beside [`KERNEL_FLAGS`], `fmaf` as an instruction where the processor has it. Products and sums are not contracted to it, so
@@ -111,32 +151,35 @@ pub fn compiler(out: &Path) -> Result<cc::Tool, String> {
     }
 }
 
-/// Compiles and links in `work`, two files at a time.
-fn make(compiler: &cc::Tool, kernels: &Path, sources: &[(String, String)], work: &Path) -> Result<(), String> {
-    fs::create_dir_all(work).map_err(|e| format!("{}: {e}", work.display()))?;
-    let mut jobs: Vec<(PathBuf, Vec<&str>)> = Vec::new();
-    for (name, text) in sources {
-        let path = work.join(name);
-        fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
-        jobs.push((path, kernel_flags()));
+/// Compiles in `work`, two files at a time, what is not among the `kept` objects, and links.
+fn make(compiler: &cc::Tool, kernels: &Path, objects: &[Object], kept: &Path, work: &Path) -> Result<(), String> {
+    for folder in [kept, work] {
+        fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
-    jobs.extend(RUNTIME.iter().map(|name| (kernels.join("host").join(name), Vec::new())));
-    let compile = |(path, flags): &(PathBuf, Vec<&str>)| {
-        let object = work.join(path.file_name().unwrap_or_default()).with_extension("o");
+    let compile = |object: &Object| -> Result<PathBuf, String> {
+        let done = kept.join(&object.key).with_extension("o");
+        if done.exists() {
+            return Ok(done);
+        }
+        let source = work.join(&object.name);
+        fs::write(&source, &object.text).map_err(|e| format!("{}: {e}", source.display()))?;
+        let fresh = source.with_extension("o");
         let mut command = compiler.to_command();
-        command.args(FLAGS).args(flags).arg("-I").arg(kernels).arg("-c").arg(path).arg("-o").arg(&object);
-        run(&mut command).map(|()| object)
+        command.args(&object.flags).arg("-I").arg(kernels).arg("-c").arg(&source).arg("-o").arg(&fresh);
+        run(&mut command)?;
+        // At once, so that nobody finds half of it.
+        fs::rename(&fresh, &done).map_err(|e| format!("{}: {e}", done.display()))?;
+        Ok(done)
     };
-    let objects: Result<Vec<PathBuf>, String> = thread::scope(|scope| {
+    let linked: Result<Vec<PathBuf>, String> = thread::scope(|scope| {
         let halves = [0, 1].map(|half| {
-            let (jobs, compile) = (&jobs, &compile);
-            scope.spawn(move || jobs.iter().skip(half).step_by(2).map(compile).collect::<Result<Vec<_>, _>>())
+            scope.spawn(move || objects.iter().skip(half).step_by(2).map(compile).collect::<Result<Vec<_>, _>>())
         });
         let halves = halves.map(|half| half.join().expect("a compiling thread does not panic"));
         Ok(halves.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     });
     let mut link = compiler.to_command();
-    run(link.args(objects?).args(LINK_FLAGS).arg("-o").arg(work.join("libkernels.so")))
+    run(link.args(linked?).args(LINK_FLAGS).arg("-o").arg(work.join("libkernels.so")))
 }
 
 pub fn run(command: &mut Command) -> Result<(), String> {

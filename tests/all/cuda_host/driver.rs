@@ -2,9 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::ffi::{c_char, c_int, c_void};
+use std::env;
+use std::ffi::{OsString, c_char, c_int, c_void};
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{LazyLock, Mutex};
 
 use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
 
@@ -20,10 +24,6 @@ thread_local! { static LAUNCHED: RefCell<BTreeSet<&'static str>> = RefCell::defa
 /// The kernels that this thread has launched since it last asked.
 pub fn launched() -> BTreeSet<&'static str> {
     LAUNCHED.take()
-}
-
-fn note(call: &Call<'_>) {
-    LAUNCHED.with_borrow_mut(|launched| launched.insert(call.name));
 }
 
 /// Declares the library's functions as fields.
@@ -150,6 +150,18 @@ impl Stream {
     }
 }
 
+/// Notes a launch, and appends the name of a kernel that is launched for the first time to the file that `ENGINE_HOST_LAUNCHES` names.
+fn note(kernel: &'static str) {
+    LAUNCHED.with_borrow_mut(|launched| launched.insert(kernel));
+    static NOTED: LazyLock<Option<(OsString, Mutex<BTreeSet<&str>>)>> =
+        LazyLock::new(|| Some((env::var_os("ENGINE_HOST_LAUNCHES")?, Mutex::default())));
+    let Some((path, noted)) = &*NOTED else { return };
+    if noted.lock().unwrap().insert(kernel) {
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.write_all(format!("{kernel}\n").as_bytes()).unwrap();
+    }
+}
+
 /// A device whose kernels run on the host, one after the other, when they are launched.
 pub struct HostDriver {
     stream: Stream,
@@ -199,7 +211,7 @@ impl Driver for HostDriver {
     }
 
     unsafe fn launch(&self, call: &mut Call<'_>) -> DriverResult<()> {
-        note(call);
+        note(call.name);
         // SAFETY: the caller's promise.
         unsafe { self.stream.launch(call.function, Size::of(call), call.args) }
     }
@@ -207,7 +219,7 @@ impl Driver for HostDriver {
     unsafe fn graph(&self, calls: &mut [Call<'_>]) -> DriverResult<Box<dyn Graph>> {
         let mut nodes = Vec::new();
         for call in calls {
-            note(call);
+            note(call.name);
             let sizes = self.param_sizes(call.function)?.unwrap_or_default();
             // SAFETY: the arguments have the sizes of the parameters.
             let args = unsafe { copies(&sizes, call.args) };
