@@ -112,3 +112,55 @@ impl Error {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error as IoError, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_contract() {
+        let shape = Error::Shape { op: "op", expected: "[1]".into(), got: "[2]".into() };
+        let io = Error::io("/x", "write")(IoError::from(ErrorKind::Other));
+        for (error, code) in [
+            (Error::Usage("wrong".into()), 2),
+            (Error::input("/x", "is damaged", "delete it"), 2),
+            (shape, 1),
+            (io, 1),
+            (Error::Diverged("NaN".into()), 1),
+            (Error::Locked("taken".into()), 1),
+            (Error::Failed("failed".into()), 1),
+            (Error::Interrupted, 130),
+        ] {
+            assert_eq!(error.exit_code(), code, "{error}");
+        }
+    }
+
+    /// What, where, and what to do about it.
+    #[test]
+    fn messages_are_one_line_with_the_path() {
+        let io = |kind| Error::io("/a/b", "write")(IoError::new(kind, "why")).to_string();
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge] {
+            let remedy = "make room and run the command again, what is finished is kept";
+            assert_eq!(io(kind), format!("/a/b: cannot write: why; {remedy}"));
+        }
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+            let remedy = "check the permissions, or choose another directory";
+            assert_eq!(io(kind), format!("/a/b: cannot write: why; {remedy}"));
+        }
+        assert_eq!(io(ErrorKind::Other), "/a/b: cannot write: why");
+        let input = Error::input("/a/b", "holds 'x\ny\u{1b}'", "delete it");
+        assert_eq!(input.to_string(), r"/a/b: holds 'x\ny\u{1b}'; delete it");
+        let shape = Error::Shape { op: "conv2d_fwd", expected: "[1, 2]".into(), got: "[2, 1]".into() };
+        assert_eq!(shape.to_string(), "conv2d_fwd: expected [1, 2], got [2, 1]");
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_the_nearest_or_all() {
+        let told = |given| Error::unknown("method", given, ["admm", "proximal", "post-prune"]).to_string();
+        assert_eq!(told("proximl"), "unknown method 'proximl'; did you mean 'proximal'?");
+        assert_eq!(told("post-prone"), "unknown method 'post-prone'; did you mean 'post-prune'?");
+        assert_eq!(told("xyz"), "unknown method 'xyz'; known: admm, proximal, post-prune");
+    }
+}

@@ -104,15 +104,14 @@ impl Drop for Range {
 
 #[cfg(test)]
 mod tests {
-    use super::{Recording, WARM_UP, recording};
+    use super::{Recording, recording};
 
+    /// Two steps after three.
     #[test]
     fn steady_steps_are_bracketed() {
-        let all: Vec<Recording> = (0..WARM_UP + 4).map(|done| recording(done, 2)).collect();
-        let mut want = vec![Recording::Unchanged; all.len()];
-        want[WARM_UP as usize] = Recording::Start;
-        want[WARM_UP as usize + 2] = Recording::Stop;
-        assert_eq!(all, want);
+        use Recording::{Start, Stop, Unchanged};
+        let all: Vec<Recording> = (0..8).map(|done| recording(done, 2)).collect();
+        assert_eq!(all, [Unchanged, Unchanged, Unchanged, Start, Unchanged, Stop, Unchanged, Unchanged]);
         assert!((0..9).all(|done| recording(done, 0) != Recording::Start));
     }
 }

@@ -16,3 +16,26 @@ pub fn to_csv<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<u8>
     }
     lines.into_inner().map_err(|e| failed(&e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Line {
+        name: &'static str,
+        value: Option<f64>,
+        count: usize,
+    }
+
+    #[test]
+    fn fields_are_columns_in_their_order_and_quoted_where_they_must_be() {
+        let lines = [
+            Line { name: "plain", value: Some(0.1), count: 3 },
+            Line { name: "a, \"b\"", value: None, count: 0 },
+            Line { name: "two\nlines", value: Some(f64::NAN), count: 7 },
+        ];
+        let text = String::from_utf8(to_csv(lines).unwrap()).unwrap();
+        assert_eq!(text, "name,value,count\nplain,0.1,3\n\"a, \"\"b\"\"\",,0\n\"two\nlines\",NaN,7\n");
+    }
+}

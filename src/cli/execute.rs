@@ -101,3 +101,71 @@ pub fn conclude(mut failures: Vec<Failure>, interrupted: bool, published: Result
 fn note_failure(error: &Error) {
     output::note(&format!("failed: {error}"));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{DataId, DatasetName};
+    use crate::pipeline::{JobId, Precision, Store};
+    use crate::tables::defaults::paper_training;
+
+    fn device(backend: BackendName, threads: usize) -> Device {
+        Device { backend, precision: Precision::F32, threads, gpu: None }
+    }
+
+    /// A plan of one training of LeNet w=1 that takes so many image passes.
+    fn plan(passes: u64) -> (Plan, JobId) {
+        let data = DataId { name: DatasetName::Mnist, subset: "full".into(), fingerprint: "0".into() };
+        let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
+        let id = plan.add("a stage", StageConfig::Train(paper_training(&data, 60_000)), &[], passes).unwrap();
+        (plan, id)
+    }
+
+    #[test]
+    fn as_many_stages_as_cores_but_no_more_than_there_are() {
+        let (cpu, gpu) = (device(BackendName::Cpu, 6), device(BackendName::Cuda, 16));
+        assert_eq!([20, 3, 1, 0].map(|pending| side_by_side(None, &cpu, pending)), [6, 3, 1, 1]);
+        assert_eq!([20, 4].map(|pending| side_by_side(Some(9), &cpu, pending)), [9, 4]);
+        assert_eq!(side_by_side(None, &gpu, 20), 4);
+        assert_eq!(side_by_side(None, &device(BackendName::Cuda, 2), 20), 2);
+        assert_eq!(side_by_side(Some(9), &gpu, 20), 9);
+    }
+
+    /// LeNet w=1 has 25·2·784 + 50·4·196 + 196·64 + 64·10 = 91,584 multiply-adds, and a pass takes them twice.
+    #[test]
+    fn the_estimate_is_work_by_speed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let of = |passes, device: &Device| {
+            let (plan, _) = plan(passes);
+            estimate(&plan.prepare(&store, false).unwrap(), device)
+        };
+        // 1.83e14 of them take 12,211 s of a core, and 37 s of the GPU.
+        let passes = 1_000_000_000;
+        let core = "at 15 G multiply-adds/s a core";
+        assert_eq!(of(passes, &device(BackendName::Cpu, 1)), format!("about 3 hours {core}"));
+        assert_eq!(of(passes, &device(BackendName::Cpu, 6)), format!("about 34 minutes {core}"));
+        assert_eq!(of(passes / 1000, &device(BackendName::Cpu, 1)), format!("about 12 seconds {core}"));
+        assert_eq!(of(1, &device(BackendName::Cpu, 1)), format!("about 1 second {core}"));
+        assert_eq!(of(passes, &device(BackendName::Cuda, 6)), "about 37 seconds at 5000 G multiply-adds/s");
+        assert_eq!(of(0, &device(BackendName::Cpu, 1)), "nothing left to do");
+    }
+
+    #[test]
+    fn a_command_ends_with_the_first_of_its_worst_failures() {
+        let failed = |error| Failure { id: plan(1).1, label: "a stage".into(), error };
+        let failures = || {
+            let usage = |text: &str| Error::Usage(text.into());
+            let all = [Error::Failed("one".into()), usage("two"), usage("three"), Error::Diverged("four".into())];
+            all.map(failed).into()
+        };
+        let end =
+            |failures, interrupted, published| conclude(failures, interrupted, published).map_err(|e| e.to_string());
+        assert_eq!(end(failures(), false, Ok(())), Err("two".into()));
+        assert_eq!(end(failures(), true, Ok(())), Err("interrupted".into()));
+        assert_eq!(end(failures(), false, Err(Error::Failed("no table".into()))), Err("two".into()));
+        assert_eq!(end(vec![failed(Error::Diverged("NaN".into()))], false, Ok(())), Err("a stage: NaN".into()));
+        assert_eq!(end(vec![], false, Err(Error::Failed("no table".into()))), Err("no table".into()));
+        assert_eq!(end(vec![], false, Ok(())), Ok(()));
+    }
+}

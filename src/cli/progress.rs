@@ -217,3 +217,123 @@ fn ending(job: &Job, outcome: &Result<Value>) -> String {
         Err(error) => format!("failed  {label}: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::data::{DataId, DatasetName};
+    use crate::pipeline::{BackendName, EvalConfig, Precision, Store};
+    use crate::tables::defaults::paper_training;
+    use crate::train::TrainConfig;
+
+    /// A training of four epochs in 100 passes, and a measurement of it in 300.
+    fn plan() -> Plan {
+        let data = DataId { name: DatasetName::Mnist, subset: "full".into(), fingerprint: "0".into() };
+        let config = TrainConfig { epochs: 4, ..paper_training(&data, 60_000) };
+        let TrainConfig { data, network, width, seed, eval_attack, .. } = config.clone();
+        let eval = EvalConfig { data, network, width, seed, sparsity: None, eval_attack };
+        let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
+        let first = plan.add("first", StageConfig::Train(config), &[], 100).unwrap();
+        plan.add("second", StageConfig::Eval(eval), &[first], 300).unwrap();
+        plan
+    }
+
+    fn row(epoch: usize) -> EpochRow {
+        EpochRow {
+            epoch,
+            lr: 0.1,
+            eps: 0.3,
+            train_loss: 2.3,
+            train_accuracy: 11.35,
+            zero_gradient: 0.0,
+            test_natural: None,
+            test_adversarial: None,
+            test_natural_loss: None,
+            test_adversarial_loss: None,
+            held_out_natural: None,
+            held_out_adversarial: None,
+            seconds: 1.0,
+        }
+    }
+
+    fn result() -> Value {
+        let test = json!({
+            "images": 1000, "natural": 85.125, "adversarial": 45.5, "natural_loss": 0.1,
+            "adversarial_loss": 0.2, "zero_gradient": 0.0, "constant_prediction": null,
+        });
+        json!({ "test": test, "collapsed": true, "seconds": 5.4 })
+    }
+
+    #[test]
+    fn every_pass_is_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, plan) = (Store::open(dir.path()).unwrap(), plan());
+        let progress = Progress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
+        let done = || progress.state().tally.all_done();
+        let [first, second] = plan.jobs() else { panic!("two stages") };
+        assert_eq!((done(), progress.state().tally.percent()), (0, 0.0));
+        // An earlier run has left an epoch.
+        progress.started(first, 25);
+        progress.advanced(first, 10);
+        assert_eq!((done(), progress.state().tally.percent()), (35, 8.75));
+        progress.epoch(first, &row(2), 4);
+        assert_eq!(done(), 50, "two of four epochs are half of it");
+        progress.advanced(first, 1000);
+        assert_eq!(done(), 100, "a stage is never more than done");
+        progress.ended(first, &Ok(json!({})));
+        assert_eq!((done(), progress.state().tally.stages_ended), (100, 1));
+        progress.started(second, 0);
+        progress.advanced(second, 30);
+        progress.ended(second, &Err(Error::Interrupted));
+        let state = progress.state();
+        assert_eq!((state.tally.all_done(), state.tally.stages_ended), (130, 1));
+        assert_eq!(state.tally.measured, 10 + 1000 + 30, "what this process has done");
+    }
+
+    #[test]
+    fn finished_stages_count_from_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, plan) = (Store::open(dir.path()).unwrap(), plan());
+        store.lock(&plan.jobs()[0].key).unwrap().finish(&json!({})).unwrap();
+        let progress = Progress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
+        let tally = &progress.state().tally;
+        assert_eq!((tally.total, tally.done, tally.stages, tally.stages_ended), (400, 100, 2, 1));
+    }
+
+    /// By the passes of this process and its time: what earlier runs did says nothing of this machine.
+    #[test]
+    fn the_time_left_is_that_of_the_passes_left_at_this_speed() {
+        let tally = |elapsed, done, measured| Tally {
+            started: Instant::now() - Duration::from_secs(elapsed),
+            total: 400,
+            done,
+            running: [(0, 40)].into(),
+            measured,
+            stages: 2,
+            stages_ended: 1,
+        };
+        // 20 in 10 s: 260 more take 130 s.
+        let left = tally(10, 100, 20).left().unwrap().as_secs_f64();
+        assert!((left - 130.0).abs() < 2.0, "{left}");
+        assert_eq!(tally(10, 100, 20).left_text(), "about 2 minutes left");
+        assert_eq!(tally(10, 360, 20).left().unwrap(), Duration::ZERO);
+        assert_eq!((tally(0, 100, 20).left(), tally(10, 100, 0).left()), (None, None));
+        assert_eq!(tally(10, 100, 0).left_text(), "estimating");
+        let nothing = Tally { total: 0, running: HashMap::new(), ..tally(10, 0, 0) };
+        assert_eq!((nothing.all_done(), nothing.percent()), (0, 100.0));
+    }
+
+    #[test]
+    fn a_stage_that_ended_says_how() {
+        let plan = plan();
+        let job = &plan.jobs()[1];
+        assert_eq!(ending(job, &Ok(result())), "done  second: 85.12/45.50, collapsed, 5 s");
+        let trained = json!({ "test": result()["test"], "collapsed": false, "seconds": 0.6 });
+        assert_eq!(ending(job, &Ok(trained)), "done  second: 85.12/45.50, 1 s");
+        assert_eq!(ending(job, &Err(Error::Interrupted)), "saved  second");
+        assert_eq!(ending(job, &Err(Error::Failed("a bug".into()))), "failed  second: a bug");
+        assert!(ending(job, &Ok(json!({}))).starts_with("failed  second: no evaluation result"));
+    }
+}

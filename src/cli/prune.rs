@@ -240,3 +240,119 @@ impl PruneArgs {
 fn schedule(shape: LrShape, period: usize) -> LrSchedule {
     LrSchedule { shape, milestones: Vec::new(), gamma: 0.1, period, warmup_epochs: 0.0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::checkpoint::save_model;
+    use crate::data::DatasetName;
+    use crate::init::{Init, initial_values};
+    use crate::models::{Architecture, Model, Network};
+    use crate::tables::defaults::{adam, sgd};
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: PruneArgs,
+    }
+
+    /// The stages after the import, for a model of width 4 of the data set.
+    fn links(name: DatasetName, flags: &[&str]) -> Vec<Link> {
+        let backend = Cpu::<f32>::new(1).unwrap();
+        let network = if name == DatasetName::Cifar10 { Network::LeNetCifar } else { Network::LeNet };
+        let architecture = Arc::new(Architecture::new(network, 4, 10).unwrap());
+        let values = initial_values(&architecture, Init::Default, 1);
+        let model = Model::new(&backend, architecture, &values).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        save_model(&path, &model.state(&backend), &ModelInfo::new(model.architecture(), None, 3)).unwrap();
+        let path = path.to_str().unwrap();
+        let args = [&["prune", "--sample", "--data-set", name.name(), "--model", path, "--to-width", "1"], flags];
+        let Cli { args } = Cli::try_parse_from(args.concat()).unwrap_or_else(|e| panic!("{e}"));
+        let data = args.chain.images.load().unwrap();
+        let given = Given::open(&args.model, &data).unwrap();
+        let mut links = args.links(&given, args.target(&given).unwrap(), &data);
+        assert_eq!(links.remove(0).0, "import");
+        links
+    }
+
+    fn trainings(links: &[Link]) -> Vec<&TrainConfig> {
+        let training = |(_, config): &'_ Link| matches!(config, StageConfig::Train(_));
+        let trainings = links.iter().filter(|link| training(link));
+        trainings
+            .map(|(_, config)| if let StageConfig::Train(config) = config { config } else { unreachable!() })
+            .collect()
+    }
+
+    /// What help says of a flag.
+    fn help(flag: &str) -> String {
+        let command = Cli::command();
+        let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag)).unwrap();
+        argument.get_help().unwrap().to_string()
+    }
+
+    const TARGET: Target = Target { scheme: Scheme::Filter, ratio: 0.75, linear: true };
+
+    #[test]
+    fn what_is_not_said_is_as_help_says() {
+        for (name, epochs, update_every, retraining, decay) in
+            [(DatasetName::Mnist, 40, 4, 40, 0.0), (DatasetName::Cifar10, 200, 20, 100, 1e-4)]
+        {
+            let links = links(name, &["--method", "admm"]);
+            assert_eq!(links.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["admm", "pruning", "retraining"]);
+            let [admm, masked] = trainings(&links)[..] else { panic!("two trainings") };
+            let cifar = name == DatasetName::Cifar10;
+            assert_eq!((admm.epochs, masked.epochs), (epochs, retraining));
+            assert_eq!((admm.select, masked.select), (Selection::Last, Selection::TestBest));
+            assert_eq!(admm.optimizer, sgd(0.01, decay));
+            assert_eq!(masked.optimizer, if cifar { sgd(0.01, decay) } else { adam(1e-4) });
+            assert_eq!(admm.schedule, schedule(LrShape::Periodic, update_every));
+            assert_eq!(masked.schedule, schedule(if cifar { LrShape::Cosine } else { LrShape::Constant }, 0));
+            let config = AdmmConfig { target: TARGET, rho: 1e-3, growth: 1.3, update_every };
+            assert_eq!(admm.sparsity, Sparsity::Admm(config));
+            assert_eq!(masked.sparsity, Sparsity::Masked(MaskedConfig { target: TARGET, compact: false }));
+            assert_eq!((admm.origin, masked.origin), (Origin::Parent, Origin::Parent));
+            let (StageConfig::Prune(prune), steps) = (&links[1].1, if cifar { 10 } else { 40 }) else {
+                panic!("no prune")
+            };
+            assert_eq!((prune.sparsity, prune.width, prune.seed, prune.eval_attack.steps), (TARGET, 4, 0, steps));
+        }
+        assert!(help("epochs").ends_with("[default: 40, or 200 for CIFAR-10]"));
+        assert!(help("retrain-epochs").ends_with("[default: 40, or 100 for CIFAR-10]"));
+        assert!(help("retrain-lr").ends_with("[default: 1e-4 with Adam, or 0.01 with SGD for CIFAR-10]"));
+        assert!(help("lr").ends_with("[default: 0.01]") && help("rho").ends_with("[default: 0.001]"));
+        assert!(help("growth").ends_with("[default: 1.3]") && help("every").ends_with("[default: epoch]"));
+        assert!(help("update-every").ends_with("[default: a tenth of its epochs]"));
+    }
+
+    #[test]
+    fn a_tenth_of_other_lengths_is_rounded_down_and_a_flag_goes_before_it() {
+        let updates = |flags: &[&str]| {
+            let links = links(DatasetName::Mnist, &[&["--method", "admm"], flags].concat());
+            let admm = trainings(&links)[0];
+            let Sparsity::Admm(config) = admm.sparsity else { panic!("{:?}", admm.sparsity) };
+            assert_eq!(admm.schedule.period, config.update_every, "the rate starts over at an update");
+            config.update_every
+        };
+        assert_eq!(updates(&["--epochs", "29"]), 2);
+        assert_eq!(updates(&["--epochs", "9"]), 1);
+        assert_eq!(updates(&["--epochs", "29", "--update-every", "7"]), 7);
+    }
+
+    #[test]
+    fn other_methods_have_their_stages() {
+        let names = |flags: &[&str]| links(DatasetName::Mnist, flags).iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        assert_eq!(names(&[]), ["pruning", "retraining"]);
+        assert_eq!(names(&["--no-retrain"]), ["pruning"]);
+        assert_eq!(names(&["--method", "proximal"]), ["proximal", "pruning", "retraining"]);
+        let links = links(DatasetName::Mnist, &["--method", "proximal", "--scheme", "column", "--keep-linear"]);
+        let target = Target { scheme: Scheme::Column, linear: false, ..TARGET };
+        let proximal = ProximalConfig { target, every: ProximalEvery::Epoch };
+        assert_eq!(trainings(&links)[0].sparsity, Sparsity::Proximal(proximal));
+        assert!(links.iter().all(|(_, config)| config.target() == Some(&target)));
+    }
+}

@@ -181,3 +181,48 @@ fn plan(table: &Table, settings: &Settings, cells: &[Cell], device: &Device) -> 
     let jobs = cells.iter().map(|cell| cell.plan(table, settings, &mut plan)).collect::<Result<Vec<_>>>()?;
     Ok((plan, jobs))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    fn settings(flags: &[&str]) -> Settings {
+        let Cli { args } = Cli::try_parse_from([&["run", "--table", "t2"], flags].concat()).unwrap();
+        let table = Table::find("t2").unwrap();
+        let profile = args.profile.unwrap_or(Profile::Smoke);
+        args.settings(table, profile, &load(&args, table, Profile::Smoke).unwrap())
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_tables() {
+        let smoke = settings(&[]);
+        assert_eq!((smoke.train_images, smoke.test_images, &*smoke.data.subset), (400, 200, "sample:400+200"));
+        assert_eq!(smoke.methods, ["natural-training", "adversarial-training", "admm"]);
+        assert_eq!((smoke.seeds, smoke.epochs, smoke.autoattack), (vec![0], None, None));
+        assert!(smoke.cells.is_empty() && smoke.overrides.is_empty());
+        assert_eq!(settings(&["--profile", "paper"]).seeds, [0, 1, 2]);
+    }
+
+    #[test]
+    fn every_flag_changes_its_setting() {
+        assert_eq!(settings(&["--seeds", "3", "--seed", "5"]).seeds, [5, 6, 7]);
+        assert_eq!(settings(&["--seed", "5"]).seeds, [5]);
+        let some = settings(&["--train-images", "70", "--test-images", "30"]);
+        assert_eq!((some.train_images, some.test_images, &*some.data.subset), (70, 30, "sample:70+30"));
+        assert_eq!(settings(&["--method", "admm,scratch"]).methods, ["admm", "scratch"]);
+        assert_eq!(settings(&["--cells", "16:1,*:dense"]).cells, ["16:1", "*:dense"]);
+        assert_eq!(settings(&["--epochs", "3"]).epochs, Some(3));
+        assert_eq!(settings(&["--attack", "autoattack"]).autoattack, Some(1000));
+        assert_eq!(settings(&["--attack", "autoattack", "--attack-images", "77"]).autoattack, Some(77));
+        // Only the first sign of equality parts the two.
+        assert_eq!(settings(&["--set", "a.b=c=d"]).overrides, [("a.b".to_string(), "c=d".to_string())]);
+    }
+}

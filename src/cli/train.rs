@@ -115,3 +115,78 @@ impl TrainArgs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::attack::{AttackLoss, PgdConfig};
+    use crate::optim::OptimizerConfig;
+    use crate::tables::defaults::paper_attack;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: TrainArgs,
+    }
+
+    fn config(flags: &[&str]) -> TrainConfig {
+        let args = [&["train", "--sample"], flags].concat();
+        let Cli { args } = Cli::try_parse_from(args).unwrap_or_else(|e| panic!("{e}"));
+        args.config(&args.chain.images.load().unwrap())
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_papers() {
+        let data = |set: &str| config(&["--data-set", set]);
+        let shown = |config: &TrainConfig| {
+            let TrainConfig { network, width, init, epochs, batch, held_out, seed, augment, .. } = config;
+            format!("{network} {width} {init} {epochs} {batch} {held_out} {seed} {augment}")
+        };
+        // A tenth of the sample's images is put aside.
+        let mnist = config(&[]);
+        assert_eq!(mnist, data("mnist"));
+        assert_eq!(shown(&mnist), "lenet 1 default 83 64 300 0 false");
+        assert_eq!(shown(&data("fashion-mnist")), "lenet 1 default 83 64 300 0 false");
+        assert_eq!(shown(&data("cifar10")), "resnet18 1 default 300 128 80 0 true");
+        assert_eq!((mnist.optimizer, data("cifar10").optimizer), (adam(1e-4), sgd(0.1, 1e-4)));
+        assert_eq!(data("cifar10").schedule.milestones, [80, 150]);
+        for config in [config(&[]), data("fashion-mnist"), data("cifar10")] {
+            assert_eq!(config.eval_attack, paper_attack(config.data.name));
+            assert_eq!(config.attack, Some(config.eval_attack));
+        }
+    }
+
+    #[test]
+    fn a_named_optimiser_has_the_rate_that_help_gives() {
+        assert_eq!(config(&["--optimizer", "adam"]).optimizer, adam(1e-4));
+        assert_eq!(config(&["--optimizer", "sgd"]).optimizer, sgd(0.1, 0.0));
+        let slow = OptimizerConfig::Sgd { lr: 0.02, momentum: 0.9, weight_decay: 0.0 };
+        assert_eq!(config(&["--optimizer", "sgd", "--lr", "0.02"]).optimizer, slow);
+        assert_eq!(config(&["--lr", "0.02"]).optimizer, adam(0.02));
+    }
+
+    #[test]
+    fn every_flag_changes_its_setting() {
+        let flags = "--network lenet --width 3 --init orthogonal --epochs 7 --seed 11";
+        let changed = config(&flags.split(' ').collect::<Vec<_>>());
+        let TrainConfig { network, width, init, epochs, seed, .. } = changed;
+        assert_eq!((network, width, init, epochs, seed), (Network::LeNet, 3, Init::Orthogonal, 7, 11));
+        let flags = "--attack cw --eps 0.25 --attack-steps 12 --step-size 0.05 --restarts 3";
+        let attacked = config(&flags.split(' ').collect::<Vec<_>>());
+        let measured = PgdConfig {
+            eps: 0.25,
+            steps: 12,
+            step_size: 0.05,
+            restarts: 3,
+            loss: AttackLoss::Margin,
+            ..config(&[]).eval_attack
+        };
+        assert_eq!(attacked.eval_attack, measured);
+        assert_eq!(attacked.attack, Some(PgdConfig { restarts: 1, ..measured }), "training attacks from one start");
+        // Natural training is measured as any other.
+        let natural = config(&["--attack", "none", "--eps", "0.25"]);
+        assert_eq!((natural.attack, natural.eval_attack), (None, config(&[]).eval_attack));
+    }
+}

@@ -189,6 +189,47 @@ mod tests {
         (document.descendants().filter(|node| node.has_tag_name("circle")).count(), texts)
     }
 
+    /// Colour, x and y of every dot, in the order of drawing.
+    fn dots(rows: &[EpochRow]) -> Vec<(String, f64, f64)> {
+        let svg = curves_svg("a stage", rows).unwrap();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let circles = document.descendants().filter(|node| node.has_tag_name("circle"));
+        let number = |node: roxmltree::Node, name: &str| node.attribute(name).unwrap().parse::<f64>().unwrap();
+        circles.map(|c| (c.attribute("fill").unwrap().to_string(), number(c, "cx"), number(c, "cy"))).collect()
+    }
+
+    /// Each accuracy in its colour, at its height on one scale from 0 to 100; epochs from left to right.
+    #[test]
+    fn dots_are_where_their_values_are() {
+        let mut rows = vec![row(1, Some(50.0)), row(2, Some(40.0)), row(4, Some(10.0))];
+        for row in &mut rows {
+            row.held_out_adversarial = row.held_out_natural.map(|natural| natural - 10.0);
+        }
+        let dots = dots(&rows);
+        let color = |color: RGBColor| format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
+        let expected = [
+            (NATURAL, [90.0, 90.0, 90.0]),
+            (ADVERSARIAL, [80.0, 80.0, 80.0]),
+            (NATURAL, [50.0, 40.0, 10.0]),
+            (ADVERSARIAL, [40.0, 30.0, 0.0]),
+        ];
+        // The last of these dots is at 0 %, the first one at 90 %.
+        let (zero, percent) = (dots[11].2, (dots[11].2 - dots[0].2) / 90.0);
+        assert!(percent > 1.0, "{percent} pixels a percent");
+        for (curve, (stroke, values)) in dots.chunks(3).zip(expected) {
+            assert!(curve.iter().all(|(fill, ..)| *fill == color(stroke)), "{curve:?}");
+            for ((_, _, y), value) in curve.iter().zip(values) {
+                assert!(((zero - y) / percent - value).abs() < 0.5, "{value} % at {y}");
+            }
+            let steps = [curve[1].1 - curve[0].1, curve[2].1 - curve[1].1];
+            assert!(steps[0] > 10.0 && (steps[1] - 2.0 * steps[0]).abs() <= 2.0, "{steps:?}");
+        }
+        // Losses of 2.3, 1.15 and 0.575 on an axis from 0: equal halves.
+        let [first, second, third] = [12, 13, 14].map(|i| dots[i].2);
+        assert!(dots[12..].iter().all(|(fill, ..)| *fill == color(MUTED)));
+        assert!((second - first - 2.0 * (third - second)).abs() <= 2.0, "{first} {second} {third}");
+    }
+
     #[test]
     fn one_epoch_is_a_dot_a_curve() {
         let (dots, texts) = dots_and_texts(&[row(1, None)]);

@@ -246,6 +246,19 @@ mod tests {
         assert_eq!([at(2, 0), at(2, 1)], [vec![153, 0, 0], vec![0, 0, 102]]);
     }
 
+    /// In reading order: eight side by side, then the next row.
+    #[test]
+    fn tiles_are_in_reading_order() {
+        let pixels: Vec<[f32; 2]> = (0..PER_PAGE).map(|i| [i as f32 / 20.0, 0.0]).collect();
+        let tiles: Vec<Tile> = pixels.iter().map(|clean| tile(clean, clean, "cat")).collect();
+        let grid = Grid { shape: [1, 1, 2], eps: 0.4, tiles: &tiles };
+        let (width, _, rgb) = decode(&grid.png().unwrap());
+        for (i, [value, _]) in pixels.iter().enumerate() {
+            let (x, y) = (grid.left(i % 8) + 1, MARGIN + 2 * LEADING + i / 8 * grid.row_height() + 1);
+            assert_eq!(rgb[3 * (y * width + x)..][..3], [(255.0 * value).round() as u8; 3], "tile {i}");
+        }
+    }
+
     #[test]
     fn only_wrong_classes_are_in_colour() {
         let grey = [0.5];

@@ -79,6 +79,24 @@ mod tests {
         assert_eq!(legend(&report), ["Natural/adversarial accuracy in percent; adversarial: under pgd-40."]);
     }
 
+    /// A half of 11.35 is chance; and only rows of one attack have a name for it.
+    #[test]
+    fn a_published_collapse_has_both_halves_and_an_attack_is_named_if_it_is_the_only_one() {
+        let mut report = sample::report();
+        let explains = |report: &Report| legend(report).iter().any(|line| line.starts_with("Published 11.35 is"));
+        assert!(explains(&report));
+        for cell in report.blocks.iter_mut().flat_map(|block| block.cells.iter_mut().flatten().flatten()) {
+            cell.paper_natural = cell.paper_natural.map(|_| 95.0);
+        }
+        assert!(!explains(&report));
+        assert_eq!(legend(&report)[0], "Natural/adversarial accuracy in percent; adversarial: under pgd-40.");
+        report.rows[1].attack = "cw-40".into();
+        assert_eq!(legend(&report)[0], "Natural/adversarial accuracy in percent.");
+        let cell = report.blocks[0].cells[0][0].as_mut().unwrap();
+        cell.autoattack = Some(70.0);
+        assert!(legend(&report).iter().any(|line| line.starts_with("AutoAttack (AA)")));
+    }
+
     #[test]
     fn a_published_collapse_is_named_by_data_set() {
         let mut report = sample::report();

@@ -138,6 +138,21 @@ mod tests {
         assert_eq!(markdown(&sample::widths()), include_str!("sample/widths.md"));
     }
 
+    /// The line stands where some cell has a value, with dashes for the others.
+    #[test]
+    fn autoattack_is_a_line_of_its_row() {
+        let mut report = sample::report();
+        let cell = report.blocks[0].cells[1][1].as_mut().unwrap();
+        (cell.autoattack, cell.autoattack_std) = (Some(70.4), Some(0.306));
+        let text = markdown(&report);
+        let line = text.lines().find(|line| line.contains("AutoAttack |")).unwrap();
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells, ["", "AutoAttack", "–", "70.40 ± 0.31"]);
+        assert_eq!(text.matches("AutoAttack |").count(), 1);
+        let above = text.lines().take_while(|other| *other != line).last().unwrap();
+        assert!(above.contains("kaiming_normal") && above.contains("92.00/80.00"), "{above}");
+    }
+
     #[test]
     fn a_bar_in_a_label_does_not_split_its_cell() {
         let mut report = sample::report();

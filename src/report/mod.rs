@@ -264,6 +264,68 @@ mod tests {
     }
 
     #[test]
+    fn autoattack_is_that_of_the_seeds_that_have_it() {
+        let row = |seed, autoattack| Row { autoattack, ..sample::row("uniform", "adam", seed, (90.0, 80.0), None) };
+        let summary = |values: &[Option<f64>]| {
+            let rows: Vec<Row> = (0..).zip(values).map(|(seed, value)| row(seed, *value)).collect();
+            let cell = Summary::of(&rows).unwrap();
+            assert_eq!(cell.seeds, values.len());
+            (cell.autoattack, cell.autoattack_std)
+        };
+        assert_eq!(summary(&[Some(70.0), None, Some(74.0)]), (Some(72.0), Some(8.0f64.sqrt())));
+        assert_eq!(summary(&[None, Some(70.0)]), (Some(70.0), None));
+        assert_eq!(summary(&[None, None]), (None, None));
+    }
+
+    /// Seeds that trained are counted, not those whose accuracies differ.
+    #[test]
+    fn success_is_the_share_of_seeds_that_did_not_collapse() {
+        let row = |seed, collapsed| Row { collapsed, ..sample::row("uniform", "adam", seed, (90.0, 80.0), None) };
+        let of = |collapsed: &[bool]| {
+            let rows: Vec<Row> = (0..).zip(collapsed).map(|(seed, c)| row(seed, *c)).collect();
+            let cell = Summary::of(&rows).unwrap();
+            (cell.success_rate, cell.trained(), cell.collapsed())
+        };
+        assert_eq!(of(&[true, false, true, true]), (0.25, 1, false));
+        assert_eq!(of(&[true, true]), (0.0, 0, true));
+        assert_eq!(of(&[false; 7]), (1.0, 7, false));
+        // Rounding must not lose a seed.
+        for seeds in 1..40 {
+            let collapsed: Vec<bool> = (0..seeds).map(|seed| seed >= seeds / 3).collect();
+            assert_eq!(of(&collapsed).1, seeds / 3, "of {seeds}");
+        }
+    }
+
+    #[test]
+    fn every_setting_makes_a_cell_of_its_own_and_no_result_does() {
+        let base = sample::row("uniform", "adam", 0, (90.0, 80.0), None);
+        let cells = |other: Row| group(&[base.clone(), Row { seed: 1, ..other }]).len();
+        let text = String::from("other");
+        let settings = [
+            Row { table: text.clone(), ..base.clone() },
+            Row { dataset: text.clone(), ..base.clone() },
+            Row { network: text.clone(), ..base.clone() },
+            Row { method: text.clone(), ..base.clone() },
+            Row { init: Some(text.clone()), ..base.clone() },
+            Row { init: None, ..base.clone() },
+            Row { optimizer: Some(text.clone()), ..base.clone() },
+            Row { original_w: Some(2), ..base.clone() },
+            Row { pruned_w: Some(1), ..base.clone() },
+            Row { attack: text.clone(), ..base.clone() },
+            Row { profile: text.clone(), ..base.clone() },
+            Row { backend: text.clone(), ..base.clone() },
+            Row { precision: text.clone(), ..base.clone() },
+            Row { epochs: 3, ..base.clone() },
+        ];
+        for other in settings {
+            assert_eq!(cells(other.clone()), 2, "{other:?}");
+        }
+        let results = Row { natural: 1.0, adversarial: 2.0, collapsed: true, seconds: 3.0, ..base.clone() };
+        let results = Row { paper_natural: Some(1.0), paper_adversarial: Some(2.0), autoattack: Some(3.0), ..results };
+        assert_eq!(cells(Row { stage: text, ..results }), 1);
+    }
+
+    #[test]
     fn widths_make_a_triangle_and_names_do_not() {
         assert!(has_place("16", "8") && !has_place("8", "8") && !has_place("8", "16"));
         assert!(has_place("uniform", "adam") && has_place("16", "2x") && has_place("16", "dense"));

@@ -81,8 +81,43 @@ mod tests {
     fn rounding_is_that_of_the_paper() {
         assert_eq!(percent(95.4), "95.40");
         assert_eq!(percent(100.0 / 3.0), "33.33");
+        assert_eq!(percent(200.0 / 3.0), "66.67");
+        // Exact halves.
+        assert_eq!((percent(0.125), percent(50.375), signed(-0.125)), ("0.13".into(), "50.38".into(), "-0.13".into()));
         assert_eq!(percent(f64::NAN), "NaN");
         assert_eq!(percent(-0.001), "0.00");
+    }
+
+    #[test]
+    fn natural_comes_before_adversarial() {
+        let mut cell = sample::summary(&[(90.0, 80.0), (91.0, 82.0)], Some((95.0, 70.0)));
+        assert_eq!(measured(&cell), "90.50/81.00");
+        assert_eq!(published(&cell).unwrap(), "95.00/70.00");
+        assert_eq!(difference(&cell).unwrap(), "-4.50/+11.00");
+        assert_eq!(success(&cell).unwrap(), "2/2");
+        assert_eq!(success(&sample::summary(&[(90.0, 80.0)], None)), None);
+        assert_eq!(autoattack(&cell), None);
+        (cell.autoattack, cell.autoattack_std) = (Some(70.4), None);
+        assert_eq!(autoattack(&cell).unwrap(), "70.40");
+        cell.autoattack_std = Some(0.306);
+        assert_eq!(autoattack(&cell).unwrap(), "70.40 ± 0.31");
+    }
+
+    #[test]
+    fn gaps_have_their_signs() {
+        let gap = |paper_natural, paper_adversarial| Gap {
+            natural: -1.25,
+            adversarial: 2.5,
+            natural_spread: None,
+            adversarial_spread: None,
+            paper_natural,
+            paper_adversarial,
+        };
+        assert_eq!(measured_gap(&gap(None, None)), "-1.25/+2.50");
+        assert_eq!(published_gap(&gap(None, None)), None);
+        assert_eq!(published_gap(&gap(Some(3.9), Some(-1.8))).unwrap(), "+3.90/-1.80");
+        assert_eq!(published_gap(&gap(None, Some(1.8))).unwrap(), "–/+1.80");
+        assert_eq!((absent(true), absent(false)), ("–".to_string(), String::new()));
     }
 
     #[test]

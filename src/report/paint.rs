@@ -172,6 +172,23 @@ mod tests {
         assert_eq!((text_on(WHITE), text_on(BLACK)), (BLACK, WHITE));
     }
 
+    /// At 0, 50 and 100 % matplotlib's viridis.
+    #[test]
+    fn accuracies_are_on_the_scale_of_viridis() {
+        for (percent, expected) in [(0.0, [68, 1, 84]), (50.0, [33, 145, 140]), (100.0, [253, 231, 37])] {
+            let RGBColor(r, g, b) = viridis(percent);
+            let near = [r, g, b].iter().zip(expected).all(|(&found, e): (&u8, u8)| found.abs_diff(e) <= 3);
+            assert!(near, "{percent}: {:?}", [r, g, b]);
+        }
+    }
+
+    #[test]
+    fn gaps_are_mixed_in_proportion() {
+        // Half way to blue (0, 114, 178), a fifth of the way to vermilion (213, 94, 0).
+        assert_eq!(diverging(2.5), RGBColor(128, 185, 217));
+        assert_eq!(diverging(-1.0), RGBColor(247, 223, 204));
+    }
+
     #[test]
     fn the_scale_of_gaps_is_white_in_the_middle_and_ends_at_five_points() {
         assert_eq!((diverging(0.0), diverging(-5.0), diverging(5.0)), (WHITE, VERMILION, BLUE));

@@ -240,6 +240,41 @@ mod tests {
         assert_eq!(rates_svg(&sample::widths()).unwrap(), None);
     }
 
+    /// Natural and adversarial means with their own spread, in the order of the rates, whatever that of the columns.
+    #[test]
+    fn a_line_is_one_row_of_one_accuracy() {
+        let mut block = sample::rates().blocks.remove(1);
+        let points = |block: &Block, row, adversarial| Line::new(block, row, INK, adversarial).points;
+        // Natural 90 - rate / 2 and 3 less, adversarial 12 and 20 less than the first of these.
+        let natural = |rate: f64| 90.0 - rate / 2.0 - 1.5;
+        let (natural_std, adversarial_std) = (4.5f64.sqrt(), 32.0f64.sqrt());
+        let close = |points: &[(f64, f64, f64)], expected: &[(f64, f64, f64)]| {
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+            points.len() == expected.len()
+                && points.iter().zip(expected).all(|(p, e)| near(p.0, e.0) && near(p.1, e.1) && near(p.2, e.2))
+        };
+        let expected = [2.0, 8.0, 32.0].map(|rate| (rate, natural(rate), natural_std));
+        assert!(close(&points(&block, 0, false), &expected), "{:?}", points(&block, 0, false));
+        let expected = [2.0, 8.0, 32.0].map(|rate| (rate, natural(rate) - 14.5, adversarial_std));
+        assert!(close(&points(&block, 0, true), &expected), "{:?}", points(&block, 0, true));
+        // The second row is of half the rates.
+        let expected = [2.0, 8.0, 32.0].map(|rate| (rate, natural(rate / 2.0), natural_std));
+        assert!(close(&points(&block, 1, false), &expected), "{:?}", points(&block, 1, false));
+        block.columns.reverse();
+        block.cells.iter_mut().for_each(|row| row.reverse());
+        assert!(close(&points(&block, 1, false), &expected), "the other way round");
+    }
+
+    /// Equal factors are equal distances.
+    #[test]
+    fn the_axis_is_logarithmic() {
+        let axis = RateAxis { rates: vec![2.0, 4.0, 8.0, 32.0] };
+        let at = |rate: f64| axis.map(&rate, (0, 1_000_000));
+        let octave = at(4.0) - at(2.0);
+        assert!((at(8.0) - at(4.0) - octave).abs() <= 1 && (at(32.0) - at(8.0) - 2 * octave).abs() <= 2);
+        assert!(at(2.0) > 0 && at(32.0) < 1_000_000, "room at both ends");
+    }
+
     #[test]
     fn every_cell_with_a_value_has_two_dots() {
         let mut report = sample::rates();

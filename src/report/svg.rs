@@ -164,6 +164,37 @@ mod tests {
         assert!(!svg.contains("NaN"));
     }
 
+    /// Fill of each rectangle that is as large as a cell.
+    fn fills(svg: &str) -> Vec<String> {
+        let document = roxmltree::Document::parse(svg).unwrap();
+        let number = |node: roxmltree::Node, name: &str| node.attribute(name).unwrap().parse::<i32>().unwrap();
+        let large = |node: &roxmltree::Node| node.has_tag_name("rect") && number(*node, "width") > 40;
+        let all = document.descendants().filter(large);
+        // The first one is the page.
+        all.skip(1).map(|node| node.attribute("fill").unwrap().to_string()).collect()
+    }
+
+    fn hex(color: RGBColor) -> String {
+        format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2)
+    }
+
+    /// Measured by measured accuracy, published by published, gaps by the gap; all of them the adversarial one.
+    #[test]
+    fn colours_are_those_of_the_adversarial_numbers() {
+        let found = fills(&table_svg(&sample::report()).unwrap());
+        let scratch = [62.23, 11.35, 80.0].map(|v| hex(viridis(v)));
+        let published = [70.47, 11.35, 11.35].map(|v| hex(viridis(v)));
+        for (color, natural) in scratch.iter().chain(&published).zip([67.19, 11.35, 92.0, 78.86, 11.35, 11.35]) {
+            assert!(found.contains(color), "{color} in {found:?}");
+            assert!(*color == hex(viridis(natural)) || !found.contains(&hex(viridis(natural))), "natural {natural}");
+        }
+        let found = fills(&table_svg(&sample::widths()).unwrap());
+        for (adversarial, natural) in [(0.8667, 1.7), (-0.3, -0.5), (0.5, 0.9), (1.8, 3.9), (0.0, 0.2)] {
+            assert!(found.contains(&hex(diverging(adversarial))), "{adversarial} in {found:?}");
+            assert!(!found.contains(&hex(diverging(natural))), "natural {natural}");
+        }
+    }
+
     #[test]
     fn a_triangle_is_blank_beyond_its_edge_and_compared_below() {
         let report = sample::widths();

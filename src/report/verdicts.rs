@@ -43,3 +43,51 @@ pub fn safetensors(assessment: &Assessment, [c, h, w]: [usize; 3], attacks: &[&s
     let columns = [column("labels", |v| v.label.into()), column("broken", |v| v.broken.is_some().into())];
     encode_with_integers(&[images], &columns, &attacks)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::robustness::Broken;
+    use safetensors::SafeTensors;
+
+    /// An image that stands, one that was wrong from the start, two that were broken.
+    fn assessment() -> Assessment {
+        let verdict = |label, natural, broken| Verdict { label, natural, broken, tried: Some((1, 0)) };
+        let broken = |attack, class, distance| Some(Broken { attack, round: 0, class, distance });
+        let verdicts = vec![
+            verdict(3, 3, None),
+            verdict(4, 9, None),
+            verdict(5, 5, broken(1, 6, 0.29999998)),
+            verdict(7, 7, broken(0, 2, 0.125)),
+        ];
+        let attempts = (0..4).map(|i| vec![i as f32, 0.5]).collect();
+        Assessment { verdicts, spent: vec![], attempts }
+    }
+
+    #[test]
+    fn rows_say_what_broke_each_image() {
+        let text = String::from_utf8(csv(&assessment(), &["pgd", "square, twice"]).unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "image,label,natural,stands,broken_by,adversarial,distance\n\
+             0,3,3,true,,,\n\
+             1,4,9,false,,,\n\
+             2,5,5,false,\"square, twice\",6,0.300000\n\
+             3,7,7,false,pgd,2,0.125000\n"
+        );
+    }
+
+    #[test]
+    fn images_come_with_their_labels_and_marks() {
+        let bytes = safetensors(&assessment(), [1, 1, 2], &["pgd", "square"]).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let integers = |name: &str| -> Vec<i64> {
+            file.tensor(name).unwrap().data().as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect()
+        };
+        assert_eq!((integers("labels"), integers("broken")), (vec![3, 4, 5, 7], vec![0, 0, 1, 1]));
+        let images = file.tensor("images").unwrap();
+        assert_eq!(images.shape(), [4, 1, 1, 2]);
+        let pixels: Vec<f32> = images.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+        assert_eq!(pixels, [0.0, 0.5, 1.0, 0.5, 2.0, 0.5, 3.0, 0.5]);
+    }
+}

@@ -1,4 +1,12 @@
 //! Stages, keys, store, locks and plan, with a worker that only counts.
+//!
+//! - `kinds`: every kind of stage: keys, passes, scores
+//! - `stops`: what a monitor hears, and chains that are stopped again and again
+//! - `worker`: the engine's own worker, on chains of every kind of stage
+
+mod kinds;
+mod stops;
+mod worker;
 
 use std::collections::HashSet;
 use std::fs;
@@ -446,6 +454,56 @@ fn an_atomic_write_replaces_or_leaves_all_as_it_was() {
     assert_eq!(error.exit_code(), 1);
     assert_eq!(names(), ["file", "taken"]);
     assert!(write_atomic(Path::new("/no/such/directory/file"), b"").is_err());
+}
+
+/// Results are ordinary files: whoever may read others of this user may read these.
+#[test]
+#[cfg(unix)]
+fn an_atomic_write_has_the_permissions_of_any_other() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let [plain, atomic] = ["plain", "atomic"].map(|name| dir.path().join(name));
+    fs::write(&plain, b"x").unwrap();
+    write_atomic(&atomic, b"x").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&atomic), mode(&plain));
+}
+
+/// What a killed process has left half written goes when the stage is taken; nothing else does.
+#[test]
+fn taking_a_stage_removes_what_was_half_written() {
+    let (_out, store) = out();
+    let dir = store.path("k");
+    fs::create_dir_all(&dir).unwrap();
+    for name in [".tmp-abc", "state.safetensors", "metrics.csv", "a.tmp-b"] {
+        fs::write(dir.join(name), "x").unwrap();
+    }
+    let _held = store.lock("k").unwrap();
+    let mut names: Vec<String> =
+        fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["a.tmp-b", "lock", "metrics.csv", "state.safetensors"]);
+    assert_eq!(fs::read_to_string(dir.join("lock")).unwrap(), format!("{}\n", std::process::id()));
+}
+
+/// Whole epochs of a stage that has fewer than it began with are no more than all of it.
+#[test]
+fn progress_of_earlier_runs_is_at_most_the_whole() {
+    let (_out, store) = out();
+    let mut plan = plan();
+    plan.add("three epochs", StageConfig::Train(TrainConfig { epochs: 3, ..config(1) }), &[], 1001).unwrap();
+    let remaining = || plan.prepare(&store, false).unwrap().remaining().map(|(_, passes)| passes).collect::<Vec<_>>();
+    assert_eq!(remaining(), [1001]);
+    let row = "0.1,0.3,2.3,11.35,0,,,,,,,1";
+    let header = "epoch,lr,eps,train_loss,train_accuracy,zero_gradient,test_natural,test_adversarial,test_natural_loss,\
+                  test_adversarial_loss,held_out_natural,held_out_adversarial,seconds";
+    let metrics = store.path(&plan.jobs()[0].key).join("metrics.csv");
+    // A third of 1001 passes is 333 and a part of one.
+    for (epochs, left) in [(0, 1001), (1, 1001 - 333), (2, 1001 - 666), (3, 1001 - 999), (5, 1001 - 999)] {
+        let rows: String = (1..=epochs).map(|epoch| format!("{epoch},{row}\n")).collect();
+        fs::write(&metrics, format!("{header}\n{rows}")).unwrap();
+        assert_eq!(remaining(), [left], "{epochs} epochs");
+    }
 }
 
 #[test]

@@ -1,10 +1,18 @@
 //! The registry of tables, table B1, and what all tables share.
 //!
-//! - `pruning`: the chains, cells and published numbers of the other tables, their shared stages and their cost
+//! - `definitions`: data, sizes, seeds, blocks and comparisons of every table, a second time
+//! - `lengths`: ratios, and schedules of other lengths than the profiles'
+//! - `pruning`: the chains and cells of the other tables, their shared stages and their cost
+//! - `published`: the paper's numbers, a second time
 //! - `rows`: what a finished chain becomes in a report
+//! - `stages`: every setting of every stage, a second time
 
+mod definitions;
+mod lengths;
 mod pruning;
+mod published;
 mod rows;
+mod stages;
 
 use engine::attack::Ramp;
 use engine::data::{DataId, DatasetName};

@@ -55,6 +55,48 @@ fn a_run_writes_its_files_and_a_finished_one_costs_nothing() {
     assert!(text.contains("NOT comparable with the published numbers") || text.contains("NOT\ncomparable"), "{text}");
 }
 
+/// The numbers of the stage, in the columns of their names, and the record of the run.
+#[test]
+fn a_table_says_what_its_stage_has_found() {
+    let (table, stage) = (finished().join("b1-smoke"), &stage_dirs(finished())[0]);
+    let json = |path: std::path::PathBuf| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let (result, record) = (json(stage.join("result.json")), json(table.join("run.json")));
+    let key = stage.file_name().unwrap().to_str().unwrap();
+    let mut reader = csv::Reader::from_path(table.join("table.csv")).unwrap();
+    let header = reader.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let cell = |row: usize, column: &str| &rows[row][header.iter().position(|name| name == column).unwrap()];
+    assert_eq!([cell(0, "seed"), cell(1, "seed")], ["0", "mean"]);
+    for column in ["natural", "adversarial"] {
+        let found = result["selected"]["test"][column].as_f64().unwrap();
+        let found = ((found * 100.0).round() / 100.0).to_string();
+        assert_eq!([cell(0, column), cell(1, column)], [&*found, &*found], "{column}");
+        assert_eq!(cell(0, &format!("paper_{column}")), "11.35");
+    }
+    assert_eq!((cell(0, "stage"), cell(0, "collapsed")), (key, &*result["collapsed"].to_string()));
+    assert_eq!((cell(0, "profile"), cell(0, "epochs"), cell(0, "attack")), ("smoke", "1", "pgd-1"));
+
+    let [machine, data] = [&record["machine"], &record["data"][0]];
+    assert_eq!(
+        (&record["table"], &record["profile"], &record["seeds"]),
+        (&"b1".into(), &"smoke".into(), &vec![0].into())
+    );
+    assert_eq!((&machine["backend"], &data["origin"]), (&"cpu".into(), &"embedded sample".into()));
+    assert_eq!((&data["id"]["name"], &data["id"]["subset"]), (&"mnist".into(), &"sample".into()));
+    assert_eq!(record["config"][0]["cell"], "scratch xavier_normal:adam seed 0");
+    assert_eq!(record["config"][0]["stage"], key);
+    let config = &record["config"][0]["chain"][0];
+    assert_eq!((&config["init"], &config["attack"]["steps"]), (&"xavier_normal".into(), &1.into()));
+    let command: Vec<&str> = record["command"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+    assert_eq!(command[1..=MOMENT.len()], *MOMENT);
+    let wall = record["wall_seconds"].as_f64().unwrap();
+    assert!(wall >= result["seconds"].as_f64().unwrap() && wall < 600.0, "{wall}");
+    let curves = std::fs::read_to_string(table.join("curves/scratch-xavier_normal-adam-0.svg")).unwrap();
+    assert!(curves.contains("scratch xavier_normal:adam seed 0"));
+}
+
 #[test]
 fn a_run_that_is_not_quiet_tells_what_is_done() {
     let out = tempfile::tempdir().unwrap();
@@ -112,6 +154,35 @@ fn data_list_verify_and_sample() {
     // What is there is not replaced.
     let line = super::error_line(&run(&["data", "sample", "--data-set", "mnist"], out.path()), 2);
     super::assert_contains(&line, &["exists already", "--out"]);
+}
+
+/// `--data`, then `ENGINE_DATA`, then the platform's directory.
+#[test]
+fn data_are_looked_for_in_the_documented_order() {
+    let [flag, env, platform] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    for (dir, below) in [(&flag, ""), (&env, ""), (&platform, "engine")] {
+        success(&run(&["data", "sample", "--data-set", "mnist"], &dir.path().join(below)));
+    }
+    let place = |args: &[&str], with_env: bool, with_platform: bool| {
+        let mut command = engine(&[&["data", "list"], args].concat());
+        if with_env {
+            command.env("ENGINE_DATA", env.path());
+        }
+        if with_platform {
+            command.env("XDG_DATA_HOME", platform.path());
+        }
+        let text = success(&command.output().unwrap());
+        let line = text.lines().find(|line| line.starts_with("mnist ")).unwrap().to_string();
+        line.split_once(", in ").map_or(line.clone(), |(_, place)| place.to_string())
+    };
+    let dir = |dir: &tempfile::TempDir, below: &str| dir.path().join(below).display().to_string();
+    let data = ["--data", flag.path().to_str().unwrap()];
+    assert_eq!(place(&data, true, true), dir(&flag, "mnist"));
+    assert_eq!(place(&[], true, true), dir(&env, "mnist"));
+    assert_eq!(place(&[], false, true), dir(&platform, "engine/mnist"));
+    assert!(place(&[], false, false).contains("not found"));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(place(&["--data", empty.path().to_str().unwrap()], true, true).contains("not found"), "and nothing else");
 }
 
 #[test]

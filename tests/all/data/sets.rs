@@ -98,6 +98,34 @@ fn first_directory_with_any_file_decides() {
     assert!(direct(true).is_ok() && direct(false).is_err());
 }
 
+/// Of a file and its compressed version the former is read.
+#[test]
+fn an_uncompressed_file_goes_before_a_compressed_one() {
+    let root = tempfile::tempdir().unwrap();
+    files::mnist(root.path(), 30, 20);
+    files::write(root.path(), "train-labels-idx1-ubyte", &files::idx(&[30], &[7; 30]));
+    let data = Dataset::load(DatasetName::Mnist, Some(root.path())).unwrap();
+    assert_eq!(data.train.labels, [7; 30]);
+    assert_eq!(data.test.labels, files::labels(20), "of the only file there is");
+    assert_eq!((data.train.images, data.test.images), (files::pixels(30, 784), files::pixels(20, 784)));
+}
+
+/// Five training files make one split, in their order; the sixth is for testing.
+#[test]
+fn cifar_files_follow_each_other() {
+    let root = tempfile::tempdir().unwrap();
+    for (i, sizes) in [3, 1, 4, 2, 5, 6].into_iter().enumerate() {
+        let name = if i < 5 { format!("data_batch_{}.bin", i + 1) } else { "test_batch.bin".to_string() };
+        files::write(root.path(), &name, &files::cifar(&vec![i as u8; sizes], &vec![10 * i as u8; sizes * 3072]));
+    }
+    let data = Dataset::load(DatasetName::Cifar10, Some(root.path())).unwrap();
+    assert_eq!(data.train.labels, [0, 0, 0, 1, 2, 2, 2, 2, 3, 3, 4, 4, 4, 4, 4]);
+    assert_eq!(data.test.labels, [5; 6]);
+    for split in [&data.train, &data.test] {
+        assert!((0..split.len()).all(|i| split.image(i).iter().all(|&byte| byte == 10 * split.labels[i])));
+    }
+}
+
 #[test]
 fn directory_given_by_the_user_is_the_only_one() {
     let empty = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! Smaller data sets made from larger ones.
 
 use engine::data::{Dataset, DatasetName, Split};
+use sha2::{Digest, Sha256};
 
 fn sample() -> Dataset {
     Dataset::sample(DatasetName::Mnist).unwrap()
@@ -67,4 +68,34 @@ fn a_subset_has_a_name_of_its_own_and_the_whole_is_itself() {
         let error = all.clone().subset(train, test).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (2, expected));
     }
+}
+
+/// At counts that ten classes do not divide, every class has the quotient, and the first ones one more.
+#[test]
+fn counts_that_do_not_divide_are_spread_over_the_first_classes() {
+    for (train, test) in [(7, 1), (33, 29), (1234, 567)] {
+        let data = sample().subset(train, test).unwrap();
+        for (split, count) in [(&data.train, train), (&data.test, test)] {
+            let expected: [usize; 10] = std::array::from_fn(|class| count / 10 + usize::from(class < count % 10));
+            assert_eq!(per_class(split), expected, "{count}");
+        }
+        assert_eq!(data.id.subset, format!("sample:{train}+{test}"));
+    }
+}
+
+/// Training images stay training images; the fingerprint is that of what was chosen.
+#[test]
+fn both_parts_come_from_their_own() {
+    let all = sample();
+    let data = all.clone().subset(120, 90).unwrap();
+    let within = |part: &Split, whole: &Split| {
+        let images: std::collections::HashSet<&[u8]> = (0..whole.len()).map(|i| whole.image(i)).collect();
+        (0..part.len()).filter(|&i| images.contains(part.image(i))).count()
+    };
+    assert_eq!((within(&data.train, &all.train), within(&data.train, &all.test)), (120, 0));
+    assert_eq!((within(&data.test, &all.test), within(&data.test, &all.train)), (90, 0));
+    let bytes = [&data.train.images, &data.train.labels, &data.test.images, &data.test.labels];
+    let bytes: Vec<u8> = bytes.into_iter().flatten().copied().collect();
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(data.id.fingerprint, hash[..16]);
 }

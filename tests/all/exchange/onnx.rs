@@ -76,7 +76,23 @@ fn numbers(message: &[u8], number: u64) -> Vec<u64> {
     fields(message).into_iter().filter_map(number_of).collect()
 }
 
+/// Name and sizes of an input or output, the free one by its name.
+fn value(info: &[u8]) -> String {
+    let tensor = &all(&all(info, 2)[0], 1)[0];
+    assert_eq!(numbers(tensor, 1), [1], "float");
+    let dims = all(&all(tensor, 2)[0], 1);
+    let size = |dim: &Vec<u8>| texts_or_numbers(dim).join("");
+    format!("{} {}", texts(info, 1)[0], dims.iter().map(size).collect::<Vec<_>>().join("x"))
+}
+
+/// Of a dimension: a number in field 1, or a name in field 2.
+fn texts_or_numbers(dim: &[u8]) -> Vec<String> {
+    numbers(dim, 1).iter().map(u64::to_string).chain(texts(dim, 2)).collect()
+}
+
 struct Graph {
+    /// Inputs, then outputs.
+    values: Vec<String>,
     /// Operator, inputs, output, attributes as text.
     nodes: Vec<(String, Vec<String>, String, String)>,
     initialisers: BTreeMap<String, (Vec<u64>, Vec<u8>)>,
@@ -110,6 +126,7 @@ fn export(network: Network, flags: &[&str]) -> (Graph, std::path::PathBuf, tempf
         (texts(&tensor, 8)[0].clone(), (numbers(&tensor, 1), all(&tensor, 9)[0].clone()))
     };
     let graph = Graph {
+        values: [11, 12].iter().flat_map(|&field| all(graph, field)).map(|info| value(&info)).collect(),
         nodes: all(graph, 1).into_iter().map(node).collect(),
         initialisers: all(graph, 5).into_iter().map(initialiser).collect(),
     };
@@ -182,4 +199,41 @@ fn every_value_is_made_before_it_is_read_and_every_weight_is_there() {
     let expected =
         [("Conv", 13), ("BatchNormalization", 13), ("Relu", 13), ("MaxPool", 5), ("Flatten", 1), ("Gemm", 1)];
     assert_eq!(expected.map(|(op, _)| (op, count(op))), expected);
+}
+
+/// Any number of images of the network's size in, as many logits for each as there are classes out.
+#[test]
+fn inputs_and_outputs_have_their_sizes() {
+    for (network, images) in [
+        (Network::LeNet, "images Nx1x28x28"),
+        (Network::LeNetCifar, "images Nx3x32x32"),
+        (Network::ResNet18, "images Nx3x32x32"),
+        (Network::Vgg16Bn, "images Nx3x32x32"),
+    ] {
+        assert_eq!(export(network, &[]).0.values, [images, "logits Nx10"], "{network}");
+    }
+}
+
+/// Kernels, strides, pads and PyTorch's epsilon, where they differ.
+#[test]
+fn layers_of_the_other_networks_have_their_attributes() {
+    let attributes = |network: Network, output: &str| {
+        let (graph, _, _dir) = export(network, &[]);
+        let node = graph.nodes.iter().find(|(_, _, name, _)| name == output);
+        node.unwrap_or_else(|| panic!("no {output} in {network}")).3.clone()
+    };
+    let conv = |k: usize, stride: usize, pad: usize| {
+        format!("kernel_shape={k},{k} strides={stride},{stride} pads={pad},{pad},{pad},{pad}")
+    };
+    let resnet = |output: &str| attributes(Network::ResNet18, output);
+    assert_eq!(resnet("conv1"), conv(3, 1, 1));
+    assert_eq!(resnet("layer1.0.conv1"), conv(3, 1, 1));
+    for stage in 2..=4 {
+        assert_eq!(resnet(&format!("layer{stage}.0.conv1")), conv(3, 2, 1));
+        assert_eq!(resnet(&format!("layer{stage}.0.conv2")), conv(3, 1, 1));
+        assert_eq!(resnet(&format!("layer{stage}.0.shortcut.0")), conv(1, 2, 0));
+    }
+    assert_eq!((resnet("bn1"), resnet("layer4.1.bn2")), ("epsilon=0.00001".into(), "epsilon=0.00001".into()));
+    assert_eq!(attributes(Network::LeNetCifar, "conv1"), conv(5, 1, 0));
+    assert_eq!(attributes(Network::Vgg16Bn, "features.0"), conv(3, 1, 1));
 }

@@ -119,6 +119,53 @@ fn a_width_is_pruned_to_exactly_the_smaller_one() {
     }
 }
 
+/// What goes is the share of the items rounded to the nearest number, in every group by itself.
+#[test]
+fn shares_are_rounded_to_the_nearest() {
+    let keeps = |network, width, scheme, ratio| -> Vec<usize> {
+        groups(&architecture(network, width), &target(scheme, ratio)).unwrap().iter().map(|g| g.keep).collect()
+    };
+    // LeNet w=4: 200, 3200 and 200,704 weights; 8, 16 and 256 filters; 25, 200 and 784 columns.
+    for (scheme, ratio, kept) in [
+        // 66, 1056 and 66,232.32 weights go.
+        (Scheme::Irregular, 0.33, [134, 2144, 134_472]),
+        // 133.4, 2134.4 and 133,869.568.
+        (Scheme::Irregular, 0.667, [67, 1066, 66_834]),
+        // 2.4, 4.8 and 76.8 filters.
+        (Scheme::Filter, 0.3, [6, 11, 179]),
+        // 2.64, 5.28 and 84.48.
+        (Scheme::Filter, 0.33, [5, 11, 172]),
+        (Scheme::Tied, 0.33, [5, 11, 172]),
+        // 5.336, 10.672 and 170.752.
+        (Scheme::Filter, 0.667, [3, 5, 85]),
+        // 8.25, 66 and 258.72 columns.
+        (Scheme::Column, 0.33, [17, 134, 525]),
+        // 0.25, 2 and 7.84: a share that rounds to nothing.
+        (Scheme::Column, 0.01, [25, 198, 776]),
+    ] {
+        assert_eq!(keeps(Network::LeNet, 4, scheme, ratio), kept, "{scheme} {ratio}");
+    }
+    // ResNet-18 w=3 has stages of 12, 24, 48 and 96 channels: 4.8, 9.6, 19.2 and 38.4 go.
+    let stages = [(12, 7), (24, 14), (48, 29), (96, 58)];
+    for scheme in [Scheme::Filter, Scheme::BnFilter, Scheme::Tied] {
+        for group in groups(&architecture(Network::ResNet18, 3), &target(scheme, 0.4)).unwrap() {
+            let (_, keep) = stages.into_iter().find(|(items, _)| *items == group.items).unwrap();
+            assert_eq!(group.keep, keep, "{scheme} {}", group.items);
+        }
+    }
+}
+
+/// The proposal is rounded down: rounded up it would not be what it says.
+#[test]
+fn the_largest_ratio_is_rounded_down() {
+    let message = |width, scheme| refusal(&architecture(Network::LeNet, width), &target(scheme, 0.999));
+    // One of six and of twelve is left.
+    assert_eq!(message(3, Scheme::Filter), "ratio: 0.999 would leave conv1 (6 filters) empty; use at most 0.8333");
+    assert_eq!(message(6, Scheme::Filter), "ratio: 0.999 would leave conv1 (12 filters) empty; use at most 0.9166");
+    let weights = refusal(&architecture(Network::LeNet, 3), &target(Scheme::Irregular, 0.9999));
+    assert_eq!(weights, "ratio: 0.9999 would leave conv1 (150 weights) empty; use at most 0.9933");
+}
+
 #[test]
 fn ratios_out_of_range_are_refused() {
     let lenet = architecture(Network::LeNet, 4);

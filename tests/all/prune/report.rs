@@ -127,3 +127,45 @@ fn multiply_adds_of_the_widest_network_in_the_paper() {
     // 555.4 M is what the usual ResNet-18 for CIFAR has, batch normalisation not counted.
     assert_eq!(resnet.multiply_adds, 555_422_720);
 }
+
+/// Below a thousand as they are, then thousands and millions with a digit; ratios with a digit too.
+#[test]
+fn numbers_of_the_text_are_short() {
+    let text = |multiply_adds_kept, multiply_adds| {
+        let layer = LayerSparsity {
+            name: "conv1".to_string(),
+            filters: 3,
+            filters_kept: 2,
+            columns: 5,
+            columns_kept: 4,
+            weights: 7,
+            weights_kept: 6,
+            multiply_adds,
+            multiply_adds_kept,
+        };
+        let report = SparsityReport {
+            layers: vec![layer],
+            parameters: 30,
+            parameters_kept: 11,
+            conv_compression: 2.34,
+            compression: 1.76,
+            multiply_adds,
+            multiply_adds_kept,
+        };
+        let text = report.text();
+        let [_, layer, totals] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let layer: Vec<&str> = layer.split_whitespace().collect();
+        (layer.join(" "), totals.to_string())
+    };
+    for (kept, all, shown) in [
+        (0, 999, "0 of 999"),
+        (1_000, 1_049, "1.0 k of 1.0 k"),
+        (12_350, 999_940, "12.3 k of 999.9 k"),
+        (1_000_000, 555_422_720, "1.0 M of 555.4 M"),
+        (999_999, 12_360_000, "1000.0 k of 12.4 M"),
+    ] {
+        let (layer, totals) = text(kept, all);
+        assert_eq!(layer, format!("conv1 2/3 4/5 6/7 {shown} 1.2x"));
+        assert_eq!(totals, format!("conv layers 2.3x, network 1.8x, multiply-adds {shown}"));
+    }
+}

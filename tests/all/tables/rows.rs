@@ -1,5 +1,5 @@
 use engine::pipeline::{BackendName, Plan, Precision, StageConfig};
-use engine::report::Report;
+use engine::report::{Report, Row};
 use engine::tables::{self, Profile, Settings, Table};
 use serde_json::{Value, json};
 
@@ -49,19 +49,108 @@ fn report(id: &str, methods: &[&str], patterns: &[&str]) -> Report {
 
 /// The same, with AutoAttack on so many images.
 fn report_with(id: &str, methods: &[&str], patterns: &[&str], autoattack: Option<usize>) -> Report {
-    let table = Table::find(id).unwrap();
-    let settings = Settings {
+    report_of(id, &Settings { autoattack, ..selected(id, methods, patterns) })
+}
+
+fn selected(id: &str, methods: &[&str], patterns: &[&str]) -> Settings {
+    Settings {
         methods: methods.iter().map(|method| method.to_string()).collect(),
         cells: patterns.iter().map(|pattern| pattern.to_string()).collect(),
-        autoattack,
         ..settings(id, Profile::Quick)
-    };
-    let cells = cells(id, &settings);
+    }
+}
+
+fn report_of(id: &str, settings: &Settings) -> Report {
+    let table = Table::find(id).unwrap();
+    let cells = cells(id, settings);
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
-    let jobs = add(&mut plan, id, &settings, &cells);
+    let jobs = add(&mut plan, id, settings, &cells);
     let results: Vec<Option<Value>> =
         plan.jobs().iter().enumerate().map(|(i, job)| Some(result(&job.stage.config, i as f64))).collect();
-    tables::report(table, &settings, &cells, &plan, &jobs, &results).unwrap()
+    tables::report(table, settings, &cells, &plan, &jobs, &results).unwrap()
+}
+
+#[test]
+fn every_column_of_a_row_is_that_of_its_cell() {
+    let report = report_of("t2", &Settings { seeds: vec![6], ..selected("t2", &["admm"], &["4:1"]) });
+    let stage = report.rows[0].stage.clone();
+    assert_eq!(stage.len(), 16);
+    let expected = Row {
+        table: "t2".into(),
+        dataset: "mnist".into(),
+        network: "lenet".into(),
+        method: "admm".into(),
+        init: None,
+        optimizer: None,
+        original_w: Some(4),
+        pruned_w: Some(1),
+        seed: 6,
+        natural: 3.0,
+        adversarial: -2.0,
+        attack: "pgd-40".into(),
+        collapsed: false,
+        paper_natural: Some(96.22),
+        paper_adversarial: Some(89.41),
+        profile: "quick".into(),
+        backend: "cpu".into(),
+        precision: "f32".into(),
+        epochs: 5 + 3 + 3,
+        seconds: 8.0,
+        stage,
+        autoattack: None,
+    };
+    assert_eq!(report.rows, [expected]);
+}
+
+/// A user may have changed what a cell is named after, and the attack that measures.
+#[test]
+fn rows_say_what_was_done_and_not_what_the_cell_is_called() {
+    let overrides = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(path, value)| (path.to_string(), value.to_string())).collect::<Vec<_>>()
+    };
+    let changed = [("init", "orthogonal"), ("width", "2"), ("eval_attack.steps", "7"), ("eval_attack.restarts", "3")];
+    let b1 = Settings { overrides: overrides(&changed), ..selected("b1", &["scratch"], &["uniform:sgd"]) };
+    let [row] = &report_of("b1", &b1).rows[..] else { panic!("one cell") };
+    assert_eq!((row.init.as_deref(), row.optimizer.as_deref()), (Some("orthogonal"), Some("sgd")));
+    assert_eq!((row.original_w, row.pruned_w, &*row.attack), (Some(2), None, "pgd-7x3"));
+    let margin = [("eval_attack.loss", "margin"), ("eval_attack.steps", "9")];
+    let t2 = Settings { overrides: overrides(&margin), ..selected("t2", &["admm"], &["4:1"]) };
+    assert_eq!(report_of("t2", &t2).rows[0].attack, "cw-9");
+}
+
+/// The suite attacks as many images as were asked for, in the ball that the user has chosen.
+#[test]
+fn a_suite_takes_over_images_and_radius() {
+    let overrides = vec![("eval_attack.eps".to_string(), "0.2".to_string())];
+    let chosen = Settings { overrides, autoattack: Some(50), ..selected("t2", &["admm"], &["4:1"]) };
+    let [cell] = &cells("t2", &chosen)[..] else { panic!("one cell") };
+    let Some(StageConfig::Suite(suite)) = &cell.suite else { panic!("no suite") };
+    assert_eq!((suite.images, suite.width, suite.sparsity.unwrap().ratio), (50, 4, 0.75));
+    assert_eq!(suite.attacks, engine::attack::suite::standard(0.2));
+}
+
+/// What progress and failures call a stage, and the stem of a file.
+#[test]
+fn stages_are_called_by_method_cell_seed_and_part() {
+    let labels = |id: &str, method: &str, cell: &str, autoattack| -> (String, Vec<String>) {
+        let chosen = Settings { seeds: vec![3], autoattack, ..selected(id, &[method], &[cell]) };
+        let cells = cells(id, &chosen);
+        let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
+        add(&mut plan, id, &chosen, &cells);
+        (cells[0].file_name(), plan.jobs().iter().map(|job| job.label.clone()).collect())
+    };
+    let named =
+        |cell: &str, parts: &[&str]| parts.iter().map(|part| format!("{cell} seed 3{part}")).collect::<Vec<_>>();
+    assert_eq!(
+        labels("t2", "admm", "4:1", None),
+        ("admm-4-1-3".into(), named("admm 4:1", &[", dense", ", ADMM", ", pruning", ", retraining"]))
+    );
+    let proximal = [", dense", ", proximal gradient", ", pruning", ", retraining", ", AutoAttack"];
+    assert_eq!(labels("t2", "proximal", "4:1", Some(9)), ("proximal-4-1-3".into(), named("proximal 4:1", &proximal)));
+    let dense = ("adversarial-training-4-dense-3".into(), named("adversarial-training 4:dense", &["", ", AutoAttack"]));
+    assert_eq!(labels("t2", "adversarial-training", "4:dense", Some(9)), dense);
+    let c1 = labels("c1", "adversarial-training", "4:dense", None);
+    assert_eq!(c1.1, named("adversarial-training 4:dense", &[", dense", ", measurement"]));
 }
 
 #[test]
