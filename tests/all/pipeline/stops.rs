@@ -87,6 +87,7 @@ fn a_monitor_hears_of_every_stage_epoch_and_pass() {
         stage("eval", vec![]),
         stage("suite", vec![]),
         stage("prune", vec![]),
+        stage("prune", vec![]),
     ];
     assert_eq!(*listener.events.lock().unwrap(), expected.concat());
 }

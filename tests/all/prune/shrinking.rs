@@ -145,6 +145,22 @@ fn channels_that_emit_a_constant_stay() {
     }
 }
 
+/// A class has a logit whatever its weights are.
+#[test]
+fn a_class_without_weights_stays() {
+    let backend = cpu();
+    let model = random_model(&backend, Network::LeNet, 2, 1);
+    let mut values = params(&backend, &model);
+    // The row of class 3, and its bias.
+    let row = values[6].len() / 10;
+    values[6][3 * row..4 * row].fill(0.0);
+    values[7][3] = 0.0;
+    let model = with_params(&backend, &model, &values);
+    let shrunk = shrink(&backend, &model).unwrap();
+    assert_eq!(shrunk.model.state(&backend), model.state(&backend));
+    assert!(shrunk.stays.is_empty(), "{:?}", shrunk.stays);
+}
+
 #[test]
 fn a_layer_that_emits_nothing_keeps_one_channel() {
     let backend = cpu();
