@@ -152,11 +152,11 @@ impl Stream {
 
 /// Notes a launch, and appends the name of a kernel that is launched for the first time to the file that `ENGINE_HOST_LAUNCHES` names.
 fn note(kernel: &'static str) {
+    static PATH: LazyLock<Option<OsString>> = LazyLock::new(|| env::var_os("ENGINE_HOST_LAUNCHES"));
+    static NOTED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
     LAUNCHED.with_borrow_mut(|launched| launched.insert(kernel));
-    static NOTED: LazyLock<Option<(OsString, Mutex<BTreeSet<&str>>)>> =
-        LazyLock::new(|| Some((env::var_os("ENGINE_HOST_LAUNCHES")?, Mutex::default())));
-    let Some((path, noted)) = &*NOTED else { return };
-    if noted.lock().unwrap().insert(kernel) {
+    let Some(path) = &*PATH else { return };
+    if NOTED.lock().unwrap().insert(kernel) {
         let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
         file.write_all(format!("{kernel}\n").as_bytes()).unwrap();
     }

@@ -7,9 +7,8 @@ use sha2::{Digest, Sha256};
 const DATA: &str = r#""data":{"name":"mnist","subset":"full","fingerprint":"0123456789abcdef"}"#;
 const NETWORK: &str = r#""network":"lenet","width":16"#;
 const TARGET: &str = r#""scheme":"column","ratio":0.75,"linear":true"#;
-const ATTACK: &str = concat!(
-    r#"{"eps":0.3,"step_size":0.01,"steps":40,"random_start":true,"restarts":2,"loss":"margin","bn":"train-moving"}"#
-);
+const ATTACK: &str =
+    r#"{"eps":0.3,"step_size":0.01,"steps":40,"random_start":true,"restarts":2,"loss":"margin","bn":"train-moving"}"#;
 const SUITE: &str = concat!(
     r#"[{"attack":"apgd","eps":0.3,"steps":100,"restarts":1,"loss":"cross-entropy","rho":0.75},"#,
     r#"{"attack":"apgd","eps":0.3,"steps":100,"restarts":1,"loss":"targeted-dlr","rho":0.75},"#,
