@@ -119,10 +119,10 @@ fn a_chain_stopped_again_and_again_ends_as_one_that_was_not() {
     let worker = EngineWorker { data: &through.data, threads: 1, import: None };
     let mut stopped_in: Vec<String> = Vec::new();
     for attempt in 0.. {
-        assert!(attempt < 200, "no progress: {stopped_in:?}");
+        assert!(attempt < 400, "no progress: {stopped_in:?}");
         let stop = AtomicBool::new(false);
         // A measurement of 40 images keeps nothing: it must be able to end.
-        let listener = Listener::new(&stop, 300 + 10 * attempt);
+        let listener = Listener::new(&stop, 300 + 3 * attempt);
         let outcome = plan.prepare(&store, false).unwrap().run(&worker, &listener, &stop, 1);
         assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
         let events = listener.events.into_inner().unwrap();
