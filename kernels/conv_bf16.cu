@@ -792,8 +792,8 @@ correlate_bf16_k32_c16(Conv2dDims d, u32 gradient, Correlate job) {
     correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, last, d, gradient, job);
 }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
+// registers <= 128
+extern "C" __global__ void __launch_bounds__(128, 4)
 correlate_bf16_k32_c32(Conv2dDims d, u32 gradient, Correlate job) {
     DYNAMIC_SHARED(memory);
     SHARED(last, u32);

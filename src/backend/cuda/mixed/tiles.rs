@@ -67,7 +67,7 @@ impl Tile {
         let registers = match self {
             Tile { warpgroup: true, .. } | Tile { channels: 128, .. } => 2,
             Tile { channels: 64, .. } => 3,
-            Tile { channels: 16, .. } => 4,
+            Tile { channels: 16, .. } | Tile { depth: 32, channels: 32, .. } => 4,
             Tile { pixels, .. } if *pixels != PIXELS => 4,
             _ => 5,
         };
