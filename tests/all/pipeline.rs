@@ -1,7 +1,7 @@
 //! Stages, keys, store, locks and plan, with a worker that only counts.
 //!
 //! - `kinds`: every kind of stage: keys, passes, scores
-//! - `stops`: what a monitor hears, and chains that are stopped again and again
+//! - `stops`: what a monitor hears, and chains that are stopped in every stage
 //! - `worker`: the engine's own worker, on chains of every kind of stage
 
 mod kinds;

@@ -111,7 +111,7 @@ pub fn every_kind(data: &Dataset) -> Plan {
 }
 
 /// Does all of `plan`; the results by place.
-fn finish(plan: &Plan, data: &Dataset, store: &Store, import: Option<&Path>) -> Vec<Value> {
+pub fn finish(plan: &Plan, data: &Dataset, store: &Store, import: Option<&Path>) -> Vec<Value> {
     let worker = EngineWorker { data, threads: 2, import };
     let Outcome { results, failures, .. } =
         plan.prepare(store, false).unwrap().run(&worker, &Silent, &AtomicBool::new(false), 1);
