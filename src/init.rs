@@ -74,15 +74,11 @@ fn normal(len: usize, std: f64, rng: &Rng) -> Vec<f32> {
 }
 
 /// A `rows × cols` matrix, row by row, with orthonormal rows (or columns, if there are fewer): the Q of a normal
-/// matrix, its signs fixed by R's diagonal so that it is uniform over all such matrices.
+/// matrix. It is uniform over all such matrices, since the diagonal of nalgebra's R is positive (Mezzadri, 2007).
 fn orthogonal(rows: usize, cols: usize, rng: &Rng) -> Vec<f32> {
     let (long, short) = (rows.max(cols), rows.min(cols));
     let gaussian = DMatrix::from_fn(long, short, |i, j| rng.normal_at((i * short + j) as u64));
-    let qr = gaussian.qr();
-    let (mut q, r) = (qr.q(), qr.r());
-    for (j, mut column) in q.column_iter_mut().enumerate() {
-        column *= r[(j, j)].signum();
-    }
+    let q = gaussian.qr().q();
     let at = |i: usize, j: usize| if rows >= cols { q[(i, j)] } else { q[(j, i)] };
     (0..rows * cols).map(|k| at(k / cols, k % cols) as f32).collect()
 }

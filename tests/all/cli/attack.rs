@@ -150,7 +150,7 @@ fn an_interrupted_attack_is_resumed() {
     let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
     // So small a ball that nothing breaks, and all queries are made.
     let attack =
-        ["--attack", "square", "--attack-steps", "6000", "--eps", "1e-5", "--n", "1000", "--save", "--threads", "1"];
+        ["--attack", "square", "--attack-steps", "2000", "--eps", "1e-5", "--n", "1000", "--save", "--threads", "1"];
     let args = on("attack", &model, &attack);
     let verdicts = |out: &Path| fs::read_to_string(out.join("verdicts.csv")).unwrap();
     success(&run(&args, &whole));

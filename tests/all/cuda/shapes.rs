@@ -13,75 +13,119 @@ on_cuda! { products, sums }
 /// Of a fixed input to each product, forward and backward.
 pub fn products<B: Backend>(backend: &B) {
     let cpu = Cpu::<f64>::new(2).unwrap();
-    // Batch, channels in, side, filters, kernel, stride, padding.
-    for [n, c_in, side, c_out, k, stride, pad] in CONVOLUTIONS {
-        let d = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
-        let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| normal(dims[1] as u64, dims.iter().product()));
-        let b = normal(7, c_out);
-        let (want, got) = (convolution(&cpu, &d, [&x, &w, &b, &dy]), convolution(backend, &d, [&x, &w, &b, &dy]));
+    for shape in CONVOLUTIONS {
+        let (d, [x, w, dy]) = convolution(shape);
+        let b = normal(7, d.c_out as usize);
+        let (want, got) = (conv2d(&cpu, &d, [&x, &w, &b, &dy]), conv2d(backend, &d, [&x, &w, &b, &dy]));
         for (what, (want, got)) in ["y", "dx", "dw", "db"].iter().zip(want.iter().zip(&got)) {
             assert_close(&format!("{d:?}: {what}"), got, want, 1e-5, 0.0);
         }
     }
-    for [n, f_in, f_out] in LAYERS {
-        let d = LinearDims { n: n as u32, f_in: f_in as u32, f_out: f_out as u32 };
-        let [x, w, dy] = [n * f_in, f_out * f_in, n * f_out].map(|len| normal(len as u64, len));
-        let b = normal(7, f_out);
-        let (want, got) = (layer(&cpu, &d, [&x, &w, &b, &dy]), layer(backend, &d, [&x, &w, &b, &dy]));
+    for [n, few, side, many, k] in MANY_FILTERS {
+        let (d, [x, w, _]) = convolution([n, few, side, many, k, 1, k / 2]);
+        let b = normal(7, many);
+        let (want, got) = (forward(&cpu, &d, [&x, &w, &b]), forward(backend, &d, [&x, &w, &b]));
+        assert_close(&format!("{d:?}: y"), &got, &want, 1e-5, 0.0);
+        let (d, [x, w, dy]) = convolution([n, many, side, few, k, 1, k / 2]);
+        let (want, got) = (input_gradient(&cpu, &d, [&x, &w, &dy]), input_gradient(backend, &d, [&x, &w, &dy]));
+        assert_close(&format!("{d:?}: dx"), &got, &want, 1e-5, 0.0);
+    }
+    for shape in LAYERS {
+        let (d, [x, w, dy]) = layer(shape);
+        let b = normal(7, d.f_out as usize);
+        let (want, got) = (linear(&cpu, &d, [&x, &w, &b, &dy]), linear(backend, &d, [&x, &w, &b, &dy]));
         for (what, (want, got)) in ["y", "dx", "dw"].iter().zip(want.iter().zip(&got)) {
             assert_close(&format!("{d:?}: {what}"), got, want, 1e-5, 0.0);
         }
     }
+    let (d, [x, _, dy]) = layer(LARGE_LAYER);
+    let (want, got) = (linear_weight_gradient(&cpu, &d, [&x, &dy]), linear_weight_gradient(backend, &d, [&x, &dy]));
+    assert_close(&format!("{d:?}: dw"), &got, &want, 1e-5, 0.0);
 }
 
-const CONVOLUTIONS: [[usize; 7]; 20] = [
+/// Batch, channels in, side, filters, kernel, stride, padding: edges that fill no tile, and more terms than lie in shared memory
+/// at a time.
+const CONVOLUTIONS: [[usize; 7]; 18] = [
     [33, 3, 31, 4, 3, 1, 1],
     [16, 12, 17, 16, 3, 1, 1],
-    [8, 24, 33, 32, 3, 1, 1],
-    [31, 64, 16, 64, 3, 1, 1],
-    [64, 8, 32, 32, 3, 1, 1],
-    [64, 8, 32, 64, 3, 1, 1],
-    [64, 32, 32, 8, 3, 1, 1],
-    [64, 64, 32, 8, 3, 1, 1],
-    [64, 16, 32, 64, 1, 1, 0],
-    [64, 32, 32, 4, 5, 1, 2],
     [5, 8, 20, 6, 5, 1, 2],
-    [20, 20, 31, 32, 5, 1, 2],
-    [33, 64, 16, 64, 5, 1, 2],
     [6, 8, 33, 10, 3, 2, 1],
-    [33, 32, 32, 32, 2, 1, 0],
-    [65, 64, 33, 64, 1, 2, 0],
-    [65, 128, 16, 64, 1, 1, 0],
+    // Wide tiles of kernels for any taps, and of weight gradients.
+    [65, 3, 15, 29, 2, 1, 0],
+    [129, 3, 17, 33, 2, 1, 0],
+    [65, 29, 13, 3, 3, 2, 1],
+    [65, 33, 21, 3, 3, 2, 1],
+    [33, 50, 7, 50, 3, 2, 1],
+    // Sums in parts, each longer than what lies in shared memory at a time.
+    [33, 50, 9, 75, 2, 2, 0],
+    [2, 75, 29, 3, 3, 1, 1],
+    [2, 3, 29, 75, 3, 1, 1],
+    [5, 150, 9, 3, 5, 1, 2],
+    [5, 3, 9, 150, 5, 1, 2],
+    [1, 131, 7, 131, 2, 1, 0],
     // More channels on either side than any tile has.
     [2, 72, 9, 75, 3, 1, 1],
     [2, 72, 7, 75, 5, 1, 2],
     [3, 75, 8, 72, 1, 2, 0],
 ];
 
-/// Of the last, sums that are put together for more outputs than the blocks of a launch take at a time.
-const LAYERS: [[usize; 3]; 4] = [[1, 31, 10], [257, 300, 33], [512, 513, 512], [512, 512, 1028]];
+/// Batch, channels in, side, filters, kernel: so many pixels that the forward pass takes a wide tile, and so does the input
+/// gradient if filters and channels change places.
+const MANY_FILTERS: [[usize; 5]; 5] =
+    [[151, 7, 13, 11, 3], [65, 7, 21, 20, 3], [151, 7, 13, 50, 3], [151, 3, 7, 50, 5], [151, 3, 13, 50, 5]];
 
-fn convolution<B: Backend>(backend: &B, d: &Conv2dDims, [x, w, b, dy]: [&[f32]; 4]) -> [Vec<f32>; 4] {
-    let n = d.n as usize;
-    let (x, dy) = (backend.upload_batch(n, x), backend.upload_batch(n, dy));
-    let (w, b) = (backend.upload(w), backend.upload(b));
+/// Samples, inputs, outputs.
+const LAYERS: [[usize; 3]; 5] = [[1, 31, 10], [257, 300, 33], [33, 1028, 100], [129, 257, 257], [257, 65, 700]];
+
+/// Its weight gradient is a sum in parts, of more elements than the blocks that put parts together take at a time.
+const LARGE_LAYER: [usize; 3] = [376, 514, 1025];
+
+/// A convolution with its input, weights and output gradient.
+fn convolution([n, c_in, side, c_out, k, stride, pad]: [usize; 7]) -> (Conv2dDims, [Vec<f32>; 3]) {
+    let d = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
+    (d, [d.x(), d.w(), d.y()].map(|dims| normal(dims[1] as u64, dims.iter().product())))
+}
+
+/// A layer with its input, weights and output gradient.
+fn layer([n, f_in, f_out]: [usize; 3]) -> (LinearDims, [Vec<f32>; 3]) {
+    let d = LinearDims { n: n as u32, f_in: f_in as u32, f_out: f_out as u32 };
+    (d, [n * f_in, f_out * f_in, n * f_out].map(|len| normal(len as u64, len)))
+}
+
+fn conv2d<B: Backend>(backend: &B, d: &Conv2dDims, [x, w, b, dy]: [&[f32]; 4]) -> [Vec<f32>; 4] {
+    let [on_x, on_dy] = [x, dy].map(|values| backend.upload_batch(d.n as usize, values));
     [
-        backend.download_batch(n, &backend.conv2d_fwd(d, &x, &w, Some(&b), true)),
-        backend.download_batch(n, &backend.conv2d_bwd_input(d, &x, &dy, &w)),
-        backend.download(&backend.conv2d_bwd_weight(d, &x, &dy)),
-        backend.download(&backend.bias_bwd(&ChannelDims::new(d.y()), &dy)),
+        forward(backend, d, [x, w, b]),
+        input_gradient(backend, d, [x, w, dy]),
+        backend.download(&backend.conv2d_bwd_weight(d, &on_x, &on_dy)),
+        backend.download(&backend.bias_bwd(&ChannelDims::new(d.y()), &on_dy)),
     ]
 }
 
-fn layer<B: Backend>(backend: &B, d: &LinearDims, [x, w, b, dy]: [&[f32]; 4]) -> [Vec<f32>; 3] {
+fn forward<B: Backend>(backend: &B, d: &Conv2dDims, [x, w, b]: [&[f32]; 3]) -> Vec<f32> {
+    let (x, [w, b]) = (backend.upload_batch(d.n as usize, x), [w, b].map(|values| backend.upload(values)));
+    backend.download_batch(d.n as usize, &backend.conv2d_fwd(d, &x, &w, Some(&b), true))
+}
+
+fn input_gradient<B: Backend>(backend: &B, d: &Conv2dDims, [x, w, dy]: [&[f32]; 3]) -> Vec<f32> {
+    let ([x, dy], w) = ([x, dy].map(|values| backend.upload_batch(d.n as usize, values)), backend.upload(w));
+    backend.download_batch(d.n as usize, &backend.conv2d_bwd_input(d, &x, &dy, &w))
+}
+
+fn linear<B: Backend>(backend: &B, d: &LinearDims, [x, w, b, dy]: [&[f32]; 4]) -> [Vec<f32>; 3] {
     let n = d.n as usize;
-    let (x, dy) = (backend.upload_batch(n, x), backend.upload_batch(n, dy));
-    let (w, b) = (backend.upload(w), backend.upload(b));
+    let ([on_x, on_dy], [w, b]) =
+        ([x, dy].map(|values| backend.upload_batch(n, values)), [w, b].map(|values| backend.upload(values)));
     [
-        backend.download_batch(n, &backend.linear_fwd(d, &x, &w, Some(&b), true)),
-        backend.download_batch(n, &backend.linear_bwd_input(d, &dy, &w)),
-        backend.download(&backend.linear_bwd_weight(d, &x, &dy)),
+        backend.download_batch(n, &backend.linear_fwd(d, &on_x, &w, Some(&b), true)),
+        backend.download_batch(n, &backend.linear_bwd_input(d, &on_dy, &w)),
+        linear_weight_gradient(backend, d, [x, dy]),
     ]
+}
+
+fn linear_weight_gradient<B: Backend>(backend: &B, d: &LinearDims, [x, dy]: [&[f32]; 2]) -> Vec<f32> {
+    let [x, dy] = [x, dy].map(|values| backend.upload_batch(d.n as usize, values));
+    backend.download(&backend.linear_bwd_weight(d, &x, &dy))
 }
 
 /// Statistics and bias gradients of channels that fit in a block, and of ones that do not: a few channels and more of them than

@@ -105,7 +105,12 @@ pub fn ours(root: &Path) -> Result<Vec<Fault>, String> {
     let path = root.join("tests/mutation/faults.toml");
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let list: List = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    let faults: Vec<Fault> = list.fault.into_iter().map(|entry| entry.fault(root)).collect::<Result<_, _>>()?;
+    let (faults, stale): (Vec<_>, Vec<_>) =
+        list.fault.into_iter().map(|entry| entry.fault(root)).partition(Result::is_ok);
+    let faults: Vec<Fault> = faults.into_iter().flatten().collect();
+    if !stale.is_empty() {
+        return Err(stale.into_iter().filter_map(Result::err).collect::<Vec<_>>().join("\n"));
+    }
     let mut seen = HashMap::new();
     match faults.iter().find(|fault| seen.insert(fault.id.clone(), ()).is_some()) {
         Some(twice) => Err(format!("{} is in the list twice", twice.id)),
