@@ -352,3 +352,28 @@ fn tick(observer: &dyn Observer, passes: u64) -> Result<()> {
     observer.advance(passes);
     if observer.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of epochs as good in what was trained for, the one that is better in the other accuracy is better.
+    #[test]
+    fn epochs_are_ranked_by_what_was_trained_for_and_then_by_the_other_accuracy() {
+        let report = |natural, adversarial| EvalReport {
+            images: 10,
+            natural,
+            adversarial,
+            natural_loss: 1.0,
+            adversarial_loss: 2.0,
+            zero_gradient: 0.0,
+            constant_prediction: None,
+        };
+        let candidate = |select, held_out| Candidate { select, epoch: 1, test: report(90.0, 60.0), held_out };
+        let test = candidate(Selection::TestBest, None);
+        assert_eq!([false, true].map(|natural| score(&test, natural)), [Some((60.0, 90.0)), Some((90.0, 60.0))]);
+        let held_out = candidate(Selection::HeldOut, Some(report(80.0, 50.0)));
+        assert_eq!([false, true].map(|natural| score(&held_out, natural)), [Some((50.0, 80.0)), Some((80.0, 50.0))]);
+        assert_eq!(score(&candidate(Selection::HeldOut, None), false), None);
+    }
+}

@@ -101,7 +101,7 @@ fn doctor_says_whether_launches_overlap() {
 fn kernels_are_timed_and_tiles_are_tuned() {
     let Some((dir, library)) = stand_in_with_kernels() else { return };
     let bench = |args: &[&str]| {
-        let common = ["bench", "--backend", "cuda", "--batch", "2", "--steps", "1", "--repeat", "1"];
+        let common = ["bench", "--backend", "cuda", "--batch", "2", "--steps", "1"];
         let mut command = engine(&[&common, args].concat());
         command.env("LD_LIBRARY_PATH", dir.path()).env("STAND_IN_KERNELS", library).output().unwrap()
     };

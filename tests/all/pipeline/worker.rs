@@ -224,6 +224,20 @@ fn every_stage_reports_what_its_own_model_does_on_the_test_images() {
     }
 }
 
+/// A prune says of its own model, and not of its parent's, whether it has collapsed.
+#[test]
+fn a_pruned_model_that_collapsed_is_called_so() {
+    let run = Finished::of(|data| {
+        let sparsity = Target { scheme: Scheme::Irregular, ratio: 0.99, linear: true };
+        let pruned = PruneConfig { sparsity, ..prune(data, 1) };
+        let measured = EvalConfig { sparsity: Some(sparsity), ..measurement(data, attack(3)) };
+        let stages = [StageConfig::Train(dense(data)), StageConfig::Prune(pruned), StageConfig::Eval(measured)];
+        planned(data, &[0, 1, 2].map(|at: usize| (stages[at].clone(), at.checked_sub(1))))
+    });
+    let [trained, pruned, measured]: [Value; 3] = [0, 1, 2].map(|at| run.result(at));
+    assert_eq!([&trained, &pruned, &measured].map(|result| &result["collapsed"]), [false, true, true]);
+}
+
 /// What each stage makes of its parent's model, and what the file says of it.
 #[test]
 fn every_stage_goes_on_from_its_parent() {

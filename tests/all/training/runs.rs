@@ -12,7 +12,7 @@ use engine::init::Init;
 use engine::optim::{LrSchedule, LrShape, OptimizerConfig};
 use engine::train::{Observer, Selection, TrainConfig, TrainResult, train};
 
-use crate::small_runs::{Stop, config, digits};
+use crate::small_runs::{Stop, attack, config, digits};
 
 /// Trains a fresh network in `dir` on `threads` threads.
 fn run(
@@ -142,9 +142,18 @@ fn a_run_resumes_only_under_its_own_settings() {
     let data = digits(60, 20);
     let (config, dir) = (config(&data), tempfile::tempdir().unwrap());
     run(2, &config, &data, dir.path(), &Stop::at(2)).unwrap_err();
-    let other = TrainConfig { seed: 99, ..config };
-    let error = run(2, &other, &data, dir.path(), &Stop::never()).unwrap_err();
-    assert!(matches!(error, Error::Input { .. }) && error.to_string().contains("other settings"), "{error}");
+    let others = [
+        TrainConfig { seed: 99, ..config.clone() },
+        TrainConfig { epochs: config.epochs + 1, ..config.clone() },
+        TrainConfig { optimizer: config.optimizer.clone().with_lr(Some(1e-3)), ..config.clone() },
+        TrainConfig { attack: None, ..config.clone() },
+        TrainConfig { eval_attack: attack(4), ..config.clone() },
+        TrainConfig { select: Selection::Last, ..config },
+    ];
+    for other in others {
+        let error = run(2, &other, &data, dir.path(), &Stop::never()).unwrap_err();
+        assert!(matches!(error, Error::Input { .. }) && error.to_string().contains("other settings"), "{error}");
+    }
 }
 
 /// A good first epoch, an absurd second one.
