@@ -181,6 +181,7 @@ fn agrees_with_pytorch_to<B: Backend>(backend: &B, file: &str, rtol: fn(&Oracle,
         check(&format!("{name}.loss"), &pass.loss.values(backend));
         check(&format!("{name}.dx"), &pass.dx.values(backend));
         if mode == Mode::Train {
+            assert_eq!(pass.grads.len(), model.architecture().params.len());
             for (param, grad) in model.architecture().params.iter().zip(&pass.grads) {
                 check(&format!("grad.{}", param.name), &grad.values(backend));
             }

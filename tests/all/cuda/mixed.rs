@@ -63,11 +63,12 @@ pub fn convolutions(backend: &Mixed) {
     check_convolutions(backend, &CONVOLUTIONS);
 }
 
-/// Channels that every tile fits, in two chunks of the deepest, and more pixels than the largest has.
+/// Channels that every tile fits, in two chunks of the deepest, and more pixels than most have; then more pixels than any has, and
+/// channels that those with many pixels fit.
 pub fn every_tile(backend: &Mixed) {
     for trial in 0..TILES.len() {
         backend.try_tiles(Some(trial));
-        check_convolutions(backend, &[[11, 72, 5, 72, 3, 1, 1]]);
+        check_convolutions(backend, &[[6, 72, 5, 72, 3, 1, 1], [11, 24, 5, 24, 3, 1, 1]]);
     }
     backend.try_tiles(None);
 }

@@ -116,6 +116,7 @@ pub fn many_selections<B: Backend>(backend: &B) {
     let keep = |x: &[f32]| x.len() * (x.len() % 5) / 4;
     let selections: Vec<(usize, &B::Buf)> = tensors.iter().zip(&bufs).map(|(x, buf)| (keep(x), buf)).collect();
     let masks = backend.top_k_masks(&selections);
+    assert_eq!(masks.len(), tensors.len());
     for (i, (mask, x)) in masks.iter().zip(&tensors).enumerate() {
         assert!(backend.download(mask.as_ref().unwrap()) == largest(keep(x), x), "tensor {i}");
     }

@@ -138,7 +138,9 @@ pub fn selects_exactly_k_of_each<B: Backend>(backend: &B) {
     cases.extend((0..60).map(|i| (i / 2, normal(7 + i as u64, i + 1))));
     let bufs: Vec<B::Buf> = cases.iter().map(|(_, values)| backend.upload(values)).collect();
     let selections: Vec<(usize, &B::Buf)> = cases.iter().zip(&bufs).map(|((k, _), x)| (*k, x)).collect();
-    for ((k, values), mask) in cases.iter().zip(backend.top_k_masks(&selections)) {
+    let masks = backend.top_k_masks(&selections);
+    assert_eq!(masks.len(), cases.len());
+    for ((k, values), mask) in cases.iter().zip(masks) {
         let mask = mask.map(|mask| backend.download(&mask));
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&a, &b| values[b].abs().total_cmp(&values[a].abs()));
