@@ -49,8 +49,10 @@ pub struct AttackVerbArgs {
     fresh: bool,
 }
 
-/// Images that the checks use, at most.
-const CHECKED: usize = 200;
+/// Of the attacked images those that the checks use.
+fn checked(indices: &[u32]) -> &[u32] {
+    &indices[..indices.len().min(200)]
+}
 
 /// Everything that decides the verdicts.
 #[derive(Serialize)]
@@ -137,7 +139,7 @@ impl Task for SuiteTask<'_> {
         let indices: Vec<u32> = (0..args.n as u32).collect();
         let images = backend.resident(data.shape, &data.test.images);
         let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
-        let checked = Subset { indices: &indices[..args.n.min(CHECKED)], ..subset };
+        let checked = Subset { indices: checked(&indices), ..subset };
         let stop = interrupt::flag()?;
         let progress = Passes::new(0, subject.quiet);
         let watch = |passes| {
@@ -235,4 +237,18 @@ fn write_grids(out: &Path, subject: &Subject, eps: f32, assessment: &Assessment)
         output::write_file(&out.join(format!("grid-{i:03}.png")), png)?;
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::checked;
+
+    #[test]
+    fn checks_use_the_first_two_hundred_images() {
+        let indices: Vec<u32> = (3..500).collect();
+        assert_eq!(
+            [&indices[..7], &indices[..200], &indices].map(checked),
+            [&indices[..7], &indices[..200], &indices[..200]]
+        );
+    }
 }

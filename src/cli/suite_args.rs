@@ -165,3 +165,33 @@ impl SuiteArgs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: SuiteArgs,
+    }
+
+    fn radius(attack: &str, data: DatasetName) -> f32 {
+        let Cli { args } = Cli::parse_from(["attack", "--attack", attack, "--from", "other"]);
+        args.resolve(data).unwrap()[0].eps()
+    }
+
+    /// The l-infinity radii of the paper; the Euclidean ones are as usual for the data.
+    #[test]
+    fn radii_that_are_not_given() {
+        let of =
+            |attack| [DatasetName::Mnist, DatasetName::FashionMnist, DatasetName::Cifar10].map(|d| radius(attack, d));
+        for attack in ["pgd", "cw", "fgsm", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "square", "transfer", "autoattack"]
+        {
+            assert_eq!(of(attack), [0.3, 0.1, 8.0 / 255.0], "{attack}");
+        }
+        assert_eq!(of("cw-l2"), [2.0, 2.0, 0.5]);
+    }
+}

@@ -7,9 +7,10 @@ use engine::backend::{Backend, Conv, Elementwise, Gathered, Linear, LossKind, Me
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
 use engine::init::Init;
 use engine::models::{Architecture, Mode, Network};
+use engine::ops;
 use engine::optim::OptimizerConfig;
 use engine::tape::Tape;
-use engine::tensor::Tensor;
+use engine::tensor::{Shape, Tensor};
 use engine::train::Trainer;
 
 use crate::backends::{drifting, labels, normal, on_mixed, uniform};
@@ -17,7 +18,7 @@ use crate::compare::assert_close;
 
 on_mixed! {
     convolutions, every_tile, convolutions_that_do_not_fit, images_keep_sixteen_bits, weights_are_packed_again, operands,
-    pooling, the_rest_converts, nan_passes_through, networks,
+    pooling, the_rest_converts, nan_passes_through, gradients_between_layers, networks,
 }
 
 /// Of a sum in f32, which tensor cores cut off where others round; of a value that is rounded to bf16 in the end.
@@ -411,6 +412,38 @@ pub fn operands(backend: &Mixed) {
             }
             assert_eq!(want.len(), got.len());
         }
+    }
+}
+
+/// The gradient of what a normalisation and its ReLU made is wanted itself, so it must not have gone through that ReLU yet.
+pub fn gradients_between_layers(backend: &Mixed) {
+    let (n, c, d) = (3, 8, Conv2dDims::new([3, 8, 6, 6], 8, 3, 1, 1).unwrap());
+    let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| rounded(&drifting(dims[1] as u64, dims)));
+    let vectors = [1.0, 0.1].map(|value| vec![value; c]);
+    fn between<B: Backend>(
+        backend: &B,
+        d: &Conv2dDims,
+        [x, dy]: [B::Buf; 2],
+        w: &[f32],
+        vectors: &[Vec<f32>; 2],
+    ) -> [Vec<f32>; 2] {
+        let tape = Tape::new(backend);
+        let x = tape.leaf(Tensor::new(x, Shape::Batch(d.x())));
+        let w = tape.leaf(Tensor::plain(backend, &d.w(), w));
+        let [gamma, beta] = vectors.each_ref().map(|values| tape.leaf(Tensor::plain(backend, &[values.len()], values)));
+        let bn = ops::BatchNorm { eps: 1e-5, gamma: &gamma, beta: &beta, residual: None, relu: true };
+        let y = ops::batch_norm(&tape, &x, bn, None).unwrap().0;
+        let z = ops::conv2d(&tape, &y, &w, None, (1, 1), false).unwrap();
+        let wanted = tape.pull_back(&z, dy, &[&y, &x]).unwrap();
+        [0, 1].map(|at: usize| wanted[at].values(backend))
+    }
+    let cpu = Cpu::<f64>::new(2).unwrap();
+    let want = between(&cpu, &d, [&x, &dy].map(|values| cpu.upload_batch(n, values)), &w, &vectors);
+    let on_device =
+        [(d.x(), &x), (d.y(), &dy)].map(|(dims, values)| backend.upload_activations(&ChannelDims::new(dims), values));
+    let got = between(backend, &d, on_device, &w, &vectors);
+    for (what, (want, got)) in ["behind the normalisation", "before it"].iter().zip(want.iter().zip(&got)) {
+        assert_close(what, got, want, 3.0 * BF16, 0.0);
     }
 }
 

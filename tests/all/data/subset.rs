@@ -59,6 +59,8 @@ fn a_subset_has_a_name_of_its_own_and_the_whole_is_itself() {
     assert_eq!(data.origin, "embedded sample, 3000 training and 100 test images");
     assert_ne!(data.id.fingerprint, all.id.fingerprint);
     assert_eq!(data.id, all.clone().subset(3000, 100).unwrap().id, "the same every time");
+    // And in every version: finished stages are found again by it.
+    assert_eq!(sample().subset(40, 25).unwrap().id.fingerprint, "fd0a4b6eb9f7aad7");
 
     for ((train, test), expected) in [
         ((0, 10), "--train-images: must be 1 to 3000, all that mnist has here, got 0"),

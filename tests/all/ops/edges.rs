@@ -1,6 +1,6 @@
 //! What no recorded value shows: NaN, ties, huge values, batches that do not fill the backend's blocks.
 
-use engine::backend::{Backend, LossKind, NormBwd};
+use engine::backend::{Backend, Counts, LossKind, NormBwd};
 use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{normal, on_every_backend};
@@ -112,10 +112,12 @@ pub fn the_first_of_equal_logits_is_predicted<B: Backend>(backend: &B) {
     backend.tally_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut tally);
     let counts = backend.tally_read(&tally);
     assert_eq!((counts.samples, counts.correct, counts.accuracy()), (5, 3, 60.0));
+    let counts = Counts { gradients: 7, zero_gradients: 3, ..counts };
     let mut twice = backend.tally_from(&counts);
     backend.tally_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut twice);
     let twice = backend.tally_read(&twice);
     assert_eq!((twice.samples, twice.correct, twice.loss), (10, 6, 2.0 * counts.loss));
+    assert_eq!((twice.gradients, twice.zero_gradients), (7, 3));
 }
 
 pub fn huge_logits<B: Backend>(backend: &B) {
