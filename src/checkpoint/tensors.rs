@@ -140,3 +140,24 @@ impl Checkpoint {
         Error::input(&self.path, problem, self.hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// PyTorch counts the batches of a normalisation in whole numbers, which nothing here needs.
+    #[test]
+    fn whole_numbers_are_counters_and_no_weights() {
+        let decoded = |name: &str| {
+            let count = TensorView::new(Dtype::I64, vec![1], &[7, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+            let metadata = HashMap::from([(METADATA.to_string(), "{}".to_string())]);
+            let bytes = safetensors::serialize([(name, count)], Some(metadata)).unwrap();
+            Checkpoint::decode(Path::new("file"), &bytes, "hint").map_err(|error| error.to_string())
+        };
+        assert!(decoded("bn1.num_batches_tracked").is_ok_and(|file| file.tensors.is_empty()));
+        let error = decoded("bn1.weight").err().unwrap();
+        assert!(error.contains("'bn1.weight' is I64, not F32"), "{error}");
+    }
+}

@@ -160,6 +160,7 @@ fn draw_curve(chart: &mut Chart<'_, '_>, curve: &Curve) -> Drawn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::sample;
 
     fn row(epoch: usize, held_out: Option<f64>) -> EpochRow {
         EpochRow {
@@ -228,6 +229,12 @@ mod tests {
         let [first, second, third] = [12, 13, 14].map(|i| dots[i].2);
         assert!(dots[12..].iter().all(|(fill, ..)| *fill == color(MUTED)));
         assert!((second - first - 2.0 * (third - second)).abs() <= 2.0, "{first} {second} {third}");
+    }
+
+    #[test]
+    fn looks_as_it_should() {
+        let rows = [row(1, Some(89.0)), row(2, Some(91.0)), row(3, None)];
+        sample::assert_shows("curves.svg", curves_svg("a stage", &rows).unwrap().as_bytes(), <[u8]>::to_vec);
     }
 
     #[test]

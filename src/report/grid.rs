@@ -214,6 +214,7 @@ impl DrawTarget for Canvas {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::sample;
 
     /// Width, height and RGB bytes of a PNG file.
     fn decode(bytes: &[u8]) -> (usize, usize, Vec<u8>) {
@@ -289,6 +290,18 @@ mod tests {
     fn images_of_another_shape_are_refused() {
         let (right, wrong) = ([0.5; 4], [0.5; 3]);
         let tiles = [tile(&right, &wrong, "cat")];
-        assert!(matches!(Grid { shape: [1, 2, 2], eps: 0.1, tiles: &tiles }.png(), Err(Error::Shape { .. })));
+        let refused = |shape, tiles: &[Tile]| matches!(Grid { shape, eps: 0.1, tiles }.png(), Err(Error::Shape { .. }));
+        assert!(refused([1, 2, 2], &tiles));
+        assert!(refused([2, 1, 2], &[tile(&right, &right, "cat")]), "neither grey nor in colour");
+        assert!(refused([1, 0, 4], &[]), "no pixels");
+    }
+
+    #[test]
+    fn looks_as_it_should() {
+        let pixels = |seed: usize| (0..48).map(|i| ((i * 7 + seed * 11) % 48) as f32 / 47.0).collect::<Vec<_>>();
+        let images: Vec<[Vec<f32>; 2]> = (0..COLUMNS + 2).map(|i| [pixels(i), pixels(i + 1)]).collect();
+        let tiles: Vec<Tile> = images.iter().map(|[clean, attacked]| tile(clean, attacked, "dog")).collect();
+        let png = Grid { shape: [3, 4, 4], eps: 0.25, tiles: &tiles }.png().unwrap();
+        sample::assert_shows("grid.png", &png, decode);
     }
 }

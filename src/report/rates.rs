@@ -265,6 +265,11 @@ mod tests {
         assert!(close(&points(&block, 1, false), &expected), "the other way round");
     }
 
+    #[test]
+    fn looks_as_it_should() {
+        sample::assert_shows("rates.svg", rates_svg(&sample::rates()).unwrap().unwrap().as_bytes(), <[u8]>::to_vec);
+    }
+
     /// Equal factors are equal distances.
     #[test]
     fn the_axis_is_logarithmic() {

@@ -164,6 +164,13 @@ mod tests {
         assert!(!svg.contains("NaN"));
     }
 
+    #[test]
+    fn looks_as_it_should() {
+        for (name, report) in [("table.svg", sample::report()), ("widths.svg", sample::widths())] {
+            sample::assert_shows(name, table_svg(&report).unwrap().as_bytes(), <[u8]>::to_vec);
+        }
+    }
+
     /// Fill of each rectangle that is as large as a cell.
     fn fills(svg: &str) -> Vec<String> {
         let document = roxmltree::Document::parse(svg).unwrap();

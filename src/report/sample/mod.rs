@@ -1,7 +1,20 @@
 //! Made-up tables for the tests. One with two blocks, one seed and three, collapsed cells, empty cells, unpublished
 //! cells; one with triangles of widths and their comparison; one of prune rates.
 
+use std::path::Path;
+use std::{env, fs};
+
 use super::{Block, Comparison, Report, Row, Summary, group};
+
+/// The picture in these bytes is the one in this folder, which somebody has looked at; `read` says what counts of a file.
+pub fn assert_shows<T: PartialEq>(name: &str, picture: &[u8], read: impl Fn(&[u8]) -> T) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/sample").join(name);
+    if !fs::read(&path).is_ok_and(|known| read(&known) == read(picture)) {
+        let new = env::temp_dir().join(name);
+        fs::write(&new, picture).unwrap();
+        panic!("not {}: look at {}; if it is right, copy it there", path.display(), new.display());
+    }
+}
 
 /// A row of a made-up table B1.
 pub fn row(init: &str, optimizer: &str, seed: u64, accuracy: (f64, f64), paper: Option<(f64, f64)>) -> Row {

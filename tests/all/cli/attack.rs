@@ -128,6 +128,20 @@ fn what_is_saved() {
     }
 }
 
+/// In the Euclidean norm every image has a distance of its own.
+#[test]
+fn the_largest_distance_is_that_of_any_image() {
+    let (model, out) = (model(), tempfile::tempdir().unwrap());
+    let attack = ["--attack", "cw-l2", "--attack-steps", "20", "--n", "60", "--save"];
+    let text = success(&run(&on("attack", &model, &attack), out.path()));
+    let csv = fs::read_to_string(out.path().join("verdicts.csv")).unwrap();
+    let distances: Vec<f64> = csv.lines().skip(1).filter_map(|line| line.split(',').nth(6)?.parse().ok()).collect();
+    let largest = distances.iter().copied().fold(0.0, f64::max);
+    assert!(distances.len() > 1 && [distances[0], *distances.last().unwrap()].iter().all(|d| *d < largest), "{csv}");
+    let said: f64 = value(&text, "max |delta|_2").trim_end_matches(", eps 2").parse().unwrap();
+    assert!((said - largest).abs() < 1e-5, "{said} {largest}");
+}
+
 /// The ensemble, on few images: an attack a line, then the checks.
 #[test]
 fn the_ensemble_and_its_checks() {
