@@ -282,3 +282,20 @@ pub(super) fn write_atomically(target: &Path, content: &mut dyn Read, bytes: u64
     }
     std::fs::rename(&part, target).map_err(Error::io(target, "rename the download to"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long the whole file is, even if the server only says how much is left.
+    #[test]
+    fn the_rest_of_a_file_of_unknown_length_is_as_long_as_its_body() {
+        let rest = |range: &str| {
+            let headers = [(header::CONTENT_RANGE, range), (header::CONTENT_LENGTH, "30")];
+            let headers = headers.into_iter().map(|(name, value)| (name, value.parse().unwrap())).collect();
+            accept(StatusCode::PARTIAL_CONTENT, &headers, 12, Path::new("part")).unwrap_or_default()
+        };
+        assert_eq!(rest("bytes 12-41/*"), Some((12, Some(42))));
+        assert_eq!(rest("bytes 12-41/99"), Some((12, Some(99))));
+    }
+}

@@ -76,6 +76,18 @@ fn nesting_copies_and_cycles_cost_no_more_than_their_bytes() {
     let pickle = [&file.state_dict()[..], b"r\xff\xff\xff\xff", op::STOP].concat();
     success(&import(&file.with_pickle(&pickle), &[]));
     refused(&pickled(&vec![b'N'; (1 << 20) + 1]), &["its data.pkl has 1048577 bytes"]);
+    refused(&pickled(&vec![b'N'; 1 << 20]), &["cut short"]);
+}
+
+/// Sizes and devices stand beside the tensors of some state dicts.
+#[test]
+fn what_is_no_tensor_is_passed_over() {
+    let file = File::lenet();
+    let size = [&op::text("size")[..], &op::global("torch", "Size"), b"K\x03\x85\x85", op::CALL].concat();
+    let device =
+        [&op::text("device")[..], &op::global("torch", "device"), &op::text("cpu"), b"\x85", op::CALL].concat();
+    let pickle = [&file.state_dict()[..], op::MARK, &size, &device, b"u", op::STOP].concat();
+    success(&import(&file.with_pickle(&pickle), &[]));
 }
 
 #[test]
