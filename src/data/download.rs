@@ -298,4 +298,16 @@ mod tests {
         assert_eq!(rest("bytes 12-41/*"), Some((12, Some(42))));
         assert_eq!(rest("bytes 12-41/99"), Some((12, Some(99))));
     }
+
+    /// Bytes from elsewhere in the file must not be appended; the next attempt begins at its beginning.
+    #[test]
+    fn another_range_than_asked_for_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = dir.path().join("part");
+        std::fs::write(&part, [1; 12]).unwrap();
+        let headers = [(header::CONTENT_RANGE, "bytes 10-41/42".parse().unwrap())].into_iter().collect();
+        let outcome = accept(StatusCode::PARTIAL_CONTENT, &headers, 12, &part);
+        assert!(matches!(outcome, Err(Failure::Passing(why)) if why.contains("another range than asked for")));
+        assert!(!part.exists());
+    }
 }
