@@ -87,13 +87,13 @@ pub fn pgd_stays_in_the_ball<B: Backend>(backend: &B) {
     }
 }
 
-/// Of clean values outside of [0, 1], on which the two orders differ.
+/// Of clean values outside of [0, 1], on which the two orders differ; a pixel that is no number comes back to the ball's lower end.
 pub fn pgd_projects_before_it_clamps<B: Backend>(backend: &B) {
-    let clean = backend.upload_batch(1, &[1.5, -0.5, 0.5]);
-    let mut x = backend.upload_batch(1, &[0.5, 0.5, 0.5]);
-    let dx = backend.upload_batch(1, &[-1.0, 1.0, 1.0]);
+    let clean = backend.upload_batch(1, &[1.5, -0.5, 0.5, 0.5]);
+    let mut x = backend.upload_batch(1, &[0.5, 0.5, 0.5, f32::NAN]);
+    let dx = backend.upload_batch(1, &[-1.0, 1.0, 1.0, 1.0]);
     backend.pgd_step(1, 0.25, 0.5, &clean, &dx, &mut x, &mut backend.tally());
-    assert_eq!(backend.download_batch(1, &x), [1.0, 0.0, 0.75]);
+    assert_eq!(backend.download_batch(1, &x), [1.0, 0.0, 0.75, 0.25]);
 }
 
 /// From every place in a block of four numbers and far beyond 32 bits, with features that fill such blocks and others, in images
