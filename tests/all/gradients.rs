@@ -271,7 +271,7 @@ fn losses() {
 fn network(network: Network, file: &str, mode: Mode) {
     let device = device();
     let (_, model) = networks::recorded(&device, file);
-    let n = 3;
+    let n = 2;
     let mut inputs: Vec<Input> = model
         .params()
         .iter()

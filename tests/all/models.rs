@@ -221,7 +221,7 @@ fn a_batch_is_its_samples<B: Backend>(backend: &B) {
             pass(backend, &model, Mode::Eval, 1.0, x, &labels[first..][..n])
         };
         let alone: Vec<_> = (0..17).map(|i| run(i, 1)).collect();
-        for n in [1, 7, 8, 9, 17] {
+        for n in [9, 17] {
             let what = |of: &str| format!("{file}: {of} of a batch of {n}");
             let batch = run(0, n);
             let logits: Vec<f32> = alone[..n].iter().flat_map(|a| a.logits.clone()).collect();

@@ -1,4 +1,4 @@
-//! Ten steps of training, adversarial and then with ADMM, against the CPU: same seed, same random starts bit for bit, same
+//! Steps of training, adversarial and then with ADMM, against the CPU: same seed, same random starts bit for bit, same
 //! masks but where two filters' norms differ by rounding, losses and weights as near to the CPU's in f64 as the CPU's in f32 are: a fresh ResNet-18 multiplies
 //! rounding errors by a hundred in a step, so no fixed tolerance would do. The sign of a gradient that is zero but
 //! for rounding is a coin toss: on ResNet-18 the CPU's paths differ in some pixels after one attack step, and in one of 25 after
@@ -29,9 +29,6 @@ mod in_mixed_precision {
     crate::backends::on_mixed! { resnet18_nearly, the_same_bits_twice, the_same_bits_twice_of_resnet18 }
 }
 
-/// Steps of adversarial training, and then as many with ADMM's penalty.
-const STEPS: u32 = 5;
-
 /// What a run leaves behind.
 #[derive(Debug, PartialEq)]
 struct Run {
@@ -58,6 +55,8 @@ struct Mask {
 
 struct Setting {
     network: Network,
+    /// Of adversarial training, and then as many with ADMM's penalty.
+    steps: u32,
     batch: usize,
     optimizer: OptimizerConfig,
     attack: PgdConfig,
@@ -65,13 +64,13 @@ struct Setting {
 
 fn lenet() -> Setting {
     let optimizer = OptimizerConfig::Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
-    Setting { network: Network::LeNet, batch: 9, optimizer, attack: attack(4) }
+    Setting { network: Network::LeNet, steps: 5, batch: 9, optimizer, attack: attack(4) }
 }
 
 fn resnet18() -> Setting {
     let optimizer = OptimizerConfig::Sgd { lr: 1e-3, momentum: 0.9, weight_decay: 1e-4 };
     let attack = PgdConfig { eps: 8.0 / 255.0, step_size: 4.0 / 255.0, ..attack(2) };
-    Setting { network: Network::ResNet18, batch: 6, optimizer, attack }
+    Setting { network: Network::ResNet18, steps: 5, batch: 6, optimizer, attack }
 }
 
 /// Trains; on the images of another run's attacks, if they are given.
@@ -82,8 +81,8 @@ fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -
     let mut trainer = Trainer::new(backend, architecture, Init::XavierUniform, 3, &setting.optimizer).unwrap();
     let images = backend.resident(data.shape, &data.train.images);
     let mut run = Run { starts: vec![], attacked: vec![], losses: vec![], masks: vec![], state: vec![] };
-    for step in 0..2 * STEPS {
-        if step == STEPS {
+    for step in 0..2 * setting.steps {
+        if step == setting.steps {
             let target = Target { scheme: Scheme::Filter, ratio: 0.5, linear: true };
             let config = AdmmConfig { target, rho: 0.05, growth: 1.3, update_every: 1 };
             let admm = Admm::start(backend, &config, &trainer.model).unwrap();
@@ -120,7 +119,7 @@ fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -
         .unwrap();
         run.losses.push(backend.tally_read(&tally).mean_loss());
         // In the middle of the second half, and at its end.
-        if step == STEPS + STEPS / 2 || step + 1 == 2 * STEPS {
+        if step == setting.steps + setting.steps / 2 || step + 1 == 2 * setting.steps {
             let Trainer { model, sparsifier, .. } = &mut trainer;
             assert!(!sparsifier.after_epoch(backend, model, 1).unwrap().is_empty());
             run.masks.extend(masks(backend, &trainer, false));
@@ -238,19 +237,19 @@ fn resnet18_with_sgd<B: Backend>(backend: &B) {
 }
 
 fn the_same_bits_twice<B: Backend>(backend: &B) {
-    let setting = Setting { batch: 3, attack: attack(2), ..lenet() };
+    let setting = Setting { steps: 2, batch: 3, attack: attack(2), ..lenet() };
     assert_eq!(run(backend, &setting, None), run(backend, &setting, None));
 }
 
 fn the_same_bits_twice_of_resnet18<B: Backend>(backend: &B) {
-    let setting = Setting { batch: 2, attack: PgdConfig { steps: 1, ..resnet18().attack }, ..resnet18() };
+    let setting = Setting { steps: 2, batch: 2, attack: PgdConfig { steps: 1, ..resnet18().attack }, ..resnet18() };
     assert_eq!(run(backend, &setting, None), run(backend, &setting, None));
 }
 
 /// In mixed precision, on the images of the exact run's attacks: the losses are those of the exact run to a percent, and the
 /// attack moves more pixels the same way than by chance.
 fn resnet18_nearly<B: Backend>(backend: &B) {
-    let setting = Setting { batch: 4, ..resnet18() };
+    let setting = Setting { steps: 3, batch: 4, ..resnet18() };
     let exact = run(&Cpu::<f64>::new(2).unwrap(), &setting, None);
     let got = run(backend, &setting, Some(&exact.attacked));
     assert!(got.starts == exact.starts, "random starts differ");

@@ -12,7 +12,7 @@ use crate::files::{self, Files, hash};
 use crate::kernels;
 use crate::reach::Known;
 use crate::records::Records;
-use crate::tests::{End, Env, Runner, Test, each};
+use crate::runner::{End, Env, Runner, Test, each};
 use crate::tree::Tree;
 
 /// What became of a fault.

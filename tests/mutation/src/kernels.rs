@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::files::Files;
-use crate::tests::Test;
+use crate::runner::Test;
 
 /// Before the name of a kernel and its bounds.
 const KERNEL: &str = "extern \"C\" __global__";

@@ -23,8 +23,8 @@ mod page;
 mod places;
 mod reach;
 mod records;
+mod runner;
 mod switch;
-mod tests;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ use clap::Parser;
 use faults::{Fault, Set};
 use hunt::Hunt;
 use records::Records;
-use tests::Runner;
+use runner::Runner;
 use tree::Tree;
 
 /// Plants faults in the engine, one at a time, and counts which of them the tests notice.
@@ -105,7 +105,7 @@ fn run(args: &Args) -> Result<(), String> {
     let tried: Vec<Fault> = faults.iter().filter(wanted).filter(|fault| !switchless(fault)).cloned().collect();
 
     let scratch = work.join("scratch");
-    tests::empty(&scratch)?;
+    runner::empty(&scratch)?;
     let runner = Runner { programs: tree.programs.clone(), tree: tree.path.clone(), scratch };
     // So that no test has to compile the kernels in its own time.
     runner.run(&kernels::compiling_test(), &Vec::new(), std::time::Duration::from_secs(3600))?;

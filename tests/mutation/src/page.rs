@@ -20,24 +20,28 @@ pub struct Sample {
     pub unbuilt: usize,
 }
 
+/// `survivors.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct List {
+struct Explained {
+    /// Faults that change nothing that could be noticed.
     #[serde(default)]
-    equivalent: Vec<Equivalent>,
+    equivalent: Vec<Survivor>,
+    /// Others that no test is for.
+    #[serde(default)]
+    untested: Vec<Survivor>,
 }
 
-/// A fault that changes nothing that could be noticed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Equivalent {
+struct Survivor {
     id: String,
     why: String,
 }
 
 pub struct Page<'a> {
     tried: &'a [Tried],
-    equivalent: Vec<Equivalent>,
+    explained: Explained,
     sample: Sample,
     /// Tests that were not asked.
     failing: &'a [&'a str],
@@ -47,13 +51,13 @@ pub struct Page<'a> {
 
 impl<'a> Page<'a> {
     /// # Errors
-    /// In one line, what is wrong with `equivalent.toml`.
+    /// In one line, what is wrong with `survivors.toml`.
     pub fn new(root: &Path, tried: &'a [Tried], sample: Sample, failing: &'a [&'a str]) -> Result<Self, String> {
-        let path = root.join("tests/mutation/equivalent.toml");
+        let path = root.join("tests/mutation/survivors.toml");
         let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let list: List = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-        let noticed = |e: &&Equivalent| tried.iter().any(|tried| tried.id == e.id && tried.outcome.noticed());
-        if let Some(wrong) = list.equivalent.iter().find(noticed) {
+        let explained: Explained = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let noticed = |s: &&Survivor| tried.iter().any(|tried| tried.id == s.id && tried.outcome.noticed());
+        if let Some(wrong) = explained.equivalent.iter().chain(&explained.untested).find(noticed) {
             return Err(format!("{}: a test notices {}", path.display(), wrong.id));
         }
         let said = |command: &mut Command| {
@@ -62,11 +66,11 @@ impl<'a> Page<'a> {
         };
         let commit = said(Command::new("git").arg("-C").arg(root).args(["describe", "--always", "--dirty"]));
         let date = said(Command::new("date").args(["-u", "+%Y-%m-%d"]));
-        Ok(Page { tried, equivalent: list.equivalent, sample, failing, commit, date })
+        Ok(Page { tried, explained, sample, failing, commit, date })
     }
 
     fn why_equivalent(&self, tried: &Tried) -> Option<&str> {
-        self.equivalent.iter().find(|equivalent| equivalent.id == tried.id).map(|equivalent| equivalent.why.as_str())
+        why(&self.explained.equivalent, tried)
     }
 
     fn survivors(&self) -> impl Iterator<Item = &Tried> {
@@ -124,9 +128,12 @@ impl<'a> Page<'a> {
         let (equivalent, missed): (Vec<&Tried>, Vec<&Tried>) =
             self.survivors().partition(|tried| self.why_equivalent(tried).is_some());
         text += "\n## Not noticed\n\n";
-        text += &table(&missed, |tried| match tried.outcome {
-            Outcome::Survived => tried.what.clone(),
-            outcome => format!("{} ({})", tried.what, outcome.word()),
+        text += &table(&missed, |tried| {
+            let why = why(&self.explained.untested, tried).unwrap_or("not explained");
+            match tried.outcome {
+                Outcome::Survived => why.to_string(),
+                outcome => format!("{why} ({})", outcome.word()),
+            }
         });
         text += "\n## Equivalent\n\n";
         text += &table(&equivalent, |tried| self.why_equivalent(tried).unwrap_or_default().to_string());
@@ -138,14 +145,21 @@ impl<'a> Page<'a> {
     }
 }
 
+/// What is said of a fault in one of the lists.
+fn why<'a>(list: &'a [Survivor], tried: &Tried) -> Option<&'a str> {
+    list.iter().find(|survivor| survivor.id == tried.id).map(|survivor| survivor.why.as_str())
+}
+
 /// Faults, where they are, and a word on each.
 fn table(faults: &[&Tried], word: impl Fn(&Tried) -> String) -> String {
     if faults.is_empty() {
         return "None.\n".to_string();
     }
-    let mut text = "| fault | file | |\n|---|---|---|\n".to_string();
+    let mut text = "| fault | where | why |\n|---|---|---|\n".to_string();
     for tried in faults {
-        let cells = [tried.id.clone(), format!("{}:{}", tried.file, tried.line), word(tried)];
+        // The names of those of `cargo mutants` begin with their file.
+        let fault = if tried.set == Set::Mutants { &tried.what } else { &tried.id };
+        let cells = [fault.clone(), format!("{}:{}", tried.file, tried.line), word(tried)];
         let cells = cells.map(|cell| cell.replace('|', "\\|"));
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::records::Records;
-use crate::tests::{End, Env, Runner, Test, each, empty};
+use crate::runner::{End, Env, Runner, Test, each, empty};
 
 /// No test takes longer without a fault.
 const LIMIT: Duration = Duration::from_secs(600);

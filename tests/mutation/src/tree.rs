@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::faults::{Fault, Set};
 use crate::files::{self, Files};
 use crate::places::{Place, places};
+use crate::runner::Program;
 use crate::switch::{Switch, Switched, switched};
-use crate::tests::Program;
 
 /// What asks which fault is there.
 const PLANTED: &str = include_str!("../planted.rs");
