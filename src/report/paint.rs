@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(text_on(viridis(0.0)), WHITE);
         assert_eq!(text_on(viridis(100.0)), BLACK);
         assert_eq!((text_on(WHITE), text_on(BLACK)), (BLACK, WHITE));
+        assert_eq!(text_on(RGBColor(10, 10, 10)), WHITE);
     }
 
     /// At 0, 50 and 100 % matplotlib's viridis.

@@ -111,11 +111,21 @@ fn tensors_beyond_their_storage() {
     told(&|f| f.tensor(weight).shape.push(1), "3 sizes and 2 strides");
     told(&|f| f.tensor(weight).shape = vec![1; 9], "a tensor of 9 dimensions");
     told(&|f| f.tensor(weight).kind = "HalfStorage", "not 12544 elements of F16");
-    told(&|f| f.tensor(weight).kind = "IntStorage", "'fc1.weight' is I32, no floating-point type");
+    for (kind, len, name) in [
+        ("IntStorage", 12_544, "I32"),
+        ("ShortStorage", 25_088, "I16"),
+        ("CharStorage", 50_176, "I8"),
+        ("ByteStorage", 50_176, "U8"),
+        ("BoolStorage", 50_176, "BOOL"),
+    ] {
+        let edit = |f: &mut File| (f.tensor(weight).kind, f.tensor(weight).len) = (kind, len);
+        told(&edit, &format!("'fc1.weight' is {name}, no floating-point type"));
+    }
     told(&|f| f.tensor(weight).kind = "ComplexFloatStorage", "asks for 'torch.ComplexFloatStorage', ");
     told(&|f| f.tensor(weight).key = "44".to_string(), "has no entry archive/data/44");
     told(&|f| f.tensor(weight).key = "../x\n".to_string(), "has no entry archive/data/../x\\n");
-    told(&|f| f.tensor(weight).name = "x".repeat(1000), "a name in it has 1000 bytes");
+    told(&|f| f.tensor(weight).name = "x".repeat(257), "a name in it has 257 bytes");
+    told(&|f| f.tensor(weight).name = "x".repeat(256), "missing fc1.weight; unexpected xxx");
     told(&|f| f.tensor(weight).name = "a\nb".to_string(), "missing fc1.weight; unexpected a\\nb");
 }
 
