@@ -49,7 +49,7 @@ pub struct AttackVerbArgs {
     fresh: bool,
 }
 
-/// Of the attacked images those that the checks use.
+/// The images that the checks use: the first 200 of those that are attacked.
 fn checked(indices: &[u32]) -> &[u32] {
     &indices[..indices.len().min(200)]
 }
