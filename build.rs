@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::{env, fs, io, thread};
 
 #[allow(dead_code)]
-#[path = "src/backend/cuda/compile.rs"]
+#[path = "src/backend/cuda/runtime/compile.rs"]
 mod compile;
 
 use compile::{Compiled, Nvrtc, Source, find};
@@ -78,14 +78,19 @@ fn kernels() -> Result<(), String> {
     fs::write(out.join("kernels.rs"), table).map_err(|e| format!("{}: {e}", out.display()))
 }
 
-/// Name and text of `*.cu` and `*.cuh`, in order.
-fn read_sources(directory: &Path) -> io::Result<Vec<(String, String)>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "cu" || extension == "cuh") {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            files.push((name, fs::read_to_string(&path)?));
+/// Path below `root`, as `f32/conv.cu`, and text of every `*.cu` and `*.cuh`, in order.
+fn read_sources(root: &Path) -> io::Result<Vec<(String, String)>> {
+    let (mut files, mut folders) = (Vec::new(), vec![root.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "cu" || extension == "cuh") {
+                let below: Vec<_> =
+                    path.strip_prefix(root).unwrap_or(&path).iter().map(|part| part.to_string_lossy()).collect();
+                files.push((below.join("/"), fs::read_to_string(&path)?));
+            }
         }
     }
     files.sort();
@@ -163,7 +168,7 @@ fn compile_all<'a>(
 fn embed(out: &Path, images: &[Image], nvrtc: &str) -> io::Result<String> {
     let mut table = format!("pub const NVRTC: Option<(i32, i32)> = {nvrtc};\npub const EMBEDDED: &[Embedded] = &[\n");
     for Image { file, arch, compiled: Compiled { image, log } } in images {
-        let path = out.join(format!("{file}.{arch}"));
+        let path = out.join(format!("{}.{arch}", file.replace('/', "-")));
         fs::write(&path, image)?;
         let _ = writeln!(
             table,

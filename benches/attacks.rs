@@ -11,13 +11,13 @@ use engine::attack::apgd::{ApgdConfig, ApgdLoss};
 use engine::attack::pgd::{Batch, Pgd, Start};
 use engine::attack::probe::Probe;
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, LANES};
 use engine::backend::{Attack, Loss};
+use engine::base::rng::{Rng, Stream};
 use engine::data::{Dataset, DatasetName};
-use engine::init::{Init, initial_values};
-use engine::models::{Architecture, Mode, Model, Network};
-use engine::rng::{Rng, Stream};
-use engine::tensor::Tensor;
+use engine::nn::init::{Init, initial_values};
+use engine::nn::models::{Architecture, Mode, Model, Network};
 
 const STEPS: usize = 40;
 

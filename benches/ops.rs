@@ -9,8 +9,8 @@ use engine::backend::cpu::{Buf, Cpu, LANES, VectorPath};
 use engine::backend::{
     Attack, ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm, NormBwd,
 };
-use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
-use engine::rng::{Rng, Stream};
+use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+use engine::base::rng::{Rng, Stream};
 
 fn main() {
     divan::main();

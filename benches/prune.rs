@@ -9,17 +9,17 @@ use std::time::Instant;
 use divan::{Bencher, black_box};
 use engine::attack::PgdConfig;
 use engine::attack::pgd::{Batch, Start};
+use engine::autograd::tape::Tape;
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Loss, Memory};
+use engine::base::rng::{Rng, Stream};
 use engine::data::DatasetName;
-use engine::init::{Init, initial_values};
-use engine::models::{Architecture, Mode, Model, Network};
-use engine::optim::OptimizerConfig;
+use engine::experiments::tables::defaults::paper_attack;
+use engine::nn::init::{Init, initial_values};
+use engine::nn::models::{Architecture, Mode, Model, Network};
+use engine::nn::optim::OptimizerConfig;
 use engine::prune::{Admm, AdmmConfig, Scheme, Target, groups, hard_prune, project, shrink};
-use engine::rng::{Rng, Stream};
-use engine::tables::defaults::paper_attack;
-use engine::tape::Tape;
-use engine::tensor::Tensor;
 use engine::train::{Sparsifier, Trainer};
 
 /// Images of a step: the paper's for MNIST.

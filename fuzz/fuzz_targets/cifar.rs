@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use engine::data::{Split, cifar, source::Source};
+use engine::data::{Split, cifar};
+use engine::data::source::Source;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use engine::data::{idx, source::Source};
+use engine::data::idx;
+use engine::data::source::Source;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::objective;
 use super::probe::{Climb, Probe};
+use crate::autograd::tensor::Tensor;
 use crate::backend::{ApgdMove, ApgdPoints, Backend};
-use crate::choice::choice;
-use crate::error::Result;
-use crate::tensor::Tensor;
+use crate::base::error::Result;
+use crate::base::named_enum::choice;
 
 choice! {
     /// What APGD maximises.

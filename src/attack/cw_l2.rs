@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::objective;
 use super::probe::Probe;
+use crate::autograd::tensor::Tensor;
 use crate::backend::{AdamParam, AdamStep, Backend, Constraint, Distance};
-use crate::error::Result;
-use crate::tensor::Tensor;
+use crate::base::error::Result;
 
 /// Settings, those of the published code by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

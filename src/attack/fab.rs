@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::objective;
 use super::probe::{Climb, Probe};
+use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Distance, FabStep};
-use crate::error::Result;
-use crate::tensor::Tensor;
+use crate::base::error::Result;
 
 /// Settings, the published ones by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

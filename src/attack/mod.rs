@@ -1,7 +1,9 @@
 //! Adversarial attacks: a file each, and [`suite`] has them all under one name.
 
 pub mod apgd;
+pub mod config;
 pub mod cw_l2;
+pub mod evaluation;
 pub mod fab;
 pub mod objective;
 pub mod pgd;
@@ -12,7 +14,7 @@ pub mod suite;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::LossKind;
-use crate::choice::choice;
+use crate::base::named_enum::choice;
 
 choice! {
     /// What the attack maximises.

@@ -1,14 +1,14 @@
 //! Projected gradient descent (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018).
 
 use super::PgdConfig;
+use crate::autograd::ops;
+use crate::autograd::tape::Tape;
+use crate::autograd::tensor::Tensor;
 use crate::backend::{Ascent, Backend};
-use crate::error::Result;
-use crate::models::{Mode, Model, Stats};
-use crate::ops;
-use crate::profile;
-use crate::rng::Rng;
-use crate::tape::Tape;
-use crate::tensor::Tensor;
+use crate::base::error::Result;
+use crate::base::nvtx;
+use crate::base::rng::Rng;
+use crate::nn::models::{Mode, Model, Stats};
 
 /// An attack on a model.
 pub struct Pgd<'a, B: Backend> {
@@ -54,7 +54,7 @@ impl<B: Backend> Pgd<'_, B> {
     /// to move.
     ///
     /// # Errors
-    /// [`crate::error::Error::Shape`] if the batch does not fit the model.
+    /// [`crate::base::error::Error::Shape`] if the batch does not fit the model.
     pub fn attack(
         &self,
         start: Start<'_>,
@@ -89,7 +89,7 @@ impl<B: Backend> Pgd<'_, B> {
             start: config.random_start.then_some((start.rng, start.first)),
         };
         let params: Vec<&B::Buf> = self.model.params().iter().map(Tensor::buf).collect();
-        let _range = profile::range(|| "attack".to_string());
+        let _range = nvtx::range(|| "attack".to_string());
         let x = self.backend.attack_lenet(&d, &ascent, params.try_into().ok()?, clean.buf(), batch.labels, tally)?;
         Some(Tensor::new(x, clean.shape().clone()))
     }
@@ -159,7 +159,7 @@ impl<B: Backend> Pgd<'_, B> {
         let (backend, model) = (self.backend, self.model);
         let (eps, step) = (strength * self.config.eps, strength * self.config.step_size);
         for number in 0..self.config.steps {
-            let _range = profile::range(|| format!("attack step {number}"));
+            let _range = nvtx::range(|| format!("attack step {number}"));
             let tape = Tape::new(backend);
             let params = model.leaves(&tape);
             let input = tape.leaf(x.clone());

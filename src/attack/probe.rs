@@ -6,11 +6,11 @@ use std::ops::Add;
 use serde::{Deserialize, Serialize};
 
 use super::objective::descending;
+use crate::autograd::tape::{Tape, Var};
+use crate::autograd::tensor::Tensor;
 use crate::backend::Backend;
-use crate::error::Result;
-use crate::models::{Mode, Model};
-use crate::tape::{Tape, Var};
-use crate::tensor::Tensor;
+use crate::base::error::Result;
+use crate::nn::models::{Mode, Model};
 
 /// What attacks cost, in images sent through the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl<'a, B: Backend> Probe<'a, B> {
     /// Logits of `x`, with the way back.
     ///
     /// # Errors
-    /// Whatever the watcher returns; [`crate::error::Error::Shape`] if `x` does not fit the network.
+    /// Whatever the watcher returns; [`crate::base::error::Error::Shape`] if `x` does not fit the network.
     pub fn pass(&self, x: &Tensor<B>) -> Result<Pass<'_, 'a, B>> {
         let n = x.shape().dims()[0] as u64;
         (self.watch)(n)?;
@@ -114,7 +114,7 @@ impl<B: Backend> Pass<'_, '_, B> {
     /// logits, returns its value and writes the derivatives to `dz`, which is zero before.
     ///
     /// # Errors
-    /// [`crate::error::Error::Shape`] if the tape does not lead back to the images: not for networks.
+    /// [`crate::base::error::Error::Shape`] if the tape does not lead back to the images: not for networks.
     pub fn gradient(self, objective: impl Fn(usize, &[f32], &mut [f32]) -> f64) -> Result<Climb<B>> {
         let Pass { probe, tape, input, output, logits } = self;
         let mut dlogits = vec![0.0; logits.values.len()];

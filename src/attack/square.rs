@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::objective;
 use super::probe::{Logits, Probe};
+use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Window};
-use crate::error::Result;
-use crate::rng::Rng;
-use crate::tensor::Tensor;
+use crate::base::error::Result;
+use crate::base::rng::Rng;
 
 /// Settings, the published ones by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl SquareConfig {
     /// Vertical stripes of `± eps` on the clean images, clamped to [0, 1], by the random numbers of images `first`, ….
     ///
     /// # Errors
-    /// [`crate::error::Error::Shape`] if `clean` is not a batch.
+    /// [`crate::base::error::Error::Shape`] if `clean` is not a batch.
     pub fn stripes<B: Backend>(&self, backend: &B, clean: &Tensor<B>, rng: &Rng, first: u64) -> Result<Tensor<B>> {
         let [n, c, h, w] = clean.batch_dims("square")?;
         let mut x = clean.values(backend);

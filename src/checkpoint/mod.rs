@@ -29,8 +29,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
-use crate::models::{Architecture, Model, Network};
+use crate::base::error::{Error, Result};
+use crate::nn::models::{Architecture, Model, Network};
 use crate::prune::Target;
 
 /// Start of the names of files that are being written; what has such a name without a writer is of a killed process.

@@ -8,7 +8,7 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 
 use super::batch_counters;
 use super::tensors::{Entry, le_bytes};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The bytes of an archive with these tensors, and the batch counters that PyTorch has beside them.
 ///

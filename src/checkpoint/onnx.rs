@@ -3,8 +3,8 @@
 //! Source: `onnx/onnx.proto` (the numbers of the fields) and `docs/Operators.md` of ONNX, operator set 17.
 
 use super::tensors::{Entry, le_bytes};
-use crate::error::Result;
-use crate::models::{Architecture, Node, Operation};
+use crate::base::error::Result;
+use crate::nn::models::{Architecture, Node, Operation};
 
 /// Of the message format.
 const IR_VERSION: u64 = 8;
@@ -15,7 +15,7 @@ const OPSET: u64 = 17;
 const FLOAT: u64 = 1;
 
 /// The bytes of a model that takes `images`, `[N, c, h, w]` in [0, 1] for any N, and returns `logits`, `[N, classes]`.
-/// `entries` are [`crate::models::Model::state`] of a model of this architecture; they become initialisers of the same names.
+/// `entries` are [`crate::nn::models::Model::state`] of a model of this architecture; they become initialisers of the same names.
 ///
 /// # Errors
 /// As [`Architecture::operations`].

@@ -9,8 +9,8 @@ use safetensors::SafeTensors;
 use super::raw::{MAX_NAME, RawTensor, contiguous};
 use super::tensors::{Entry, written_by_us};
 use super::{is_counter, not_finite, pytorch};
-use crate::error::{Error, Result};
-use crate::models::{Architecture, MAX_WIDTH, Network};
+use crate::base::error::{Error, Result};
+use crate::nn::models::{Architecture, MAX_WIDTH, Network};
 
 /// What the user says of the network; what is not said is told from the shapes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Wanted {
     pub width: Option<usize>,
 }
 
-/// A network with its values, as [`crate::models::Model::state`] has them.
+/// A network with its values, as [`crate::nn::models::Model::state`] has them.
 pub struct Imported {
     /// The network.
     pub architecture: Architecture,
@@ -191,7 +191,7 @@ fn best_fit(tensors: &Tensors<'_>, wanted: Wanted) -> Result<(Architecture, Misf
 fn told_by_shapes(network: Network, width: Option<usize>, tensors: &Tensors<'_>) -> Result<Architecture> {
     let narrow = Architecture::new(network, 1, 1)?;
     let outputs =
-        |layer: &crate::params::LayerSpec| tensors.get(&narrow.params[layer.weight].name)?.shape().first().copied();
+        |layer: &crate::nn::params::LayerSpec| tensors.get(&narrow.params[layer.weight].name)?.shape().first().copied();
     let mut found: Vec<Option<usize>> = narrow.layers.iter().map(outputs).collect();
     let classes = found.pop().flatten().unwrap_or(10).clamp(1, 256);
     if let Some(width) = width {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::is_counter;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A named tensor on the host: name, shape, values.
 pub type Entry = (String, Vec<usize>, Vec<f32>);

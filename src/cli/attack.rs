@@ -11,20 +11,20 @@ use super::passes::Passes;
 use super::subject::{Subject, SubjectArgs, check_model};
 use super::suite_args::SuiteArgs;
 use super::{interrupt, output};
-use crate::attack::suite::AttackConfig;
+use crate::attack::config::AttackConfig;
+use crate::attack::evaluation::Subset;
+use crate::attack::suite::checks::Check;
+use crate::attack::suite::state::SuiteState;
+use crate::attack::suite::{Assessment, Suite};
 use crate::backend::{Backend, Distance};
+use crate::base::error::{Error, Result};
 use crate::checkpoint::load_model;
 use crate::data::DataId;
 use crate::data::source::hex;
-use crate::error::{Error, Result};
-use crate::eval::Subset;
-use crate::models::Model;
-use crate::pipeline::{BackendName, Task, on_backend};
-use crate::report::grid::{Grid, PER_PAGE, Tile};
-use crate::report::verdicts;
-use crate::robustness::checks::Check;
-use crate::robustness::state::SuiteState;
-use crate::robustness::{Assessment, Suite};
+use crate::experiments::pipeline::{BackendName, Task, on_backend};
+use crate::experiments::report::grid::{Grid, PER_PAGE, Tile};
+use crate::experiments::report::verdicts;
+use crate::nn::models::Model;
 
 #[derive(Args)]
 pub struct AttackVerbArgs {

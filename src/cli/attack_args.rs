@@ -3,9 +3,9 @@
 use clap::Args;
 
 use crate::attack::{AttackLoss, PgdConfig};
-use crate::choice::choice;
+use crate::base::named_enum::choice;
 use crate::data::DatasetName;
-use crate::tables::defaults::paper_attack;
+use crate::experiments::tables::defaults::paper_attack;
 
 choice! {
     /// Attacks by name.

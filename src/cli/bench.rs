@@ -13,21 +13,21 @@ use super::out_file::check_place;
 use super::output;
 use crate::attack::PgdConfig;
 use crate::attack::pgd::{Batch, Start};
-use crate::backend::cuda::mixed::{Mixed, Table};
+use crate::autograd::tape::Tape;
+use crate::autograd::tensor::Tensor;
+use crate::backend::cuda::bf16::{Mixed, Table};
 use crate::backend::cuda::{Cuda, Timing};
 use crate::backend::{Backend, Memory};
+use crate::base::csv::to_csv;
+use crate::base::error::{Error, Result};
+use crate::base::nvtx;
+use crate::base::rng::{Rng, Stream};
 use crate::data::DatasetName;
-use crate::error::{Error, Result};
-use crate::init::{Init, initial_values};
-use crate::models::{Architecture, Mode, Model, Network};
-use crate::optim::OptimizerConfig;
-use crate::pipeline::{BackendName, Precision, Task, on_backend};
-use crate::profile;
-use crate::rng::{Rng, Stream};
-use crate::rows::to_csv;
-use crate::tables::defaults::paper_attack;
-use crate::tape::Tape;
-use crate::tensor::Tensor;
+use crate::experiments::pipeline::{BackendName, Precision, Task, on_backend};
+use crate::experiments::tables::defaults::paper_attack;
+use crate::nn::init::{Init, initial_values};
+use crate::nn::models::{Architecture, Mode, Model, Network};
+use crate::nn::optim::OptimizerConfig;
 use crate::train::{Trainer, validate_attack};
 
 /// Of the benchmark's network and images; the time does not depend on them.
@@ -231,8 +231,8 @@ impl BenchArgs {
     fn clock<B: Backend>(&self, backend: &B, step: &mut dyn FnMut(u32) -> Result<()>) -> Result<f64> {
         let mut seconds: Vec<f64> = Vec::new();
         while !self.enough(timed(&seconds)) {
-            if let recording @ (profile::Recording::Start | profile::Recording::Stop) = profile::before_step() {
-                backend.record(recording == profile::Recording::Start);
+            if let recording @ (nvtx::Recording::Start | nvtx::Recording::Stop) = nvtx::before_step() {
+                backend.record(recording == nvtx::Recording::Start);
             }
             let begin = Instant::now();
             step(seconds.len() as u32)?;
@@ -294,7 +294,7 @@ impl<'a> KernelLine<'a> {
     }
 }
 
-/// The logits of all images, computed as [`crate::eval`] does.
+/// The logits of all images, computed as [`crate::attack::evaluation`] does.
 fn forward_pass<B: Backend>(backend: &B, model: &Model<B>, images: &B::Resident<'_>, indices: &[u32]) -> Result<()> {
     let parts = backend.map_parts(indices.len(), |range| {
         let part = &indices[range];

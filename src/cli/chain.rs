@@ -11,9 +11,9 @@ use super::device::DeviceArgs;
 use super::run::key_value;
 use super::{execute, output};
 use crate::attack::PgdConfig;
+use crate::base::error::{Error, Result};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::pipeline::{JobId, Plan, Scores, StageConfig, Store, set_all};
+use crate::experiments::pipeline::{JobId, Plan, Scores, StageConfig, Store, set_all};
 use crate::train::{TrainConfig, validate_attack};
 
 #[derive(Args)]

@@ -6,12 +6,12 @@ use std::time::Instant;
 use super::bench::{median, timed};
 use super::output;
 use super::subject::Subject;
+use crate::attack::evaluation::{Subset, logits};
 use crate::backend::Backend;
+use crate::base::error::{Error, Result};
 use crate::checkpoint::{ModelInfo, encode_model, load_model};
-use crate::error::{Error, Result};
-use crate::eval::{Subset, logits};
-use crate::models::Model;
-use crate::pipeline::{Task, on_backend};
+use crate::experiments::pipeline::{Task, on_backend};
+use crate::nn::models::Model;
 use crate::prune::{SparsityReport, shrink};
 
 /// Images a pass, where throughput counts.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::base::error::{Error, Result};
 use crate::data::download::Event;
 use crate::data::fetch::Plan;
 use crate::data::locate::{Roots, download_dir};
 use crate::data::verify::{Verification, verify};
 use crate::data::{Dataset, DatasetName, sample};
-use crate::error::{Error, Result};
 
 /// Arguments of `engine data`.
 #[derive(Args, Debug)]

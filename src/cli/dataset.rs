@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::base::error::Result;
 use crate::data::{Dataset, DatasetName};
-use crate::error::Result;
 
 #[derive(Args)]
 pub struct DatasetArgs {

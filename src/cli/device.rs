@@ -6,10 +6,10 @@ use std::thread::available_parallelism;
 use clap::Args;
 
 use crate::backend::cuda::{self, Cuda};
-use crate::choice::choice;
-use crate::error::{Error, Result};
-use crate::pipeline::{BackendName, Precision};
-use crate::profile;
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
+use crate::base::nvtx;
+use crate::experiments::pipeline::{BackendName, Precision};
 
 choice! {
     /// What the user may ask for.
@@ -63,7 +63,7 @@ impl DeviceArgs {
     /// [`Error::Usage`] for what this build or this machine does not have.
     pub fn resolve(&self) -> Result<Device> {
         if let Some(steps) = self.profile_steps {
-            profile::profile_steps(steps.into());
+            nvtx::profile_steps(steps.into());
         }
         let gpu = match self.backend {
             BackendChoice::Cpu => None,

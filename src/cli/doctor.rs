@@ -6,10 +6,12 @@ use clap::Args;
 
 use super::{device, output};
 use crate::backend::cpu::Cpu;
-use crate::backend::cuda::{self, GpuInfo, modules};
+use crate::backend::cuda;
+use crate::backend::cuda::GpuInfo;
+use crate::backend::cuda::runtime::modules;
+use crate::base::error::Result;
 use crate::data::DatasetName;
 use crate::data::locate::Roots;
-use crate::error::Result;
 
 #[derive(Args)]
 pub struct DoctorArgs {

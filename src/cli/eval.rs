@@ -9,11 +9,11 @@ use super::cost::print_costs;
 use super::out_file::check_place;
 use super::output;
 use super::subject::{Subject, SubjectArgs};
+use crate::attack::evaluation::{EvalReport, Subset, logits};
 use crate::backend::Backend;
+use crate::base::error::Result;
 use crate::checkpoint::{encode_with_integers, load_model, write_atomic};
-use crate::error::Result;
-use crate::eval::{EvalReport, Subset, logits};
-use crate::pipeline::{Task, on_backend};
+use crate::experiments::pipeline::{Task, on_backend};
 use crate::train::validate_attack;
 
 #[derive(Args)]

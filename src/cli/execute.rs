@@ -8,10 +8,10 @@ use indicatif::HumanDuration;
 use super::device::Device;
 use super::progress::Progress;
 use super::{interrupt, output};
+use crate::base::error::{Error, Result};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::models::Architecture;
-use crate::pipeline::{BackendName, EngineWorker, Failure, Outcome, Plan, Prepared, StageConfig};
+use crate::experiments::pipeline::{BackendName, EngineWorker, Failure, Outcome, Plan, Prepared, StageConfig};
+use crate::nn::models::Architecture;
 
 /// Assumed speed of a core, for the estimate before anything has been measured: LeNet w=1 reaches 17e9 on an idle AVX2
 /// core, and no core is quite idle.
@@ -106,8 +106,8 @@ fn note_failure(error: &Error) {
 mod tests {
     use super::*;
     use crate::data::{DataId, DatasetName};
-    use crate::pipeline::{JobId, Precision, Store};
-    use crate::tables::defaults::paper_training;
+    use crate::experiments::pipeline::{JobId, Precision, Store};
+    use crate::experiments::tables::defaults::paper_training;
 
     fn device(backend: BackendName, threads: usize) -> Device {
         Device { backend, precision: Precision::F32, threads, gpu: None }

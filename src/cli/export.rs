@@ -8,10 +8,10 @@ use clap::Args;
 use super::out_file::OutFile;
 use super::output;
 use crate::backend::cpu::Cpu;
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
 use crate::checkpoint::{ModelInfo, encode_npz, encode_onnx, load_model, save_model, write_atomic};
-use crate::choice::choice;
-use crate::error::{Error, Result};
-use crate::models::{Architecture, Model};
+use crate::nn::models::{Architecture, Model};
 use crate::prune::shrink;
 
 choice! {

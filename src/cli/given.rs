@@ -7,12 +7,12 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::backend::cpu::Cpu;
+use crate::base::error::{Error, Result};
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::Dataset;
 use crate::data::source::hex;
-use crate::error::{Error, Result};
-use crate::models::{Architecture, Network};
-use crate::pipeline::{ImportConfig, StageConfig};
+use crate::experiments::pipeline::{ImportConfig, StageConfig};
+use crate::nn::models::{Architecture, Network};
 use crate::prune::Target;
 
 pub struct Given {

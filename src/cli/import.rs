@@ -8,10 +8,10 @@ use clap::Args;
 use super::out_file::OutFile;
 use super::output;
 use crate::backend::cpu::Cpu;
+use crate::base::error::{Error, Result};
 use crate::checkpoint::{Imported, ModelInfo, Wanted, import, save_model};
-use crate::error::{Error, Result};
-use crate::models::{Architecture, Model, Network};
-use crate::params::{LayerSpec, Role};
+use crate::nn::models::{Architecture, Model, Network};
+use crate::nn::params::{LayerSpec, Role};
 use crate::prune::{Scheme, SparsityReport, Target};
 
 #[derive(Args)]

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Trains, attacks and prunes small convolutional networks.
 #[derive(Parser)]

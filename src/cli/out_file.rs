@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::output;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 #[derive(Args)]
 pub struct OutFile {

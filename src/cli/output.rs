@@ -3,8 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use crate::base::error::{Error, Result};
 use crate::checkpoint::write_atomic;
-use crate::error::{Error, Result};
 
 /// Prints `text` and a newline on stdout. A reader that has gone is no error: the files are what matters.
 pub fn print(text: &str) -> Result<()> {

@@ -9,8 +9,8 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::output;
-use crate::error::{Error, Result};
-use crate::pipeline::{Job, Monitor, Plan, Prepared, Scores, StageConfig};
+use crate::base::error::{Error, Result};
+use crate::experiments::pipeline::{Job, Monitor, Plan, Prepared, Scores, StageConfig};
 use crate::train::EpochRow;
 
 /// Between two lines when the output is not a terminal.
@@ -224,8 +224,8 @@ mod tests {
 
     use super::*;
     use crate::data::{DataId, DatasetName};
-    use crate::pipeline::{BackendName, EvalConfig, Precision, Store};
-    use crate::tables::defaults::paper_training;
+    use crate::experiments::pipeline::{BackendName, EvalConfig, Precision, Store};
+    use crate::experiments::tables::defaults::paper_training;
     use crate::train::TrainConfig;
 
     /// A training of four epochs in 100 passes, and a measurement of it in 300.

@@ -10,16 +10,16 @@ use super::chain::{ChainArgs, Link, scores};
 use super::given::Given;
 use super::output;
 use crate::backend::cpu::Cpu;
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
 use crate::checkpoint::{ModelInfo, load_model};
-use crate::choice::choice;
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::optim::{LrSchedule, LrShape};
-use crate::pipeline::{PruneConfig, PruneResult, Scores, StageConfig};
+use crate::experiments::pipeline::{PruneConfig, PruneResult, Scores, StageConfig};
+use crate::experiments::tables::Profile;
+use crate::experiments::tables::chains::{Phase, Phases, RHO_GROWTH, update_every};
+use crate::experiments::tables::defaults::paper_training;
+use crate::nn::optim::{LrSchedule, LrShape};
 use crate::prune::{AdmmConfig, Scheme, SparsityReport, Target, groups};
-use crate::tables::Profile;
-use crate::tables::chains::{Phase, Phases, RHO_GROWTH, update_every};
-use crate::tables::defaults::paper_training;
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
 choice! {
@@ -250,9 +250,9 @@ mod tests {
     use super::*;
     use crate::checkpoint::save_model;
     use crate::data::DatasetName;
-    use crate::init::{Init, initial_values};
-    use crate::models::{Architecture, Model, Network};
-    use crate::tables::defaults::{adam, sgd};
+    use crate::experiments::tables::defaults::{adam, sgd};
+    use crate::nn::init::{Init, initial_values};
+    use crate::nn::models::{Architecture, Model, Network};
 
     #[derive(Parser)]
     struct Cli {

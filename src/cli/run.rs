@@ -8,11 +8,12 @@ use clap::Args;
 use super::device::{Device, DeviceArgs};
 use super::table_run::TableRun;
 use super::{execute, output};
-use crate::choice::choice;
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::pipeline::{BackendName, Plan, Store};
-use crate::tables::{self, Cell, CellJobs, Profile, Settings, TABLES, Table};
+use crate::experiments::pipeline::{BackendName, Plan, Store};
+use crate::experiments::tables;
+use crate::experiments::tables::{Cell, CellJobs, Profile, Settings, TABLES, Table};
 
 choice! {
     /// What cells may be attacked with beside the attack that measures them.

@@ -8,13 +8,14 @@ use super::dataset::DatasetArgs;
 use super::device::{Device, DeviceArgs};
 use super::passes::Passes;
 use crate::attack::PgdConfig;
+use crate::attack::evaluation;
+use crate::attack::evaluation::{EvalReport, Subset, evaluate};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::base::error::{Error, Result};
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::{Dataset, DatasetName};
-use crate::error::{Error, Result};
-use crate::eval::{self, EvalReport, Subset, evaluate};
-use crate::pipeline::{Task, on_backend};
+use crate::experiments::pipeline::{Task, on_backend};
 
 #[derive(Args)]
 pub struct SubjectArgs {
@@ -67,7 +68,7 @@ impl SubjectArgs {
 /// Checks that a file is a model for `data`.
 ///
 /// # Errors
-/// As [`load_model`] and [`crate::models::Architecture::check_data`].
+/// As [`load_model`] and [`crate::nn::models::Architecture::check_data`].
 pub fn check_model(path: &Path, data: &Dataset) -> Result<ModelInfo> {
     let (model, info) = load_model(&Cpu::<f32>::new(1)?, path)?;
     model.architecture().check_data(data.shape, data.classes)?;
@@ -112,7 +113,7 @@ impl Task for Measurement<'_> {
         let indices: Vec<u32> = (0..data.test.len() as u32).collect();
         let images = backend.resident(data.shape, &data.test.images);
         let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
-        let progress = Passes::new(eval::passes(indices.len(), self.attack), *quiet);
+        let progress = Passes::new(evaluation::passes(indices.len(), self.attack), *quiet);
         let tick = |passes| {
             progress.add(passes);
             Ok(())

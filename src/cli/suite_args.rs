@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::attack::apgd::{ApgdConfig, ApgdLoss};
+use crate::attack::config::{AttackConfig, standard};
 use crate::attack::cw_l2::CwL2Config;
 use crate::attack::fab::FabConfig;
 use crate::attack::square::SquareConfig;
-use crate::attack::suite::{AttackConfig, standard};
 use crate::attack::{AttackLoss, PgdConfig};
-use crate::choice::choice;
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
 use crate::data::DatasetName;
-use crate::error::{Error, Result};
-use crate::tables::defaults::paper_attack;
+use crate::experiments::tables::defaults::paper_attack;
 use crate::train::validate_attack;
 
 choice! {

@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::device::Device;
 use super::{doctor, execute, output};
+use crate::base::error::{Error, Result};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::pipeline::{Job, Plan, Prepared, Store};
-use crate::report::run_record::{DataRecord, Machine, RunRecord};
-use crate::report::{Report, csv, curves, markdown, rates, svg, terminal};
-use crate::tables::{self, Cell, CellJobs, Profile, Settings, Table};
+use crate::experiments::pipeline::{Job, Plan, Prepared, Store};
+use crate::experiments::report::run_record::{DataRecord, Machine, RunRecord};
+use crate::experiments::report::{Report, csv, curves, markdown, rates, svg, terminal};
+use crate::experiments::tables;
+use crate::experiments::tables::{Cell, CellJobs, Profile, Settings, Table};
 
 /// One run of one table.
 pub struct TableRun<'a> {

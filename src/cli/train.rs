@@ -7,13 +7,13 @@ use clap::Args;
 use super::chain::{ChainArgs, Link, scores};
 use super::given::Given;
 use super::output;
-use crate::choice::choice;
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::init::Init;
-use crate::models::Network;
-use crate::pipeline::{Scores, StageConfig};
-use crate::tables::defaults::{adam, paper_training, sgd};
+use crate::experiments::pipeline::{Scores, StageConfig};
+use crate::experiments::tables::defaults::{adam, paper_training, sgd};
+use crate::nn::init::Init;
+use crate::nn::models::Network;
 use crate::train::{MaskedConfig, Origin, Sparsity, TrainConfig};
 
 choice! {
@@ -122,8 +122,8 @@ mod tests {
 
     use super::*;
     use crate::attack::{AttackLoss, PgdConfig};
-    use crate::optim::OptimizerConfig;
-    use crate::tables::defaults::paper_attack;
+    use crate::experiments::tables::defaults::paper_attack;
+    use crate::nn::optim::OptimizerConfig;
 
     #[derive(Parser)]
     struct Cli {

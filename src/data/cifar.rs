@@ -4,7 +4,7 @@
 
 use super::Split;
 use super::source::Source;
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// A label and an image.
 pub const RECORD_BYTES: usize = 1 + IMAGE_BYTES;

@@ -9,7 +9,7 @@ use ureq::Agent;
 use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::source::Source;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A file to download.
 #[derive(Debug)]

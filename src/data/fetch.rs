@@ -11,7 +11,7 @@ use super::DatasetName;
 use super::download::{Download, Event, Hashed, Listener, Retries, agent, download, write_atomically};
 use super::official::{Archive, OfficialFile};
 use super::source::Source;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What to download from where to where.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! Source: LeCun, Cortes & Burges, "The MNIST database of handwritten digits".
 
 use super::source::Source;
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// One kind of IDX file.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::DatasetName;
 use super::official::OfficialFile;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Names a data directory; `--data` goes before it.
 pub const ENV: &str = "ENGINE_DATA";

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::choice::choice;
-use crate::error::{Error, Result};
-use crate::rng::{Rng, Stream};
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
+use crate::base::rng::{Rng, Stream};
 
 pub mod cifar;
 pub mod download;

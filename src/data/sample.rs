@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::DatasetName;
 use super::official::OfficialFile;
 use super::source::Source;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The embedded files of one folder: uncompressed name, gzip content.
 macro_rules! embedded {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What to do about a damaged file; every reader's error ends in this.
 pub(super) const GET_AGAIN: &str = "delete it and get it again with `engine data fetch`";

@@ -6,7 +6,7 @@ use super::locate::Found;
 use super::official::{Content, FileKind, OfficialFile, Part};
 use super::source::Source;
 use super::{DatasetName, Split, check_pairing, read_file};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What a check of one file found.
 #[derive(Debug)]

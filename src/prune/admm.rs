@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::project::{members, name, spread};
 use super::{Group, Target, groups, select};
 use crate::backend::{AdmmParam, Backend, Constraint, Residuals};
-use crate::error::Result;
-use crate::models::Model;
+use crate::base::error::Result;
+use crate::nn::models::Model;
 
 /// The constants of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 //! A target laid over an architecture: which tensors are selected from together.
 
 use super::{Scheme, Target};
-use crate::error::{Error, Result};
-use crate::models::Architecture;
-use crate::params::Role;
+use crate::base::error::{Error, Result};
+use crate::nn::models::Architecture;
+use crate::nn::params::Role;
 
 /// What one item of a group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Group {
 /// The groups of `architecture` under `target`; each prunable layer is in exactly one.
 ///
 /// # Errors
-/// [`crate::error::Error::Usage`] for a ratio outside [0, 1), a ratio that would leave a layer empty, or a scheme that
+/// [`crate::base::error::Error::Usage`] for a ratio outside [0, 1), a ratio that would leave a layer empty, or a scheme that
 /// does not fit the network.
 pub fn groups(architecture: &Architecture, target: &Target) -> Result<Vec<Group>> {
     if !(0.0..1.0).contains(&target.ratio) {

@@ -2,8 +2,8 @@
 
 use super::project;
 use crate::backend::{Backend, Constraint};
-use crate::error::Result;
-use crate::models::Model;
+use crate::base::error::Result;
+use crate::nn::models::Model;
 
 /// Masks of a network's parameters and running means.
 pub struct Masks<B: Backend> {
@@ -41,7 +41,7 @@ impl<B: Backend> Masks<B> {
     /// Sets what is masked to zero.
     ///
     /// # Errors
-    /// [`crate::error::Error::Shape`] while a tape still shares a parameter.
+    /// [`crate::base::error::Error::Shape`] while a tape still shares a parameter.
     pub fn apply(&self, backend: &B, model: &mut Model<B>) -> Result<()> {
         for (mask, param) in self.params.iter().zip(model.params_mut()) {
             if let Some(mask) = mask {

@@ -20,7 +20,7 @@ pub use shrink::{Shrunk, shrink};
 
 use serde::{Deserialize, Serialize};
 
-use crate::choice::choice;
+use crate::base::named_enum::choice;
 
 choice! {
     /// What is kept or removed as one.

@@ -1,11 +1,11 @@
 //! Euclidean projection on the networks that a target allows.
 
 use super::{Group, Masks, Scheme, Slice, Target, groups};
+use crate::autograd::tensor::Tensor;
 use crate::backend::Backend;
-use crate::error::{Error, Result};
-use crate::models::{Architecture, Model};
-use crate::params::ParamSpec;
-use crate::tensor::Tensor;
+use crate::base::error::{Error, Result};
+use crate::nn::models::{Architecture, Model};
+use crate::nn::params::ParamSpec;
 
 /// For each group, with its tensors in the order of its members, the mask over its items that keeps the best; all in one call of
 /// the backend.

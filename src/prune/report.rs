@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
-use crate::models::{Architecture, Model};
-use crate::params::{LayerSpec, Role};
+use crate::nn::models::{Architecture, Model};
+use crate::nn::params::{LayerSpec, Role};
 
 /// What is left of one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::Scheme;
 use crate::backend::Backend;
-use crate::error::{Error, Result};
-use crate::models::{Architecture, Model};
-use crate::params::LayerSpec;
+use crate::base::error::{Error, Result};
+use crate::nn::models::{Architecture, Model};
+use crate::nn::params::LayerSpec;
 
 /// A network without the channels that were zero.
 pub struct Shrunk<B: Backend> {

@@ -4,14 +4,14 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attack::evaluation;
 use crate::attack::{EpsSchedule, PgdConfig};
-use crate::choice::choice;
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
 use crate::data::{DataId, DatasetName};
-use crate::error::{Error, Result};
-use crate::eval;
-use crate::init::Init;
-use crate::models::{Architecture, MAX_WIDTH, Network};
-use crate::optim::{LrSchedule, LrShape, OptimizerConfig};
+use crate::nn::init::Init;
+use crate::nn::models::{Architecture, MAX_WIDTH, Network};
+use crate::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use crate::prune::{self, AdmmConfig, Target};
 
 choice! {
@@ -148,7 +148,7 @@ impl TrainConfig {
     pub fn passes(&self, train: usize, test: usize) -> u64 {
         let steps = self.attack.as_ref().map_or(0, |attack| attack.steps);
         let trained = train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1);
-        let evaluated = eval::passes(test + self.held_out, Some(&self.eval_attack));
+        let evaluated = evaluation::passes(test + self.held_out, Some(&self.eval_attack));
         self.epochs as u64 * trained + self.epochs.div_ceil(self.eval_every.max(1)) as u64 * evaluated
     }
 

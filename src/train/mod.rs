@@ -16,8 +16,8 @@ pub use step::Trainer;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attack::evaluation::EvalReport;
 use crate::backend::Residuals;
-use crate::eval::EvalReport;
 
 /// One row of `metrics.csv`: an epoch. Accuracies in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ pub trait Observer: Sync {
     fn advance(&self, passes: u64);
     /// An epoch ended.
     fn epoch(&self, row: &EpochRow, epochs: usize);
-    /// True once the run should save its state and return [`crate::error::Error::Interrupted`].
+    /// True once the run should save its state and return [`crate::base::error::Error::Interrupted`].
     fn stop_requested(&self) -> bool;
 }
 

@@ -9,16 +9,17 @@ use super::start::{First, start};
 use super::state::{self, Kept, Progress};
 use super::step::Trainer;
 use super::{Candidate, EpochRow, Observer, ResidualRow, TrainResult};
+use crate::attack::evaluation;
+use crate::attack::evaluation::{EvalReport, Subset};
 use crate::attack::pgd::{Batch, Start};
+use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Counts, CropFlip};
+use crate::base::error::{Error, Result};
+use crate::base::nvtx;
+use crate::base::rng::{Rng, Stream};
 use crate::checkpoint::{self, ModelInfo};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::eval::{self, EvalReport, Subset};
-use crate::profile;
 use crate::prune::{Admm, LayerResiduals};
-use crate::rng::{Rng, Stream};
-use crate::tensor::Tensor;
 
 /// Steps between looks at the loss: a look makes a GPU wait.
 const CHECK_EVERY: u64 = 64;
@@ -163,7 +164,7 @@ impl<'a, B: Backend> Run<'a, B> {
     /// The rest of the epoch in flight: its training steps, then its evaluation.
     fn epoch(&mut self) -> Result<()> {
         let epoch = self.progress.epoch;
-        let _range = profile::range(|| format!("epoch {epoch}"));
+        let _range = nvtx::range(|| format!("epoch {epoch}"));
         let order = Rng::new(self.config.seed, Stream::Shuffle, epoch as u32).permutation(self.trained_on.len());
         while self.progress.step < self.steps_per_epoch() {
             let first = self.progress.step as usize * self.config.batch;
@@ -200,7 +201,7 @@ impl<'a, B: Backend> Run<'a, B> {
     fn evaluate(&self, images: &B::Resident<'_>, labels: &[u8], indices: &[u32]) -> Result<EvalReport> {
         let attack = Some(&self.config.eval_attack);
         let subset = Subset { images, labels, indices };
-        eval::evaluate(self.backend, &self.trainer.model, &subset, attack, self.config.seed, &|passes| {
+        evaluation::evaluate(self.backend, &self.trainer.model, &subset, attack, self.config.seed, &|passes| {
             tick(self.observer, passes)
         })
     }
@@ -229,10 +230,10 @@ impl<'a, B: Backend> Run<'a, B> {
     /// One step on these training images. Returns the image passes done.
     fn step(&mut self, indices: &[u32]) -> Result<u64> {
         let (backend, config, step) = (self.backend, self.config, self.global_step());
-        let _range = profile::range(|| format!("step {step}"));
-        match profile::before_step() {
-            profile::Recording::Unchanged => {}
-            recording => backend.record(recording == profile::Recording::Start),
+        let _range = nvtx::range(|| format!("step {step}"));
+        match nvtx::before_step() {
+            nvtx::Recording::Unchanged => {}
+            recording => backend.record(recording == nvtx::Recording::Start),
         }
         let labels: Vec<u8> = indices.iter().map(|&i| self.data.train.labels[i as usize]).collect();
         let labels = backend.labels(&labels);

@@ -2,8 +2,8 @@
 
 use super::config::{ProximalEvery, Sparsity};
 use crate::backend::{Backend, Constraint};
-use crate::error::Result;
-use crate::models::Model;
+use crate::base::error::Result;
+use crate::nn::models::Model;
 use crate::prune::{self, Admm, Group, LayerResiduals, Masks};
 
 /// A [`Sparsity`] at work on a network.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::config::{Origin, Sparsity, TrainConfig};
 use crate::backend::Backend;
+use crate::base::error::{Error, Result};
 use crate::checkpoint::{ModelInfo, load_model};
-use crate::error::{Error, Result};
-use crate::init::initial_values;
-use crate::models::{Architecture, Model};
+use crate::nn::init::initial_values;
+use crate::nn::models::{Architecture, Model};
 use crate::prune::{Masks, Target, shrink};
 
 /// The first weights of a run, and what is known of them.

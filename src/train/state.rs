@@ -8,10 +8,10 @@ use super::config::{Selection, TrainConfig};
 use super::step::Trainer;
 use super::{Candidate, EpochRow, ResidualRow};
 use crate::backend::{Backend, Counts};
+use crate::base::csv::to_csv;
+use crate::base::error::{Error, Result};
 use crate::checkpoint::{self, Checkpoint, Entry};
-use crate::error::{Error, Result};
 use crate::prune::Admm;
-use crate::rows::to_csv;
 
 /// File of an unfinished run.
 const STATE: &str = "state.safetensors";

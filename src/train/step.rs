@@ -5,16 +5,16 @@ use std::sync::Arc;
 use super::sparse::Sparsifier;
 use crate::attack::pgd::{Batch, Pgd, Start};
 use crate::attack::{BnMode, PgdConfig};
+use crate::autograd::ops;
+use crate::autograd::tape::Tape;
+use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, LossKind};
-use crate::dims::LogitDims;
-use crate::error::Result;
-use crate::init::{Init, initial_values};
-use crate::models::{Architecture, Mode, Model};
-use crate::ops;
-use crate::optim::{Optimizer, OptimizerConfig};
-use crate::profile;
-use crate::tape::Tape;
-use crate::tensor::Tensor;
+use crate::base::dims::LogitDims;
+use crate::base::error::Result;
+use crate::base::nvtx;
+use crate::nn::init::{Init, initial_values};
+use crate::nn::models::{Architecture, Mode, Model};
+use crate::nn::optim::{Optimizer, OptimizerConfig};
 
 /// A network in training: its weights and the optimiser's state.
 pub struct Trainer<B: Backend> {
@@ -53,7 +53,7 @@ impl<B: Backend> Trainer<B> {
     /// cross-entropy with learning rate `lr`. What was counted on the way is added to `tally`.
     ///
     /// # Errors
-    /// [`crate::error::Error::Shape`] if the batch does not fit the network; what [`crate::backend::Memory::status`] says.
+    /// [`crate::base::error::Error::Shape`] if the batch does not fit the network; what [`crate::backend::Memory::status`] says.
     pub fn step(
         &mut self,
         backend: &B,
@@ -97,7 +97,7 @@ impl<B: Backend> Trainer<B> {
     /// One update of the weights on `batch`.
     fn update(&mut self, backend: &B, batch: &Batch<'_, B>, lr: f32, tally: &mut B::Tally) -> Result<()> {
         let n = batch.n();
-        let _range = profile::range(|| "update".to_string());
+        let _range = nvtx::range(|| "update".to_string());
         let tape = Tape::new(backend);
         let params = self.model.leaves(&tape);
         let input = tape.leaf(batch.images.clone());

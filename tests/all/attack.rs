@@ -4,15 +4,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::attack::pgd::{self, Pgd, Start};
+use engine::attack::evaluation::{EvalReport, Subset, evaluate, passes};
+use engine::attack::pgd;
+use engine::attack::pgd::{Pgd, Start};
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, Kernel};
 use engine::backend::{Backend, Counts, Images, Loss, Memory};
-use engine::error::Error;
-use engine::eval::{EvalReport, Subset, evaluate, passes};
-use engine::models::{Mode, Model, Network};
-use engine::rng::{Rng, Stream};
-use engine::tensor::Tensor;
+use engine::base::error::Error;
+use engine::base::rng::{Rng, Stream};
+use engine::nn::models::{Mode, Model, Network};
 
 use crate::backends::{labels, on_every_backend, uniform};
 use crate::compare::{assert_close, count_apart};

@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use engine::backend::Memory;
 use engine::backend::cpu::{Cpu, VectorPath};
-use engine::backend::cuda::mixed::Mixed;
-use engine::backend::cuda::{self, Cuda};
+use engine::backend::cuda;
+use engine::backend::cuda::Cuda;
+use engine::backend::cuda::bf16::Mixed;
 
 use crate::skip::{Missing, or_skip, skip};
 
@@ -92,7 +93,7 @@ fn gpu_is_there() -> bool {
     or_skip(Missing::Gpu, cuda::gpu()).is_some()
 }
 
-use engine::rng::{Rng, Stream};
+use engine::base::rng::{Rng, Stream};
 
 /// `len` standard normal numbers, the same ones for the same `seed`.
 pub fn normal(seed: u64, len: usize) -> Vec<f32> {

@@ -1,4 +1,4 @@
-//! The CUDA kernels compiled for the host (`kernels/host/README.md`): a driver that runs them, every access checked.
+//! The CUDA kernels compiled for the host (`tests/cuda_host/README.md`): a driver that runs them, every access checked.
 //!
 //! - `build`: the shared library, made by the system's C++ compiler
 //! - `driver`: the library as a [`Driver`]
@@ -11,8 +11,8 @@ mod planted;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use engine::backend::cuda::driver::Driver;
-use engine::backend::cuda::mixed::Mixed;
+use engine::backend::cuda::bf16::Mixed;
+use engine::backend::cuda::runtime::driver::Driver;
 use engine::backend::cuda::{Cuda, Submission, kernels};
 
 use crate::skip::{Missing, or_skip};

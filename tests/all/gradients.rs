@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use engine::autograd::ops;
+use engine::autograd::tape::{Tape, Var};
+use engine::autograd::tensor::{Shape, Tensor};
 use engine::backend::cpu::Cpu;
 use engine::backend::{ChannelStats, Loss, LossKind};
-use engine::error::{Error, Result};
-use engine::models::{Mode, Network};
-use engine::ops;
-use engine::tape::{Tape, Var};
-use engine::tensor::{Shape, Tensor};
+use engine::base::error::{Error, Result};
+use engine::nn::models::{Mode, Network};
 
 use crate::backends::{labels, normal, uniform};
 use crate::compare::assert_close;

@@ -1,8 +1,8 @@
 //! The initialisers: moments, ranges, orthogonality, independence.
 
-use engine::init::{Init, initial_values};
-use engine::models::{Architecture, Network};
-use engine::rng::{Rng, Stream};
+use engine::base::rng::{Rng, Stream};
+use engine::nn::init::{Init, initial_values};
+use engine::nn::models::{Architecture, Network};
 
 use crate::compare::assert_close;
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::backend::cuda::kernel::KernelSpec;
-use engine::backend::cuda::modules::{self, Embedded, Origin};
+use engine::backend::cuda::runtime::kernel::KernelSpec;
+use engine::backend::cuda::runtime::modules;
+use engine::backend::cuda::runtime::modules::{Embedded, Origin};
 
 use crate::skip::{Missing, skip};
 
@@ -327,7 +328,7 @@ ptxas info    : Used 33 registers, used 1 barriers, 1664 bytes cumulative stack 
 
 #[test]
 fn a_prototype_that_differs_is_seen() {
-    use engine::backend::cuda::kernel::Param;
+    use engine::backend::cuda::runtime::kernel::Param;
     const N: Param = Param { name: "n", size: 4, pointer: false };
     const Y: Param = Param { name: "y", size: 8, pointer: true };
     let own = prototypes("extern \"C\" __global__ void fill(u32 n, float* y) {}");

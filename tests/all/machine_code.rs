@@ -1,5 +1,5 @@
 //! The kernels' machine code: on no path does a kernel touch global memory before it has waited for the launch before, which
-//! may still write there (`wait_for_launch_before` in `kernels/common.cuh`). The source says so, but a compiler may move loads.
+//! may still write there (`wait_for_launch_before` in `kernels/primitives/common.cuh`). The source says so, but a compiler may move loads.
 //!
 //! It is read with NVIDIA's `nvdisasm`: what `ENGINE_NVDISASM` names, or what is on the path or in `/usr/local/cuda`.
 
@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::process::Command;
 use std::{env, fs};
 
-use engine::backend::cuda::modules::{self, Embedded};
+use engine::backend::cuda::runtime::modules;
+use engine::backend::cuda::runtime::modules::Embedded;
 use rayon::prelude::*;
 
 use crate::kernels::embedded;

@@ -1,12 +1,12 @@
 //! The networks: sizes, names, and whole passes against PyTorch.
 
+use engine::autograd::ops;
+use engine::autograd::tape::{Tape, Var};
+use engine::autograd::tensor::{Shape, Tensor};
 use engine::backend::Backend;
 use engine::backend::cpu::Cpu;
-use engine::error::{Error, Result};
-use engine::models::{Architecture, Mode, Model, Network};
-use engine::ops;
-use engine::tape::{Tape, Var};
-use engine::tensor::{Shape, Tensor};
+use engine::base::error::{Error, Result};
+use engine::nn::models::{Architecture, Mode, Model, Network};
 
 use crate::backends::{labels, on_every_backend, uniform};
 use crate::compare::assert_close;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use engine::autograd::ops;
+use engine::autograd::tape::Tape;
+use engine::autograd::tensor::Tensor;
 use engine::backend::{Backend, LossKind};
-use engine::models::{Architecture, Mode, Model, Network, Stats};
-use engine::ops;
-use engine::tape::Tape;
-use engine::tensor::Tensor;
+use engine::nn::models::{Architecture, Mode, Model, Network, Stats};
 
 use crate::oracle::Oracle;
 

@@ -15,14 +15,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use engine::base::error::{Error, Result};
 use engine::checkpoint::write_atomic;
 use engine::data::{DataId, DatasetName};
-use engine::error::{Error, Result};
-use engine::pipeline::{
+use engine::experiments::pipeline::{
     BackendName, FORMAT, Job, JobId, Monitor, Outcome, Plan, Precision, Stage, StageConfig, StageDir, Store, Worker,
     paths, set,
 };
-use engine::tables::defaults::paper_training;
+use engine::experiments::tables::defaults::paper_training;
 use engine::train::{EpochRow, Observer, TrainConfig};
 use serde_json::{Value, json};
 

@@ -18,13 +18,13 @@ mod shrinking;
 
 use std::sync::Arc;
 
+use engine::autograd::tape::Tape;
+use engine::autograd::tensor::Tensor;
 use engine::backend::Backend;
 use engine::data::{Dataset, DatasetName};
-use engine::models::{Architecture, Mode, Model, Network};
-use engine::params::Role;
+use engine::nn::models::{Architecture, Mode, Model, Network};
+use engine::nn::params::Role;
 use engine::prune::{Scheme, Target};
-use engine::tape::Tape;
-use engine::tensor::Tensor;
 
 use crate::backends::{normal, uniform};
 

@@ -7,9 +7,9 @@ use engine::attack::{AttackLoss, BnMode, EpsSchedule, PgdConfig, Ramp};
 use engine::backend::Backend;
 use engine::checkpoint::load_model;
 use engine::data::{Dataset, DatasetName, Split};
-use engine::init::Init;
-use engine::models::{Model, Network};
-use engine::optim::{LrSchedule, LrShape, OptimizerConfig};
+use engine::nn::init::Init;
+use engine::nn::models::{Model, Network};
+use engine::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use engine::train::{EpochRow, Observer, Origin, Selection, Sparsity, TrainConfig, train};
 
 /// The first images of the MNIST sample.

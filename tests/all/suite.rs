@@ -1,19 +1,19 @@
 //! The attacks beyond PGD: PyTorch's iterates, what a suite of attacks says of each image, and the checks.
 
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
+use engine::attack::config::AttackConfig;
 use engine::attack::cw_l2::{CwL2Config, Nearest};
+use engine::attack::evaluation::Subset;
 use engine::attack::fab::FabConfig;
 use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
-use engine::attack::suite::AttackConfig;
+use engine::attack::suite::{Assessment, Suite};
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Backend, Images, Window};
+use engine::base::error::Result;
 use engine::data::Split;
-use engine::error::Result;
-use engine::eval::Subset;
-use engine::models::Model;
-use engine::robustness::{Assessment, Suite};
-use engine::tensor::Tensor;
+use engine::nn::models::Model;
 
 use crate::backends::on_every_backend;
 use crate::compare::{assert_close, count_apart};

@@ -16,9 +16,10 @@ mod stages;
 
 use engine::attack::Ramp;
 use engine::data::{DataId, DatasetName};
-use engine::optim::{LrShape, OptimizerConfig};
-use engine::pipeline::{BackendName, Plan, Precision, StageConfig};
-use engine::tables::{self, Cell, CellJobs, Profile, Published, Settings, TABLES, Table};
+use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::experiments::tables;
+use engine::experiments::tables::{Cell, CellJobs, Profile, Published, Settings, TABLES, Table};
+use engine::nn::optim::{LrShape, OptimizerConfig};
 use engine::train::TrainConfig;
 use serde_json::{Value, json};
 

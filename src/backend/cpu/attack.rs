@@ -2,7 +2,7 @@
 
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Attack, Counts};
-use crate::rng::Rng;
+use crate::base::rng::Rng;
 
 /// The random start of one block of images.
 pub struct RandomStart<'a, T> {

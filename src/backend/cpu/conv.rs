@@ -4,7 +4,7 @@ use super::correlate::{Correlate, CorrelateWeight, Tap};
 use super::fast::winograd::Conv3x3;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, Memory};
-use crate::dims::{ChannelDims, Conv2dDims};
+use crate::base::dims::{ChannelDims, Conv2dDims};
 
 /// Output positions (pixels times blocks of images) of which the weight gradient takes a sum in registers, if there are
 /// as many: adding up the lanes at the end is not to count.

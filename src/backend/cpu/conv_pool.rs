@@ -7,7 +7,7 @@ use super::correlate_pooled::{CorrelatePooled, Patches};
 use super::pool::{MaxPool, Winners};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, ConvPool, Elementwise, Pool};
-use crate::dims::{Conv2dDims, Pool2dDims};
+use crate::base::dims::{Conv2dDims, Pool2dDims};
 
 impl<T: Real> Cpu<T> {
     /// The input gradient by patches.

@@ -14,7 +14,7 @@
 use super::conv::{Border, Sizes};
 use super::pool::place_of;
 use super::{LANES, Real};
-use crate::dims::Pool2dDims;
+use crate::base::dims::Pool2dDims;
 
 /// Which windows reach a patch, for a convolution that this method can do.
 pub struct Patches {

@@ -3,7 +3,7 @@
 use super::correlate::{Correlate, Tap};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::Linear;
-use crate::dims::LinearDims;
+use crate::base::dims::LinearDims;
 
 /// Rows of the weight gradient that one thread computes at a time.
 const ROWS: usize = 32;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Buf, Cpu, LANES, Real, lane_index, lanes, lanes_mut};
 use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE, Memory};
-use crate::dims::LogitDims;
+use crate::base::dims::LogitDims;
 
 /// The logits of one sample.
 fn sample_logits<T: Real>(d: &LogitDims, logits: &[T], sample: usize) -> Vec<f64> {

@@ -40,7 +40,7 @@ pub use arena::Buf;
 pub use real::Real;
 
 use super::Memory;
-use crate::choice::choice;
+use crate::base::named_enum::choice;
 
 /// Images in the innermost dimension of a batch: one AVX-512 register of f32, two of AVX2.
 pub const LANES: usize = 16;
@@ -109,8 +109,8 @@ impl<T: Real> Cpu<T> {
     /// A backend with `threads` threads of its own and the widest vector instructions the processor has.
     ///
     /// # Errors
-    /// [`crate::error::Error::Failed`] if the system cannot start the threads.
-    pub fn new(threads: usize) -> crate::error::Result<Self> {
+    /// [`crate::base::error::Error::Failed`] if the system cannot start the threads.
+    pub fn new(threads: usize) -> crate::base::error::Result<Self> {
         Self::with_path(threads, VectorPath::available()[0])
     }
 
@@ -118,8 +118,8 @@ impl<T: Real> Cpu<T> {
     ///
     /// # Errors
     /// As [`Cpu::new`], and if the processor does not have them.
-    pub fn with_path(threads: usize, path: VectorPath) -> crate::error::Result<Self> {
-        let failed = |why: String| crate::error::Error::Failed(why);
+    pub fn with_path(threads: usize, path: VectorPath) -> crate::base::error::Result<Self> {
+        let failed = |why: String| crate::base::error::Error::Failed(why);
         let arch = path.arch().ok_or_else(|| failed(format!("this processor has no {path}")))?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))

@@ -5,7 +5,7 @@ use super::real::relu;
 use super::sums::{Deviations, GradientSums, Plane, Sum, over_images};
 use super::{Buf, Cpu, Kernel, LANES, Real, lanes_mut};
 use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
-use crate::dims::ChannelDims;
+use crate::base::dims::ChannelDims;
 
 /// Forward pass of one channel of one block of images: `y = (x - mean) scale + beta`, plus `residual`, then ReLU.
 pub struct Normalise<'a, T> {

@@ -3,7 +3,7 @@
 use super::sums::{Plane, Sum};
 use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Elementwise, Pool};
-use crate::dims::{ChannelDims, Pool2dDims};
+use crate::base::dims::{ChannelDims, Pool2dDims};
 
 /// Per output pixel and lane, the winner's place in its window, counted row by row, on top of [`PLACE`].
 pub struct Winners<T: Real>(pub(super) Buf<T>);

@@ -4,7 +4,7 @@
 //! planes can be shared out to any number of threads, and no sum is long enough to lose digits in f32.
 
 use super::{Buf, Cpu, LANES, Real, blocks, lanes};
-use crate::dims::ChannelDims;
+use crate::base::dims::ChannelDims;
 
 /// The sum of the pixels, per lane.
 pub struct Sum<'a, T> {

@@ -12,27 +12,9 @@
 //! graph is launched. So a repeated step costs one submission, and nothing that varies from step to step has to be
 //! declared in advance.
 
-mod attack;
-mod compile;
-mod conv;
-pub mod driver;
-mod elementwise;
-mod images;
-pub mod kernel;
-mod lenet;
-mod linear;
-mod loss;
-pub mod mixed;
-pub mod modules;
-mod norm;
-mod nvidia;
-mod optim;
-mod perturb;
-mod pool;
-mod pooling;
-mod prune;
-mod queue;
-mod timing;
+pub mod bf16;
+mod f32;
+pub mod runtime;
 mod tuning;
 
 use std::ops::Range;
@@ -40,43 +22,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::Memory;
-use crate::error::{Error, Result};
-use driver::Driver;
-use kernel::{Args, Grid, KernelSpec};
-pub use nvidia::{GpuInfo, cuda_version, gpu};
-pub use pool::{Device, MemoryUse};
-use pool::{Fault, Pool};
-use queue::Queue;
-pub use queue::Submission;
-pub use timing::Timing;
+use crate::base::error::{Error, Result};
+pub use runtime::allocator::{Device, MemoryUse};
+use runtime::allocator::{Fault, Pool};
+use runtime::driver::Driver;
+use runtime::kernel::{Args, Grid, KernelSpec};
+pub use runtime::nvidia::{GpuInfo, cuda_version, gpu};
+use runtime::queue::Queue;
+pub use runtime::queue::Submission;
+pub use runtime::timing::Timing;
 
 /// Storage of a tensor.
 pub type Buf = Device<f32>;
 
 /// The prototypes of all kernels.
 pub fn kernels() -> Vec<KernelSpec> {
-    [
-        attack::KERNELS,
-        conv::KERNELS,
-        elementwise::KERNELS,
-        images::KERNELS,
-        lenet::KERNELS,
-        linear::KERNELS,
-        loss::KERNELS,
-        norm::KERNELS,
-        optim::KERNELS,
-        perturb::KERNELS,
-        pooling::KERNELS,
-        prune::KERNELS,
-        &mixed::kernels(),
-    ]
-    .concat()
+    [f32::kernels(), bf16::kernels()].concat()
 }
 
 /// Whether launches of a step overlap on the first visible GPU, or in one line why not.
 pub fn launches_overlap() -> Result<(), String> {
     match Submission::chosen().map_err(|e| e.to_string())? {
-        Submission::Graphs => nvidia::launches_overlap(),
+        Submission::Graphs => runtime::nvidia::launches_overlap(),
         _ => Err("ENGINE_CUDA asks for that".to_string()),
     }
 }
@@ -101,7 +68,7 @@ impl Cuda {
     /// [`Error::Failed`] saying what is missing: a driver, a GPU, or kernels for it.
     pub fn new() -> Result<Self> {
         let how = Submission::chosen()?;
-        Cuda::with_driver(Arc::new(nvidia::Nvidia::open()?), how)
+        Cuda::with_driver(Arc::new(runtime::nvidia::Nvidia::open()?), how)
     }
 
     /// The same to see how long each kernel takes; what it computes means nothing.
@@ -109,7 +76,7 @@ impl Cuda {
     /// # Errors
     /// As [`Cuda::new`].
     pub fn timed() -> Result<Self> {
-        Cuda::with_driver(Arc::new(nvidia::Nvidia::open()?), Submission::Timed)
+        Cuda::with_driver(Arc::new(runtime::nvidia::Nvidia::open()?), Submission::Timed)
     }
 
     /// What each kernel took since this was last called, the longest first; nothing unless it is [`Submission::Timed`].
@@ -188,7 +155,7 @@ impl Cuda {
     }
 
     /// Keeps an error that came with a transfer or a wait: it is of the transfer, or of a kernel before it.
-    fn note(&self, what: &str, outcome: driver::DriverResult<()>) {
+    fn note(&self, what: &str, outcome: runtime::driver::DriverResult<()>) {
         if let Err(why) = outcome {
             let hint = "if a kernel is to blame, ENGINE_CUDA=waiting shows which";
             self.pool.fail(Fault::Failed(format!("{what}: {why}; {hint}")));
@@ -289,7 +256,7 @@ impl Memory for Cuda {
 
     fn record(&self, on: bool) {
         self.synchronize();
-        nvidia::profiler(on);
+        runtime::nvidia::profiler(on);
     }
 
     fn peak_bytes(&self) -> usize {

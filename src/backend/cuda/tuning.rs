@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::thread::LocalKey;
 
-use super::kernel::Grid;
-use crate::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims};
+use crate::backend::cuda::runtime::kernel::Grid;
+use crate::base::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims};
 
 /// Threads of a block of kernels that go over elements.
 const ELEMENTS: u32 = 256;

@@ -1,14 +1,15 @@
 //! Natural and adversarial accuracy, by their definition: all images at once, by the network's running statistics.
 
 use engine::attack::PgdConfig;
+use engine::attack::evaluation;
+use engine::attack::evaluation::{EvalReport, Subset, evaluate, passes};
 use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Images, Loss, Memory};
+use engine::base::rng::{Rng, Stream};
 use engine::data::{Dataset, DatasetName, Split};
-use engine::eval::{self, EvalReport, Subset, evaluate, passes};
-use engine::models::{Mode, Model};
-use engine::rng::{Rng, Stream};
-use engine::tensor::Tensor;
+use engine::nn::models::{Mode, Model};
 
 use crate::compare::assert_close;
 use crate::networks::{pass, recorded};
@@ -126,7 +127,7 @@ fn accuracies_and_losses_are_over_all_images_and_starts() {
     assert_eq!((clean.zero_gradient, clean.images), (0.0, 679));
     assert_eq!((passes(679, None), passes(679, Some(&config))), (679, 679 * (1 + 3 * 3)));
 
-    let logits = setting.with(|subset| eval::logits(&backend, &model, subset).unwrap());
+    let logits = setting.with(|subset| evaluation::logits(&backend, &model, subset).unwrap());
     assert_close("logits", &logits, &setting.logits(setting.clean()), 1e-5, 0.0);
 }
 
@@ -138,7 +139,7 @@ fn running_statistics_are_what_is_measured_with() {
     let data = Dataset::sample(DatasetName::Cifar10).unwrap();
     let setting = Setting { backend: &backend, model: &model, split: &data.test, indices: (5..24).collect() };
     setting.check(&PgdConfig { eps: 0.03, step_size: 0.01, ..attack(2) });
-    let logits = setting.with(|subset| eval::logits(&backend, &model, subset).unwrap());
+    let logits = setting.with(|subset| evaluation::logits(&backend, &model, subset).unwrap());
     assert_close("logits", &logits, &setting.logits(setting.clean()), 1e-5, 0.0);
 }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use engine::backend::cpu::Cpu;
-use engine::error::Error;
-use engine::models::Network;
+use engine::base::error::Error;
+use engine::nn::models::Network;
 use engine::prune::Scheme;
 use engine::train::train;
 

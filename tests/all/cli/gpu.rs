@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use engine::backend::cuda::modules;
+use engine::backend::cuda::runtime::modules;
 use tempfile::TempDir;
 
 use super::{assert_contains, engine, error_line, success};

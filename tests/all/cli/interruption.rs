@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use engine::rng::{Rng, Stream};
+use engine::base::rng::{Rng, Stream};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use engine::backend::cpu::Cpu;
 use engine::checkpoint::{ModelInfo, load_model, save_model};
-use engine::init::{Init, initial_values};
-use engine::models::{Architecture, Model, Network};
+use engine::nn::init::{Init, initial_values};
+use engine::nn::models::{Architecture, Model, Network};
 use engine::prune::{Scheme, SparsityReport, Target, hard_prune};
 
 pub fn cpu() -> Cpu<f32> {

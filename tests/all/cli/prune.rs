@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use engine::models::Network;
+use engine::nn::models::Network;
 use engine::prune::Scheme;
 use engine::train::{Origin, ProximalEvery, Sparsity};
 

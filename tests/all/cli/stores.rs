@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use engine::pipeline::{FORMAT, Store};
+use engine::experiments::pipeline::{FORMAT, Store};
 use predicates::prelude::*;
 
 use super::interruption::kill_after_an_epoch;

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use engine::backend::cuda::modules;
+use engine::backend::cuda::runtime::modules;
 
 use super::{MOMENT, engine, finished, run, stage_dirs, success};
 

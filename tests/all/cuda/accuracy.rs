@@ -3,17 +3,17 @@
 //!     cargo test --test all -- --ignored --nocapture mixed_precision
 
 use engine::attack::PgdConfig;
+use engine::attack::evaluation::{Subset, evaluate};
 use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::autograd::tape::Tape;
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Backend, Images, LossKind};
+use engine::base::rng::{Rng, Stream};
 use engine::data::{Dataset, DatasetName};
-use engine::eval::{Subset, evaluate};
-use engine::init::Init;
-use engine::models::{Architecture, Mode, Model, Network};
-use engine::optim::OptimizerConfig;
-use engine::rng::{Rng, Stream};
-use engine::tape::Tape;
-use engine::tensor::Tensor;
+use engine::nn::init::Init;
+use engine::nn::models::{Architecture, Mode, Model, Network};
+use engine::nn::optim::OptimizerConfig;
 use engine::train::Trainer;
 
 use crate::small_runs::attack;
@@ -112,7 +112,8 @@ fn fresh_loss<B: Backend>(backend: &B, seed: u64, images: &[f32]) -> f64 {
         let (params, x) =
             (model.leaves(&tape), tape.leaf(Tensor::new(backend.upload_batch(n, images), model.input(n))));
         let logits = model.forward(&tape, &params, &x, Mode::Train).unwrap().logits;
-        let loss = engine::ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &logits, batch.labels).unwrap();
+        let loss =
+            engine::autograd::ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &logits, batch.labels).unwrap();
         f64::from(loss.tensor().values(backend)[0])
     })
 }

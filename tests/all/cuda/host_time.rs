@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::backend::Backend;
-use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
-use engine::backend::cuda::mixed::Mixed;
+use engine::backend::cuda::bf16::Mixed;
+use engine::backend::cuda::runtime::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
 use engine::backend::cuda::{Cuda, Submission};
-use engine::models::Network;
+use engine::nn::models::Network;
 
 use super::spy::Training;
 

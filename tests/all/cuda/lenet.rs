@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use engine::attack::pgd::{self, Pgd, Start};
+use engine::attack::pgd;
+use engine::attack::pgd::{Pgd, Start};
 use engine::attack::{AttackLoss, PgdConfig};
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Ascent, Backend, Conv, Counts, LossKind, Memory, Pool};
-use engine::dims::{Conv2dDims, LeNetDims, Pool2dDims};
-use engine::init::{Init, initial_values};
-use engine::models::{Architecture, Mode, Model, Network};
-use engine::rng::{Rng, Stream};
-use engine::tensor::Tensor;
+use engine::base::dims::{Conv2dDims, LeNetDims, Pool2dDims};
+use engine::base::rng::{Rng, Stream};
+use engine::nn::init::{Init, initial_values};
+use engine::nn::models::{Architecture, Mode, Model, Network};
 
 use crate::backends::{labels, on_cuda, uniform};
 use crate::compare::count_apart;

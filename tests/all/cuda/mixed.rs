@@ -1,16 +1,16 @@
 //! The ops in mixed precision against the CPU in f64 on the same numbers, rounded to bf16 as the kernels get them: what comes
 //! out in f32 agrees to rounding errors of f32, what comes out in bf16 to one rounding.
 
+use engine::autograd::ops;
+use engine::autograd::tape::Tape;
+use engine::autograd::tensor::{Shape, Tensor};
 use engine::backend::cpu::Cpu;
-use engine::backend::cuda::mixed::{Buf, Mixed, TILES};
+use engine::backend::cuda::bf16::{Buf, Mixed, TILES};
 use engine::backend::{Backend, Conv, Elementwise, Gathered, Linear, LossKind, Memory, Norm, NormBwd, Pool};
-use engine::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
-use engine::init::Init;
-use engine::models::{Architecture, Mode, Network};
-use engine::ops;
-use engine::optim::OptimizerConfig;
-use engine::tape::Tape;
-use engine::tensor::{Shape, Tensor};
+use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
+use engine::nn::init::Init;
+use engine::nn::models::{Architecture, Mode, Network};
+use engine::nn::optim::OptimizerConfig;
 use engine::train::Trainer;
 
 use crate::backends::{drifting, labels, normal, on_mixed, uniform};
@@ -479,7 +479,7 @@ fn pass<B: Backend>(backend: &B, network: Network, width: usize, mode: Mode) -> 
     let (params, x) = (model.leaves(&tape), tape.leaf(images));
     let logits = model.forward(&tape, &params, &x, mode).unwrap().logits;
     let labels = backend.labels(&labels(7, n, 10));
-    let loss = engine::ops::loss(&tape, LossKind::CrossEntropy, 1.0, &logits, &labels).unwrap();
+    let loss = engine::autograd::ops::loss(&tape, LossKind::CrossEntropy, 1.0, &logits, &labels).unwrap();
     let values = logits.tensor().values(backend);
     let gradient = tape.backward(&loss, &[&x]).unwrap().remove(0);
     [values, gradient.values(backend)]

@@ -2,9 +2,9 @@
 //! to bf16.
 
 use engine::backend::cpu::Cpu;
-use engine::backend::cuda::mixed::Mixed;
+use engine::backend::cuda::bf16::Mixed;
 use engine::backend::{Backend, Memory, NormBwd};
-use engine::dims::ChannelDims;
+use engine::base::dims::ChannelDims;
 
 use super::mixed::{BF16, rounded};
 use crate::backends::{drifting, normal, on_cuda};

@@ -2,10 +2,10 @@
 //! of the tests has.
 
 use engine::backend::cpu::Cpu;
-use engine::backend::cuda::mixed::{Buf, Mixed};
+use engine::backend::cuda::bf16::{Buf, Mixed};
 use engine::backend::{AdmmParam, Backend, Constraint, Conv, LossKind, Memory, Optim, SgdParam, SgdStep};
-use engine::dims::{ChannelDims, Conv2dDims, LogitDims, Pool2dDims};
-use engine::rng::{Rng, Stream};
+use engine::base::dims::{ChannelDims, Conv2dDims, LogitDims, Pool2dDims};
+use engine::base::rng::{Rng, Stream};
 
 use super::mixed::rounded;
 use crate::backends::{labels, normal, on_cuda};

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use engine::backend::cuda::Submission;
-use engine::backend::cuda::mixed::Mixed;
+use engine::backend::cuda::bf16::Mixed;
 use engine::backend::{Backend, Elementwise, Images, Loss, Memory};
-use engine::models::Network;
+use engine::nn::models::Network;
 
 use super::spy::{Calls, PLENTY, Training, spied, spied_in};
 

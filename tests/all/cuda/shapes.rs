@@ -3,7 +3,7 @@
 
 use engine::backend::cpu::Cpu;
 use engine::backend::{Backend, Norm};
-use engine::dims::{ChannelDims, Conv2dDims, LinearDims};
+use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims};
 
 use crate::backends::{drifting, normal, on_cuda};
 use crate::compare::assert_close;

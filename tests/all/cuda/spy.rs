@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::attack::pgd::{Batch, Start};
+use engine::autograd::tensor::Tensor;
 use engine::backend::Backend;
-use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
+use engine::backend::cuda::runtime::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
 use engine::backend::cuda::{Cuda, Submission};
-use engine::init::Init;
-use engine::models::{Architecture, Network};
-use engine::optim::OptimizerConfig;
-use engine::rng::{Rng, Stream};
-use engine::tensor::Tensor;
+use engine::base::rng::{Rng, Stream};
+use engine::nn::init::Init;
+use engine::nn::models::{Architecture, Network};
+use engine::nn::optim::OptimizerConfig;
 use engine::train::Trainer;
 
 use crate::backends::{labels, uniform};
@@ -154,7 +154,7 @@ pub fn spied(how: Submission, room: usize, fails: Option<&'static str>) -> Optio
 
 /// The same with a backend that is made by `new`.
 pub fn spied_in<B>(
-    new: impl FnOnce(Arc<dyn Driver>, Submission) -> engine::error::Result<B>,
+    new: impl FnOnce(Arc<dyn Driver>, Submission) -> engine::base::error::Result<B>,
     how: Submission,
     room: usize,
     fails: Option<&'static str>,
@@ -194,7 +194,7 @@ impl<B: Backend> Training<B> {
         images: &B::Resident<'_>,
         tally: &mut B::Tally,
         step: u32,
-    ) -> engine::error::Result<()> {
+    ) -> engine::base::error::Result<()> {
         self.step_of(2, backend, images, tally, step)
     }
 
@@ -206,7 +206,7 @@ impl<B: Backend> Training<B> {
         images: &B::Resident<'_>,
         tally: &mut B::Tally,
         step: u32,
-    ) -> engine::error::Result<()> {
+    ) -> engine::base::error::Result<()> {
         let n = self.labels.len();
         let indices: Vec<u32> = (0..n as u32).map(|i| (i + step) % n as u32).collect();
         let clean = Tensor::new(backend.gather(images, &indices, None), self.trainer.model.input(n));

@@ -6,15 +6,15 @@
 
 use engine::attack::PgdConfig;
 use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::autograd::tensor::Tensor;
 use engine::backend::Backend;
 use engine::backend::cpu::Cpu;
+use engine::base::rng::{Rng, Stream};
 use engine::data::{Dataset, DatasetName};
-use engine::init::Init;
-use engine::models::{Architecture, Mode, Network};
-use engine::optim::OptimizerConfig;
+use engine::nn::init::Init;
+use engine::nn::models::{Architecture, Mode, Network};
+use engine::nn::optim::OptimizerConfig;
 use engine::prune::{Admm, AdmmConfig, Scheme, Target};
-use engine::rng::{Rng, Stream};
-use engine::tensor::Tensor;
 use engine::train::{Sparsifier, Trainer};
 
 use crate::backends::on_cuda;

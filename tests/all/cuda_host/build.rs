@@ -14,7 +14,7 @@ pub struct Unit<'a> {
     pub kernels: Vec<&'a str>,
 }
 
-/// The runtime's own files in `kernels/host`.
+/// The runtime's own files in `tests/cuda_host`.
 const RUNTIME: [&str; 6] =
     ["async_copy.cpp", "checks.cpp", "context.cpp", "fibers.cpp", "launch.cpp", "memory_map.cpp"];
 
@@ -33,10 +33,10 @@ const LINK_FLAGS: &[&str] = &["-shared", "-Wl,--wrap=memcpy,--wrap=memmove,--wra
 /// # Errors
 /// In one line: no compiler, no sources, or what the compiler says.
 pub fn library(units: &[Unit<'_>]) -> Result<PathBuf, String> {
-    let kernels = kernels();
-    let mut objects = units.iter().map(|unit| Object::of_unit(&kernels, unit)).collect::<Result<Vec<_>, _>>()?;
+    let roots = roots();
+    let mut objects = units.iter().map(|unit| Object::of_unit(&roots, unit)).collect::<Result<Vec<_>, _>>()?;
     for file in RUNTIME {
-        objects.push(Object::new(&kernels, file, format!("#include \"host/{file}\"\n"), Vec::new())?);
+        objects.push(Object::new(&roots, file, format!("#include \"cuda_host/{file}\"\n"), Vec::new())?);
     }
     let key = hash(objects.iter().map(|object| object.key.as_str()).chain(LINK_FLAGS.iter().copied()));
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-host");
@@ -47,7 +47,7 @@ pub fn library(units: &[Unit<'_>]) -> Result<PathBuf, String> {
     let compiler = compiler(&root)?;
     // Another process may do the same: each in a folder of its own, and the first to finish gives its away.
     let work = root.join(format!("{key}.{}", std::process::id()));
-    make(&compiler, &kernels, &objects, &root.join("objects"), &work)?;
+    make(&compiler, &roots, &objects, &root.join("objects"), &work)?;
     if fs::rename(&work, root.join(&key)).is_err() {
         // Not first, or it could not be moved: then the library is missing, and opening it says so.
         let _ = fs::remove_dir_all(&work);
@@ -55,15 +55,16 @@ pub fn library(units: &[Unit<'_>]) -> Result<PathBuf, String> {
     Ok(library)
 }
 
-/// The folder of the kernels; `ENGINE_HOST_SOURCES` names a copy that takes its place.
-fn kernels() -> PathBuf {
-    env::var_os("ENGINE_HOST_SOURCES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels"), PathBuf::from)
+/// The folders in which includes are looked up: that of the kernels (`ENGINE_HOST_SOURCES` names a copy that takes its place)
+/// and that above the runtime.
+fn roots() -> [PathBuf; 2] {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    [env::var_os("ENGINE_HOST_SOURCES").map_or_else(|| package.join("kernels"), PathBuf::from), package.join("tests")]
 }
 
 /// What makes a kernel file known to the runtime.
 fn wrapper(unit: &Unit<'_>) -> String {
-    let mut text = format!("#include \"host/cuda.h\"\n#include \"{}.cu\"\n", unit.file);
+    let mut text = format!("#include \"cuda_host/cuda.h\"\n#include \"{}.cu\"\n", unit.file);
     for kernel in &unit.kernels {
         let _ = writeln!(text, "REGISTER({kernel});");
     }
@@ -79,13 +80,13 @@ struct Object {
 }
 
 impl Object {
-    fn of_unit(kernels: &Path, unit: &Unit<'_>) -> Result<Self, String> {
-        Object::new(kernels, &unit.file.replace('/', "-"), wrapper(unit), kernel_flags())
+    fn of_unit(roots: &[PathBuf], unit: &Unit<'_>) -> Result<Self, String> {
+        Object::new(roots, &unit.file.replace('/', "-"), wrapper(unit), kernel_flags())
     }
 
-    fn new(kernels: &Path, name: &str, text: String, flags: Vec<&'static str>) -> Result<Self, String> {
+    fn new(roots: &[PathBuf], name: &str, text: String, flags: Vec<&'static str>) -> Result<Self, String> {
         let mut included = BTreeMap::new();
-        include(kernels, kernels, &text, &mut included)?;
+        include(roots, &roots[0], &text, &mut included)?;
         let flags = [FLAGS, &flags].concat();
         let files = included.values().map(String::as_str);
         let key = hash([text.as_str()].into_iter().chain(flags.iter().copied()).chain(files));
@@ -95,17 +96,23 @@ impl Object {
 
 /// Adds the files that `text`, of a file in `folder`, includes by quotes, and those that they include. The compiler's own
 /// headers stay out.
-fn include(kernels: &Path, folder: &Path, text: &str, included: &mut BTreeMap<PathBuf, String>) -> Result<(), String> {
+fn include(
+    roots: &[PathBuf],
+    folder: &Path,
+    text: &str,
+    included: &mut BTreeMap<PathBuf, String>,
+) -> Result<(), String> {
     for name in text.lines().filter_map(|line| line.strip_prefix("#include \"")?.split('"').next()) {
-        let beside = folder.join(name);
-        let path = if beside.exists() { beside } else { kernels.join(name) };
+        let mut places =
+            std::iter::once(folder).chain(roots.iter().map(PathBuf::as_path)).map(|place| place.join(name));
+        let path = places.find(|path| path.exists()).ok_or_else(|| format!("{name}: there is no such file"))?;
         let path = path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))?;
         if included.contains_key(&path) {
             continue;
         }
         let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         included.insert(path.clone(), text.clone());
-        include(kernels, path.parent().unwrap_or(kernels), &text, included)?;
+        include(roots, path.parent().unwrap_or(folder), &text, included)?;
     }
     Ok(())
 }
@@ -152,7 +159,7 @@ pub fn compiler(out: &Path) -> Result<cc::Tool, String> {
 }
 
 /// Compiles in `work`, two files at a time, what is not among the `kept` objects, and links.
-fn make(compiler: &cc::Tool, kernels: &Path, objects: &[Object], kept: &Path, work: &Path) -> Result<(), String> {
+fn make(compiler: &cc::Tool, roots: &[PathBuf], objects: &[Object], kept: &Path, work: &Path) -> Result<(), String> {
     for folder in [kept, work] {
         fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
@@ -165,7 +172,11 @@ fn make(compiler: &cc::Tool, kernels: &Path, objects: &[Object], kept: &Path, wo
         fs::write(&source, &object.text).map_err(|e| format!("{}: {e}", source.display()))?;
         let fresh = source.with_extension("o");
         let mut command = compiler.to_command();
-        command.args(&object.flags).arg("-I").arg(kernels).arg("-c").arg(&source).arg("-o").arg(&fresh);
+        command.args(&object.flags);
+        for root in roots {
+            command.arg("-I").arg(root);
+        }
+        command.arg("-c").arg(&source).arg("-o").arg(&fresh);
         run(&mut command)?;
         // At once, so that nobody finds half of it.
         fs::rename(&fresh, &done).map_err(|e| format!("{}: {e}", done.display()))?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
 
-use engine::backend::cuda::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
+use engine::backend::cuda::runtime::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
 
 /// What the library tells of its memory: it has as much as anybody asks for.
 const MEMORY: usize = 16 << 30;
@@ -33,7 +33,7 @@ macro_rules! api {
 
         impl Api {
             fn of(library: &libloading::Library) -> Result<Self, libloading::Error> {
-                // SAFETY: the types are those of kernels/host/launch.cpp; the library is never closed.
+                // SAFETY: the types are those of tests/cuda_host/launch.cpp; the library is never closed.
                 unsafe { Ok(Api { $($name: *library.get(concat!($symbol, "\0").as_bytes())?,)+ }) }
             }
         }

@@ -1,4 +1,4 @@
-//! Bugs planted in `kernels/host/planted.cu`, each beside the same kernel without: the checks stop the first with the right
+//! Bugs planted in `tests/cuda_host/planted.cu`, each beside the same kernel without: the checks stop the first with the right
 //! words, and let the second pass with the right result. They play compute-sanitizer, so nothing is proven by kernels that
 //! pass them unless the bugs here are caught.
 //!
@@ -9,7 +9,7 @@ mod copies;
 use std::ffi::c_void;
 use std::sync::OnceLock;
 
-use engine::backend::cuda::driver::{Call, Driver, HandedOut};
+use engine::backend::cuda::runtime::driver::{Call, Driver, HandedOut};
 
 use super::build::{self, Unit};
 use super::driver::{HostDriver, Library};
@@ -32,11 +32,11 @@ impl Device {
     fn new() -> Option<Self> {
         static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
         let make = || {
-            let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/host/planted.cu"));
+            let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cuda_host/planted.cu"));
             let text = text.map_err(|e| format!("planted.cu: {e}"))?;
             let names = text.lines().filter_map(|line| line.strip_prefix("extern \"C\" __global__ void "));
             let kernels: Vec<&str> = names.filter_map(|rest| rest.split('(').next()).collect();
-            Library::open(&build::library(&[Unit { file: "host/planted", kernels }])?)
+            Library::open(&build::library(&[Unit { file: "cuda_host/planted", kernels }])?)
         };
         or_skip(Missing::Compiler, LIBRARY.get_or_init(make).as_ref()).map(|library| Device(HostDriver::new(library)))
     }

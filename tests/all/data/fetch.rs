@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use engine::base::error::{Error, Result};
 use engine::data::DatasetName;
 use engine::data::download::{Event, Retries};
 use engine::data::fetch::{Plan, Wanted, unpack};
 use engine::data::official::Archive;
-use engine::error::{Error, Result};
 use sha2::{Digest, Sha256};
 
 use super::files;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use engine::base::error::{Error, Result};
 use engine::data::source::Source;
 use engine::data::{Split, cifar, idx};
-use engine::error::{Error, Result};
 use proptest::prelude::*;
 
 use super::files;

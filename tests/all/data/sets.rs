@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use engine::base::error::{Error, Result};
 use engine::data::locate::{Found, Root, Roots};
 use engine::data::official::Content;
 use engine::data::verify::verify;
 use engine::data::{Dataset, DatasetName, sample};
-use engine::error::{Error, Result};
 
 use super::files;
 use crate::skip::{Missing, skip};

@@ -3,7 +3,7 @@
 use std::io::{Cursor, Write};
 use std::sync::Arc;
 
-use engine::models::{Architecture, Network};
+use engine::nn::models::{Architecture, Network};
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 /// Pickle operations.

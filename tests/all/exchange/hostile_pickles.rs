@@ -132,7 +132,7 @@ fn tensors_beyond_their_storage() {
 #[test]
 fn many_values_of_few_bytes() {
     // 220 MB of weights, all of them the same four bytes.
-    let mut file = File::of(engine::models::Network::LeNet, 64);
+    let mut file = File::of(engine::nn::models::Network::LeNet, 64);
     for tensor in &mut file.tensors {
         (tensor.key, tensor.len) = ("0".to_string(), 1);
         tensor.stride.fill(0);

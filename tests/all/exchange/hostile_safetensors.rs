@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use engine::models::Network;
+use engine::nn::models::Network;
 
 use super::files::safetensors;
 use super::{limited, refused};

@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 
 use engine::backend::cpu::Cpu;
 use engine::checkpoint::load_model;
-use engine::models::Network;
+use engine::nn::models::Network;
 
 use crate::cli::models::write;
 use crate::cli::{engine, success};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::backend::cpu::Cpu;
 use engine::checkpoint::load_model;
-use engine::models::Network;
+use engine::nn::models::Network;
 use engine::prune::Scheme;
 
 use crate::cli::models::{half, write};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use engine::models::Network;
+use engine::nn::models::Network;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::cli::models::write;

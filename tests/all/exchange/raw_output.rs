@@ -1,6 +1,6 @@
 //! `engine eval --logits` and `--report`.
 
-use engine::models::Network;
+use engine::nn::models::Network;
 use engine::prune::Scheme;
 use safetensors::{Dtype, SafeTensors};
 

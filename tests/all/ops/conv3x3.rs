@@ -3,7 +3,7 @@
 
 use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::{Conv, Memory};
-use engine::dims::Conv2dDims;
+use engine::base::dims::Conv2dDims;
 
 use crate::backends::normal;
 

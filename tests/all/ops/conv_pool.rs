@@ -1,7 +1,7 @@
 //! Convolution, ReLU and max pooling as one op is what the three are one after the other.
 
 use engine::backend::Backend;
-use engine::dims::{Conv2dDims, Pool2dDims};
+use engine::base::dims::{Conv2dDims, Pool2dDims};
 
 use crate::backends::{normal, on_every_backend};
 

@@ -4,7 +4,7 @@
 use engine::backend::{
     AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove, SgdParam, SgdStep,
 };
-use engine::dims::{ChannelDims, LinearDims, LogitDims, Pool2dDims};
+use engine::base::dims::{ChannelDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{drifting, labels, normal, on_every_backend, uniform};
 use crate::compare::assert_close;

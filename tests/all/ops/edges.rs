@@ -1,7 +1,7 @@
 //! What no recorded value shows: NaN, ties, huge values, batches that do not fill the backend's blocks.
 
 use engine::backend::{Backend, Counts, LossKind, NormBwd};
-use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{normal, on_every_backend};
 use crate::compare::assert_close;

@@ -1,7 +1,7 @@
 //! The attack's own steps and the gathering of batches, against plain loops.
 
 use engine::backend::{Backend, CropFlip};
-use engine::rng::{Rng, Stream};
+use engine::base::rng::{Rng, Stream};
 
 use crate::backends::{normal, on_every_backend, uniform};
 use crate::compare::assert_close;

@@ -5,7 +5,7 @@ use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::{
     AdamParam, AdamStep, Backend, ChannelStats, Constraint, Elementwise, Memory, Norm, NormBwd, SgdParam, SgdStep,
 };
-use engine::dims::ChannelDims;
+use engine::base::dims::ChannelDims;
 
 use crate::backends::normal;
 use crate::compare::assert_close;

@@ -1,9 +1,9 @@
 //! Every op on every case recorded from PyTorch, to 1e-5.
 
+use engine::autograd::tensor::Tensor;
 use engine::backend::{Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove};
-use engine::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
-use engine::optim::{Optimizer, OptimizerConfig};
-use engine::tensor::Tensor;
+use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
+use engine::nn::optim::{Optimizer, OptimizerConfig};
 
 use crate::backends::on_every_backend;
 use crate::compare::assert_close;

@@ -2,7 +2,7 @@
 
 use engine::backend::Conv;
 use engine::backend::cpu::{Cpu, VectorPath};
-use engine::dims::Conv2dDims;
+use engine::base::dims::Conv2dDims;
 
 use crate::backends::normal;
 

@@ -1,6 +1,6 @@
 //! Every kind of stage: what its key is made of, how many passes it takes, what a table reads from it.
 
-use engine::pipeline::{Scores, Stage, StageConfig};
+use engine::experiments::pipeline::{Scores, Stage, StageConfig};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use engine::error::{Error, Result};
-use engine::pipeline::{EngineWorker, Job, Monitor, Store, SuiteResult};
+use engine::base::error::{Error, Result};
+use engine::experiments::pipeline::{EngineWorker, Job, Monitor, Store, SuiteResult};
 use engine::train::EpochRow;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

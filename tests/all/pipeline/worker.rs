@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use engine::attack::PgdConfig;
+use engine::attack::config::AttackConfig;
+use engine::attack::evaluation::{EvalReport, Subset, evaluate};
 use engine::attack::square::SquareConfig;
-use engine::attack::suite::AttackConfig;
+use engine::attack::suite::{Assessment, Suite};
+use engine::autograd::tape::Tape;
+use engine::autograd::tensor::Tensor;
 use engine::backend::Images;
 use engine::backend::cpu::Cpu;
 use engine::checkpoint::{ModelInfo, load_model};
 use engine::data::{Dataset, Split};
-use engine::eval::{EvalReport, Subset, evaluate};
-use engine::models::{Mode, Model, Network};
-use engine::optim::{LrSchedule, LrShape, OptimizerConfig};
-use engine::pipeline::{
+use engine::experiments::pipeline::{
     EngineWorker, EvalConfig, EvalResult, ImportConfig, JobId, Outcome, Plan, PruneConfig, PruneResult, StageConfig,
     Store, SuiteConfig, SuiteResult,
 };
+use engine::nn::models::{Mode, Model, Network};
+use engine::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use engine::prune::{AdmmConfig, Scheme, SparsityReport, Target};
-use engine::robustness::{Assessment, Suite};
-use engine::tape::Tape;
-use engine::tensor::Tensor;
 use engine::train::{MaskedConfig, Origin, Selection, Sparsity, TrainConfig, TrainResult};
 use serde::Deserialize;
 use serde_json::Value;
@@ -322,7 +322,7 @@ fn a_suite_attacks_the_first_test_images_in_the_order_of_its_attacks() {
         );
         let after = [0, 1, 2].map(|attacks| expected.accuracy(attacks));
         assert!(after[0] > after[1], "the first attack breaks some: {after:?}");
-        let costs = |spent: &[engine::robustness::Spent]| spent.iter().map(|spent| spent.cost).collect::<Vec<_>>();
+        let costs = |spent: &[engine::attack::suite::Spent]| spent.iter().map(|spent| spent.cost).collect::<Vec<_>>();
         assert_eq!(costs(&result.spent), costs(&expected.spent));
     }
 }

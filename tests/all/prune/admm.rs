@@ -1,11 +1,11 @@
 //! A problem with a known answer, and what an update does.
 
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{AdmmParam, Backend, Constraint};
-use engine::models::{Architecture, Model, Network};
-use engine::optim::{Optimizer, OptimizerConfig};
+use engine::nn::models::{Architecture, Model, Network};
+use engine::nn::optim::{Optimizer, OptimizerConfig};
 use engine::prune::{Admm, AdmmConfig, Scheme, groups, project};
-use engine::tensor::Tensor;
 
 use super::{params, random_model, random_values, target, with_params};
 use crate::backends::{normal, on_every_backend};
@@ -193,6 +193,6 @@ fn state_comes_back() {
     other.load_state(&backend, &model, admm.rho(), lookup).unwrap();
     assert_eq!(other.state(&backend, &model), state);
     assert_eq!(other.rho(), admm.rho());
-    let missing = |_: &str, _: &[usize]| Err(engine::error::Error::Failed("missing".into()));
+    let missing = |_: &str, _: &[usize]| Err(engine::base::error::Error::Failed("missing".into()));
     assert!(other.load_state(&backend, &model, 1.0, missing).is_err());
 }

@@ -1,8 +1,8 @@
 //! Which tensors are selected from together, and settings that do not fit.
 
-use engine::error::Error;
-use engine::models::{Architecture, Network};
-use engine::params::LayerSpec;
+use engine::base::error::Error;
+use engine::nn::models::{Architecture, Network};
+use engine::nn::params::LayerSpec;
 use engine::prune::{Group, Scheme, Slice, Target, groups};
 
 use super::target;

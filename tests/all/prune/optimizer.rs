@@ -1,11 +1,11 @@
 //! Masks and penalties inside an update of the weights.
 
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Backend, Constraint, Optim, SgdParam, SgdStep};
-use engine::models::{Model, Network};
-use engine::optim::{Optimizer, OptimizerConfig};
+use engine::nn::models::{Model, Network};
+use engine::nn::optim::{Optimizer, OptimizerConfig};
 use engine::prune::{Admm, AdmmConfig, Masks, Scheme, hard_prune};
-use engine::tensor::Tensor;
 
 use super::{bits, params, random_model, target};
 use crate::backends::{normal, on_every_backend};

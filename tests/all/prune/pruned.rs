@@ -1,9 +1,9 @@
 //! Filters that are pruned for good emit exactly zero.
 
+use engine::autograd::tape::Tape;
 use engine::backend::cpu::Cpu;
-use engine::models::{Architecture, Mode, Model, Network};
+use engine::nn::models::{Architecture, Mode, Model, Network};
 use engine::prune::{Masks, Scheme, Target, hard_prune};
-use engine::tape::Tape;
 
 use super::{bits, logits, params, random_model, sample_images, target, with_params};
 

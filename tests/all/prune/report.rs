@@ -1,7 +1,7 @@
 //! What is counted.
 
 use engine::backend::cpu::Cpu;
-use engine::models::{Architecture, Network};
+use engine::nn::models::{Architecture, Network};
 use engine::prune::{LayerSparsity, Scheme, SparsityReport, hard_prune, shrink};
 
 use super::{params, random_model, target, with_params};

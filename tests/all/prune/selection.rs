@@ -2,8 +2,8 @@
 
 use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::{Backend, Memory};
-use engine::error::Error;
-use engine::models::Network;
+use engine::base::error::Error;
+use engine::nn::models::Network;
 use engine::prune::{Group, Scheme, Slice, groups, hard_prune, project, select};
 use proptest::prelude::*;
 

@@ -1,9 +1,9 @@
 //! Small networks with the same logits.
 
 use engine::backend::cpu::Cpu;
+use engine::base::error::Error;
 use engine::checkpoint::{ModelInfo, load_model, save_model};
-use engine::error::Error;
-use engine::models::{Architecture, Mode, Model, Network};
+use engine::nn::models::{Architecture, Mode, Model, Network};
 use engine::prune::{Scheme, hard_prune, shrink};
 
 use super::{logits, params, random_model, random_values, sample_images, target, with_params};

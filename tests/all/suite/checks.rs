@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::attack::PgdConfig;
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
+use engine::attack::config::{AttackConfig, standard};
 use engine::attack::square::SquareConfig;
-use engine::attack::suite::{AttackConfig, standard};
-use engine::robustness::checks::Check;
+use engine::attack::suite::checks::Check;
 
 use super::runs::pgd;
 use super::{F32, N, Setting, pixel, unwatched};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::backend::Backend;
 use engine::data::Split;
-use engine::models::{Architecture, Model, Network};
+use engine::nn::models::{Architecture, Model, Network};
 
 /// A LeNet whose logits are functions of `p`, the brightest pixel of the upper left 4×4 of an image. Those of class `c` go
 /// straight from one of the points `(p, logit)` of `curves[c]` to the next, the first of which is at 0, and go on as between
@@ -41,8 +41,8 @@ pub fn images(levels: &[u8]) -> Split {
 #[cfg(test)]
 mod tests {
     use engine::attack::probe::Probe;
+    use engine::autograd::tensor::Tensor;
     use engine::backend::cpu::Cpu;
-    use engine::tensor::Tensor;
 
     #[test]
     fn logits_lie_on_the_curves() {

@@ -8,9 +8,9 @@ use engine::attack::fab::FabConfig;
 use engine::attack::objective::margin;
 use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
+use engine::autograd::tensor::Tensor;
 use engine::backend::{Memory, Window};
-use engine::rng::{Rng, Stream};
-use engine::tensor::Tensor;
+use engine::base::rng::{Rng, Stream};
 
 use super::{F32, N, Setting, pixel, unwatched};
 use crate::compare::assert_close;

@@ -4,19 +4,20 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
+use engine::attack::config::{AttackConfig, Round, standard};
 use engine::attack::cw_l2::CwL2Config;
 use engine::attack::fab::FabConfig;
-use engine::attack::pgd::{self, Pgd, Start};
+use engine::attack::pgd;
+use engine::attack::pgd::{Pgd, Start};
 use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
-use engine::attack::suite::{AttackConfig, Round, standard};
+use engine::attack::suite::{Assessment, Broken, Verdict};
 use engine::attack::{AttackLoss, PgdConfig};
+use engine::autograd::tensor::Tensor;
 use engine::backend::{Attack, Backend, Distance, Images, Loss, Memory};
-use engine::error::Error;
-use engine::models::{Mode, Model};
-use engine::rng::{Rng, Stream};
-use engine::robustness::{Assessment, Broken, Verdict};
-use engine::tensor::Tensor;
+use engine::base::error::Error;
+use engine::base::rng::{Rng, Stream};
+use engine::nn::models::{Mode, Model};
 
 use super::runs::{every_attack, pgd};
 use super::{F32, N, Setting, pixel, unwatched};

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
+use engine::attack::config::AttackConfig;
 use engine::attack::cw_l2::CwL2Config;
+use engine::attack::evaluation::evaluate;
 use engine::attack::fab::FabConfig;
 use engine::attack::square::SquareConfig;
-use engine::attack::suite::AttackConfig;
+use engine::attack::suite::Assessment;
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
-use engine::error::Error;
-use engine::eval::evaluate;
-use engine::robustness::Assessment;
+use engine::base::error::Error;
 
 use super::{N, Setting, unwatched};
 
@@ -60,7 +60,7 @@ fn verdicts_are_true() {
         // The images, judged with nothing but the network.
         let pixels = assessment.attempts.concat();
         let probe = engine::attack::probe::Probe::new(&setting.backend, &setting.model, &unwatched);
-        let x = engine::tensor::Tensor::batch(&setting.backend, [N, 1, 28, 28], &pixels);
+        let x = engine::autograd::tensor::Tensor::batch(&setting.backend, [N, 1, 28, 28], &pixels);
         let classes = probe.logits(&x).unwrap().predictions();
         for (i, verdict) in assessment.verdicts.iter().enumerate() {
             let index = 30 + N - 1 - i;
@@ -207,7 +207,7 @@ fn squares_shrink_as_published() {
     let side = |query| config.side(28, 28, query);
     let sides: Vec<usize> = [0, 5, 6, 25, 26, 101, 251, 501, 1001, 2001, 3001, 4001, 4999].map(side).to_vec();
     assert_eq!(sides, [25, 25, 18, 18, 13, 9, 6, 4, 3, 2, 2, 1, 1]);
-    let rng = engine::rng::Rng::new(3, engine::rng::Stream::Square, 0);
+    let rng = engine::base::rng::Rng::new(3, engine::base::rng::Stream::Square, 0);
     for query in 0..2000 {
         let window = config.proposal([1, 28, 28], query, &rng, 4);
         assert!(window.top + window.side <= 28 && window.left + window.side <= 28, "{window:?}");

@@ -1,8 +1,8 @@
 //! How far a suite has come, on disk.
 
 use engine::attack::probe::Cost;
-use engine::robustness::state::SuiteState;
-use engine::robustness::{Assessment, Broken, Spent, Verdict};
+use engine::attack::suite::state::SuiteState;
+use engine::attack::suite::{Assessment, Broken, Spent, Verdict};
 
 const SHAPE: [usize; 3] = [2, 3, 1];
 

@@ -1,6 +1,6 @@
 //! What the tables are, a second time: data, sizes, seeds, cells and comparisons.
 
-use engine::tables::{BlockSpec, Profile, Settings, TABLES, Table};
+use engine::experiments::tables::{BlockSpec, Profile, Settings, TABLES, Table};
 
 use super::settings;
 

@@ -1,7 +1,7 @@
 //! What follows from the names of cells and from `--epochs`: ratios, and schedules of other lengths.
 
-use engine::pipeline::StageConfig;
-use engine::tables::{Profile, Settings};
+use engine::experiments::pipeline::StageConfig;
+use engine::experiments::tables::{Profile, Settings};
 
 use super::pruning::{cells, settings};
 use super::stages::chain;

@@ -2,10 +2,11 @@ use std::collections::HashSet;
 
 use engine::attack::{AttackLoss, Ramp};
 use engine::data::{DataId, Dataset, DatasetName};
-use engine::models::{Architecture, Network};
-use engine::optim::{LrShape, OptimizerConfig};
-use engine::pipeline::{BackendName, Plan, Precision, StageConfig};
-use engine::tables::{self, Cell, CellJobs, Method, Profile, Settings, TABLES, Table};
+use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::experiments::tables;
+use engine::experiments::tables::{Cell, CellJobs, Method, Profile, Settings, TABLES, Table};
+use engine::nn::models::{Architecture, Network};
+use engine::nn::optim::{LrShape, OptimizerConfig};
 use engine::train::{Origin, ProximalEvery, Selection, Sparsity, TrainConfig};
 
 /// The settings of a default run on the data the profile uses.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::tables::{BlockSpec, Coordinates, Published, TABLES, Table};
+use engine::experiments::tables::{BlockSpec, Coordinates, Published, TABLES, Table};
 
 const A1: &str = "
 post-prune

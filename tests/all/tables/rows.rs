@@ -1,6 +1,7 @@
-use engine::pipeline::{BackendName, Plan, Precision, StageConfig};
-use engine::report::{Report, Row};
-use engine::tables::{self, Profile, Settings, Table};
+use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::experiments::report::{Report, Row};
+use engine::experiments::tables;
+use engine::experiments::tables::{Profile, Settings, Table};
 use serde_json::{Value, json};
 
 use super::pruning::{add, cells, settings};
@@ -126,7 +127,7 @@ fn a_suite_takes_over_images_and_radius() {
     let [cell] = &cells("t2", &chosen)[..] else { panic!("one cell") };
     let Some(StageConfig::Suite(suite)) = &cell.suite else { panic!("no suite") };
     assert_eq!((suite.images, suite.width, suite.sparsity.unwrap().ratio), (50, 4, 0.75));
-    assert_eq!(suite.attacks, engine::attack::suite::standard(0.2));
+    assert_eq!(suite.attacks, engine::attack::config::standard(0.2));
 }
 
 /// What progress and failures call a stage, and the stem of a file.
@@ -219,14 +220,14 @@ fn autoattack_is_a_column_of_its_own() {
     assert_eq!(row, plain.rows[0]);
     assert_eq!(attacked.blocks[0].cells[0][0].as_ref().unwrap().autoattack, Some(0.0));
     let mut csv = Vec::new();
-    engine::report::csv::write_csv(&attacked, &mut csv).unwrap();
+    engine::experiments::report::csv::write_csv(&attacked, &mut csv).unwrap();
     let csv = String::from_utf8(csv).unwrap();
     assert!(csv.lines().nth(1).unwrap().ends_with(",0,"), "{csv}");
-    let markdown = engine::report::markdown::markdown(&attacked);
+    let markdown = engine::experiments::report::markdown::markdown(&attacked);
     assert!(markdown.contains("AutoAttack | 0.00"), "{markdown}");
-    assert!(engine::report::terminal::terminal(&attacked).contains("AutoAttack 0.00"));
-    assert!(engine::report::svg::table_svg(&attacked).unwrap().contains("AA 0.00"));
-    assert!(!engine::report::markdown::markdown(&plain).contains("AutoAttack"));
+    assert!(engine::experiments::report::terminal::terminal(&attacked).contains("AutoAttack 0.00"));
+    assert!(engine::experiments::report::svg::table_svg(&attacked).unwrap().contains("AA 0.00"));
+    assert!(!engine::experiments::report::markdown::markdown(&plain).contains("AutoAttack"));
 }
 
 /// Every cell has its suite, on the model of its chain, in the ball in which it is measured.

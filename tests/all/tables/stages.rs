@@ -1,11 +1,11 @@
 //! Every setting of every stage, a second time: from the paper, and from docs/reproducing.md where the paper is silent.
 
 use engine::attack::{EpsSchedule, PgdConfig, Ramp};
-use engine::init::Init;
-use engine::optim::{LrSchedule, LrShape, OptimizerConfig};
-use engine::pipeline::{EvalConfig, PruneConfig, StageConfig};
+use engine::experiments::pipeline::{EvalConfig, PruneConfig, StageConfig};
+use engine::experiments::tables::{Cell, Profile, Settings};
+use engine::nn::init::Init;
+use engine::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use engine::prune::{AdmmConfig, Target};
-use engine::tables::{Cell, Profile, Settings};
 use engine::train::{MaskedConfig, Origin, ProximalConfig, Selection, Sparsity, TrainConfig};
 
 use super::pruning::{cells, settings};
@@ -283,7 +283,7 @@ impl Common {
 #[test]
 fn every_stage_of_every_method_has_its_settings() {
     for (id, cell) in [("t2", "16:4"), ("t3", "16:4"), ("t4", "16:4"), ("a1", "16:4"), ("fashion", "16:4x")] {
-        let table = engine::tables::Table::find(id).unwrap();
+        let table = engine::experiments::tables::Table::find(id).unwrap();
         for ((profile, mnist), cifar) in PROFILES.into_iter().zip(&MNIST).zip(&CIFAR) {
             let phases = if matches!(id, "t2" | "fashion") { mnist } else { cifar };
             for method in table.blocks.iter().map(|block| block.method) {
@@ -297,7 +297,7 @@ fn every_stage_of_every_method_has_its_settings() {
         }
     }
     assert_eq!((8.0f32 / 255.0, 2.0f32 / 255.0), {
-        let attack = engine::tables::defaults::paper_attack(engine::data::DatasetName::Cifar10);
+        let attack = engine::experiments::tables::defaults::paper_attack(engine::data::DatasetName::Cifar10);
         (attack.eps, attack.step_size)
     });
 }
@@ -305,8 +305,8 @@ fn every_stage_of_every_method_has_its_settings() {
 /// Of a number of steps that four does not divide the quarter is rounded up, and the ball stays.
 #[test]
 fn a_coarse_attack_has_a_quarter_of_the_steps() {
-    let paper = engine::tables::defaults::paper_attack(engine::data::DatasetName::Cifar10);
-    let coarse = engine::tables::defaults::coarse(&paper);
+    let paper = engine::experiments::tables::defaults::paper_attack(engine::data::DatasetName::Cifar10);
+    let coarse = engine::experiments::tables::defaults::coarse(&paper);
     assert_eq!((coarse.steps, coarse.step_size, coarse.eps), (3, 8.0 / 255.0, 8.0 / 255.0));
     assert_eq!(PgdConfig { steps: 10, step_size: 2.0 / 255.0, ..coarse }, paper);
 }

@@ -3,9 +3,9 @@
 use engine::attack::apgd::ApgdLoss;
 use engine::attack::{AttackLoss, BnMode, PgdConfig, Ramp};
 use engine::data::DatasetName;
-use engine::init::Init;
-use engine::models::Network;
-use engine::optim::{LrShape, OptimizerConfig};
+use engine::nn::init::Init;
+use engine::nn::models::Network;
+use engine::nn::optim::{LrShape, OptimizerConfig};
 use engine::prune::{AdmmConfig, Scheme, Target};
 use engine::train::{Origin, ProximalEvery, Selection, Sparsity, TrainConfig};
 

@@ -2,11 +2,11 @@
 
 use engine::attack::PgdConfig;
 use engine::attack::pgd::{Batch, Pgd};
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Backend, Constraint, Memory};
-use engine::models::{Mode, Model, Network};
-use engine::optim::{Optimizer, OptimizerConfig};
-use engine::tensor::Tensor;
+use engine::nn::models::{Mode, Model, Network};
+use engine::nn::optim::{Optimizer, OptimizerConfig};
 
 use crate::backends::{labels, on_every_backend, uniform};
 use crate::compare::assert_close;

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 
 use engine::attack::{EpsSchedule, Ramp};
 use engine::backend::cpu::Cpu;
+use engine::base::error::{Error, Result};
 use engine::data::Dataset;
-use engine::error::{Error, Result};
-use engine::init::Init;
-use engine::optim::{LrSchedule, LrShape, OptimizerConfig};
+use engine::nn::init::Init;
+use engine::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use engine::train::{Observer, Selection, TrainConfig, TrainResult, train};
 
 use crate::small_runs::{Stop, attack, config, digits};

@@ -1,7 +1,7 @@
 //! Learning rate and attack radius over time, against closed forms.
 
 use engine::attack::{EpsSchedule, Ramp};
-use engine::optim::{LrSchedule, LrShape};
+use engine::nn::optim::{LrSchedule, LrShape};
 
 use crate::compare::assert_close;
 

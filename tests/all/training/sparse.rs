@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use engine::attack::pgd::Batch;
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Loss, Memory};
+use engine::base::error::{Error, Result};
 use engine::checkpoint::{ModelInfo, load_model, save_model};
 use engine::data::Dataset;
-use engine::error::{Error, Result};
-use engine::models::Model;
-use engine::optim::{LrSchedule, LrShape, OptimizerConfig};
+use engine::nn::models::Model;
+use engine::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use engine::prune::{AdmmConfig, Scheme, SparsityReport, Target, hard_prune};
-use engine::tensor::Tensor;
 use engine::train::{
     MaskedConfig, Observer, Origin, ProximalConfig, ProximalEvery, ResidualRow, Selection, Sparsifier, Sparsity,
     TrainConfig, TrainResult, Trainer, train,
@@ -285,7 +285,7 @@ fn an_inherited_start_is_the_initialisation_where_the_parent_has_weights() {
     *lr = 0.0;
     let finished = parents.run_through(&config, &parents.pruned());
     let pruned = load(&parents.pruned());
-    let fresh = engine::init::initial_values(pruned.architecture(), config.init, config.seed);
+    let fresh = engine::nn::init::initial_values(pruned.architecture(), config.init, config.seed);
     for (spec, fresh) in pruned.architecture().params.iter().zip(&fresh) {
         let (found, parent) = (values(&finished.model, &spec.name), values(&pruned, &spec.name));
         for ((found, parent), fresh) in found.iter().zip(&parent).zip(fresh) {

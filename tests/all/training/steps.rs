@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 
+use engine::attack::evaluation::{EvalReport, Subset, evaluate};
 use engine::attack::pgd::{Batch, Pgd, Start};
 use engine::attack::{BnMode, PgdConfig};
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Constraint, Counts, CropFlip, Images, Loss, Memory};
+use engine::base::rng::{Rng, Stream};
 use engine::checkpoint::load_model;
 use engine::data::{Dataset, Split};
-use engine::eval::{EvalReport, Subset, evaluate};
-use engine::models::{Architecture, Mode, Model};
-use engine::optim::{LrSchedule, LrShape, Optimizer, OptimizerConfig};
-use engine::rng::{Rng, Stream};
-use engine::tensor::Tensor;
+use engine::nn::models::{Architecture, Mode, Model};
+use engine::nn::optim::{LrSchedule, LrShape, Optimizer, OptimizerConfig};
 use engine::train::{Candidate, EpochRow, Selection, Sparsifier, TrainConfig, Trainer, train};
 
 use crate::backends::{labels, uniform};

@@ -22,7 +22,7 @@ pub fn compiling_test() -> Test {
 
 /// The kernels of all units that include `name`, or are it.
 pub fn affected(sources: &Files, name: &str) -> BTreeSet<String> {
-    let units = sources.keys().filter(|unit| unit.ends_with(".cu") && !unit.contains('/'));
+    let units = sources.keys().filter(|unit| unit.ends_with(".cu"));
     let units = units.filter(|unit| includes(sources, unit, name, &mut BTreeSet::new()));
     units.flat_map(|unit| kernels(&text(sources, unit)).into_iter().map(|(_, kernel)| kernel)).collect()
 }

@@ -5,7 +5,7 @@ use pulp::Simd;
 use super::registers_mut;
 use crate::backend::cpu::LANES;
 use crate::backend::cpu::attack::RandomStart;
-use crate::rng::{MULTIPLIERS, ROUNDS, WEYL};
+use crate::base::rng::{MULTIPLIERS, ROUNDS, WEYL};
 
 /// The job on vector registers. Where the number of features is a multiple of 4, the four numbers of a Philox block are
 /// those of four neighbouring pixels, and the blocks of [`LANES`] images fill registers.
@@ -50,7 +50,7 @@ impl pulp::WithSimd for Fast<'_> {
     }
 }
 
-/// [`crate::rng::philox4x32`] in every lane.
+/// [`crate::base::rng::philox4x32`] in every lane.
 #[inline(always)]
 fn philox4x32<S: Simd>(simd: S, mut counter: [S::u32s; 4], mut key: [u32; 2]) -> [S::u32s; 4] {
     let multipliers = [simd.splat_u32s(MULTIPLIERS[0]), simd.splat_u32s(MULTIPLIERS[1])];
@@ -70,7 +70,7 @@ fn philox4x32<S: Simd>(simd: S, mut counter: [S::u32s; 4], mut key: [u32; 2]) ->
     counter
 }
 
-/// [`crate::rng::unit_interval`] in every lane, exactly: of the upper 24 bits, 12 at a time.
+/// [`crate::base::rng::unit_interval`] in every lane, exactly: of the upper 24 bits, 12 at a time.
 #[inline(always)]
 fn unit_interval<S: Simd>(simd: S, bits: S::u32s) -> S::f32s {
     let high = to_float(simd, simd.wrapping_dyn_shr_u32s(bits, simd.splat_u32s(20)));

@@ -1,0 +1,12 @@
+// Counters of many batches, as TallyCounts in src/backend/cuda/f32/loss.rs.
+#pragma once
+#include "primitives/common.cuh"
+
+struct TallyCounts {
+    // Seen by tally_add, and correct among them.
+    u64 samples, correct;
+    // Sum of their cross-entropies.
+    double loss;
+    // Seen by pgd_step, and exactly zero among them.
+    u64 gradients, zero_gradients;
+};

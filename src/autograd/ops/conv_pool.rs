@@ -1,0 +1,50 @@
+//! 2-d convolution with ReLU and max pooling.
+
+use std::cell::LazyCell;
+
+use super::conv::conv2d_dims;
+use crate::autograd::tape::{Tape, Var};
+use crate::autograd::tensor::{Shape, Tensor};
+use crate::backend::Backend;
+use crate::base::dims::{ChannelDims, Pool2dDims};
+use crate::base::error::Result;
+
+/// The maximum over `pool`×`pool` windows, side by side, of `relu(x * w + b)`: what [`super::conv2d`] and
+/// [`super::max_pool2d`] compute one after the other. The largest pixel of a window is the same before and after the
+/// ReLU, so the ReLU's backward pass works on the pooled output.
+///
+/// # Errors
+/// [`crate::base::error::Error::Shape`] if the shapes do not fit.
+pub fn conv2d_pool<'a, B: Backend>(
+    tape: &Tape<'a, B>,
+    x: &Var<B>,
+    w: &Var<B>,
+    b: Option<&Var<B>>,
+    (stride, pad): (usize, usize),
+    pool: usize,
+) -> Result<Var<B>>
+where
+    B::Winners: 'a,
+{
+    let d = conv2d_dims("conv2d_pool", x, w, b, (stride, pad))?;
+    let p = Pool2dDims::new(d.y(), pool, pool)?;
+    let backend = tape.backend();
+    let (y, winners) = backend.conv2d_pool_fwd(&d, &p, x.buf(), w.buf(), b.map(Var::buf));
+    let y = Tensor::new(y, Shape::Batch(p.y()));
+    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.tensor().clone(), y.clone());
+    let inputs: Vec<&Var<B>> = [Some(x), Some(w), b].into_iter().flatten().collect();
+    Ok(tape.record(y, &inputs, move |dy, needs| {
+        let (x, w, y) = (saved_x.buf(), saved_w.buf(), saved_y.buf());
+        // For weights and bias; the gradient of the input goes through the ReLU on its way.
+        let rectified = LazyCell::new(|| backend.relu_bwd(y, dy));
+        let mut grads = vec![
+            needs[0].then(|| backend.conv2d_pool_bwd_input(&d, &p, &winners, x, y, dy, w)),
+            needs[1].then(|| backend.conv2d_bwd_weight(&d, x, &backend.max_pool2d_bwd(&p, &winners, None, &rectified))),
+        ];
+        if let Some(&needed) = needs.get(2) {
+            // Every gradient goes to one pixel, so their sum is the same.
+            grads.push(needed.then(|| backend.bias_bwd(&ChannelDims::new(p.y()), &rectified)));
+        }
+        grads
+    }))
+}

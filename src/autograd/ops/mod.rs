@@ -1,0 +1,29 @@
+//! Differentiable ops, one file a family: each checks its shapes, calls the backend and records how to go back.
+
+mod conv;
+mod conv_pool;
+mod elementwise;
+mod linear;
+mod loss;
+mod norm;
+mod pool;
+
+pub use conv::conv2d;
+pub use conv_pool::conv2d_pool;
+pub use elementwise::{add, relu};
+pub use linear::linear;
+pub use loss::loss;
+pub use norm::{BatchNorm, batch_norm};
+pub use pool::{global_avg_pool, max_pool2d};
+
+use crate::autograd::tape::Var;
+use crate::backend::Backend;
+use crate::base::error::{Error, Result};
+
+/// Fails in the name of `op` unless `var` is plain and has shape `expected`.
+fn expect_plain<B: Backend>(op: &'static str, what: &str, var: &Var<B>, expected: &[usize]) -> Result<()> {
+    if *var.shape() == crate::autograd::tensor::Shape::Plain(expected.to_vec()) {
+        return Ok(());
+    }
+    Err(Error::Shape { op, expected: format!("{what} {expected:?}"), got: format!("{:?}", var.shape()) })
+}

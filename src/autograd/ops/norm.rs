@@ -1,0 +1,81 @@
+//! Batch normalisation with what usually follows it.
+
+use std::sync::Arc;
+
+use super::expect_plain;
+use crate::autograd::tape::{Tape, Var};
+use crate::autograd::tensor::Tensor;
+use crate::backend::{Backend, ChannelStats, NormBwd, NormGrads};
+use crate::base::dims::ChannelDims;
+use crate::base::error::{Error, Result};
+
+/// What surrounds the normalisation itself.
+pub struct BatchNorm<'v, B: Backend> {
+    /// Added to the variance.
+    pub eps: f32,
+    /// Scale and shift, `[c]` each.
+    pub gamma: &'v Var<B>,
+    pub beta: &'v Var<B>,
+    /// Added to the normalised value: the other branch of a residual block.
+    pub residual: Option<&'v Var<B>>,
+    /// Whether a ReLU comes last.
+    pub relu: bool,
+}
+
+/// Normalises each channel of `[n, c, h, w]`. With `running` statistics (evaluation) they are used as they are;
+/// without, the batch's own are computed, differentiated through, and returned so that the caller may move the
+/// running ones.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not fit.
+#[allow(clippy::type_complexity)]
+pub fn batch_norm<'a, B: Backend>(
+    tape: &Tape<'a, B>,
+    x: &Var<B>,
+    bn: BatchNorm<'_, B>,
+    running: Option<Arc<ChannelStats<B::Buf>>>,
+) -> Result<(Var<B>, Arc<ChannelStats<B::Buf>>)>
+where
+    B::Buf: 'a,
+{
+    let dims = x.batch_dims("batch_norm")?;
+    let (d, eps) = (ChannelDims::new(dims), bn.eps);
+    expect_plain("batch_norm", "gamma", bn.gamma, &[dims[1]])?;
+    expect_plain("batch_norm", "beta", bn.beta, &[dims[1]])?;
+    if let Some(residual) = bn.residual.filter(|r| r.shape() != x.shape()) {
+        return Err(Error::Shape {
+            op: "batch_norm",
+            expected: format!("a residual of {:?}", x.shape()),
+            got: format!("{:?}", residual.shape()),
+        });
+    }
+    let backend = tape.backend();
+    let batch_stats = running.is_none();
+    let stats = running.unwrap_or_else(|| Arc::new(backend.channel_stats(&d, x.buf())));
+    let residual = bn.residual.map(Var::buf);
+    let y = backend.batch_norm_fwd(&d, eps, x.buf(), &stats, bn.gamma.buf(), bn.beta.buf(), residual, bn.relu);
+    let y = Tensor::new(y, x.shape().clone());
+    let (saved_x, saved_gamma, saved_y) = (x.tensor().clone(), bn.gamma.tensor().clone(), bn.relu.then(|| y.clone()));
+    let inputs: Vec<&Var<B>> = [Some(x), Some(bn.gamma), Some(bn.beta), bn.residual].into_iter().flatten().collect();
+    let saved_stats = stats.clone();
+    let with_residual = bn.residual.is_some();
+    let y = tape.record(y, &inputs, move |dy, needs| {
+        let bwd = NormBwd {
+            eps,
+            x: saved_x.buf(),
+            stats: &saved_stats,
+            batch_stats,
+            gamma: saved_gamma.buf(),
+            relu: saved_y.as_ref().map(Tensor::buf),
+            residual: with_residual && needs[3],
+            dy,
+        };
+        let NormGrads { dx, dgamma, dbeta, dresidual } = backend.batch_norm_bwd(&d, &bwd);
+        let mut all = vec![needs[0].then_some(dx), needs[1].then_some(dgamma), needs[2].then_some(dbeta)];
+        if with_residual {
+            all.push(dresidual);
+        }
+        all
+    });
+    Ok((y, stats))
+}

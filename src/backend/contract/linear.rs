@@ -1,0 +1,14 @@
+//! Fully connected layers.
+
+use super::Memory;
+use crate::base::dims::LinearDims;
+
+/// Fully connected layers, with the bias and the ReLU that follow.
+pub trait Linear: Memory {
+    /// `y = x wᵀ + b`, then ReLU if `relu`. `b` is `[f_out]`.
+    fn linear_fwd(&self, d: &LinearDims, x: &Self::Buf, w: &Self::Buf, b: Option<&Self::Buf>, relu: bool) -> Self::Buf;
+    /// Gradient with respect to `x`.
+    fn linear_bwd_input(&self, d: &LinearDims, dy: &Self::Buf, w: &Self::Buf) -> Self::Buf;
+    /// Gradient with respect to `w`.
+    fn linear_bwd_weight(&self, d: &LinearDims, x: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
+}

@@ -1,0 +1,60 @@
+//! Buffers, transfers and the split of a batch.
+
+use std::ops::Range;
+
+use crate::base::error::Result;
+
+/// Buffers, transfers and the split of a batch into parts.
+pub trait Memory: Sync + Sized {
+    /// A tensor's storage on the device.
+    type Buf: Send + Sync;
+
+    /// Plain buffer with these values.
+    fn upload(&self, values: &[f32]) -> Self::Buf;
+    /// Values of a plain buffer.
+    fn download(&self, x: &Self::Buf) -> Vec<f32>;
+    /// Batch of `n` with these values in NCHW order.
+    fn upload_batch(&self, n: usize, values: &[f32]) -> Self::Buf;
+    /// Values of a batch of `n` in NCHW order.
+    fn download_batch(&self, n: usize, x: &Self::Buf) -> Vec<f32>;
+    /// Plain buffer of `len` elements of this value.
+    fn full(&self, len: usize, value: f32) -> Self::Buf;
+    /// Plain buffer of `len` zeros.
+    fn zeros(&self, len: usize) -> Self::Buf {
+        self.full(len, 0.0)
+    }
+    /// A copy.
+    fn copy(&self, x: &Self::Buf) -> Self::Buf;
+    /// The samples `range` of a batch of `n`; `range` is one that [`Memory::map_parts`] hands out.
+    fn part(&self, n: usize, range: Range<usize>, x: &Self::Buf) -> Self::Buf;
+    /// The batch whose parts, in order, are `parts`.
+    fn join(&self, parts: &[&Self::Buf]) -> Self::Buf;
+
+    /// Runs `f` on the backend's threads; everything that calls kernels in a loop should be inside.
+    fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R;
+    /// Runs `f` on consecutive parts of a batch of `n` whose samples do not depend on each other, side by side where
+    /// that is faster, and returns the results in order. The parts do not depend on the number of threads.
+    fn map_parts<R: Send>(&self, n: usize, f: impl Fn(Range<usize>) -> R + Sync) -> Vec<R>;
+    /// Whether [`Memory::map_parts`] makes several parts of a batch of `n`.
+    fn splits(&self, n: usize) -> bool;
+
+    /// Runs `f`, one round of a loop over batches of `samples` that calls the same kernels each time: a device may write
+    /// them down and submit them at once. `f` should neither upload nor download.
+    fn step<R>(&self, _samples: usize, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    /// Waits until everything is done that was asked for.
+    fn synchronize(&self) {}
+    /// Begins or ends what a profiler records, after all work so far.
+    fn record(&self, _on: bool) {}
+    /// Most bytes that were ever in use by buffers at one time.
+    fn peak_bytes(&self) -> usize;
+    /// What has gone wrong on the device so far. The functions above and the kernels do not say; after a failure they
+    /// compute nothing any more. To be asked before a result is believed.
+    ///
+    /// # Errors
+    /// [`crate::base::error::Error::Failed`]: memory has run out, or a kernel has failed.
+    fn status(&self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! The attacks beyond PGD.
+
+use super::Memory;
+
+/// What lies between the iterates of APGD: four batches.
+pub struct ApgdPoints<'a, Buf> {
+    /// Where the gradient was taken last.
+    pub x: &'a mut Buf,
+    /// Where it was taken before that.
+    pub previous: &'a mut Buf,
+    /// Where the loss was highest so far.
+    pub best: &'a mut Buf,
+    /// The gradient there.
+    pub best_dx: &'a mut Buf,
+}
+
+/// What APGD does with one image of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
+#[repr(C)]
+pub struct ApgdMove {
+    /// Length of the step.
+    pub step: f32,
+    /// Not 0: the loss has risen above all before, so that point and gradient are the best ones now.
+    pub improved: u32,
+    /// Not 0: the step goes from the best point.
+    pub restart: u32,
+}
+
+/// Constants of the l-infinity FAB attack (Croce & Hein, 2020).
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
+#[repr(C)]
+pub struct FabStep {
+    /// How far beyond the hyperplane a step goes; 1 is onto it.
+    pub eta: f32,
+    /// Most weight of the step that starts from the clean image.
+    pub alpha_max: f32,
+}
+
+/// A square within one image, all of whose pixels move by the same amount in each channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
+#[repr(C)]
+pub struct Window {
+    /// First row.
+    pub top: u32,
+    /// First column.
+    pub left: u32,
+    /// Rows and columns; 0 for no window.
+    pub side: u32,
+    /// Bit `c`: channel `c` moves up; else down.
+    pub up: u32,
+}
+
+/// How far images are apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distance {
+    /// Largest difference of a pixel.
+    LInf,
+    /// Euclidean.
+    L2,
+}
+
+/// Moves of the attacks beyond PGD, each image of a batch by its own numbers: a slice has one element an image. Images
+/// are in [0, 1].
+pub trait Perturb: Memory {
+    /// One step of APGD (Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+    /// parameter-free attacks", 2020). With `p` the projection to the eps-ball around `clean` and to [0, 1], `x` and its
+    /// gradient `dx` or, after a restart, the best ones:
+    ///
+    /// `z = p(x + step sign(dx))`, then `p(x + momentum (z - x) + (1 - momentum) (x - previous))`.
+    fn apgd_step(
+        &self,
+        eps: f32,
+        momentum: f32,
+        moves: &[ApgdMove],
+        clean: &Self::Buf,
+        dx: &Self::Buf,
+        points: ApgdPoints<'_, Self::Buf>,
+    );
+    /// One step of FAB towards the hyperplane `value + dx (y - x) = 0`, the linearised boundary between two classes:
+    /// with `d` the smallest l-infinity move onto it within [0, 1] (as far as it goes, if there is none), from `x` and
+    /// from `clean`, `x = clamp((1 - a) (x + eta d(x)) + a (clean + eta d(clean)), 0, 1)`,
+    /// `a = min(|d(x)| / (|d(x)| + |d(clean)|), alpha_max)`, either length at least 1e-8. `values` is what the linearised
+    /// function is at `x`.
+    fn fab_step(&self, step: &FabStep, values: &[f32], clean: &Self::Buf, dx: &Self::Buf, x: &mut Self::Buf);
+    /// Square's proposal: `x`, but within each image's window `clean ± eps`, clamped to [0, 1].
+    /// `shape` is an image's `[c, h, w]`.
+    fn windows(&self, shape: [usize; 3], eps: f32, windows: &[Window], clean: &Self::Buf, x: &Self::Buf) -> Self::Buf;
+    /// `to = from` for the images that are `chosen`.
+    fn copy_samples(&self, chosen: &[bool], from: &Self::Buf, to: &mut Self::Buf);
+    /// `x = clean + t (x - clean)` for each image; one with `t = 1` stays as it is to the bit.
+    fn towards(&self, t: &[f32], clean: &Self::Buf, x: &mut Self::Buf);
+    /// Distance of each of `n` images of `a` from that of `b`, in f64.
+    fn distances(&self, n: usize, distance: Distance, a: &Self::Buf, b: &Self::Buf) -> Vec<f64>;
+    /// `atanh(0.999999 (2 x - 1))`: the variable that C&W's l2 attack descends in (2017).
+    fn tanh_space(&self, x: &Self::Buf) -> Self::Buf;
+    /// `(tanh(w) + 1) / 2`.
+    fn tanh_image(&self, w: &Self::Buf) -> Self::Buf;
+    /// Gradient of `‖x - clean‖² + f(x)` with respect to `w`, where `x` comes from it and `dx` is the gradient of `f`:
+    /// `2 x (1 - x) (2 (x - clean) + dx)`.
+    fn tanh_image_bwd(&self, clean: &Self::Buf, x: &Self::Buf, dx: &Self::Buf) -> Self::Buf;
+}

@@ -1,0 +1,129 @@
+//! Losses, predictions and counters.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::backend::cuda::runtime::allocator::Device;
+use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::{Buf, Cuda, tuning};
+use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE};
+use crate::base::dims::LogitDims;
+
+kernels! { "f32/loss":
+    loss_fwd(
+        d: LogitDims, kind: u32, confidence: f32, weight: f32, logits: &Device<f32>, labels: &Device<u8>,
+        loss: &mut Device<f32>, dlogits: &mut Device<f32>,
+    );
+    predictions(d: LogitDims, logits: &Device<f32>, classes: &mut Device<u8>);
+    tally_add(d: LogitDims, logits: &Device<f32>, labels: &Device<u8>, tally: &mut Device<TallyCounts>);
+    tally_from(counts: TallyCounts, tally: &mut Device<TallyCounts>);
+}
+
+/// Most classes that the kernels know of.
+const CLASSES: u32 = 256;
+
+/// [`Counts`] as the kernels have them (`kernels/primitives/tally.cuh`).
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct TallyCounts {
+    samples: u64,
+    correct: u64,
+    loss: f64,
+    gradients: u64,
+    zero_gradients: u64,
+}
+
+by_value!(TallyCounts);
+
+/// A loss in the kernels (`kernels/primitives/logits.cuh`).
+pub(super) fn kind(loss: LossKind) -> u32 {
+    match loss {
+        LossKind::CrossEntropy => 0,
+        LossKind::Margin => 1,
+    }
+}
+
+/// Counters on the device.
+pub struct Tally(pub(super) Device<TallyCounts>);
+
+/// Labels of a batch.
+pub struct Labels(Arc<Device<u8>>);
+
+impl Labels {
+    /// Those of a batch of `n`.
+    pub(super) fn of(&self, n: u32) -> &Device<u8> {
+        assert_eq!(self.0.len(), n as usize);
+        &self.0
+    }
+
+    fn of_logits(&self, d: &LogitDims, logits: &Buf) -> &Device<u8> {
+        assert_eq!(logits.len(), d.n as usize * d.classes as usize);
+        assert!(d.classes <= CLASSES, "{} classes, but labels are bytes", d.classes);
+        self.of(d.n)
+    }
+}
+
+impl Loss for Cuda {
+    type Labels = Labels;
+    type Tally = Tally;
+
+    fn labels(&self, labels: &[u8]) -> Labels {
+        Labels(Arc::new(self.upload_slice(labels)))
+    }
+
+    fn labels_part(&self, range: Range<usize>, labels: &Labels) -> Labels {
+        assert_eq!(range, 0..labels.0.len(), "map_parts makes one part");
+        Labels(labels.0.clone())
+    }
+
+    fn loss_fwd(&self, d: &LogitDims, of: LossKind, weight: f32, logits: &Buf, labels: &Labels) -> LossOut<Buf> {
+        let labels = labels.of_logits(d, logits);
+        let (mut loss, mut dlogits) = (self.alloc(1), self.alloc(logits.len()));
+        // SAFETY: the logits are `n` × `classes` as checked, and there are `n` labels.
+        unsafe {
+            launch::loss_fwd(
+                self,
+                tuning::loss(),
+                *d,
+                kind(of),
+                MARGIN_CONFIDENCE,
+                weight,
+                logits,
+                labels,
+                &mut loss,
+                &mut dlogits,
+            );
+        }
+        LossOut { loss, dlogits }
+    }
+
+    fn predictions(&self, d: &LogitDims, logits: &Buf) -> Vec<u8> {
+        assert_eq!(logits.len(), d.n as usize * d.classes as usize);
+        assert!(d.classes <= CLASSES, "{} classes, but predictions are bytes", d.classes);
+        let mut classes = self.alloc(d.n as usize);
+        // SAFETY: the logits are `n` × `classes` as checked.
+        unsafe { launch::predictions(self, tuning::predictions(d), *d, logits, &mut classes) };
+        self.download_slice(&classes)
+    }
+
+    /// The counts are passed as an argument, so that a tally can begin within a step.
+    fn tally_from(&self, counts: &Counts) -> Tally {
+        let &Counts { samples, correct, loss, gradients, zero_gradients } = counts;
+        let counts = TallyCounts { samples, correct, loss, gradients, zero_gradients };
+        let mut tally = self.alloc(1);
+        // SAFETY: a tally is one element.
+        unsafe { launch::tally_from(self, tuning::tally(), counts, &mut tally) };
+        Tally(tally)
+    }
+
+    fn tally_add(&self, d: &LogitDims, logits: &Buf, labels: &Labels, tally: &mut Tally) {
+        let labels = labels.of_logits(d, logits);
+        // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, a tally is one element.
+        unsafe { launch::tally_add(self, tuning::loss(), *d, logits, labels, &mut tally.0) };
+    }
+
+    fn tally_read(&self, tally: &Tally) -> Counts {
+        let TallyCounts { samples, correct, loss, gradients, zero_gradients } = self.download_slice(&tally.0)[0];
+        Counts { samples, correct, loss, gradients, zero_gradients }
+    }
+}

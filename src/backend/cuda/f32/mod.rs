@@ -1,0 +1,35 @@
+//! The families of ops in f32, one file each.
+
+mod conv;
+mod elementwise;
+mod images;
+mod lenet;
+mod linear;
+mod loss;
+mod norm;
+mod optim;
+mod perturb;
+mod pgd;
+mod pool;
+mod prune;
+
+use super::runtime::kernel::KernelSpec;
+
+/// The prototypes of the kernels.
+pub(super) fn kernels() -> Vec<KernelSpec> {
+    [
+        conv::KERNELS,
+        elementwise::KERNELS,
+        images::KERNELS,
+        lenet::KERNELS,
+        linear::KERNELS,
+        loss::KERNELS,
+        norm::KERNELS,
+        optim::KERNELS,
+        perturb::KERNELS,
+        pgd::KERNELS,
+        pool::KERNELS,
+        prune::KERNELS,
+    ]
+    .concat()
+}

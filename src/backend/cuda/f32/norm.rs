@@ -1,0 +1,180 @@
+//! Batch normalisation: one or two launches for statistics, one forwards, two backwards.
+
+use crate::backend::cuda::runtime::allocator::Device;
+use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::{Buf, Cuda, tuning};
+use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
+use crate::base::dims::ChannelDims;
+
+kernels! { "f32/norm":
+    channel_stats(
+        d: ChannelDims, values: u32, x: &Device<f32>, part: Option<&mut Device<[f32; 2]>>, mean: &mut Device<f32>,
+        var: &mut Device<f32>,
+    );
+    channel_stats_finish(
+        d: ChannelDims, parts: u32, size: u32, part: &Device<[f32; 2]>, mean: &mut Device<f32>, var: &mut Device<f32>,
+    );
+    batch_norm_fwd(
+        d: ChannelDims, eps: f32, x: &Device<f32>, mean: &Device<f32>, var: &Device<f32>, gamma: &Device<f32>,
+        beta: &Device<f32>, residual: Option<&Device<f32>>, apply_relu: u32, y: &mut Device<f32>,
+    );
+    batch_norm_bwd_sums(
+        d: ChannelDims, x: &Device<f32>, mean: &Device<f32>, y: Option<&Device<f32>>, dy: &Device<f32>,
+        g: Option<&mut Device<f32>>, part: &mut Device<[f32; 2]>,
+    );
+    batch_norm_bwd(
+        d: ChannelDims, eps: f32, batch_stats: u32, parts: u32, x: &Device<f32>, mean: &Device<f32>, var: &Device<f32>,
+        gamma: &Device<f32>, part: &Device<[f32; 2]>, g: Option<&Device<f32>>, dgamma: &mut Device<f32>,
+        dbeta: &mut Device<f32>, dx: &mut Device<f32>,
+    );
+    move_running(momentum: f32, moves: Moves);
+}
+
+/// Normalisations of one launch.
+const MOVES: usize = 64;
+
+/// Running statistics and those of a batch, by the addresses of their `c` elements each.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Move {
+    mean: u64,
+    var: u64,
+    running_mean: u64,
+    running_var: u64,
+    c: u32,
+    unbias: f32,
+}
+
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[repr(C)]
+struct Moves {
+    at: [Move; MOVES],
+}
+
+by_value!(Moves);
+
+/// Elements of a batch.
+fn elements(d: &ChannelDims) -> usize {
+    d.n as usize * d.c as usize * d.hw as usize
+}
+
+impl Cuda {
+    /// Statistics of channels from those of their parts, `size` pixels each but the last, `[c, parts]`: mean and sum of
+    /// squared differences to it.
+    pub(super) fn finish_stats(&self, d: &ChannelDims, part: &Device<[f32; 2]>, size: u32) -> ChannelStats<Buf> {
+        let (c, parts) = (d.c as usize, (d.n * d.hw).div_ceil(size));
+        assert_eq!(part.len(), c * parts as usize);
+        let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
+        let grid = tuning::channel_warps(d.c);
+        // SAFETY: just checked; the statistics have an element a channel.
+        unsafe { launch::channel_stats_finish(self, grid, *d, parts, size, part, &mut stats.mean, &mut stats.var) };
+        stats
+    }
+
+    /// [`Norm::move_running`] of `[mean, var]` of each.
+    pub(in crate::backend::cuda) fn move_all<'a>(
+        &self,
+        momentum: f32,
+        moves: impl Iterator<Item = (f32, [&'a Buf; 2], [&'a mut Buf; 2])>,
+    ) {
+        let of = |(unbias, [mean, var], [running_mean, running_var]): (f32, [&Buf; 2], [&mut Buf; 2])| {
+            let c = mean.len();
+            assert_eq!([var.len(), running_mean.len(), running_var.len()], [c; 3]);
+            let [mean, var] = [mean, var].map(Device::address);
+            let [running_mean, running_var] = [running_mean, running_var].map(|running| running.address());
+            Move { mean, var, running_mean, running_var, c: c as u32, unbias }
+        };
+        for chunk in moves.map(of).collect::<Vec<Move>>().chunks(MOVES) {
+            let mut table = Moves { at: [Move::default(); MOVES] };
+            table.at[..chunk.len()].copy_from_slice(chunk);
+            // SAFETY: just checked: each has buffers of `c` elements, and no two the same running statistics.
+            unsafe { launch::move_running(self, tuning::blocks(chunk.len() as u32), momentum, table) };
+        }
+    }
+}
+
+impl Norm for Cuda {
+    fn channel_stats(&self, d: &ChannelDims, x: &Buf) -> ChannelStats<Buf> {
+        assert_eq!(x.len(), elements(d));
+        let c = d.c as usize;
+        let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
+        let (grid, values) = tuning::channel_stats(d);
+        let parts = grid.blocks[0];
+        let mut part = (parts > 1).then(|| self.alloc(c * parts as usize));
+        // SAFETY: the blocks cover the batch; `part` has a pair for each block, unless each finishes its own channel.
+        unsafe { launch::channel_stats(self, grid, *d, values, x, part.as_mut(), &mut stats.mean, &mut stats.var) };
+        part.map_or(stats, |part| self.finish_stats(d, &part, grid.threads * values))
+    }
+
+    fn batch_norm_fwd(
+        &self,
+        d: &ChannelDims,
+        eps: f32,
+        x: &Buf,
+        stats: &ChannelStats<Buf>,
+        gamma: &Buf,
+        beta: &Buf,
+        residual: Option<&Buf>,
+        relu: bool,
+    ) -> Buf {
+        assert!(x.len() == elements(d) && residual.is_none_or(|residual| residual.len() == x.len()));
+        assert_eq!([&stats.mean, &stats.var, gamma, beta].map(Device::len), [d.c as usize; 4]);
+        let (ChannelStats { mean, var }, grid) = (stats, tuning::channels(d));
+        let mut y = self.alloc(x.len());
+        // SAFETY: just checked: batches have as many elements as `d` says, the others one per channel.
+        unsafe {
+            launch::batch_norm_fwd(self, grid, *d, eps, x, mean, var, gamma, beta, residual, relu.into(), &mut y);
+        }
+        y
+    }
+
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Buf>) -> NormGrads<Buf> {
+        assert!([b.x, b.dy].into_iter().chain(b.relu).all(|batch| batch.len() == elements(d)));
+        assert_eq!([&b.stats.mean, &b.stats.var, b.gamma].map(Device::len), [d.c as usize; 3]);
+        let (ChannelStats { mean, var }, grid) = (b.stats, tuning::channels(d));
+        let (c, parts) = (d.c as usize, grid.blocks[0]);
+        let (mut dgamma, mut dbeta) = (self.alloc(c), self.alloc(c));
+        let (mut part, mut dx) = (self.alloc(c * parts as usize), self.alloc(b.x.len()));
+        let mut dresidual = b.residual.then(|| self.alloc(b.x.len()));
+        // Where the first kernel leaves what came through the ReLU; without ReLU nor residual that is `dy` itself.
+        let g = if b.relu.is_some() { dresidual.as_mut().or(Some(&mut dx)) } else { dresidual.as_mut() };
+        // SAFETY: just checked, as above; `part` has a pair for each block.
+        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, b.x, mean, b.relu, b.dy, g, &mut part) };
+        let g = match (&dresidual, b.relu) {
+            (Some(dresidual), _) => Some(dresidual),
+            (None, Some(_)) => None,
+            (None, None) => Some(b.dy),
+        };
+        let batch_stats = b.batch_stats.into();
+        // SAFETY: as above; `part` has `parts` pairs for each channel, and `g`, or `dx` in its place, is written.
+        unsafe {
+            launch::batch_norm_bwd(
+                self,
+                grid,
+                *d,
+                b.eps,
+                batch_stats,
+                parts,
+                b.x,
+                mean,
+                var,
+                b.gamma,
+                &part,
+                g,
+                &mut dgamma,
+                &mut dbeta,
+                &mut dx,
+            );
+        }
+        NormGrads { dx, dgamma, dbeta, dresidual }
+    }
+
+    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Buf>]) {
+        self.move_all(
+            momentum,
+            moves.iter_mut().map(|RunningMove { unbias, batch, running }| {
+                (*unbias, [&batch.mean, &batch.var], [&mut running.mean, &mut running.var])
+            }),
+        );
+    }
+}

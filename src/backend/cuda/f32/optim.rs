@@ -1,0 +1,126 @@
+//! Parameter updates, all parameters in one launch.
+
+use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
+use crate::backend::cuda::{Buf, Cuda, tuning};
+use crate::backend::{AdamParam, AdamStep, Constraint, Optim, SgdParam, SgdStep};
+
+kernels! { "f32/optim":
+    sgd_step(s: SgdStep, count: u32, segments: Segments);
+    adam_step(s: AdamRates, count: u32, segments: Segments);
+}
+
+/// Parameters of one launch: so many that those of a ResNet-18 fit, and that the table is no larger than the 4 KB that a
+/// launch may carry.
+const SEGMENTS: usize = 64;
+
+/// A parameter by the addresses of its buffers, 0 for those that it has not.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Segment {
+    g: u64,
+    m: u64,
+    v: u64,
+    w: u64,
+    /// The mask, or the penalty's z.
+    a: u64,
+    /// The penalty's u.
+    b: u64,
+    n: u32,
+    rho: f32,
+}
+
+/// The parameters of one launch, and the first block of each.
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[repr(C)]
+struct Segments {
+    at: [Segment; SEGMENTS],
+    first: [u32; SEGMENTS],
+}
+
+/// What an Adam update comes down to.
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[repr(C)]
+struct AdamRates {
+    /// Learning rate over the first moment's correction.
+    step: f32,
+    /// Root of the second moment's correction.
+    root: f32,
+    beta2: f32,
+    one_minus_beta1: f32,
+    one_minus_beta2: f32,
+    eps: f32,
+    weight_decay: f32,
+}
+
+by_value!(Segments, AdamRates);
+
+impl AdamRates {
+    fn of(s: &AdamStep) -> Self {
+        // Powers close to 1: in f32 they would lose the digits that matter.
+        let correction = |beta: f32| 1.0 - f64::from(beta).powi(s.t as i32);
+        AdamRates {
+            step: (f64::from(s.lr) / correction(s.beta1)) as f32,
+            root: correction(s.beta2).sqrt() as f32,
+            beta2: s.beta2,
+            one_minus_beta1: 1.0 - s.beta1,
+            one_minus_beta2: 1.0 - s.beta2,
+            eps: s.eps,
+            weight_decay: s.weight_decay,
+        }
+    }
+}
+
+impl Segment {
+    /// A parameter with gradient `g`, weight `w`, and `state` of as many elements.
+    fn of(constraint: &Constraint<'_, Buf>, g: &Buf, w: &Buf, state: [Option<&Buf>; 2]) -> Self {
+        let n = w.len();
+        let address = |x: &Buf| {
+            assert_eq!(x.len(), n, "what belongs to a parameter has its size");
+            x.address()
+        };
+        let [m, v] = state.map(|x| x.map_or(0, address));
+        let (a, b, rho) = match constraint {
+            Constraint::Free => (0, 0, 0.0),
+            Constraint::Mask(mask) => (address(mask), 0, 0.0),
+            Constraint::Penalty { rho, z, u } => (address(z), address(u), *rho),
+        };
+        Segment { g: address(g), m, v, w: address(w), a, b, n: n as u32, rho }
+    }
+}
+
+/// Calls `launch` for as many parameters at a time as a table holds.
+fn for_tables(segments: &[Segment], launch: impl Fn(Grid, u32, Segments)) {
+    for chunk in segments.chunks(SEGMENTS) {
+        let mut table = Segments { at: [Segment::default(); SEGMENTS], first: [0; SEGMENTS] };
+        let mut blocks = 0;
+        for (i, segment) in chunk.iter().enumerate() {
+            (table.at[i], table.first[i]) = (*segment, blocks);
+            blocks += segment.n.div_ceil(tuning::UPDATES);
+        }
+        if blocks > 0 {
+            launch(tuning::blocks(blocks), chunk.len() as u32, table);
+        }
+    }
+}
+
+impl Optim for Cuda {
+    fn sgd_step(&self, s: &SgdStep, params: &mut [SgdParam<'_, Buf>]) {
+        let segment = |p: &mut SgdParam<'_, Buf>| Segment::of(&p.constraint, p.g, p.w, [None, Some(p.v)]);
+        let segments: Vec<Segment> = params.iter_mut().map(segment).collect();
+        for_tables(&segments, |grid, count, table| {
+            // SAFETY: the table's addresses are of buffers of `n` elements each, of which `params` borrows those that are
+            // written; the blocks cover each segment once.
+            unsafe { launch::sgd_step(self, grid, *s, count, table) };
+        });
+    }
+
+    fn adam_step(&self, s: &AdamStep, params: &mut [AdamParam<'_, Buf>]) {
+        let rates = AdamRates::of(s);
+        let segment = |p: &mut AdamParam<'_, Buf>| Segment::of(&p.constraint, p.g, p.w, [Some(p.m), Some(p.v)]);
+        let segments: Vec<Segment> = params.iter_mut().map(segment).collect();
+        for_tables(&segments, |grid, count, table| {
+            // SAFETY: as above.
+            unsafe { launch::adam_step(self, grid, rates, count, table) };
+        });
+    }
+}

@@ -1,0 +1,319 @@
+//! What a stage is and how it is named.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::store::FORMAT;
+use crate::attack::PgdConfig;
+use crate::attack::config::AttackConfig;
+use crate::attack::evaluation;
+use crate::attack::evaluation::EvalReport;
+use crate::attack::suite::Spent;
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::choice;
+use crate::data::DataId;
+use crate::data::source::hex;
+use crate::nn::models::Network;
+use crate::prune::{SparsityReport, Target};
+use crate::train::{TrainConfig, TrainResult};
+
+choice! {
+    /// What computes: part of a stage's identity, because backends differ in the last bits.
+    pub enum BackendName: "backend" {
+        /// The reference implementation.
+        Cpu = "cpu",
+        /// NVIDIA GPUs.
+        Cuda = "cuda",
+    }
+}
+
+choice! {
+    /// Number format of activations and weights.
+    pub enum Precision: "precision" {
+        /// Single precision throughout.
+        F32 = "f32",
+        /// bfloat16 with single-precision accumulation and master weights.
+        Bf16 = "bf16",
+    }
+}
+
+/// The kinds of work. A new kind is a variant here and an arm wherever the compiler asks for one: the methods of
+/// [`StageConfig`], [`Scores::of`] and the worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum StageConfig {
+    /// Take a model from a file.
+    Import(ImportConfig),
+    /// Train a network.
+    Train(TrainConfig),
+    /// Prune the parent's model for good.
+    Prune(PruneConfig),
+    /// Measure the parent's model.
+    Eval(EvalConfig),
+    /// Run a suite of attacks on the parent's model.
+    Suite(SuiteConfig),
+}
+
+/// A model that a user gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportConfig {
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Architecture.
+    pub network: Network,
+    /// Width multiplier.
+    pub width: usize,
+}
+
+/// A hard prune of the parent's model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneConfig {
+    /// The data set it is measured on.
+    pub data: DataId,
+    /// Architecture of the parent's model.
+    pub network: Network,
+    /// Width multiplier of the parent's model.
+    pub width: usize,
+    /// Key of the attack's random starts.
+    pub seed: u64,
+    /// What to prune to.
+    pub sparsity: Target,
+    /// The attack used to measure adversarial accuracy before and after.
+    pub eval_attack: PgdConfig,
+}
+
+/// A measurement of the parent's model on the test set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalConfig {
+    /// The data set.
+    pub data: DataId,
+    /// Architecture of the parent's model.
+    pub network: Network,
+    /// Width multiplier that the parent's model has or had before it was pruned.
+    pub width: usize,
+    /// Key of the attack's random starts.
+    pub seed: u64,
+    /// What the parent's model is pruned to, if it is.
+    pub sparsity: Option<Target>,
+    /// The attack used to measure adversarial accuracy.
+    pub eval_attack: PgdConfig,
+}
+
+/// Attacks in order on the parent's model, each on the images that the ones before have left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteConfig {
+    /// The data set.
+    pub data: DataId,
+    /// Architecture of the parent's model.
+    pub network: Network,
+    /// Width multiplier that the parent's model has or had before it was pruned.
+    pub width: usize,
+    /// Key of all random numbers.
+    pub seed: u64,
+    /// What the parent's model is pruned to, if it is.
+    pub sparsity: Option<Target>,
+    /// So many test images, the first ones.
+    pub images: usize,
+    /// The attacks.
+    pub attacks: Vec<AttackConfig>,
+}
+
+impl StageConfig {
+    /// What kind of work it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            StageConfig::Import(_) => "import",
+            StageConfig::Train(_) => "train",
+            StageConfig::Prune(_) => "prune",
+            StageConfig::Eval(_) => "eval",
+            StageConfig::Suite(_) => "suite",
+        }
+    }
+
+    /// Epochs the stage trains; its `metrics.csv` has as many rows when it is done.
+    pub fn epochs(&self) -> usize {
+        match self {
+            StageConfig::Train(config) => config.epochs,
+            StageConfig::Import(_) | StageConfig::Prune(_) | StageConfig::Eval(_) | StageConfig::Suite(_) => 0,
+        }
+    }
+
+    /// Image passes of the whole stage on a data set with `train` and `test` images.
+    pub fn passes(&self, train: usize, test: usize) -> u64 {
+        let measure = |attack: &PgdConfig| evaluation::passes(test, Some(attack));
+        match self {
+            StageConfig::Import(_) => 0,
+            StageConfig::Train(config) => config.passes(train, test),
+            // The model before pruning is the parent's, which has measured it.
+            StageConfig::Prune(config) => measure(&config.eval_attack),
+            StageConfig::Eval(config) => measure(&config.eval_attack),
+            // At most, on networks of ten classes and fewer.
+            StageConfig::Suite(config) => {
+                let attacks = config.attacks.iter().map(|attack| attack.rounds(10) as u64 * attack.passes());
+                config.images as u64 * attacks.sum::<u64>()
+            }
+        }
+    }
+
+    /// Architecture, and width before any pruning.
+    pub fn network(&self) -> (Network, usize) {
+        match self {
+            StageConfig::Import(config) => (config.network, config.width),
+            StageConfig::Train(config) => (config.network, config.width),
+            StageConfig::Prune(config) => (config.network, config.width),
+            StageConfig::Eval(config) => (config.network, config.width),
+            StageConfig::Suite(config) => (config.network, config.width),
+        }
+    }
+
+    /// The attack that measures.
+    pub fn eval_attack(&self) -> Option<&PgdConfig> {
+        match self {
+            StageConfig::Import(_) | StageConfig::Suite(_) => None,
+            StageConfig::Train(config) => Some(&config.eval_attack),
+            StageConfig::Prune(config) => Some(&config.eval_attack),
+            StageConfig::Eval(config) => Some(&config.eval_attack),
+        }
+    }
+
+    /// What the stage's model is, or will be, pruned to.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            StageConfig::Import(_) => None,
+            StageConfig::Train(config) => config.sparsity.target(),
+            StageConfig::Prune(config) => Some(&config.sparsity),
+            StageConfig::Eval(config) => config.sparsity.as_ref(),
+            StageConfig::Suite(config) => config.sparsity.as_ref(),
+        }
+    }
+}
+
+/// What a finished pruning stage says of itself: `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PruneResult {
+    /// The parent's model on the test set.
+    pub before: EvalReport,
+    /// The pruned model on the test set, before any retraining.
+    pub after: EvalReport,
+    /// What is left of it.
+    pub sparsity: SparsityReport,
+    /// The pruned model predicts one class for every image.
+    pub collapsed: bool,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What a finished measurement says of itself: `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalResult {
+    /// On the test set.
+    pub test: EvalReport,
+    /// The model predicts one class for every image.
+    pub collapsed: bool,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What a finished suite of attacks says of itself: `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SuiteResult {
+    /// Images attacked.
+    pub images: usize,
+    /// Percent of them classified correctly.
+    pub natural: f64,
+    /// Percent of them classified correctly after each attack.
+    pub after: Vec<f64>,
+    /// What each attack took.
+    pub spent: Vec<Spent>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// One job, completely described: thread counts and paths are no part of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Store format that the stage's files follow.
+    pub format: u32,
+    /// What computes.
+    pub backend: BackendName,
+    /// In which number format.
+    pub precision: Precision,
+    /// Keys of the stages whose results this one starts from.
+    pub parents: Vec<String>,
+    /// The work.
+    pub config: StageConfig,
+}
+
+impl Stage {
+    /// A stage of this version's store format.
+    pub fn new(backend: BackendName, precision: Precision, parents: Vec<String>, config: StageConfig) -> Self {
+        Stage { format: FORMAT, backend, precision, parents, config }
+    }
+
+    /// First 16 hex digits of the SHA-256 of the stage as compact JSON, fields in declaration order.
+    pub fn key(&self) -> Result<String> {
+        let json = serde_json::to_vec(self).map_err(|e| Error::Failed(format!("cannot serialise a stage: {e}")))?;
+        Ok(hex(&Sha256::digest(json)[..8]))
+    }
+}
+
+/// What a table reads from a finished stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// Test accuracy in percent.
+    pub natural: f64,
+    /// Test accuracy under attack in percent.
+    pub adversarial: f64,
+    /// One class predicted for every image.
+    pub collapsed: bool,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Wall time of the stage.
+    pub seconds: f64,
+}
+
+impl Scores {
+    /// Reads the scores from the `result` that a stage of this `config` left.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the result is not of the stage's kind.
+    pub fn of(config: &StageConfig, result: &Value) -> Result<Self> {
+        let scores = |test: &EvalReport, collapsed, epochs, seconds| Scores {
+            natural: test.natural,
+            adversarial: test.adversarial,
+            collapsed,
+            epochs,
+            seconds,
+        };
+        Ok(match config {
+            StageConfig::Import(_) => return Err(Error::Failed("an imported model has no scores".to_string())),
+            StageConfig::Train(_) => {
+                let r: TrainResult = read(result, "training")?;
+                scores(&r.selected.test, r.collapsed, r.epochs, r.seconds)
+            }
+            StageConfig::Prune(_) => {
+                let r: PruneResult = read(result, "pruning")?;
+                scores(&r.after, r.collapsed, 0, r.seconds)
+            }
+            StageConfig::Eval(_) => {
+                let r: EvalResult = read(result, "evaluation")?;
+                scores(&r.test, r.collapsed, 0, r.seconds)
+            }
+            StageConfig::Suite(_) => {
+                let r: SuiteResult = read(result, "attack")?;
+                let adversarial = r.after.last().copied().unwrap_or(r.natural);
+                Scores { natural: r.natural, adversarial, collapsed: false, epochs: 0, seconds: r.seconds }
+            }
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(result: &Value, kind: &str) -> Result<T> {
+    T::deserialize(result).map_err(|e| Error::Failed(format!("no {kind} result ({e})")))
+}

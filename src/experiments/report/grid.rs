@@ -1,0 +1,307 @@
+//! Adversarial examples as a picture: for each image the clean pixels, the perturbation and the attacked pixels, and
+//! below them the classes.
+
+use std::convert::Infallible;
+
+use embedded_graphics::mono_font::MonoTextStyle;
+use embedded_graphics::mono_font::ascii::FONT_7X13;
+use embedded_graphics::pixelcolor::Rgb888;
+use embedded_graphics::prelude::*;
+use embedded_graphics::primitives::Rectangle;
+use embedded_graphics::text::{Alignment, Baseline, Text, TextStyleBuilder};
+
+use super::paint::{INK, MUTED, VERMILION};
+use crate::base::error::{Error, Result};
+
+/// Images side by side.
+const COLUMNS: usize = 8;
+/// Images of one picture: two rows fit on a screen.
+pub const PER_PAGE: usize = 2 * COLUMNS;
+
+const MARGIN: usize = 12;
+/// Of the names of the rows.
+const CAPTION_WIDTH: usize = 100;
+/// Between two images.
+const GAP: usize = 6;
+/// From one line of text to the next.
+const LEADING: usize = 15;
+/// Side of an image, about: small images are enlarged to it by a whole factor.
+const SIDE: usize = 112;
+
+/// One image and what a network makes of it. Pixels are `c × h × w`, 0 to 1; classes by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile<'a> {
+    /// The clean image.
+    pub clean: &'a [f32],
+    /// The same under attack.
+    pub attacked: &'a [f32],
+    /// Class it belongs to.
+    pub label: &'a str,
+    /// Class predicted for the clean image.
+    pub natural: &'a str,
+    /// Class predicted for the attacked image.
+    pub adversarial: &'a str,
+}
+
+/// Up to [`PER_PAGE`] images on one page.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid<'a> {
+    /// Channels, height, width of the images: one channel is grey, three are RGB.
+    pub shape: [usize; 3],
+    /// Radius of the attack, which scales the perturbation.
+    pub eps: f32,
+    /// In reading order.
+    pub tiles: &'a [Tile<'a>],
+}
+
+impl Grid<'_> {
+    /// The picture as a PNG file.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a tile has not the shape's pixels, [`Error::Failed`] if the encoder refuses.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        self.check()?;
+        let mut canvas = Canvas::new(self.size());
+        let header =
+            format!("perturbation: grey is 0, black -{0:.4}, white +{0:.4}; classes in colour are wrong", self.eps);
+        canvas.text((MARGIN, MARGIN), Alignment::Left, &header, INK);
+        for (i, tile) in self.tiles.iter().enumerate() {
+            let (row, column) = (i / COLUMNS, i % COLUMNS);
+            let top = MARGIN + 2 * LEADING + row * self.row_height();
+            if column == 0 {
+                self.draw_captions(&mut canvas, top);
+            }
+            self.draw_tile(&mut canvas, tile, (self.left(column), top));
+        }
+        canvas.png().map_err(|e| Error::Failed(format!("cannot encode a picture: {e}")))
+    }
+
+    fn check(&self) -> Result<()> {
+        let [c, h, w] = self.shape;
+        let fits = |tile: &Tile| tile.clean.len() == c * h * w && tile.attacked.len() == c * h * w;
+        if matches!(c, 1 | 3) && h * w > 0 && self.tiles.len() <= PER_PAGE && self.tiles.iter().all(fits) {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            op: "Grid::png",
+            expected: format!("at most {PER_PAGE} pairs of images with 1 or 3 channels, all of one shape"),
+            got: format!("{} pairs, shape {:?}", self.tiles.len(), self.shape),
+        })
+    }
+
+    /// Pixels of the picture for one of an image.
+    fn scale(&self) -> usize {
+        (SIDE / self.shape[1].max(self.shape[2])).max(1)
+    }
+
+    /// Height and width of an image in the picture.
+    fn tile_size(&self) -> [usize; 2] {
+        [self.shape[1] * self.scale(), self.shape[2] * self.scale()]
+    }
+
+    fn left(&self, column: usize) -> usize {
+        MARGIN + CAPTION_WIDTH + column * (self.tile_size()[1] + GAP)
+    }
+
+    fn row_height(&self) -> usize {
+        3 * (self.tile_size()[0] + GAP) + 4 * LEADING
+    }
+
+    /// Width and height of the picture.
+    fn size(&self) -> (usize, usize) {
+        let rows = self.tiles.len().div_ceil(COLUMNS);
+        (self.left(COLUMNS) - GAP + MARGIN, 2 * MARGIN + 2 * LEADING + rows * self.row_height() - LEADING)
+    }
+
+    fn draw_captions(&self, canvas: &mut Canvas, top: usize) {
+        let step = self.tile_size()[0] + GAP;
+        for (i, name) in ["clean", "perturbation", "adversarial"].into_iter().enumerate() {
+            let middle = top + i * step + self.tile_size()[0] / 2 - LEADING / 2;
+            canvas.text((MARGIN, middle), Alignment::Left, name, MUTED);
+        }
+        for (i, name) in ["true class", "clean as", "attacked as"].into_iter().enumerate() {
+            canvas.text((MARGIN, top + 3 * step + i * LEADING), Alignment::Left, name, MUTED);
+        }
+    }
+
+    fn draw_tile(&self, canvas: &mut Canvas, tile: &Tile<'_>, (x, y): (usize, usize)) {
+        let [height, width] = self.tile_size();
+        let step = height + GAP;
+        // What does not exceed eps stays within 0 to 1.
+        let shift = |i: usize| if self.eps > 0.0 { (tile.attacked[i] - tile.clean[i]) / self.eps } else { 0.0 };
+        self.draw_image(canvas, (x, y), &|i| tile.clean[i]);
+        self.draw_image(canvas, (x, y + step), &|i| 0.5 + 0.5 * shift(i));
+        self.draw_image(canvas, (x, y + 2 * step), &|i| tile.attacked[i]);
+        let classes = [tile.label, tile.natural, tile.adversarial];
+        for (i, class) in classes.into_iter().enumerate() {
+            let color = if class == tile.label { INK } else { VERMILION };
+            canvas.text((x + width / 2, y + 3 * step + i * LEADING), Alignment::Center, class, color);
+        }
+    }
+
+    /// Draws an image with its upper left corner at (`x`, `y`); `value` gives its values by index, 0 to 1.
+    fn draw_image(&self, canvas: &mut Canvas, (x, y): (usize, usize), value: &dyn Fn(usize) -> f32) {
+        let [c, h, w] = self.shape;
+        let scale = self.scale();
+        for pixel in 0..h * w {
+            // The cast maps what is beyond the ends to them.
+            let level = |channel: usize| (255.0 * value(channel * h * w + pixel)).round() as u8;
+            let color = if c == 3 { [level(0), level(1), level(2)] } else { [level(0); 3] };
+            canvas.fill((x + pixel % w * scale, y + pixel / w * scale), scale, color);
+        }
+    }
+}
+
+/// A white page of RGB pixels.
+struct Canvas {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+impl Canvas {
+    fn new((width, height): (usize, usize)) -> Self {
+        Canvas { width, height, rgb: vec![255; 3 * width * height] }
+    }
+
+    fn fill(&mut self, (x, y): (usize, usize), side: usize, color: [u8; 3]) {
+        let area = Rectangle::new(Point::new(x as i32, y as i32), Size::new_equal(side as u32));
+        let [r, g, b] = color;
+        let Ok(()) = self.fill_solid(&area, Rgb888::new(r, g, b));
+    }
+
+    /// Text below `at`.
+    fn text(&mut self, at: (usize, usize), alignment: Alignment, text: &str, color: plotters::style::RGBColor) {
+        let font = MonoTextStyle::new(&FONT_7X13, Rgb888::new(color.0, color.1, color.2));
+        let style = TextStyleBuilder::new().alignment(alignment).baseline(Baseline::Top).build();
+        let Ok(_) = Text::with_text_style(text, Point::new(at.0 as i32, at.1 as i32), font, style).draw(self);
+    }
+
+    fn png(&self) -> Result<Vec<u8>, png::EncodingError> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&self.rgb)?;
+        writer.finish()?;
+        Ok(bytes)
+    }
+}
+
+impl OriginDimensions for Canvas {
+    fn size(&self) -> Size {
+        Size::new(self.width as u32, self.height as u32)
+    }
+}
+
+impl DrawTarget for Canvas {
+    type Color = Rgb888;
+    type Error = Infallible;
+
+    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Infallible> {
+        for Pixel(Point { x, y }, color) in pixels {
+            // What is beyond the page is not drawn.
+            if (0..self.width as i32).contains(&x) && (0..self.height as i32).contains(&y) {
+                let at = 3 * (y as usize * self.width + x as usize);
+                self.rgb[at..at + 3].copy_from_slice(&[color.r(), color.g(), color.b()]);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiments::report::sample;
+
+    /// Width, height and RGB bytes of a PNG file.
+    fn decode(bytes: &[u8]) -> (usize, usize, Vec<u8>) {
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
+        let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut rgb).unwrap();
+        assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
+        (info.width as usize, info.height as usize, rgb)
+    }
+
+    fn tile<'a>(clean: &'a [f32], attacked: &'a [f32], adversarial: &'a str) -> Tile<'a> {
+        Tile { clean, attacked, label: "cat", natural: "cat", adversarial }
+    }
+
+    #[test]
+    fn pixels_are_where_they_belong() {
+        // Two pixels of three channels: red and dark blue; the first loses all its red, the second gains half of eps.
+        let clean = [1.0, 0.0, 0.0, 0.0, 0.0, 0.2];
+        let attacked = [0.6, 0.0, 0.0, 0.0, 0.0, 0.4];
+        let grid = Grid { shape: [3, 1, 2], eps: 0.4, tiles: &[tile(&clean, &attacked, "dog")] };
+        let (width, height, rgb) = decode(&grid.png().unwrap());
+        assert_eq!((width, height), grid.size());
+        let scale = SIDE / 2;
+        let at = |row: usize, pixel: usize| {
+            let (x, y) = (grid.left(0) + pixel * scale + 1, MARGIN + 2 * LEADING + row * (scale + GAP) + scale - 1);
+            rgb[3 * (y * width + x)..][..3].to_vec()
+        };
+        assert_eq!([at(0, 0), at(0, 1)], [vec![255, 0, 0], vec![0, 0, 51]]);
+        assert_eq!([at(1, 0), at(1, 1)], [vec![0, 128, 128], vec![128, 128, 191]]);
+        assert_eq!([at(2, 0), at(2, 1)], [vec![153, 0, 0], vec![0, 0, 102]]);
+    }
+
+    /// In reading order: eight side by side, then the next row.
+    #[test]
+    fn tiles_are_in_reading_order() {
+        let pixels: Vec<[f32; 2]> = (0..PER_PAGE).map(|i| [i as f32 / 20.0, 0.0]).collect();
+        let tiles: Vec<Tile> = pixels.iter().map(|clean| tile(clean, clean, "cat")).collect();
+        let grid = Grid { shape: [1, 1, 2], eps: 0.4, tiles: &tiles };
+        let (width, _, rgb) = decode(&grid.png().unwrap());
+        for (i, [value, _]) in pixels.iter().enumerate() {
+            let (x, y) = (grid.left(i % 8) + 1, MARGIN + 2 * LEADING + i / 8 * grid.row_height() + 1);
+            assert_eq!(rgb[3 * (y * width + x)..][..3], [(255.0 * value).round() as u8; 3], "tile {i}");
+        }
+    }
+
+    #[test]
+    fn only_wrong_classes_are_in_colour() {
+        let grey = [0.5];
+        let colored = |adversarial| {
+            let tiles = [tile(&grey, &grey, adversarial)];
+            let (_, _, rgb) = decode(&Grid { shape: [1, 1, 1], eps: 0.1, tiles: &tiles }.png().unwrap());
+            let wrong = [VERMILION.0, VERMILION.1, VERMILION.2];
+            rgb.chunks_exact(3).filter(|pixel| *pixel == wrong).count()
+        };
+        assert_eq!(colored("cat"), 0);
+        assert!(colored("dog") > 20, "{}", colored("dog"));
+    }
+
+    #[test]
+    fn a_page_grows_by_rows() {
+        let grey = [0.5; 784];
+        let size = |n: usize| {
+            let grid = Grid { shape: [1, 28, 28], eps: 0.0, tiles: &vec![tile(&grey, &grey, "cat"); n] };
+            grid.png().map(|png| (decode(&png).0, decode(&png).1))
+        };
+        let (one, row, page) = (size(1).unwrap(), size(COLUMNS).unwrap(), size(PER_PAGE).unwrap());
+        assert_eq!(one, row);
+        assert_eq!((page.0, page.1 - row.1), (row.0, 3 * (112 + GAP) + 4 * LEADING));
+        assert!(matches!(size(PER_PAGE + 1), Err(Error::Shape { .. })));
+    }
+
+    #[test]
+    fn images_of_another_shape_are_refused() {
+        let (right, wrong) = ([0.5; 4], [0.5; 3]);
+        let tiles = [tile(&right, &wrong, "cat")];
+        let refused = |shape, tiles: &[Tile]| matches!(Grid { shape, eps: 0.1, tiles }.png(), Err(Error::Shape { .. }));
+        assert!(refused([1, 2, 2], &tiles));
+        assert!(refused([2, 1, 2], &[tile(&right, &right, "cat")]), "neither grey nor in colour");
+        assert!(refused([1, 0, 4], &[]), "no pixels");
+    }
+
+    #[test]
+    fn looks_as_it_should() {
+        let pixels = |seed: usize| (0..48).map(|i| ((i * 7 + seed * 11) % 48) as f32 / 47.0).collect::<Vec<_>>();
+        let images: Vec<[Vec<f32>; 2]> = (0..COLUMNS + 2).map(|i| [pixels(i), pixels(i + 1)]).collect();
+        let tiles: Vec<Tile> = images.iter().map(|[clean, attacked]| tile(clean, attacked, "dog")).collect();
+        let png = Grid { shape: [3, 4, 4], eps: 0.25, tiles: &tiles }.png().unwrap();
+        sample::assert_shows("grid.png", &png, decode);
+    }
+}

@@ -1,0 +1,48 @@
+//! Table C1: the models of table 2 under another attack, PGD on the margin loss of Carlini & Wagner.
+
+use super::grids::{self, ADMM, ADVERSARIAL_TRAINING, PRUNABLE};
+use super::{BlockSpec, Coordinates, Settings, Table, chains, t2};
+use crate::attack::{AttackLoss, PgdConfig};
+use crate::base::error::{Error, Result};
+use crate::data::DatasetName;
+use crate::experiments::pipeline::{EvalConfig, StageConfig};
+use crate::nn::models::Network;
+use crate::train::TrainConfig;
+
+/// The registry entry.
+pub const TABLE: Table = Table {
+    id: "c1",
+    title: "LeNet on MNIST under C&W l-infinity: adversarial training, and pruning with ADMM",
+    dataset: DatasetName::Mnist,
+    blocks: &[BlockSpec { rows: PRUNABLE, ..ADVERSARIAL_TRAINING }, ADMM],
+    comparisons: &[],
+    smoke: t2::SMOKE,
+    seeds: grids::seeds,
+    chain,
+    identity: grids::identity,
+    published: |at| grids::published(include_str!("published/c1.csv"), at),
+    notes,
+};
+
+/// The chain of table 2, then a measurement.
+fn chain(at: &Coordinates, settings: &Settings) -> Result<Vec<StageConfig>> {
+    let mut chain = grids::chain(Network::LeNet, at, settings)?;
+    let Some(StageConfig::Train(model)) = chain.last() else {
+        return Err(Error::Failed(format!("method '{}' ends without a trained model", at.block.method)));
+    };
+    let eval_attack = PgdConfig { loss: AttackLoss::Margin, ..model.eval_attack.clone() };
+    let TrainConfig { data, network, width, seed, .. } = model.clone();
+    let sparsity = model.sparsity.target().copied();
+    chain.push(StageConfig::Eval(EvalConfig { data, network, width, seed, sparsity, eval_attack }));
+    Ok(chain)
+}
+
+fn notes(settings: &Settings) -> Vec<String> {
+    let mut notes = chains::notes(settings);
+    notes.push(
+        "The attack is PGD on the margin loss -max(z_y - max z_j + 50, 0), white box; the paper does not give its \
+         settings. The models are those of table 2, chosen by their accuracy under PGD."
+            .to_string(),
+    );
+    notes
+}

@@ -1,0 +1,100 @@
+//! Grids that the pruning tables share: dense networks by width, and pairs of an original and a pruned width.
+
+use serde::Deserialize;
+
+use super::chains::Recipe;
+use super::{BlockSpec, Coordinates, Identity, Profile, Published, Settings};
+use crate::base::error::{Error, Result};
+use crate::experiments::pipeline::StageConfig;
+use crate::nn::models::Network;
+
+/// Widths of the dense networks.
+const WIDTHS: &[&str] = &["1", "2", "4", "8", "16"];
+/// Widths that can be pruned to a smaller one.
+pub const PRUNABLE: &[&str] = &["2", "4", "8", "16"];
+
+/// Dense networks trained on clean images.
+pub const NATURAL_TRAINING: BlockSpec = dense("natural-training", "Dense, natural training");
+/// Dense networks trained on attacked images.
+pub const ADVERSARIAL_TRAINING: BlockSpec = dense("adversarial-training", "Dense, adversarial training");
+/// Pruned with ADMM.
+pub const ADMM: BlockSpec = pruned("admm", "Pruned with ADMM", true);
+/// Pruned at once and retrained.
+pub const POST_PRUNE: BlockSpec = pruned("post-prune", "Pruned at once, retrained", false);
+/// Pruned at once.
+pub const NO_RETRAIN: BlockSpec = pruned("no-retrain", "Pruned at once, not retrained", false);
+/// Pruned with the proximal gradient method.
+pub const PROXIMAL: BlockSpec = pruned("proximal", "Pruned with the proximal gradient method", false);
+/// Dense networks of the pruned width.
+pub const SCRATCH: BlockSpec = pruned("scratch", "The small dense network from scratch", false);
+/// Pruned networks trained from their initialisation.
+pub const INHERITED: BlockSpec = pruned("inherited", "The pruned network from its first initialisation", false);
+
+const fn dense(method: &'static str, title: &'static str) -> BlockSpec {
+    BlockSpec { rows: WIDTHS, columns: &["dense"], exists: |_, _| true, absent: "", ..pruned(method, title, true) }
+}
+
+/// From every width to every smaller one.
+const fn pruned(method: &'static str, title: &'static str, by_default: bool) -> BlockSpec {
+    BlockSpec {
+        method,
+        title,
+        row_axis: "Original width",
+        column_axis: "Pruned width",
+        rows: PRUNABLE,
+        columns: &["1", "2", "4", "8"],
+        exists: narrower,
+        absent: "pruning makes a network narrower, never wider",
+        by_default,
+    }
+}
+
+fn narrower(row: &str, column: &str) -> bool {
+    matches!((row.parse::<usize>(), column.parse::<usize>()), (Ok(original), Ok(pruned)) if pruned < original)
+}
+
+/// Most published gaps are under 2 points, so one seed says nothing.
+pub fn seeds(profile: Profile) -> usize {
+    match profile {
+        Profile::Paper => 3,
+        Profile::Quick | Profile::Smoke => 1,
+    }
+}
+
+/// The chain of a cell of one of these grids.
+pub fn chain(network: Network, at: &Coordinates, settings: &Settings) -> Result<Vec<StageConfig>> {
+    let original = width(at.row)?;
+    let kept = if at.column == "dense" { 1.0 } else { width(at.column)? as f64 / original as f64 };
+    Ok(Recipe::new(network, settings, at.seed).chain(at.block.method.parse()?, original, kept))
+}
+
+/// The number behind the name of a row or column.
+pub fn width(name: &str) -> Result<usize> {
+    name.parse().map_err(|_| Error::Failed(format!("'{name}' is no width")))
+}
+
+/// The widths of a cell.
+pub fn identity(at: &Coordinates, _: &StageConfig) -> Identity {
+    Identity { original_w: at.row.parse().ok(), pruned_w: at.column.parse().ok(), ..Identity::default() }
+}
+
+/// A line of a published table.
+#[derive(Deserialize)]
+struct PublishedRow {
+    method: String,
+    original_w: usize,
+    pruned_w: Option<usize>,
+    natural: Option<f64>,
+    adversarial: f64,
+}
+
+/// The numbers of a cell in a published table, given as the text of its file.
+pub fn published(text: &str, at: &Coordinates) -> Option<Published> {
+    let (original, pruned) = (at.row.parse().ok()?, at.column.parse().ok());
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let mut rows = reader.deserialize().filter_map(csv::Result::<PublishedRow>::ok);
+    let is_it =
+        |row: &PublishedRow| (&*row.method, row.original_w, row.pruned_w) == (at.block.method, original, pruned);
+    let row = rows.find(is_it)?;
+    Some(Published { natural: row.natural, adversarial: row.adversarial })
+}

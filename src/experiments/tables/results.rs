@@ -1,0 +1,146 @@
+//! From finished stages to the report of a table.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{BlockSpec, Cell, CellJobs, Coordinates, Settings, Table};
+use crate::attack::{AttackLoss, PgdConfig};
+use crate::base::error::{Error, Result};
+use crate::experiments::pipeline::{Job, Plan, Scores, StageConfig};
+use crate::experiments::report::{Block, Comparison, Report, Row, Summary};
+
+/// The report of a table: `jobs` are those of each cell, in the order of `cells`, and `results` what the plan's
+/// jobs left, by [`crate::experiments::pipeline::JobId::index`]. Cells without a result are empty.
+pub fn report(
+    table: &'static Table,
+    settings: &Settings,
+    cells: &[Cell],
+    plan: &Plan,
+    jobs: &[CellJobs],
+    results: &[Option<Value>],
+) -> Result<Report> {
+    let mut finished = Vec::new();
+    for (cell, jobs) in cells.iter().zip(jobs) {
+        if let Some(row) = row(table, settings, cell, plan, jobs, results)? {
+            finished.push((cell.at, row));
+        }
+    }
+    let mut report = Report {
+        id: table.id.to_string(),
+        title: table.title.to_string(),
+        notes: (table.notes)(settings),
+        rows: Vec::new(),
+        blocks: Vec::new(),
+        comparisons: Vec::new(),
+    };
+    let mut methods = Vec::new();
+    for spec in table.blocks {
+        let wanted: Vec<&Coordinates> =
+            cells.iter().map(|c| &c.at).filter(|at| at.block.method == spec.method).collect();
+        if !wanted.is_empty() {
+            methods.push(spec.method);
+            report.blocks.push(block(spec, &wanted, &finished, &mut report.rows));
+        }
+    }
+    let find = |method: &str| methods.iter().position(|m| *m == method).map(|i| &report.blocks[i]);
+    let compare = |(minuend, subtrahend): &(&str, &str)| {
+        Comparison::of(&format!("{minuend} − {subtrahend}"), find(minuend)?, find(subtrahend)?)
+    };
+    report.comparisons = table.comparisons.iter().filter_map(compare).collect();
+    Ok(report)
+}
+
+/// The block's grid, reduced to the rows and columns that have a wanted cell; its rows go to `rows`, cell by cell.
+fn block(spec: &BlockSpec, wanted: &[&Coordinates], finished: &[(Coordinates, Row)], rows: &mut Vec<Row>) -> Block {
+    let keep = |names: &[&'static str], name_of: fn(&Coordinates) -> &'static str| -> Vec<&'static str> {
+        names.iter().copied().filter(|name| wanted.iter().any(|at| name_of(at) == *name)).collect()
+    };
+    let (row_names, column_names) = (keep(spec.rows, |at| at.row), keep(spec.columns, |at| at.column));
+    let mut summary = |row: &str, column: &str| {
+        let here = |at: &Coordinates| at.block.method == spec.method && at.row == row && at.column == column;
+        let seeds: Vec<Row> = finished.iter().filter(|(at, _)| here(at)).map(|(_, row)| row.clone()).collect();
+        rows.extend_from_slice(&seeds);
+        Summary::of(&seeds)
+    };
+    let cells = row_names.iter().map(|row| column_names.iter().map(|column| summary(row, column)).collect()).collect();
+    Block {
+        title: spec.title.to_string(),
+        row_axis: spec.row_axis.to_string(),
+        column_axis: spec.column_axis.to_string(),
+        rows: row_names.iter().map(|name| name.to_string()).collect(),
+        columns: column_names.iter().map(|name| name.to_string()).collect(),
+        cells,
+    }
+}
+
+/// The row of a cell whose last stage is finished.
+fn row(
+    table: &Table,
+    settings: &Settings,
+    cell: &Cell,
+    plan: &Plan,
+    CellJobs { chain, suite }: &CellJobs,
+    results: &[Option<Value>],
+) -> Result<Option<Row>> {
+    let Some(job) = chain.last().map(|end| &plan.jobs()[end.index()]) else { return Ok(None) };
+    let Some(result) = &results[job.id.index()] else { return Ok(None) };
+    let config = &job.stage.config;
+    let last = scores(job, result)?;
+    let mut seconds = 0.0;
+    for id in chain {
+        if let Some(result) = &results[id.index()] {
+            seconds += scores(&plan.jobs()[id.index()], result)?.seconds;
+        }
+    }
+    let suite = suite.as_ref().map(|id| &plan.jobs()[id.index()]);
+    let autoattack = match suite.and_then(|job| Some((job, results[job.id.index()].as_ref()?))) {
+        Some((job, result)) => Some(scores(job, result)?.adversarial),
+        None => None,
+    };
+    let published = (table.published)(&cell.at);
+    let identity = (table.identity)(&cell.at, config);
+    Ok(Some(Row {
+        table: table.id.to_string(),
+        dataset: settings.data.name.to_string(),
+        network: config.network().0.to_string(),
+        method: cell.at.block.method.to_string(),
+        init: identity.init,
+        optimizer: identity.optimizer,
+        original_w: identity.original_w,
+        pruned_w: identity.pruned_w,
+        seed: cell.at.seed,
+        natural: last.natural,
+        adversarial: last.adversarial,
+        attack: config.eval_attack().map(attack_name).unwrap_or_default(),
+        collapsed: last.collapsed,
+        paper_natural: published.and_then(|p| p.natural),
+        paper_adversarial: published.map(|p| p.adversarial),
+        profile: settings.profile.to_string(),
+        backend: job.stage.backend.to_string(),
+        precision: job.stage.precision.to_string(),
+        // Of the whole chain, whoever else shares its stages: what the cell would cost alone.
+        epochs: cell.chain.iter().map(StageConfig::epochs).sum(),
+        seconds,
+        stage: job.key.clone(),
+        autoattack,
+    }))
+}
+
+fn scores(job: &Job, result: &Value) -> Result<Scores> {
+    Scores::of(&job.stage.config, result).map_err(|e| {
+        // Not of this process's making: what it writes, it can read.
+        let path = Path::new("store").join(&job.key).join("result.json");
+        Error::input(path, e.to_string(), "restore the file, or discard this stage's results with --fresh")
+    })
+}
+
+/// `pgd-40`, `cw-40` for the margin loss, `pgd-40x2` with two restarts.
+fn attack_name(attack: &PgdConfig) -> String {
+    let name = match attack.loss {
+        AttackLoss::CrossEntropy => "pgd",
+        AttackLoss::Margin => "cw",
+    };
+    let restarts = if attack.restarts > 1 { format!("x{}", attack.restarts) } else { String::new() };
+    format!("{name}-{}{restarts}", attack.steps)
+}

@@ -1,0 +1,26 @@
+//! Table 2 of the main paper: robust LeNets on MNIST, dense and pruned with ADMM; and ADMM's rivals on the same grid.
+
+use super::grids::{
+    self, ADMM, ADVERSARIAL_TRAINING, INHERITED, NATURAL_TRAINING, NO_RETRAIN, POST_PRUNE, PROXIMAL, SCRATCH,
+};
+use super::{Table, chains};
+use crate::data::DatasetName;
+use crate::nn::models::Network;
+
+/// Of the embedded sample; table C1 takes the same, so that it finds the models of this one.
+pub const SMOKE: (usize, usize) = (400, 200);
+
+/// The registry entry.
+pub const TABLE: Table = Table {
+    id: "t2",
+    title: "LeNet on MNIST: natural training, adversarial training, and pruning with ADMM",
+    dataset: DatasetName::Mnist,
+    blocks: &[NATURAL_TRAINING, ADVERSARIAL_TRAINING, ADMM, POST_PRUNE, NO_RETRAIN, PROXIMAL, SCRATCH, INHERITED],
+    comparisons: &[("admm", "post-prune"), ("admm", "proximal"), ("admm", "scratch"), ("admm", "inherited")],
+    smoke: SMOKE,
+    seeds: grids::seeds,
+    chain: |at, settings| grids::chain(Network::LeNet, at, settings),
+    identity: grids::identity,
+    published: |at| grids::published(include_str!("published/t2.csv"), at),
+    notes: chains::notes,
+};

@@ -1,0 +1,33 @@
+//! Table 3 of the main paper: robust LeNets on CIFAR-10, dense and pruned with ADMM; and ADMM's rivals on the same
+//! grid.
+
+use super::grids::{
+    self, ADMM, ADVERSARIAL_TRAINING, INHERITED, NATURAL_TRAINING, NO_RETRAIN, POST_PRUNE, PROXIMAL, SCRATCH,
+};
+use super::{BlockSpec, Table, chains};
+use crate::data::DatasetName;
+use crate::nn::models::Network;
+
+/// The registry entry.
+pub const TABLE: Table = Table {
+    id: "t3",
+    title: "LeNet on CIFAR-10: adversarial training, and pruning with ADMM",
+    dataset: DatasetName::Cifar10,
+    blocks: &[
+        ADVERSARIAL_TRAINING,
+        ADMM,
+        BlockSpec { by_default: false, ..NATURAL_TRAINING },
+        POST_PRUNE,
+        NO_RETRAIN,
+        PROXIMAL,
+        SCRATCH,
+        INHERITED,
+    ],
+    comparisons: &[("admm", "post-prune"), ("admm", "proximal"), ("admm", "scratch"), ("admm", "inherited")],
+    smoke: (300, 100),
+    seeds: grids::seeds,
+    chain: |at, settings| grids::chain(Network::LeNetCifar, at, settings),
+    identity: grids::identity,
+    published: |at| grids::published(include_str!("published/t3.csv"), at),
+    notes: chains::notes,
+};

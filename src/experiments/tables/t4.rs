@@ -1,0 +1,30 @@
+//! Table 4 of the main paper: robust ResNet-18s on CIFAR-10, dense and pruned with ADMM; and post-pruning of table A1.
+
+use super::grids::{self, ADMM, ADVERSARIAL_TRAINING, NATURAL_TRAINING, POST_PRUNE};
+use super::{BlockSpec, Coordinates, Published, Table, chains};
+use crate::data::DatasetName;
+use crate::nn::models::Network;
+
+/// Of the embedded sample; table A1 takes the same, so that it finds the models of this one.
+pub const SMOKE: (usize, usize) = (30, 10);
+
+/// The registry entry.
+pub const TABLE: Table = Table {
+    id: "t4",
+    title: "ResNet-18 on CIFAR-10: natural training, adversarial training, and pruning with ADMM or at once",
+    dataset: DatasetName::Cifar10,
+    blocks: &[NATURAL_TRAINING, ADVERSARIAL_TRAINING, ADMM, BlockSpec { by_default: true, ..POST_PRUNE }],
+    comparisons: &[("admm", "post-prune")],
+    smoke: SMOKE,
+    seeds: grids::seeds,
+    chain: |at, settings| grids::chain(Network::ResNet18, at, settings),
+    identity: grids::identity,
+    published,
+    notes: chains::notes,
+};
+
+/// The paper's number for a cell of this table, or of table A1.
+pub fn published(at: &Coordinates) -> Option<Published> {
+    let of = |text| grids::published(text, at);
+    of(include_str!("published/t4.csv")).or_else(|| of(include_str!("published/a1.csv")))
+}
