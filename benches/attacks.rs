@@ -51,7 +51,7 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     let data = Dataset::sample(name).expect("embedded");
     let [c, h, w] = data.shape;
     let pixels: Vec<f32> = data.test.images[..LANES * c * h * w].iter().map(|&byte| f32::from(byte) / 255.0).collect();
-    let clean = Tensor::batch(&backend, [LANES, c, h, w], &pixels);
+    let clean = Tensor::upload(&backend, [LANES, c, h, w], &pixels);
     let watch = |_| Ok(());
     let probe = Probe::new(&backend, &model, &watch);
     // The labels are what an untrained network says.

@@ -72,7 +72,7 @@ impl ApgdConfig {
         let Climb { logits, values, mut dx } = probe.gradient(&x, objective)?;
         let mut found = logits.wrong(labels);
         let mut schedule = Schedule::new(self, &values);
-        let copy = |x: &Tensor<B>| backend.copy(x.buf());
+        let copy = |x: &Tensor<B>| backend.copy_batch(x.buf());
         let (mut previous, mut best, mut best_dx, mut adversarial) = (copy(&x), copy(&x), copy(&dx), copy(&x));
         for step in 0..self.steps {
             if found.iter().all(|&found| found) {

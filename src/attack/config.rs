@@ -212,7 +212,7 @@ impl AttackConfig {
             }
             AttackConfig::Fab(config) => config.attack(probe, clean, labels, &targets(number)?, |_| {}),
             AttackConfig::Square(config) => {
-                let [_, c, h, w] = clean.batch_dims("square")?;
+                let [_, c, h, w] = clean.shape().dims();
                 let start = config.stripes(backend, clean, &round.rng(Stream::SuiteStart), round.first)?;
                 let rng = round.rng(Stream::Square);
                 let propose = |query: usize, i: usize| config.proposal([c, h, w], query, &rng, round.first + i as u64);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::objective;
 use super::probe::Probe;
 use crate::autograd::tensor::Tensor;
-use crate::backend::{AdamParam, AdamStep, Backend, Constraint, Distance};
+use crate::backend::{AdamStep, Backend, Distance};
 use crate::base::error::Result;
 
 /// Settings, those of the published code by default.
@@ -53,7 +53,7 @@ impl Search {
 
 /// The nearest misclassified point of each image.
 pub struct Nearest<B: Backend> {
-    x: B::Buf,
+    x: B::Batch,
     distance: Vec<f64>,
 }
 
@@ -61,7 +61,7 @@ impl<B: Backend> Nearest<B> {
     /// None yet: the clean images, infinitely far.
     pub fn none(backend: &B, clean: &Tensor<B>) -> Self {
         let n = clean.shape().dims()[0];
-        Nearest { x: backend.copy(clean.buf()), distance: vec![f64::INFINITY; n] }
+        Nearest { x: backend.copy_batch(clean.buf()), distance: vec![f64::INFINITY; n] }
     }
 }
 
@@ -136,8 +136,7 @@ impl CwL2Config {
             let g = backend.tanh_image_bwd(&centre, x.buf(), climb.dx.buf());
             let adam =
                 AdamStep { lr: self.lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, t: step as u32 + 1 };
-            let param = AdamParam { constraint: Constraint::Free, g: &g, m: &mut m, v: &mut v, w: &mut w };
-            backend.adam_step(&adam, &mut [param]);
+            backend.adam_step_batch(&adam, &g, &mut m, &mut v, &mut w);
         }
         Ok(succeeded)
     }

@@ -48,8 +48,8 @@ impl FabConfig {
         let (backend, n) = (probe.backend, labels.len());
         let step = FabStep { eta: self.eta, alpha_max: self.alpha_max };
         let lead = |i: usize, z: &[f32], dz: &mut [f32]| objective::lead(z, usize::from(labels[i]), targets[i], dz);
-        let mut x = Tensor::new(backend.copy(clean.buf()), clean.shape().clone());
-        let (mut nearest, mut distance) = (backend.copy(clean.buf()), vec![f64::INFINITY; n]);
+        let mut x = Tensor::new(backend.copy_batch(clean.buf()), clean.shape().clone());
+        let (mut nearest, mut distance) = (backend.copy_batch(clean.buf()), vec![f64::INFINITY; n]);
         let Climb { mut values, mut dx, .. } = probe.gradient(&x, lead)?;
         for number in 1..=self.steps {
             let at: Vec<f32> = values.iter().map(|&value| value as f32).collect();

@@ -3,7 +3,7 @@
 use super::PgdConfig;
 use crate::autograd::ops;
 use crate::autograd::tape::Tape;
-use crate::autograd::tensor::Tensor;
+use crate::autograd::tensor::{Param, Tensor};
 use crate::backend::{Ascent, Backend};
 use crate::base::error::Result;
 use crate::base::nvtx;
@@ -71,7 +71,7 @@ impl<B: Backend> Pgd<'_, B> {
             let (features, eps) = (clean.shape().len() / n, start.strength * self.config.eps);
             self.backend.random_start(n, features, eps, start.rng, start.first, clean.buf())
         } else {
-            self.backend.copy(clean.buf())
+            self.backend.copy_batch(clean.buf())
         };
         let x = Tensor::new(x, clean.shape().clone());
         self.ascend(start.strength, batch, x, tally, on_pass)
@@ -88,7 +88,7 @@ impl<B: Backend> Pgd<'_, B> {
             loss: config.loss.kind(),
             start: config.random_start.then_some((start.rng, start.first)),
         };
-        let params: Vec<&B::Buf> = self.model.params().iter().map(Tensor::buf).collect();
+        let params: Vec<&B::Buf> = self.model.params().iter().map(Param::buf).collect();
         let _range = nvtx::range(|| "attack".to_string());
         let x = self.backend.attack_lenet(&d, &ascent, params.try_into().ok()?, clean.buf(), batch.labels, tally)?;
         Some(Tensor::new(x, clean.shape().clone()))
@@ -165,11 +165,11 @@ impl<B: Backend> Pgd<'_, B> {
             let input = tape.leaf(x.clone());
             let output = model.forward(&tape, &params, &input, self.mode)?;
             // The sum, not the mean: a sample's gradient must not underflow because its batch is large.
-            let loss = ops::loss(&tape, self.config.loss.kind(), 1.0, &output.logits, batch.labels)?;
-            let gradient = tape.backward(&loss, &[&input])?;
+            let loss = ops::loss(&tape, self.config.loss.kind(), 1.0, &output.logits, batch.labels);
+            let gradients = tape.backward(&loss, &[&input], &[])?;
             on_pass(output.stats);
             drop((params, input));
-            backend.pgd_step(batch.n(), eps, step, batch.images.buf(), gradient[0].buf(), x.buf_mut()?, tally);
+            backend.pgd_step(batch.n(), eps, step, batch.images.buf(), gradients.tensors[0].buf(), x.buf_mut()?, tally);
         }
         Ok(x)
     }

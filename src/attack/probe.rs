@@ -122,7 +122,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         let values: Vec<f64> = slots.map(|(i, dz)| objective(i, logits.of_image(i), dz)).collect();
         probe.add(Cost { queries: 0, gradients: values.len() as u64 });
         let dlogits = probe.backend.upload_batch(values.len(), &dlogits);
-        let mut gradients = tape.pull_back(&output, dlogits, &[&input])?;
+        let mut gradients = tape.vjp(&output, dlogits, &[&input], &[])?.tensors;
         Ok(Climb { logits, values, dx: gradients.remove(0) })
     }
 }

@@ -34,7 +34,7 @@ impl SquareConfig {
     /// # Errors
     /// [`crate::base::error::Error::Shape`] if `clean` is not a batch.
     pub fn stripes<B: Backend>(&self, backend: &B, clean: &Tensor<B>, rng: &Rng, first: u64) -> Result<Tensor<B>> {
-        let [n, c, h, w] = clean.batch_dims("square")?;
+        let [n, c, h, w] = clean.shape().dims();
         let mut x = clean.values(backend);
         for (i, value) in x.iter_mut().enumerate() {
             let (sample, channel, column) = (i / (c * h * w), i / (h * w) % c, i % w);
@@ -42,7 +42,7 @@ impl SquareConfig {
             let delta = if rng.u32_at(element) >> 31 == 1 { self.eps } else { -self.eps };
             *value = (*value + delta).clamp(0.0, 1.0);
         }
-        Ok(Tensor::batch(backend, [n, c, h, w], &x))
+        Ok(Tensor::upload(backend, [n, c, h, w], &x))
     }
 
     /// The window that is proposed at `query`, counted from 0, to image `place` of those that `rng` is for.
@@ -77,7 +77,7 @@ impl SquareConfig {
         propose: impl Fn(usize, usize) -> Window,
     ) -> Result<Tensor<B>> {
         let backend = probe.backend;
-        let [n, c, h, w] = clean.batch_dims("square")?;
+        let [n, c, h, w] = clean.shape().dims();
         let margins = |logits: &Logits| -> Vec<f64> {
             labels.iter().enumerate().map(|(i, &y)| objective::margin(logits.of_image(i), usize::from(y))).collect()
         };

@@ -8,36 +8,49 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::autograd::tensor::{Shape, Tensor};
-use crate::backend::{Backend, Gathered, Memory, sum_gathered};
+use crate::autograd::tensor::{Param, Tensor};
+use crate::backend::{Accumulation, Backend, Memory, accumulate};
 use crate::base::error::{Error, Result};
 use crate::base::nvtx;
 
-/// Gradients of an op's inputs: `None` where `needs` was false.
-pub type Grads<B> = Vec<Option<<B as Memory>::Buf>>;
+/// A value's place on its tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeId(usize);
 
-/// `(dy, needs, gathered) -> gradients of the inputs`.
-type Backward<'a, B> = Box<dyn FnOnce(&<B as Memory>::Buf, &[bool], Gathered<<B as Memory>::Buf>) -> Grads<B> + 'a>;
+/// The gradient of an op's input.
+pub enum Gradient<B: Memory> {
+    /// Of a batch.
+    Batch(B::Batch),
+    /// Of a parameter.
+    Param(B::Buf),
+}
+
+/// Gradients of an op's inputs: `None` where `needs` was false.
+pub type InputGradients<B> = Vec<Option<Gradient<B>>>;
+
+/// `(dy, needs, accumulation) -> gradients of the inputs`.
+type Backward<'a, B> =
+    Box<dyn FnOnce(&<B as Memory>::Batch, &[bool], Accumulation<<B as Memory>::Batch>) -> InputGradients<B> + 'a>;
 
 /// Where a value is from.
 enum Origin<'a, B: Backend> {
     Leaf,
     Op(Backward<'a, B>),
     /// A scalar of one input, with its gradient.
-    Scalar(B::Buf),
+    Scalar(B::Batch),
 }
 
 struct Node<'a, B: Backend> {
-    inputs: Vec<usize>,
+    inputs: Vec<NodeId>,
     origin: Origin<'a, B>,
     /// The profiler's range it was recorded in.
     range: Option<Arc<str>>,
 }
 
-/// A value on a tape.
+/// A batch on a tape.
 pub struct Var<B: Backend> {
     tensor: Tensor<B>,
-    id: usize,
+    id: NodeId,
 }
 
 impl<B: Backend> Clone for Var<B> {
@@ -53,21 +66,52 @@ impl<B: Backend> Var<B> {
     }
 
     /// The value's buffer.
-    pub fn buf(&self) -> &B::Buf {
+    pub fn buf(&self) -> &B::Batch {
         self.tensor.buf()
     }
 
-    /// The value's shape.
-    pub fn shape(&self) -> &Shape {
-        self.tensor.shape()
+    /// The value's sizes, `[n, c, h, w]`.
+    pub fn dims(&self) -> [usize; 4] {
+        self.tensor.shape().dims()
     }
 
-    /// The value's shape if it is a batch.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], in the name of `op`, if it is not.
-    pub fn batch_dims(&self, op: &'static str) -> Result<[usize; 4]> {
-        self.tensor.batch_dims(op)
+    /// Its place on the tape.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+}
+
+/// A parameter or a loss on a tape.
+pub struct ParamVar<B: Backend> {
+    param: Param<B>,
+    id: NodeId,
+}
+
+impl<B: Backend> Clone for ParamVar<B> {
+    fn clone(&self) -> Self {
+        ParamVar { param: self.param.clone(), id: self.id }
+    }
+}
+
+impl<B: Backend> ParamVar<B> {
+    /// The value.
+    pub fn param(&self) -> &Param<B> {
+        &self.param
+    }
+
+    /// The value's buffer.
+    pub fn buf(&self) -> &B::Buf {
+        self.param.buf()
+    }
+
+    /// The value's sizes.
+    pub fn dims(&self) -> &[usize] {
+        self.param.dims()
+    }
+
+    /// Its place on the tape.
+    pub fn id(&self) -> NodeId {
+        self.id
     }
 }
 
@@ -88,9 +132,14 @@ impl<'a, B: Backend> Tape<'a, B> {
         self.backend
     }
 
-    /// Puts a tensor on the tape.
+    /// Puts a batch on the tape.
     pub fn leaf(&self, tensor: Tensor<B>) -> Var<B> {
-        self.push(tensor, Vec::new(), Origin::Leaf)
+        Var { tensor, id: self.push(Vec::new(), Origin::Leaf) }
+    }
+
+    /// Puts a parameter on the tape.
+    pub fn param(&self, param: Param<B>) -> ParamVar<B> {
+        ParamVar { param, id: self.push(Vec::new(), Origin::Leaf) }
     }
 
     /// Records an op that computed `tensor` from `inputs`. `backward` gets the gradient of `tensor` and, per input,
@@ -98,143 +147,195 @@ impl<'a, B: Backend> Tape<'a, B> {
     pub fn record(
         &self,
         tensor: Tensor<B>,
-        inputs: &[&Var<B>],
-        backward: impl FnOnce(&B::Buf, &[bool]) -> Grads<B> + 'a,
+        inputs: &[NodeId],
+        backward: impl FnOnce(&B::Batch, &[bool]) -> InputGradients<B> + 'a,
     ) -> Var<B> {
         let backend = self.backend;
-        self.record_gathering(tensor, inputs, move |dy, needs, gathered| {
-            let mut grads = backward(dy, needs);
-            if let Some(first) = grads.first_mut() {
-                *first = first.take().map(|part| sum_gathered(backend, part, gathered));
+        self.record_accumulating(tensor, inputs, move |dy, needs, accumulation| {
+            let mut gradients = backward(dy, needs);
+            if let Some(first) = gradients.first_mut() {
+                *first = match first.take() {
+                    Some(Gradient::Batch(own)) => Some(Gradient::Batch(accumulate(backend, own, accumulation))),
+                    other => other,
+                };
             }
-            grads
+            gradients
         })
     }
 
-    /// The same for an op that, if it is the last to contribute to the gradient of its first input, gives the whole of it.
-    pub fn record_gathering(
+    /// The same for an op that, if it is the last to contribute to the gradient of its first input, returns the whole of it.
+    pub fn record_accumulating(
         &self,
         tensor: Tensor<B>,
-        inputs: &[&Var<B>],
-        backward: impl FnOnce(&B::Buf, &[bool], Gathered<B::Buf>) -> Grads<B> + 'a,
+        inputs: &[NodeId],
+        backward: impl FnOnce(&B::Batch, &[bool], Accumulation<B::Batch>) -> InputGradients<B> + 'a,
     ) -> Var<B> {
-        self.push(tensor, inputs.iter().map(|v| v.id).collect(), Origin::Op(Box::new(backward)))
+        Var { tensor, id: self.push(inputs.to_vec(), Origin::Op(Box::new(backward))) }
     }
 
     /// Records a scalar that was computed from `input` together with its gradient.
-    pub fn record_scalar(&self, scalar: Tensor<B>, input: &Var<B>, gradient: B::Buf) -> Var<B> {
-        self.push(scalar, vec![input.id], Origin::Scalar(gradient))
+    pub fn record_scalar(&self, scalar: Param<B>, input: &Var<B>, gradient: B::Batch) -> ParamVar<B> {
+        ParamVar { param: scalar, id: self.push(vec![input.id], Origin::Scalar(gradient)) }
     }
 
-    fn push(&self, tensor: Tensor<B>, inputs: Vec<usize>, origin: Origin<'a, B>) -> Var<B> {
+    fn push(&self, inputs: Vec<NodeId>, origin: Origin<'a, B>) -> NodeId {
         let mut nodes = self.nodes.borrow_mut();
         nodes.push(Node { inputs, origin, range: nvtx::current() });
-        Var { tensor, id: nodes.len() - 1 }
+        NodeId(nodes.len() - 1)
     }
 
-    /// Gradients of the scalar `loss` with respect to each of `wrt`, in that order. The tape is used up, and what it
-    /// saved is freed as the walk passes.
+    /// Gradients of the scalar `loss` with respect to each of `tensors` and `params`, in that order. The tape is used up, and
+    /// what it saved is freed as the walk passes.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `loss` is not a scalar, or does not depend on one of `wrt`.
-    pub fn backward(self, loss: &Var<B>, wrt: &[&Var<B>]) -> Result<Vec<Tensor<B>>> {
-        if loss.shape().len() != 1 {
+    /// [`Error::Shape`] if `loss` is not a scalar, or does not depend on one of them.
+    pub fn backward(self, loss: &ParamVar<B>, tensors: &[&Var<B>], params: &[&ParamVar<B>]) -> Result<Gradients<B>> {
+        if loss.param.len() != 1 {
             return Err(Error::Shape {
                 op: "backward",
                 expected: "a scalar loss".into(),
-                got: format!("{:?}", loss.shape()),
+                got: format!("{:?}", loss.dims()),
             });
         }
-        self.walk(loss, None, wrt)
+        self.walk(loss.id, None, tensors, params)
     }
 
-    /// The vector-Jacobian product: what [`Tape::backward`] does, from the gradient `dy` of any `output`.
+    /// The vector-Jacobian product: what [`Tape::backward`] computes, from the gradient `dy` of any `output`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `output` does not depend on one of `wrt`.
-    pub fn pull_back(self, output: &Var<B>, dy: B::Buf, wrt: &[&Var<B>]) -> Result<Vec<Tensor<B>>> {
-        self.walk(output, Some(dy), wrt)
+    /// [`Error::Shape`] if `output` does not depend on one of `tensors` and `params`.
+    pub fn vjp(
+        self,
+        output: &Var<B>,
+        dy: B::Batch,
+        tensors: &[&Var<B>],
+        params: &[&ParamVar<B>],
+    ) -> Result<Gradients<B>> {
+        self.walk(output.id, Some(dy), tensors, params)
     }
 
-    /// From the gradient of `output`, or from that of a scalar with respect to itself, which nobody needs to write down.
-    fn walk(self, output: &Var<B>, dy: Option<B::Buf>, wrt: &[&Var<B>]) -> Result<Vec<Tensor<B>>> {
-        let backend = self.backend;
-        let one = || backend.full(1, 1.0);
-        let from_one = dy.is_none();
+    /// From the gradient `dy` of `start`; without, `start` is a scalar, whose gradient is 1.
+    fn walk(
+        self,
+        start: NodeId,
+        dy: Option<B::Batch>,
+        tensors: &[&Var<B>],
+        params: &[&ParamVar<B>],
+    ) -> Result<Gradients<B>> {
+        let wrt: Vec<NodeId> = tensors.iter().map(|v| v.id).chain(params.iter().map(|p| p.id)).collect();
         let mut nodes = self.nodes.into_inner();
-        let wanted = reaching(&nodes, wrt);
+        let wanted = reaching(&nodes, &wrt);
         let first_use = first_uses(&nodes);
-        let mut grads: Vec<Option<B::Buf>> = nodes.iter().map(|_| None).collect();
-        let mut kept: Vec<Option<B::Buf>> = wrt.iter().map(|_| None).collect();
-        grads[output.id] = dy;
+        let mut sums = Sums { backend: self.backend, of: nodes.iter().map(|_| None).collect() };
+        sums.of[start.0] = dy.map(Gradient::Batch);
+        let mut kept: Vec<Option<Gradient<B>>> = wrt.iter().map(|_| None).collect();
         while let Some(node) = nodes.pop() {
-            let id = nodes.len();
-            let mut dy = grads[id].take();
-            if dy.is_none() && !(from_one && id == output.id) {
+            let id = NodeId(nodes.len());
+            let dy = sums.of[id.0].take();
+            if dy.is_none() && id != start {
                 continue;
             }
-            let needs: Vec<bool> = node.inputs.iter().map(|&i| wanted[i]).collect();
+            let needs: Vec<bool> = node.inputs.iter().map(|input| wanted[input.0]).collect();
             let _range = nvtx::again(node.range.as_ref());
-            let gradients = match node.origin {
+            let gradients = match (node.origin, &dy) {
                 _ if !needs.contains(&true) => Vec::new(),
-                Origin::Leaf => Vec::new(),
-                Origin::Scalar(gradient) => match &dy {
-                    None => vec![Some(gradient)],
-                    Some(dy) => vec![Some(backend.scale_by(dy, &gradient))],
-                },
-                Origin::Op(backward) => {
+                (Origin::Scalar(gradient), None) if id == start => vec![Some(Gradient::Batch(gradient))],
+                (Origin::Op(backward), Some(Gradient::Batch(dy))) => {
                     let first = node.inputs[0];
-                    // Whoever wants the gradient of `first` itself wants no backend to go on with it.
-                    let asked = wrt.iter().any(|v| v.id == first);
+                    // The caller asked for the gradient of `first`: the op must not go on past it.
+                    let asked = wrt.contains(&first);
                     let once = node.inputs.iter().filter(|&&input| input == first).count() == 1;
-                    let gathered = match needs[0] && once && !asked && first_use[first] == id {
-                        true => Gathered::Rest(grads[first].take()),
-                        false => Gathered::Part,
+                    let accumulation = match needs[0] && once && !asked && first_use[first.0] == id {
+                        true => Accumulation::Last(sums.take_batch(first)),
+                        false => Accumulation::Partial,
                     };
-                    backward(dy.get_or_insert_with(one), &needs, gathered)
+                    backward(dy, &needs, accumulation)
                 }
+                _ => Vec::new(),
             };
             for (&input, gradient) in node.inputs.iter().zip(gradients) {
-                let Some(gradient) = gradient else { continue };
-                match &mut grads[input] {
-                    Some(sum) => backend.axpy(1.0, &gradient, sum),
-                    empty => *empty = Some(gradient),
+                if let Some(gradient) = gradient {
+                    sums.add(input, gradient);
                 }
             }
-            if let Some(slot) = wrt.iter().position(|v| v.id == id) {
-                kept[slot] = Some(dy.unwrap_or_else(one));
+            if let Some(slot) = wrt.iter().position(|wanted| *wanted == id) {
+                kept[slot] = dy.or_else(|| Some(Gradient::Param(self.backend.full(1, 1.0))));
             }
         }
-        wrt.iter()
-            .zip(kept)
-            .map(|(v, gradient)| {
-                gradient.map(|buf| Tensor::new(buf, v.shape().clone())).ok_or_else(|| Error::Shape {
-                    op: "backward",
-                    expected: "an output that depends on every requested variable".into(),
-                    got: format!("no path to variable {} of shape {:?}", v.id, v.shape()),
-                })
-            })
-            .collect()
+        let mut found = Gradients { tensors: Vec::new(), params: Vec::new() };
+        let mut kept = kept.into_iter();
+        for (v, gradient) in tensors.iter().zip(&mut kept) {
+            let Some(Gradient::Batch(buf)) = gradient else { return Err(no_path(format!("{:?}", v.tensor.shape()))) };
+            found.tensors.push(Tensor::new(buf, v.tensor.shape().clone()));
+        }
+        for (p, gradient) in params.iter().zip(kept) {
+            let Some(Gradient::Param(buf)) = gradient else { return Err(no_path(format!("{:?}", p.dims()))) };
+            found.params.push(Param::new(buf, p.dims().to_vec()));
+        }
+        Ok(found)
+    }
+}
+
+/// Gradients with respect to what was asked for, in the order in which it was.
+pub struct Gradients<B: Memory> {
+    /// Of the batches.
+    pub tensors: Vec<Tensor<B>>,
+    /// Of the parameters.
+    pub params: Vec<Param<B>>,
+}
+
+/// Per node the sum of the gradients that its users have contributed so far.
+struct Sums<'a, B: Backend> {
+    backend: &'a B,
+    of: Vec<Option<Gradient<B>>>,
+}
+
+impl<B: Backend> Sums<'_, B> {
+    fn add(&mut self, node: NodeId, gradient: Gradient<B>) {
+        let sum = &mut self.of[node.0];
+        match (sum, gradient) {
+            (Some(Gradient::Batch(sum)), Gradient::Batch(gradient)) => self.backend.add_assign(&gradient, sum),
+            (Some(Gradient::Param(sum)), Gradient::Param(gradient)) => self.backend.add_assign_param(&gradient, sum),
+            (empty, gradient) => *empty = Some(gradient),
+        }
+    }
+
+    fn take_batch(&mut self, node: NodeId) -> Option<B::Batch> {
+        match self.of[node.0].take() {
+            Some(Gradient::Batch(sum)) => Some(sum),
+            other => {
+                self.of[node.0] = other;
+                None
+            }
+        }
+    }
+}
+
+fn no_path(shape: String) -> Error {
+    Error::Shape {
+        op: "backward",
+        expected: "an output that depends on every requested variable".into(),
+        got: format!("no path to a variable of shape {shape}"),
     }
 }
 
 /// Per node, which one uses it first, and so is the last to contribute to its gradient; itself, if none does.
-fn first_uses<B: Backend>(nodes: &[Node<'_, B>]) -> Vec<usize> {
-    let mut first: Vec<usize> = (0..nodes.len()).collect();
+fn first_uses<B: Backend>(nodes: &[Node<'_, B>]) -> Vec<NodeId> {
+    let mut first: Vec<NodeId> = (0..nodes.len()).map(NodeId).collect();
     for (id, node) in nodes.iter().enumerate().rev() {
-        node.inputs.iter().for_each(|&input| first[input] = id);
+        node.inputs.iter().for_each(|input| first[input.0] = NodeId(id));
     }
     first
 }
 
 /// Per node, whether one of `wrt` is the node or reaches it. Inputs come before the nodes that use them.
-fn reaching<B: Backend>(nodes: &[Node<'_, B>], wrt: &[&Var<B>]) -> Vec<bool> {
+fn reaching<B: Backend>(nodes: &[Node<'_, B>], wrt: &[NodeId]) -> Vec<bool> {
     let mut reaching = vec![false; nodes.len()];
     for v in wrt {
-        reaching[v.id] = true;
+        reaching[v.0] = true;
     }
     for (id, node) in nodes.iter().enumerate() {
-        reaching[id] |= node.inputs.iter().any(|&i| reaching[i]);
+        reaching[id] |= node.inputs.iter().any(|input| reaching[input.0]);
     }
     reaching
 }

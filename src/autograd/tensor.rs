@@ -1,4 +1,4 @@
-//! A buffer with a shape.
+//! Buffers with a shape, of two kinds: batches and parameters.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,27 +6,19 @@ use std::sync::Arc;
 use crate::backend::Memory;
 use crate::base::error::{Error, Result};
 
-/// Shape of a tensor, and with it the kind of its buffer.
+/// Shape of a batch: `[n, c, h, w]`; vectors are `[n, features, 1, 1]`.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Shape {
-    /// Parameters, statistics, losses: any rank, PyTorch's order.
-    Plain(Vec<usize>),
-    /// Activations: NCHW; vectors are `[n, features, 1, 1]`.
-    Batch([usize; 4]),
-}
+pub struct Shape(pub [usize; 4]);
 
 impl Shape {
     /// The sizes.
-    pub fn dims(&self) -> &[usize] {
-        match self {
-            Shape::Plain(dims) => dims,
-            Shape::Batch(dims) => dims,
-        }
+    pub fn dims(&self) -> [usize; 4] {
+        self.0
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.dims().iter().product()
+        self.0.iter().product()
     }
 
     /// Whether there are none.
@@ -37,16 +29,13 @@ impl Shape {
 
 impl fmt::Debug for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Shape::Plain(dims) => write!(f, "{dims:?}"),
-            Shape::Batch(dims) => write!(f, "batch {dims:?}"),
-        }
+        write!(f, "batch {:?}", self.0)
     }
 }
 
-/// Values on a device. Cloning shares the buffer.
+/// A batch of images, activations, logits or their gradients on a device. Cloning shares the buffer.
 pub struct Tensor<B: Memory> {
-    buf: Arc<B::Buf>,
+    buf: Arc<B::Batch>,
     shape: Shape,
 }
 
@@ -58,20 +47,14 @@ impl<B: Memory> Clone for Tensor<B> {
 
 impl<B: Memory> Tensor<B> {
     /// A tensor around a buffer of that shape.
-    pub fn new(buf: B::Buf, shape: Shape) -> Self {
+    pub fn new(buf: B::Batch, shape: Shape) -> Self {
         Tensor { buf: Arc::new(buf), shape }
     }
 
-    /// A plain tensor from values in PyTorch's order.
-    pub fn plain(backend: &B, dims: &[usize], values: &[f32]) -> Self {
+    /// A tensor from values in NCHW order.
+    pub fn upload(backend: &B, dims: [usize; 4], values: &[f32]) -> Self {
         debug_assert_eq!(dims.iter().product::<usize>(), values.len());
-        Tensor::new(backend.upload(values), Shape::Plain(dims.to_vec()))
-    }
-
-    /// A batch from values in NCHW order.
-    pub fn batch(backend: &B, dims: [usize; 4], values: &[f32]) -> Self {
-        debug_assert_eq!(dims.iter().product::<usize>(), values.len());
-        Tensor::new(backend.upload_batch(dims[0], values), Shape::Batch(dims))
+        Tensor::new(backend.upload_batch(dims[0], values), Shape(dims))
     }
 
     /// The shape.
@@ -79,15 +62,63 @@ impl<B: Memory> Tensor<B> {
         &self.shape
     }
 
-    /// The shape if it is a batch.
+    /// The buffer.
+    pub fn buf(&self) -> &B::Batch {
+        &self.buf
+    }
+
+    /// The buffer, to change in place.
     ///
     /// # Errors
-    /// [`Error::Shape`], in the name of `op`, if it is not.
-    pub fn batch_dims(&self, op: &'static str) -> Result<[usize; 4]> {
-        match self.shape {
-            Shape::Batch(dims) => Ok(dims),
-            Shape::Plain(_) => Err(Error::Shape { op, expected: "a batch".into(), got: format!("{:?}", self.shape) }),
-        }
+    /// [`Error::Shape`] while another tensor or a tape shares it.
+    pub fn buf_mut(&mut self) -> Result<&mut B::Batch> {
+        Arc::get_mut(&mut self.buf).ok_or_else(shared)
+    }
+
+    /// The values on the host, in NCHW order.
+    pub fn values(&self, backend: &B) -> Vec<f32> {
+        backend.download_batch(self.shape.0[0], &self.buf)
+    }
+}
+
+/// A parameter, a statistic, a loss or the gradient of one on a device: any rank, in PyTorch's order. Cloning shares the
+/// buffer.
+pub struct Param<B: Memory> {
+    buf: Arc<B::Buf>,
+    dims: Vec<usize>,
+}
+
+impl<B: Memory> Clone for Param<B> {
+    fn clone(&self) -> Self {
+        Param { buf: self.buf.clone(), dims: self.dims.clone() }
+    }
+}
+
+impl<B: Memory> Param<B> {
+    /// A parameter around a buffer of that shape.
+    pub fn new(buf: B::Buf, dims: Vec<usize>) -> Self {
+        Param { buf: Arc::new(buf), dims }
+    }
+
+    /// A parameter from values in PyTorch's order.
+    pub fn upload(backend: &B, dims: &[usize], values: &[f32]) -> Self {
+        debug_assert_eq!(dims.iter().product::<usize>(), values.len());
+        Param::new(backend.upload(values), dims.to_vec())
+    }
+
+    /// The sizes.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The buffer.
@@ -98,17 +129,14 @@ impl<B: Memory> Tensor<B> {
     /// The buffer, to change in place.
     ///
     /// # Errors
-    /// [`Error::Shape`] while another tensor or a tape shares it.
+    /// [`Error::Shape`] while another parameter or a tape shares it.
     pub fn buf_mut(&mut self) -> Result<&mut B::Buf> {
         Arc::get_mut(&mut self.buf).ok_or_else(shared)
     }
 
     /// The values on the host.
     pub fn values(&self, backend: &B) -> Vec<f32> {
-        match self.shape {
-            Shape::Plain(_) => backend.download(&self.buf),
-            Shape::Batch(dims) => backend.download_batch(dims[0], &self.buf),
-        }
+        backend.download(&self.buf)
     }
 }
 

@@ -11,5 +11,5 @@ mod contract;
 pub mod cpu;
 pub mod cuda;
 
-pub(crate) use contract::sum_gathered;
+pub(crate) use contract::accumulate;
 pub use contract::*;

@@ -15,8 +15,8 @@ use crate::attack::PgdConfig;
 use crate::attack::pgd::{Batch, Start};
 use crate::autograd::tape::Tape;
 use crate::autograd::tensor::Tensor;
-use crate::backend::cuda::bf16::{Mixed, Table};
-use crate::backend::cuda::{Cuda, Timing};
+use crate::backend::cuda::bf16::Table;
+use crate::backend::cuda::{Bf16, Cuda, F32, Timing};
 use crate::backend::{Backend, Memory};
 use crate::base::csv::to_csv;
 use crate::base::error::{Error, Result};
@@ -145,11 +145,11 @@ impl BenchArgs {
     fn show_kernels(&self, device: &Device, attack: &PgdConfig) -> Result<()> {
         let timings = match device.precision {
             Precision::F32 => {
-                let backend = Cuda::timed()?;
+                let backend = Cuda::<F32>::timed()?;
                 self.second_step(&backend, attack, || backend.timings())?
             }
             Precision::Bf16 => {
-                let backend = Mixed::timed()?;
+                let backend = Cuda::<Bf16>::timed()?;
                 self.second_step(&backend, attack, || backend.timings())?
             }
         };
@@ -180,7 +180,7 @@ impl BenchArgs {
     /// Finds the fastest tiles and adds them to the table at `path`, if there is one.
     fn write_tiles(&self, path: &Path, attack: &PgdConfig) -> Result<()> {
         let mut table = if path.exists() { Table::read(path)? } else { Table::default() };
-        let backend = Mixed::timed()?;
+        let backend = Cuda::<Bf16>::timed()?;
         let found = self.with_step(&backend, attack, |step| {
             let found = backend.tune(step)?;
             backend.status()?;

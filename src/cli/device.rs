@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 
 use clap::Args;
 
-use crate::backend::cuda::{self, Cuda};
+use crate::backend::cuda::{self, Cuda, F32};
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::base::nvtx;
@@ -88,7 +88,7 @@ impl DeviceArgs {
 /// The name of the GPU, if there is one and the kernels are there for it; or why not.
 pub fn usable_gpu() -> Result<String, String> {
     let gpu = cuda::gpu()?;
-    Cuda::new().map_err(|error| error.to_string())?;
+    Cuda::<F32>::new().map_err(|error| error.to_string())?;
     Ok(gpu.name)
 }
 

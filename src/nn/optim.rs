@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::autograd::tensor::Tensor;
+use crate::autograd::tensor::Param;
 use crate::backend::{AdamParam, AdamStep, Backend, Constraint, SgdParam, SgdStep};
 use crate::base::error::Result;
 use crate::base::named_enum::choice;
@@ -107,8 +107,8 @@ pub struct Optimizer<B: Backend> {
 
 impl<B: Backend> Optimizer<B> {
     /// Fresh state, all zero, for `params`.
-    pub fn new(backend: &B, config: &OptimizerConfig, params: &[Tensor<B>]) -> Self {
-        let zeros = |p: &Tensor<B>| backend.zeros(p.shape().len());
+    pub fn new(backend: &B, config: &OptimizerConfig, params: &[Param<B>]) -> Self {
+        let zeros = |p: &Param<B>| backend.zeros(p.len());
         let slots = config.slots().iter().map(|_| params.iter().map(zeros).collect()).collect();
         Optimizer { config: config.clone(), slots, updates: 0 }
     }
@@ -121,15 +121,15 @@ impl<B: Backend> Optimizer<B> {
         &mut self,
         backend: &B,
         lr: f32,
-        grads: &[Tensor<B>],
-        params: &mut [Tensor<B>],
+        grads: &[Param<B>],
+        params: &mut [Param<B>],
         constraint: impl Fn(usize) -> Constraint<'c, B::Buf>,
     ) -> Result<()>
     where
         B: 'c,
     {
         self.updates += 1;
-        let weights = params.iter_mut().map(Tensor::buf_mut).collect::<Result<Vec<_>>>()?;
+        let weights = params.iter_mut().map(Param::buf_mut).collect::<Result<Vec<_>>>()?;
         let params = weights.into_iter().zip(grads).enumerate();
         match (&self.config, &mut self.slots[..]) {
             (&OptimizerConfig::Sgd { momentum, weight_decay, .. }, [velocity]) => {

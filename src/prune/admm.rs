@@ -92,7 +92,7 @@ impl<B: Backend> Admm<B> {
         let (architecture, params) = (model.architecture(), model.params());
         let sums = |group: &Group| -> Vec<B::Buf> {
             let variables = group.members.iter().filter_map(|&m| Some((m, self.u[m].as_ref()?)));
-            variables.map(|(m, u)| backend.add(params[m].buf(), u)).collect()
+            variables.map(|(m, u)| backend.admm_sum(params[m].buf(), u)).collect()
         };
         let sums: Vec<Vec<B::Buf>> = self.groups.iter().map(sums).collect();
         let tensors: Vec<_> =

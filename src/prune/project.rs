@@ -1,7 +1,7 @@
 //! Euclidean projection on the networks that a target allows.
 
 use super::{Group, Masks, Scheme, Slice, Target, groups};
-use crate::autograd::tensor::Tensor;
+use crate::autograd::tensor::Param;
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
 use crate::nn::models::{Architecture, Model};
@@ -104,7 +104,7 @@ pub(super) fn spread<B: Backend>(backend: &B, group: &Group, member: &ParamSpec,
 }
 
 /// Sets what `mask` does not keep to zero.
-pub(super) fn apply<B: Backend>(backend: &B, mask: &B::Buf, tensor: &mut Tensor<B>) -> Result<()> {
-    backend.apply_mask(mask, tensor.buf_mut()?);
+pub(super) fn apply<B: Backend>(backend: &B, mask: &B::Buf, param: &mut Param<B>) -> Result<()> {
+    backend.apply_mask(mask, param.buf_mut()?);
     Ok(())
 }

@@ -102,14 +102,14 @@ impl<B: Backend> Trainer<B> {
         let params = self.model.leaves(&tape);
         let input = tape.leaf(batch.images.clone());
         let output = self.model.forward(&tape, &params, &input, Mode::Train)?;
-        let loss = ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &output.logits, batch.labels)?;
+        let loss = ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &output.logits, batch.labels);
         let d = LogitDims { n: n as u32, classes: self.model.architecture().classes as u32 };
         backend.tally_add(&d, output.logits.buf(), batch.labels, tally);
-        let grads = tape.backward(&loss, &params.iter().collect::<Vec<_>>())?;
+        let gradients = tape.backward(&loss, &[], &params.iter().collect::<Vec<_>>())?;
         // The optimiser wants the weights for itself.
         drop((params, input, output.logits));
         let constraint = |param| self.sparsifier.constraint(param);
-        self.optimizer.step(backend, lr, &grads, self.model.params_mut(), constraint)?;
+        self.optimizer.step(backend, lr, &gradients.params, self.model.params_mut(), constraint)?;
         self.model.move_running(backend, output.stats)
     }
 }

@@ -5,8 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use engine::backend::Memory;
 use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::cuda;
-use engine::backend::cuda::Cuda;
-use engine::backend::cuda::bf16::Mixed;
+use engine::backend::cuda::{Bf16, Cuda, F32};
 
 use crate::skip::{Missing, or_skip, skip};
 
@@ -80,13 +79,13 @@ pub fn on<B: Memory>(device: Option<B>, test: impl FnOnce(&B)) {
 }
 
 /// The GPU, or `None` where there is none.
-pub fn gpu() -> Option<Cuda> {
-    gpu_is_there().then(|| Cuda::new().unwrap())
+pub fn gpu() -> Option<Cuda<F32>> {
+    gpu_is_there().then(|| Cuda::<F32>::new().unwrap())
 }
 
 /// The same in mixed precision.
-pub fn gpu_in_mixed_precision() -> Option<Mixed> {
-    gpu_is_there().then(|| Mixed::new().unwrap())
+pub fn gpu_in_mixed_precision() -> Option<Cuda<Bf16>> {
+    gpu_is_there().then(|| Cuda::<Bf16>::new().unwrap())
 }
 
 fn gpu_is_there() -> bool {

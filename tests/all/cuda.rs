@@ -13,9 +13,9 @@
 //! - `tested`: which test is there for which kernel
 
 mod accuracy;
+mod bf16;
 mod host_time;
 mod lenet;
-mod mixed;
 mod norm;
 mod rounds;
 mod runtime;

@@ -11,9 +11,8 @@ mod planted;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use engine::backend::cuda::bf16::Mixed;
 use engine::backend::cuda::runtime::driver::Driver;
-use engine::backend::cuda::{Cuda, Submission, kernels};
+use engine::backend::cuda::{Bf16, Cuda, F32, Submission, kernels};
 
 use crate::skip::{Missing, or_skip};
 use driver::HostDriver;
@@ -45,13 +44,13 @@ pub fn driver() -> Option<Arc<dyn Driver>> {
 }
 
 /// A backend on such a device.
-pub fn backend() -> Option<Cuda> {
-    driver().map(|driver| Cuda::with_driver(driver, Submission::Graphs).unwrap())
+pub fn backend() -> Option<Cuda<F32>> {
+    driver().map(|driver| Cuda::<F32>::with_driver(driver, Submission::Graphs).unwrap())
 }
 
 /// One in mixed precision.
-pub fn mixed() -> Option<Mixed> {
-    driver().map(|driver| Mixed::with_driver(driver, Submission::Graphs).unwrap())
+pub fn mixed() -> Option<Cuda<Bf16>> {
+    driver().map(|driver| Cuda::<Bf16>::with_driver(driver, Submission::Graphs).unwrap())
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use engine::autograd::ops;
 use engine::autograd::tape::{Tape, Var};
-use engine::autograd::tensor::{Shape, Tensor};
+use engine::autograd::tensor::{Param, Shape, Tensor};
 use engine::backend::Backend;
 use engine::backend::cpu::Cpu;
 use engine::base::error::{Error, Result};
@@ -88,7 +88,7 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(Model::new(&backend, model.architecture().clone(), &[]), Err(Error::Shape { .. })));
     let tape = Tape::new(&backend);
     for dims in [[2, 1, 28, 27], [2, 3, 32, 32]] {
-        let x = tape.leaf(Tensor::new(backend.batch(2, &vec![0.0; dims.iter().product()]), Shape::Batch(dims)));
+        let x = tape.leaf(Tensor::new(backend.batch(2, &vec![0.0; dims.iter().product()]), Shape(dims)));
         assert!(matches!(model.forward(&tape, &model.leaves(&tape), &x, Mode::Eval), Err(Error::Shape { .. })));
     }
 }
@@ -98,21 +98,20 @@ fn ops_refuse_shapes_that_do_not_fit() {
     let backend = Cpu::<f32>::new(1).unwrap();
     let tape = Tape::new(&backend);
     let ones = |dims: &[usize]| vec![1.0; dims.iter().product()];
-    let batch = |dims: [usize; 4]| tape.leaf(Tensor::batch(&backend, dims, &ones(&dims)));
-    let plain = |dims: &[usize]| tape.leaf(Tensor::plain(&backend, dims, &ones(dims)));
+    let batch = |dims: [usize; 4]| tape.leaf(Tensor::upload(&backend, dims, &ones(&dims)));
+    let param = |dims: &[usize]| tape.param(Param::upload(&backend, dims, &ones(dims)));
     let refused = |what: &str, result: Result<Var<Cpu<f32>>>| {
         assert!(matches!(result, Err(Error::Shape { .. })), "{what} is not refused");
     };
-    let (x, w, conv) = (batch([2, 3, 4, 5]), plain(&[6, 3, 3, 3]), (1, 1));
-    let (channels, other) = (plain(&[3]), plain(&[4]));
-    refused("no batch", ops::conv2d(&tape, &plain(&[2, 60]), &w, None, conv, false));
-    refused("a weight of other channels", ops::conv2d(&tape, &x, &plain(&[6, 2, 3, 3]), None, conv, false));
+    let (x, w, conv) = (batch([2, 3, 4, 5]), param(&[6, 3, 3, 3]), (1, 1));
+    let (channels, other) = (param(&[3]), param(&[4]));
+    refused("a weight of other channels", ops::conv2d(&tape, &x, &param(&[6, 2, 3, 3]), None, conv, false));
     refused("a bias of other filters", ops::conv2d(&tape, &x, &w, Some(&other), conv, true));
-    refused("a kernel larger than the image", ops::conv2d(&tape, &x, &plain(&[6, 3, 7, 7]), None, (1, 0), false));
+    refused("a kernel larger than the image", ops::conv2d(&tape, &x, &param(&[6, 3, 7, 7]), None, (1, 0), false));
     refused("windows larger than the image", ops::conv2d_pool(&tape, &x, &w, None, conv, 5));
     refused("a pooled bias of other filters", ops::conv2d_pool(&tape, &x, &w, Some(&other), conv, 2));
-    refused("a matrix of other inputs", ops::linear(&tape, &x, &plain(&[4, 59]), &other, false));
-    refused("a bias of other outputs", ops::linear(&tape, &x, &plain(&[4, 60]), &channels, false));
+    refused("a matrix of other inputs", ops::linear(&tape, &x, &param(&[4, 59]), &other, false));
+    refused("a bias of other outputs", ops::linear(&tape, &x, &param(&[4, 60]), &channels, false));
     refused("other images", ops::add(&tape, &x, &batch([1, 3, 4, 5])));
     refused("windows larger than the image", ops::max_pool2d(&tape, &x, 5, 1));
     for (what, gamma, beta, residual) in [
@@ -175,7 +174,7 @@ fn agrees_with_pytorch_to<B: Backend>(backend: &B, file: &str, rtol: fn(&Oracle,
     };
     let labels = crate::networks::labels(&oracle, "labels");
     for (mode, name) in [(Mode::Eval, "eval"), (Mode::Train, "train")] {
-        let x = Tensor::batch(backend, oracle.shape("x").try_into().unwrap(), oracle.values("x"));
+        let x = Tensor::upload(backend, oracle.shape("x").try_into().unwrap(), oracle.values("x"));
         let pass = pass(backend, &model, mode, 1.0 / labels.len() as f32, x, &labels);
         check(&format!("{name}.logits"), &pass.logits);
         check(&format!("{name}.loss"), &pass.loss.values(backend));
@@ -217,7 +216,7 @@ fn a_batch_is_its_samples<B: Backend>(backend: &B) {
         let features = c * h * w;
         let (images, labels) = (uniform(1, 17 * features), labels(2, 17, 10));
         let run = |first: usize, n: usize| {
-            let x = Tensor::batch(backend, [n, c, h, w], &images[first * features..][..n * features]);
+            let x = Tensor::upload(backend, [n, c, h, w], &images[first * features..][..n * features]);
             pass(backend, &model, Mode::Eval, 1.0, x, &labels[first..][..n])
         };
         let alone: Vec<_> = (0..17).map(|i| run(i, 1)).collect();

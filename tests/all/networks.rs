@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::autograd::ops;
 use engine::autograd::tape::Tape;
-use engine::autograd::tensor::Tensor;
+use engine::autograd::tensor::{Param, Tensor};
 use engine::backend::{Backend, LossKind};
 use engine::nn::models::{Architecture, Mode, Model, Network, Stats};
 
@@ -47,10 +47,10 @@ pub fn labels(oracle: &Oracle, name: &str) -> Vec<u8> {
 /// What one forward and backward pass computes.
 pub struct Pass<B: Backend> {
     pub logits: Vec<f32>,
-    pub loss: Tensor<B>,
+    pub loss: Param<B>,
     pub dx: Tensor<B>,
     /// In the order of the architecture.
-    pub grads: Vec<Tensor<B>>,
+    pub grads: Vec<Param<B>>,
     pub stats: Stats<B>,
 }
 
@@ -68,9 +68,13 @@ pub fn pass<B: Backend>(
     let x = tape.leaf(x);
     let output = model.forward(&tape, &params, &x, mode).unwrap();
     let labels = backend.labels(labels);
-    let loss = ops::loss(&tape, LossKind::CrossEntropy, weight, &output.logits, &labels).unwrap();
-    let wrt: Vec<_> = params.iter().chain([&x]).collect();
-    let mut grads = tape.backward(&loss, &wrt).unwrap();
-    let dx = grads.pop().expect("the gradient of x");
-    Pass { logits: output.logits.tensor().values(backend), loss: loss.tensor().clone(), dx, grads, stats: output.stats }
+    let loss = ops::loss(&tape, LossKind::CrossEntropy, weight, &output.logits, &labels);
+    let mut gradients = tape.backward(&loss, &[&x], &params.iter().collect::<Vec<_>>()).unwrap();
+    Pass {
+        logits: output.logits.tensor().values(backend),
+        loss: loss.param().clone(),
+        dx: gradients.tensors.remove(0),
+        grads: gradients.params,
+        stats: output.stats,
+    }
 }

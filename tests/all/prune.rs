@@ -74,7 +74,7 @@ fn sample_images<B: Backend>(backend: &B, network: Network, n: usize) -> Tensor<
     let data = Dataset::sample(name).unwrap();
     let [c, h, w] = data.shape;
     let pixels: Vec<f32> = data.test.images[..n * c * h * w].iter().map(|&p| f32::from(p) / 255.0).collect();
-    Tensor::batch(backend, [n, c, h, w], &pixels)
+    Tensor::upload(backend, [n, c, h, w], &pixels)
 }
 
 fn logits<B: Backend>(backend: &B, model: &Model<B>, mode: Mode, images: &Tensor<B>) -> Vec<f32> {

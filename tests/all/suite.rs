@@ -100,7 +100,7 @@ impl<'o, B: Backend> Case<'o, B> {
     fn of(backend: &B, oracle: &'o Oracle, name: &str) -> Self {
         let labels = labels(oracle, &format!("{name}.labels"));
         let (shape, values) = oracle.tensor(&format!("{name}.clean"));
-        let clean = Tensor::batch(backend, [shape[0], shape[1], shape[2], shape[3]], values);
+        let clean = Tensor::upload(backend, [shape[0], shape[1], shape[2], shape[3]], values);
         let points = oracle.values(&format!("{name}.points")).chunks_exact(values.len()).collect();
         Case { clean, labels, points }
     }

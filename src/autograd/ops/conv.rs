@@ -1,7 +1,7 @@
 //! 2-d convolution.
 
-use super::expect_plain;
-use crate::autograd::tape::{Tape, Var};
+use super::expect_dims;
+use crate::autograd::tape::{Gradient, NodeId, ParamVar, Tape, Var};
 use crate::autograd::tensor::{Shape, Tensor};
 use crate::backend::Backend;
 use crate::base::dims::{ChannelDims, Conv2dDims};
@@ -11,16 +11,15 @@ use crate::base::error::Result;
 pub(super) fn conv2d_dims<B: Backend>(
     op: &'static str,
     x: &Var<B>,
-    w: &Var<B>,
-    b: Option<&Var<B>>,
+    w: &ParamVar<B>,
+    b: Option<&ParamVar<B>>,
     (stride, pad): (usize, usize),
 ) -> Result<Conv2dDims> {
-    let x_dims = x.batch_dims(op)?;
-    let (c_out, k) = (w.shape().dims()[0], *w.shape().dims().last().unwrap_or(&0));
-    let d = Conv2dDims::new(x_dims, c_out, k, stride, pad)?;
-    expect_plain(op, "weight", w, &d.w())?;
+    let (c_out, k) = (w.dims()[0], *w.dims().last().unwrap_or(&0));
+    let d = Conv2dDims::new(x.dims(), c_out, k, stride, pad)?;
+    expect_dims(op, "weight", w, &d.w())?;
     if let Some(b) = b {
-        expect_plain(op, "bias", b, &[c_out])?;
+        expect_dims(op, "bias", b, &[c_out])?;
     }
     Ok(d)
 }
@@ -32,26 +31,34 @@ pub(super) fn conv2d_dims<B: Backend>(
 pub fn conv2d<'a, B: Backend>(
     tape: &Tape<'a, B>,
     x: &Var<B>,
-    w: &Var<B>,
-    b: Option<&Var<B>>,
+    w: &ParamVar<B>,
+    b: Option<&ParamVar<B>>,
     (stride, pad): (usize, usize),
     relu: bool,
 ) -> Result<Var<B>> {
     let d = conv2d_dims("conv2d", x, w, b, (stride, pad))?;
     let backend = tape.backend();
-    let y = Tensor::new(backend.conv2d_fwd(&d, x.buf(), w.buf(), b.map(Var::buf), relu), Shape::Batch(d.y()));
-    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.tensor().clone(), relu.then(|| y.clone()));
-    let inputs: Vec<&Var<B>> = [Some(x), Some(w), b].into_iter().flatten().collect();
-    Ok(tape.record_gathering(y, &inputs, move |dy, needs, gathered| {
+    let y = Tensor::new(backend.conv2d_fwd(&d, x.buf(), w.buf(), b.map(ParamVar::buf), relu), Shape(d.y()));
+    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), relu.then(|| y.clone()));
+    let inputs: Vec<NodeId> = [Some(x.id()), Some(w.id()), b.map(ParamVar::id)].into_iter().flatten().collect();
+    Ok(tape.record_accumulating(y, &inputs, move |dy, needs, accumulation| {
         let masked = saved_y.map(|y| backend.relu_bwd(y.buf(), dy));
         let dy = masked.as_ref().unwrap_or(dy);
-        let mut grads = vec![
-            needs[0].then(|| backend.conv2d_bwd_gathered(&d, saved_x.buf(), dy, saved_w.buf(), gathered)),
-            needs[1].then(|| backend.conv2d_bwd_weight(&d, saved_x.buf(), dy)),
+        let mut gradients = vec![
+            needs[0].then(|| {
+                Gradient::Batch(backend.conv2d_bwd_input_accumulated(
+                    &d,
+                    saved_x.buf(),
+                    dy,
+                    saved_w.buf(),
+                    accumulation,
+                ))
+            }),
+            needs[1].then(|| Gradient::Param(backend.conv2d_bwd_weight(&d, saved_x.buf(), dy))),
         ];
         if let Some(&needed) = needs.get(2) {
-            grads.push(needed.then(|| backend.bias_bwd(&ChannelDims::new(d.y()), dy)));
+            gradients.push(needed.then(|| Gradient::Param(backend.bias_bwd(&ChannelDims::new(d.y()), dy))));
         }
-        grads
+        gradients
     }))
 }

@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 
 use super::conv::conv2d_dims;
-use crate::autograd::tape::{Tape, Var};
+use crate::autograd::tape::{Gradient, NodeId, ParamVar, Tape, Var};
 use crate::autograd::tensor::{Shape, Tensor};
 use crate::backend::Backend;
 use crate::base::dims::{ChannelDims, Pool2dDims};
@@ -18,8 +18,8 @@ use crate::base::error::Result;
 pub fn conv2d_pool<'a, B: Backend>(
     tape: &Tape<'a, B>,
     x: &Var<B>,
-    w: &Var<B>,
-    b: Option<&Var<B>>,
+    w: &ParamVar<B>,
+    b: Option<&ParamVar<B>>,
     (stride, pad): (usize, usize),
     pool: usize,
 ) -> Result<Var<B>>
@@ -29,22 +29,25 @@ where
     let d = conv2d_dims("conv2d_pool", x, w, b, (stride, pad))?;
     let p = Pool2dDims::new(d.y(), pool, pool)?;
     let backend = tape.backend();
-    let (y, winners) = backend.conv2d_pool_fwd(&d, &p, x.buf(), w.buf(), b.map(Var::buf));
-    let y = Tensor::new(y, Shape::Batch(p.y()));
-    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.tensor().clone(), y.clone());
-    let inputs: Vec<&Var<B>> = [Some(x), Some(w), b].into_iter().flatten().collect();
+    let (y, winners) = backend.conv2d_pool_fwd(&d, &p, x.buf(), w.buf(), b.map(ParamVar::buf));
+    let y = Tensor::new(y, Shape(p.y()));
+    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), y.clone());
+    let inputs: Vec<NodeId> = [Some(x.id()), Some(w.id()), b.map(ParamVar::id)].into_iter().flatten().collect();
     Ok(tape.record(y, &inputs, move |dy, needs| {
         let (x, w, y) = (saved_x.buf(), saved_w.buf(), saved_y.buf());
         // For weights and bias; the gradient of the input goes through the ReLU on its way.
         let rectified = LazyCell::new(|| backend.relu_bwd(y, dy));
-        let mut grads = vec![
-            needs[0].then(|| backend.conv2d_pool_bwd_input(&d, &p, &winners, x, y, dy, w)),
-            needs[1].then(|| backend.conv2d_bwd_weight(&d, x, &backend.max_pool2d_bwd(&p, &winners, None, &rectified))),
+        let mut gradients = vec![
+            needs[0].then(|| Gradient::Batch(backend.conv2d_pool_bwd_input(&d, &p, &winners, x, y, dy, w))),
+            needs[1].then(|| {
+                let dy = backend.max_pool2d_bwd(&p, &winners, None, &rectified);
+                Gradient::Param(backend.conv2d_bwd_weight(&d, x, &dy))
+            }),
         ];
         if let Some(&needed) = needs.get(2) {
             // Every gradient goes to one pixel, so their sum is the same.
-            grads.push(needed.then(|| backend.bias_bwd(&ChannelDims::new(p.y()), &rectified)));
+            gradients.push(needed.then(|| Gradient::Param(backend.bias_bwd(&ChannelDims::new(p.y()), &rectified))));
         }
-        grads
+        gradients
     }))
 }

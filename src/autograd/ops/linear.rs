@@ -1,7 +1,7 @@
 //! Fully connected layers.
 
-use super::expect_plain;
-use crate::autograd::tape::{Tape, Var};
+use super::expect_dims;
+use crate::autograd::tape::{Gradient, ParamVar, Tape, Var};
 use crate::autograd::tensor::{Shape, Tensor};
 use crate::backend::Backend;
 use crate::base::dims::{ChannelDims, LinearDims};
@@ -11,23 +11,29 @@ use crate::base::error::Result;
 ///
 /// # Errors
 /// [`crate::base::error::Error::Shape`] if the shapes do not fit.
-pub fn linear<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>, w: &Var<B>, b: &Var<B>, relu: bool) -> Result<Var<B>> {
-    let [n, c, height, width] = x.batch_dims("linear")?;
-    let (f_in, f_out) = (c * height * width, w.shape().dims()[0]);
-    expect_plain("linear", "weight", w, &[f_out, f_in])?;
-    expect_plain("linear", "bias", b, &[f_out])?;
+pub fn linear<'a, B: Backend>(
+    tape: &Tape<'a, B>,
+    x: &Var<B>,
+    w: &ParamVar<B>,
+    b: &ParamVar<B>,
+    relu: bool,
+) -> Result<Var<B>> {
+    let [n, c, height, width] = x.dims();
+    let (f_in, f_out) = (c * height * width, w.dims()[0]);
+    expect_dims("linear", "weight", w, &[f_out, f_in])?;
+    expect_dims("linear", "bias", b, &[f_out])?;
     let d = LinearDims { n: n as u32, f_in: f_in as u32, f_out: f_out as u32 };
     let backend = tape.backend();
     let shape = [n, f_out, 1, 1];
-    let y = Tensor::new(backend.linear_fwd(&d, x.buf(), w.buf(), Some(b.buf()), relu), Shape::Batch(shape));
-    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.tensor().clone(), relu.then(|| y.clone()));
-    Ok(tape.record(y, &[x, w, b], move |dy, needs| {
+    let y = Tensor::new(backend.linear_fwd(&d, x.buf(), w.buf(), Some(b.buf()), relu), Shape(shape));
+    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), relu.then(|| y.clone()));
+    Ok(tape.record(y, &[x.id(), w.id(), b.id()], move |dy, needs| {
         let masked = saved_y.map(|y| backend.relu_bwd(y.buf(), dy));
         let dy = masked.as_ref().unwrap_or(dy);
         vec![
-            needs[0].then(|| backend.linear_bwd_input(&d, dy, saved_w.buf())),
-            needs[1].then(|| backend.linear_bwd_weight(&d, saved_x.buf(), dy)),
-            needs[2].then(|| backend.bias_bwd(&ChannelDims::new(shape), dy)),
+            needs[0].then(|| Gradient::Batch(backend.linear_bwd_input(&d, dy, saved_w.buf()))),
+            needs[1].then(|| Gradient::Param(backend.linear_bwd_weight(&d, saved_x.buf(), dy))),
+            needs[2].then(|| Gradient::Param(backend.bias_bwd(&ChannelDims::new(shape), dy))),
         ]
     }))
 }

@@ -16,14 +16,14 @@ pub use loss::loss;
 pub use norm::{BatchNorm, batch_norm};
 pub use pool::{global_avg_pool, max_pool2d};
 
-use crate::autograd::tape::Var;
+use crate::autograd::tape::ParamVar;
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
 
-/// Fails in the name of `op` unless `var` is plain and has shape `expected`.
-fn expect_plain<B: Backend>(op: &'static str, what: &str, var: &Var<B>, expected: &[usize]) -> Result<()> {
-    if *var.shape() == crate::autograd::tensor::Shape::Plain(expected.to_vec()) {
+/// Fails in the name of `op` unless `param` has the sizes `expected`.
+fn expect_dims<B: Backend>(op: &'static str, what: &str, param: &ParamVar<B>, expected: &[usize]) -> Result<()> {
+    if param.dims() == expected {
         return Ok(());
     }
-    Err(Error::Shape { op, expected: format!("{what} {expected:?}"), got: format!("{:?}", var.shape()) })
+    Err(Error::Shape { op, expected: format!("{what} {expected:?}"), got: format!("{:?}", param.dims()) })
 }

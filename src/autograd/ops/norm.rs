@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::expect_plain;
-use crate::autograd::tape::{Tape, Var};
+use super::expect_dims;
+use crate::autograd::tape::{Gradient, NodeId, ParamVar, Tape, Var};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, ChannelStats, NormBwd, NormGrads};
 use crate::base::dims::ChannelDims;
@@ -14,8 +14,8 @@ pub struct BatchNorm<'v, B: Backend> {
     /// Added to the variance.
     pub eps: f32,
     /// Scale and shift, `[c]` each.
-    pub gamma: &'v Var<B>,
-    pub beta: &'v Var<B>,
+    pub gamma: &'v ParamVar<B>,
+    pub beta: &'v ParamVar<B>,
     /// Added to the normalised value: the other branch of a residual block.
     pub residual: Option<&'v Var<B>>,
     /// Whether a ReLU comes last.
@@ -37,16 +37,17 @@ pub fn batch_norm<'a, B: Backend>(
 ) -> Result<(Var<B>, Arc<ChannelStats<B::Buf>>)>
 where
     B::Buf: 'a,
+    B::Batch: 'a,
 {
-    let dims = x.batch_dims("batch_norm")?;
+    let dims = x.dims();
     let (d, eps) = (ChannelDims::new(dims), bn.eps);
-    expect_plain("batch_norm", "gamma", bn.gamma, &[dims[1]])?;
-    expect_plain("batch_norm", "beta", bn.beta, &[dims[1]])?;
-    if let Some(residual) = bn.residual.filter(|r| r.shape() != x.shape()) {
+    expect_dims("batch_norm", "gamma", bn.gamma, &[dims[1]])?;
+    expect_dims("batch_norm", "beta", bn.beta, &[dims[1]])?;
+    if let Some(residual) = bn.residual.filter(|r| r.dims() != x.dims()) {
         return Err(Error::Shape {
             op: "batch_norm",
-            expected: format!("a residual of {:?}", x.shape()),
-            got: format!("{:?}", residual.shape()),
+            expected: format!("a residual of {:?}", x.tensor().shape()),
+            got: format!("{:?}", residual.tensor().shape()),
         });
     }
     let backend = tape.backend();
@@ -54,9 +55,12 @@ where
     let stats = running.unwrap_or_else(|| Arc::new(backend.channel_stats(&d, x.buf())));
     let residual = bn.residual.map(Var::buf);
     let y = backend.batch_norm_fwd(&d, eps, x.buf(), &stats, bn.gamma.buf(), bn.beta.buf(), residual, bn.relu);
-    let y = Tensor::new(y, x.shape().clone());
-    let (saved_x, saved_gamma, saved_y) = (x.tensor().clone(), bn.gamma.tensor().clone(), bn.relu.then(|| y.clone()));
-    let inputs: Vec<&Var<B>> = [Some(x), Some(bn.gamma), Some(bn.beta), bn.residual].into_iter().flatten().collect();
+    let y = Tensor::new(y, x.tensor().shape().clone());
+    let (saved_x, saved_gamma, saved_y) = (x.tensor().clone(), bn.gamma.param().clone(), bn.relu.then(|| y.clone()));
+    let inputs: Vec<NodeId> = [Some(x.id()), Some(bn.gamma.id()), Some(bn.beta.id()), bn.residual.map(Var::id)]
+        .into_iter()
+        .flatten()
+        .collect();
     let saved_stats = stats.clone();
     let with_residual = bn.residual.is_some();
     let y = tape.record(y, &inputs, move |dy, needs| {
@@ -71,9 +75,13 @@ where
             dy,
         };
         let NormGrads { dx, dgamma, dbeta, dresidual } = backend.batch_norm_bwd(&d, &bwd);
-        let mut all = vec![needs[0].then_some(dx), needs[1].then_some(dgamma), needs[2].then_some(dbeta)];
+        let mut all = vec![
+            needs[0].then_some(Gradient::Batch(dx)),
+            needs[1].then_some(Gradient::Param(dgamma)),
+            needs[2].then_some(Gradient::Param(dbeta)),
+        ];
         if with_residual {
-            all.push(dresidual);
+            all.push(dresidual.map(Gradient::Batch));
         }
         all
     });

@@ -1,6 +1,6 @@
 //! Pooling.
 
-use crate::autograd::tape::{Tape, Var};
+use crate::autograd::tape::{Gradient, Tape, Var};
 use crate::autograd::tensor::{Shape, Tensor};
 use crate::backend::Backend;
 use crate::base::dims::{ChannelDims, Pool2dDims};
@@ -14,21 +14,19 @@ pub fn max_pool2d<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>, k: usize, stri
 where
     B::Winners: 'a,
 {
-    let d = Pool2dDims::new(x.batch_dims("max_pool2d")?, k, stride)?;
+    let d = Pool2dDims::new(x.dims(), k, stride)?;
     let backend = tape.backend();
     let (y, winners) = backend.max_pool2d_fwd(&d, x.buf());
-    let y = Tensor::new(y, Shape::Batch(d.y()));
-    Ok(tape.record(y, &[x], move |dy, _| vec![Some(backend.max_pool2d_bwd(&d, &winners, None, dy))]))
+    let y = Tensor::new(y, Shape(d.y()));
+    Ok(tape
+        .record(y, &[x.id()], move |dy, _| vec![Some(Gradient::Batch(backend.max_pool2d_bwd(&d, &winners, None, dy)))]))
 }
 
 /// Mean over height and width: `[n, c, h, w] -> [n, c, 1, 1]`.
-///
-/// # Errors
-/// [`crate::base::error::Error::Shape`] if `x` is not a batch.
-pub fn global_avg_pool<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>) -> Result<Var<B>> {
-    let dims = x.batch_dims("global_avg_pool")?;
+pub fn global_avg_pool<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>) -> Var<B> {
+    let dims = x.dims();
     let d = ChannelDims::new(dims);
     let backend = tape.backend();
-    let y = Tensor::new(backend.avg_pool_fwd(&d, x.buf()), Shape::Batch([dims[0], dims[1], 1, 1]));
-    Ok(tape.record(y, &[x], move |dy, _| vec![Some(backend.avg_pool_bwd(&d, dy))]))
+    let y = Tensor::new(backend.avg_pool_fwd(&d, x.buf()), Shape([dims[0], dims[1], 1, 1]));
+    tape.record(y, &[x.id()], move |dy, _| vec![Some(Gradient::Batch(backend.avg_pool_bwd(&d, dy)))])
 }

@@ -11,10 +11,10 @@ pub trait ConvPool: Conv + Pool {
         &self,
         d: &Conv2dDims,
         p: &Pool2dDims,
-        x: &Self::Buf,
+        x: &Self::Batch,
         w: &Self::Buf,
         b: Option<&Self::Buf>,
-    ) -> (Self::Buf, Self::Winners) {
+    ) -> (Self::Batch, Self::Winners) {
         self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, true))
     }
 
@@ -25,11 +25,11 @@ pub trait ConvPool: Conv + Pool {
         d: &Conv2dDims,
         p: &Pool2dDims,
         winners: &Self::Winners,
-        x: &Self::Buf,
-        y: &Self::Buf,
-        dy: &Self::Buf,
+        x: &Self::Batch,
+        y: &Self::Batch,
+        dy: &Self::Batch,
         w: &Self::Buf,
-    ) -> Self::Buf {
+    ) -> Self::Batch {
         self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, winners, Some(y), dy), w)
     }
 }

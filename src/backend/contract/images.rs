@@ -28,5 +28,5 @@ pub trait Images: Memory {
     /// Puts `n × c × h × w` bytes on the device.
     fn resident<'a>(&self, shape: [usize; 3], images: &'a [u8]) -> Self::Resident<'a>;
     /// The batch of the images at `indices`, pixels divided by 255, cropped and flipped if asked.
-    fn gather(&self, images: &Self::Resident<'_>, indices: &[u32], augment: Option<&CropFlip>) -> Self::Buf;
+    fn gather(&self, images: &Self::Resident<'_>, indices: &[u32], augment: Option<&CropFlip>) -> Self::Batch;
 }

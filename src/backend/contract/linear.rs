@@ -6,9 +6,16 @@ use crate::base::dims::LinearDims;
 /// Fully connected layers, with the bias and the ReLU that follow.
 pub trait Linear: Memory {
     /// `y = x wᵀ + b`, then ReLU if `relu`. `b` is `[f_out]`.
-    fn linear_fwd(&self, d: &LinearDims, x: &Self::Buf, w: &Self::Buf, b: Option<&Self::Buf>, relu: bool) -> Self::Buf;
+    fn linear_fwd(
+        &self,
+        d: &LinearDims,
+        x: &Self::Batch,
+        w: &Self::Buf,
+        b: Option<&Self::Buf>,
+        relu: bool,
+    ) -> Self::Batch;
     /// Gradient with respect to `x`.
-    fn linear_bwd_input(&self, d: &LinearDims, dy: &Self::Buf, w: &Self::Buf) -> Self::Buf;
+    fn linear_bwd_input(&self, d: &LinearDims, dy: &Self::Batch, w: &Self::Buf) -> Self::Batch;
     /// Gradient with respect to `w`.
-    fn linear_bwd_weight(&self, d: &LinearDims, x: &Self::Buf, dy: &Self::Buf) -> Self::Buf;
+    fn linear_bwd_weight(&self, d: &LinearDims, x: &Self::Batch, dy: &Self::Batch) -> Self::Buf;
 }

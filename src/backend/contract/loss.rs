@@ -21,12 +21,11 @@ pub enum LossKind {
 pub const MARGIN_CONFIDENCE: f32 = 50.0;
 
 /// A loss and its gradient.
-#[derive(Debug)]
-pub struct LossOut<Buf> {
-    /// `weight × Σ` over the batch: plain, one element.
-    pub loss: Buf,
-    /// Gradient of `loss` with respect to the logits: a batch.
-    pub dlogits: Buf,
+pub struct LossOut<B: Memory> {
+    /// `weight × Σ` over the batch: one element.
+    pub loss: B::Buf,
+    /// Gradient of `loss` with respect to the logits.
+    pub dlogits: B::Batch,
 }
 
 /// Sums over many batches, on the device until they are read.
@@ -88,11 +87,11 @@ pub trait Loss: Memory {
         d: &LogitDims,
         kind: LossKind,
         weight: f32,
-        logits: &Self::Buf,
+        logits: &Self::Batch,
         labels: &Self::Labels,
-    ) -> LossOut<Self::Buf>;
+    ) -> LossOut<Self>;
     /// The most likely class of each sample; the first one wins a tie.
-    fn predictions(&self, d: &LogitDims, logits: &Self::Buf) -> Vec<u8>;
+    fn predictions(&self, d: &LogitDims, logits: &Self::Batch) -> Vec<u8>;
     /// Counters that go on from `counts`.
     fn tally_from(&self, counts: &Counts) -> Self::Tally;
     /// Counters at zero.
@@ -100,7 +99,7 @@ pub trait Loss: Memory {
         self.tally_from(&Counts::default())
     }
     /// Adds a batch's samples, correct predictions and cross-entropies.
-    fn tally_add(&self, d: &LogitDims, logits: &Self::Buf, labels: &Self::Labels, tally: &mut Self::Tally);
+    fn tally_add(&self, d: &LogitDims, logits: &Self::Batch, labels: &Self::Labels, tally: &mut Self::Tally);
     /// Reads the counters.
     fn tally_read(&self, tally: &Self::Tally) -> Counts;
 }

@@ -6,29 +6,32 @@ use crate::base::error::Result;
 
 /// Buffers, transfers and the split of a batch into parts.
 pub trait Memory: Sync + Sized {
-    /// A tensor's storage on the device.
+    /// Storage of a parameter, a statistic, a mask or a scalar: in PyTorch's order.
     type Buf: Send + Sync;
+    /// Storage of a batch of images, activations, logits or their gradients: the layout and the precision are the
+    /// backend's business.
+    type Batch: Send + Sync;
 
-    /// Plain buffer with these values.
+    /// Buffer with these values.
     fn upload(&self, values: &[f32]) -> Self::Buf;
-    /// Values of a plain buffer.
+    /// Values of a buffer.
     fn download(&self, x: &Self::Buf) -> Vec<f32>;
     /// Batch of `n` with these values in NCHW order.
-    fn upload_batch(&self, n: usize, values: &[f32]) -> Self::Buf;
+    fn upload_batch(&self, n: usize, values: &[f32]) -> Self::Batch;
     /// Values of a batch of `n` in NCHW order.
-    fn download_batch(&self, n: usize, x: &Self::Buf) -> Vec<f32>;
-    /// Plain buffer of `len` elements of this value.
+    fn download_batch(&self, n: usize, x: &Self::Batch) -> Vec<f32>;
+    /// Buffer of `len` elements of this value.
     fn full(&self, len: usize, value: f32) -> Self::Buf;
-    /// Plain buffer of `len` zeros.
+    /// Buffer of `len` zeros.
     fn zeros(&self, len: usize) -> Self::Buf {
         self.full(len, 0.0)
     }
-    /// A copy.
-    fn copy(&self, x: &Self::Buf) -> Self::Buf;
+    /// A copy of a batch.
+    fn copy_batch(&self, x: &Self::Batch) -> Self::Batch;
     /// The samples `range` of a batch of `n`; `range` is one that [`Memory::map_parts`] hands out.
-    fn part(&self, n: usize, range: Range<usize>, x: &Self::Buf) -> Self::Buf;
+    fn part(&self, n: usize, range: Range<usize>, x: &Self::Batch) -> Self::Batch;
     /// The batch whose parts, in order, are `parts`.
-    fn join(&self, parts: &[&Self::Buf]) -> Self::Buf;
+    fn join(&self, parts: &[&Self::Batch]) -> Self::Batch;
 
     /// Runs `f` on the backend's threads; everything that calls kernels in a loop should be inside.
     fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R;

@@ -14,7 +14,7 @@ mod pgd;
 mod pool;
 mod prune;
 
-pub(crate) use conv::sum_gathered;
+pub(crate) use conv::accumulate;
 pub use conv::*;
 pub use conv_pool::*;
 pub use elementwise::*;
@@ -39,4 +39,3 @@ impl<B> Backend for B where
     B: Elementwise + Conv + Linear + Norm + Pool + ConvPool + Loss + Optim + Prune + Attack + Perturb + Images
 {
 }
-

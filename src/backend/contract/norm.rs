@@ -11,37 +11,35 @@ pub struct ChannelStats<Buf> {
 }
 
 /// What a batch normalisation's backward pass starts from.
-#[derive(Debug)]
-pub struct NormBwd<'a, Buf> {
+pub struct NormBwd<'a, B: Memory> {
     /// Added to the variance.
     pub eps: f32,
     /// Input of the forward pass.
-    pub x: &'a Buf,
+    pub x: &'a B::Batch,
     /// Statistics that it was normalised with.
-    pub stats: &'a ChannelStats<Buf>,
+    pub stats: &'a ChannelStats<B::Buf>,
     /// Whether they are those of `x` itself, so that the gradient flows through them too.
     pub batch_stats: bool,
     /// Scale.
-    pub gamma: &'a Buf,
+    pub gamma: &'a B::Buf,
     /// Output of the forward pass, if a ReLU came last.
-    pub relu: Option<&'a Buf>,
+    pub relu: Option<&'a B::Batch>,
     /// Whether a residual was added; then its gradient is wanted.
     pub residual: bool,
     /// Gradient with respect to the output.
-    pub dy: &'a Buf,
+    pub dy: &'a B::Batch,
 }
 
 /// Gradients of a batch normalisation.
-#[derive(Debug)]
-pub struct NormGrads<Buf> {
-    /// With respect to the input: a batch.
-    pub dx: Buf,
+pub struct NormGrads<B: Memory> {
+    /// With respect to the input.
+    pub dx: B::Batch,
     /// With respect to the scale: `[c]`.
-    pub dgamma: Buf,
+    pub dgamma: B::Buf,
     /// With respect to the shift: `[c]`.
-    pub dbeta: Buf,
-    /// With respect to the residual, a batch, where it is wanted.
-    pub dresidual: Option<Buf>,
+    pub dbeta: B::Buf,
+    /// With respect to the residual, where it is wanted.
+    pub dresidual: Option<B::Batch>,
 }
 
 /// Running statistics of a normalisation and those of a batch.
@@ -58,22 +56,22 @@ pub struct RunningMove<'a, Buf> {
 /// Batch normalisation (Ioffe & Szegedy, 2015): `y = gamma (x - mean) / sqrt(var + eps) + beta`.
 pub trait Norm: Memory {
     /// Statistics of the batch itself.
-    fn channel_stats(&self, d: &ChannelDims, x: &Self::Buf) -> ChannelStats<Self::Buf>;
+    fn channel_stats(&self, d: &ChannelDims, x: &Self::Batch) -> ChannelStats<Self::Buf>;
     /// Normalises with `stats`, adds `residual`, then ReLU if `relu`.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm_fwd(
         &self,
         d: &ChannelDims,
         eps: f32,
-        x: &Self::Buf,
+        x: &Self::Batch,
         stats: &ChannelStats<Self::Buf>,
         gamma: &Self::Buf,
         beta: &Self::Buf,
-        residual: Option<&Self::Buf>,
+        residual: Option<&Self::Batch>,
         relu: bool,
-    ) -> Self::Buf;
+    ) -> Self::Batch;
     /// Gradients of all inputs.
-    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self::Buf>) -> NormGrads<Self::Buf>;
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self>;
     /// Moves running statistics towards those of a batch: `running += momentum (batch - running)`, the batch's variance
     /// multiplied by `unbias` before.
     fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Self::Buf>]);

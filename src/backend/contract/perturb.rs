@@ -1,17 +1,17 @@
 //! The attacks beyond PGD.
 
-use super::Memory;
+use super::{AdamStep, Memory};
 
 /// What lies between the iterates of APGD: four batches.
-pub struct ApgdPoints<'a, Buf> {
+pub struct ApgdPoints<'a, Batch> {
     /// Where the gradient was taken last.
-    pub x: &'a mut Buf,
+    pub x: &'a mut Batch,
     /// Where it was taken before that.
-    pub previous: &'a mut Buf,
+    pub previous: &'a mut Batch,
     /// Where the loss was highest so far.
-    pub best: &'a mut Buf,
+    pub best: &'a mut Batch,
     /// The gradient there.
-    pub best_dx: &'a mut Buf,
+    pub best_dx: &'a mut Batch,
 }
 
 /// What APGD does with one image of a batch.
@@ -72,30 +72,46 @@ pub trait Perturb: Memory {
         eps: f32,
         momentum: f32,
         moves: &[ApgdMove],
-        clean: &Self::Buf,
-        dx: &Self::Buf,
-        points: ApgdPoints<'_, Self::Buf>,
+        clean: &Self::Batch,
+        dx: &Self::Batch,
+        points: ApgdPoints<'_, Self::Batch>,
     );
     /// One step of FAB towards the hyperplane `value + dx (y - x) = 0`, the linearised boundary between two classes:
     /// with `d` the smallest l-infinity move onto it within [0, 1] (as far as it goes, if there is none), from `x` and
     /// from `clean`, `x = clamp((1 - a) (x + eta d(x)) + a (clean + eta d(clean)), 0, 1)`,
     /// `a = min(|d(x)| / (|d(x)| + |d(clean)|), alpha_max)`, either length at least 1e-8. `values` is what the linearised
     /// function is at `x`.
-    fn fab_step(&self, step: &FabStep, values: &[f32], clean: &Self::Buf, dx: &Self::Buf, x: &mut Self::Buf);
+    fn fab_step(&self, step: &FabStep, values: &[f32], clean: &Self::Batch, dx: &Self::Batch, x: &mut Self::Batch);
     /// Square's proposal: `x`, but within each image's window `clean ± eps`, clamped to [0, 1].
     /// `shape` is an image's `[c, h, w]`.
-    fn windows(&self, shape: [usize; 3], eps: f32, windows: &[Window], clean: &Self::Buf, x: &Self::Buf) -> Self::Buf;
+    fn windows(
+        &self,
+        shape: [usize; 3],
+        eps: f32,
+        windows: &[Window],
+        clean: &Self::Batch,
+        x: &Self::Batch,
+    ) -> Self::Batch;
     /// `to = from` for the images that are `chosen`.
-    fn copy_samples(&self, chosen: &[bool], from: &Self::Buf, to: &mut Self::Buf);
+    fn copy_samples(&self, chosen: &[bool], from: &Self::Batch, to: &mut Self::Batch);
     /// `x = clean + t (x - clean)` for each image; one with `t = 1` stays as it is to the bit.
-    fn towards(&self, t: &[f32], clean: &Self::Buf, x: &mut Self::Buf);
+    fn towards(&self, t: &[f32], clean: &Self::Batch, x: &mut Self::Batch);
     /// Distance of each of `n` images of `a` from that of `b`, in f64.
-    fn distances(&self, n: usize, distance: Distance, a: &Self::Buf, b: &Self::Buf) -> Vec<f64>;
+    fn distances(&self, n: usize, distance: Distance, a: &Self::Batch, b: &Self::Batch) -> Vec<f64>;
     /// `atanh(0.999999 (2 x - 1))`: the variable that C&W's l2 attack descends in (2017).
-    fn tanh_space(&self, x: &Self::Buf) -> Self::Buf;
+    fn tanh_space(&self, x: &Self::Batch) -> Self::Batch;
     /// `(tanh(w) + 1) / 2`.
-    fn tanh_image(&self, w: &Self::Buf) -> Self::Buf;
+    fn tanh_image(&self, w: &Self::Batch) -> Self::Batch;
+    /// One step of Adam on the batch `w`, as [`super::Optim::adam_step`] does it on a parameter.
+    fn adam_step_batch(
+        &self,
+        s: &AdamStep,
+        g: &Self::Batch,
+        m: &mut Self::Batch,
+        v: &mut Self::Batch,
+        w: &mut Self::Batch,
+    );
     /// Gradient of `‖x - clean‖² + f(x)` with respect to `w`, where `x` comes from it and `dx` is the gradient of `f`:
     /// `2 x (1 - x) (2 (x - clean) + dx)`.
-    fn tanh_image_bwd(&self, clean: &Self::Buf, x: &Self::Buf, dx: &Self::Buf) -> Self::Buf;
+    fn tanh_image_bwd(&self, clean: &Self::Batch, x: &Self::Batch, dx: &Self::Batch) -> Self::Batch;
 }

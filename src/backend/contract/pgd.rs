@@ -24,7 +24,15 @@ pub struct Ascent<'r> {
 pub trait Attack: Loss {
     /// `clamp(clean + eps (2u - 1), 0, 1)` with `u` uniform: element `(first + i) * features + j` of `rng` for
     /// feature `j` of sample `i`, so that a batch and its parts start at the same points.
-    fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Self::Buf) -> Self::Buf;
+    fn random_start(
+        &self,
+        n: usize,
+        features: usize,
+        eps: f32,
+        rng: &Rng,
+        first: u64,
+        clean: &Self::Batch,
+    ) -> Self::Batch;
     /// One step of projected gradient ascent: `x += step sign(dx)` with sign(0) = 0, projected to the eps-ball around
     /// `clean`, then clamped to [0, 1]. Counts the gradient's elements and its zeros.
     #[allow(clippy::too_many_arguments)]
@@ -33,9 +41,9 @@ pub trait Attack: Loss {
         n: usize,
         eps: f32,
         step: f32,
-        clean: &Self::Buf,
-        dx: &Self::Buf,
-        x: &mut Self::Buf,
+        clean: &Self::Batch,
+        dx: &Self::Batch,
+        x: &mut Self::Batch,
         tally: &mut Self::Tally,
     );
     /// All of an attack on a LeNet with these parameters, in PyTorch's order, without leaving the device's cores between the
@@ -45,10 +53,10 @@ pub trait Attack: Loss {
         _d: &LeNetDims,
         _ascent: &Ascent<'_>,
         _params: [&Self::Buf; 8],
-        _clean: &Self::Buf,
+        _clean: &Self::Batch,
         _labels: &Self::Labels,
         _tally: &mut Self::Tally,
-    ) -> Option<Self::Buf> {
+    ) -> Option<Self::Batch> {
         None
     }
 }

@@ -9,18 +9,18 @@ pub trait Pool: Memory {
     type Winners: Send + Sync;
 
     /// Maximum of each window; the first one wins a tie, NaN wins over numbers.
-    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Self::Buf) -> (Self::Buf, Self::Winners);
+    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Self::Batch) -> (Self::Batch, Self::Winners);
     /// `dy` at each window's winner, summed where windows overlap. With `relu`, the output, a ReLU came before or after the
     /// pooling, which is the same; then `dy` goes through it first.
     fn max_pool2d_bwd(
         &self,
         d: &Pool2dDims,
         winners: &Self::Winners,
-        relu: Option<&Self::Buf>,
-        dy: &Self::Buf,
-    ) -> Self::Buf;
+        relu: Option<&Self::Batch>,
+        dy: &Self::Batch,
+    ) -> Self::Batch;
     /// Mean over height and width.
-    fn avg_pool_fwd(&self, d: &ChannelDims, x: &Self::Buf) -> Self::Buf;
+    fn avg_pool_fwd(&self, d: &ChannelDims, x: &Self::Batch) -> Self::Batch;
     /// `dy / hw` at every pixel.
-    fn avg_pool_bwd(&self, d: &ChannelDims, dy: &Self::Buf) -> Self::Buf;
+    fn avg_pool_bwd(&self, d: &ChannelDims, dy: &Self::Batch) -> Self::Batch;
 }

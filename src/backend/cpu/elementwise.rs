@@ -71,15 +71,12 @@ impl<T: Real> Elementwise for Cpu<T> {
         self.zip(a, b, |a, b| a + b)
     }
 
-    fn axpy(&self, a: f32, x: &Buf<T>, y: &mut Buf<T>) {
-        let a = T::of(a);
-        self.update(x, y, move |x, y| *y += a * x);
+    fn add_assign(&self, x: &Buf<T>, y: &mut Buf<T>) {
+        self.update(x, y, |x, y| *y += x);
     }
 
-    fn scale_by(&self, s: &Buf<T>, x: &Buf<T>) -> Buf<T> {
-        let (s, mut y) = (s[0], self.alloc(x.len()));
-        self.update(x, &mut y, move |x, y| *y = x * s);
-        y
+    fn add_assign_param(&self, x: &Buf<T>, y: &mut Buf<T>) {
+        self.add_assign(x, y);
     }
 
     fn relu_fwd(&self, x: &Buf<T>) -> Buf<T> {

@@ -79,14 +79,7 @@ impl<T: Real> Loss for Cpu<T> {
         labels[range].to_vec()
     }
 
-    fn loss_fwd(
-        &self,
-        d: &LogitDims,
-        kind: LossKind,
-        weight: f32,
-        logits: &Buf<T>,
-        labels: &Vec<u8>,
-    ) -> LossOut<Buf<T>> {
+    fn loss_fwd(&self, d: &LogitDims, kind: LossKind, weight: f32, logits: &Buf<T>, labels: &Vec<u8>) -> LossOut<Self> {
         let (classes, weight) = (d.classes as usize, f64::from(weight));
         let mut dlogits = self.zeros(logits.len());
         let mut total = 0.0;

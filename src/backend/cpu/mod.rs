@@ -220,6 +220,7 @@ fn lanes_mut<T>(x: &mut [T]) -> &mut [[T; LANES]] {
 
 impl<T: Real> Memory for Cpu<T> {
     type Buf = Buf<T>;
+    type Batch = Buf<T>;
 
     fn upload(&self, values: &[f32]) -> Buf<T> {
         let mut buf = self.alloc(values.len());
@@ -246,7 +247,7 @@ impl<T: Real> Memory for Cpu<T> {
         buf
     }
 
-    fn copy(&self, x: &Buf<T>) -> Buf<T> {
+    fn copy_batch(&self, x: &Buf<T>) -> Buf<T> {
         self.buffer(x)
     }
 

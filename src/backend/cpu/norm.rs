@@ -109,7 +109,7 @@ impl<T: Real> Cpu<T> {
     }
 
     /// Per channel, the sums over all images and pixels of `g` and of `g (x - mean)`.
-    fn gradient_sums(&self, d: &ChannelDims, b: &NormBwd<'_, Buf<T>>) -> Vec<[f64; 2]> {
+    fn gradient_sums(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> Vec<[f64; 2]> {
         let buffers = if b.relu.is_some() { 3 } else { 2 };
         let parts = self.map_planes(d, buffers, |plane| {
             let job = GradientSums {
@@ -179,7 +179,7 @@ impl<T: Real> Norm for Cpu<T> {
 
     /// With `xhat = (x - mean) / std`: `dbeta = Σ g`, `dgamma = Σ g xhat` and
     /// `dx = gamma / std (g - [dbeta + xhat dgamma] / count)`, the bracket only with batch statistics.
-    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Buf<T>>) -> NormGrads<Buf<T>> {
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
         self.count(Kernel::BatchNormBwd);
         let inv_std: Vec<T> = b.stats.var.iter().map(|&v| inverse_std(v, b.eps)).collect();
         let mut sums = self.gradient_sums(d, b);

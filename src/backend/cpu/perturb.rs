@@ -6,7 +6,9 @@ use std::slice;
 use pulp::{Simd, WithSimd};
 
 use super::{Buf, Cpu, LANES, Real, lane_index, lanes, lanes_mut};
-use crate::backend::{ApgdMove, ApgdPoints, Distance, FabStep, Perturb, Window};
+use crate::backend::{
+    AdamParam, AdamStep, ApgdMove, ApgdPoints, Constraint, Distance, FabStep, Optim, Perturb, Window,
+};
 
 /// A pixel of every image of a block.
 type Pixel<T> = [T; LANES];
@@ -399,6 +401,10 @@ impl<T: Real> Perturb for Cpu<T> {
 
     fn tanh_image(&self, w: &Buf<T>) -> Buf<T> {
         self.zip(w, w, |w, _| (w.tanh() + T::one()) * T::of(0.5))
+    }
+
+    fn adam_step_batch(&self, s: &AdamStep, g: &Buf<T>, m: &mut Buf<T>, v: &mut Buf<T>, w: &mut Buf<T>) {
+        self.adam_step(s, &mut [AdamParam { constraint: Constraint::Free, g, m, v, w }]);
     }
 
     fn tanh_image_bwd(&self, clean: &Buf<T>, x: &Buf<T>, dx: &Buf<T>) -> Buf<T> {

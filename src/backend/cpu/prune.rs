@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use super::{Buf, Cpu, Real};
-use crate::backend::{AdmmParam, Prune, Residuals};
+use crate::backend::{AdmmParam, Elementwise, Prune, Residuals};
 
 /// Partial sums of a norm.
 const SUMS: usize = 8;
@@ -65,6 +65,10 @@ impl<T: Real> Prune for Cpu<T> {
     fn apply_mask(&self, mask: &Buf<T>, x: &mut Buf<T>) {
         assert_eq!(mask.len(), x.len());
         x.iter_mut().zip(mask.iter()).filter(|(_, m)| **m == T::zero()).for_each(|(x, _)| *x = T::zero());
+    }
+
+    fn admm_sum(&self, w: &Buf<T>, u: &Buf<T>) -> Buf<T> {
+        self.add(w, u)
     }
 
     fn admm_update(&self, params: &mut [AdmmParam<'_, Buf<T>>]) -> Vec<Residuals> {

@@ -1,6 +1,10 @@
-//! The CUDA backend: hand-written kernels (`kernels/*.cu`), one family a file, launched by the family's file here.
+//! The CUDA backend: hand-written kernels (`kernels/`), one family a file, launched by the family's file in `f32` or `bf16`.
 //!
-//! **Layout.** Every buffer is f32. A batch is NCHW without padding; parameters are in PyTorch's order.
+//! **Precision.** `Cuda<F32>` computes in f32. `Cuda<Bf16>` is mixed precision: activations and their gradients are bf16,
+//! products run on tensor cores, and everything else is f32. The families of ops that know nothing of activations are written
+//! once, for any precision.
+//!
+//! **Layout.** Parameters are f32 in PyTorch's order. A batch in f32 is NCHW without padding; for one in bf16 see [`bf16`].
 //!
 //! **Order.** A backend is one stream: kernels run one after the other, and each may use what the ones before it wrote.
 //! Several backends on one device run side by side.
@@ -13,27 +17,27 @@
 //! declared in advance.
 
 pub mod bf16;
-mod f32;
+pub mod f32;
+mod precision;
 pub mod runtime;
 mod tuning;
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use super::Memory;
 use crate::base::error::{Error, Result};
+pub use bf16::Bf16;
+pub use f32::F32;
+use precision::PlainBuf;
+pub use precision::Precision;
 pub use runtime::allocator::{Device, MemoryUse};
-use runtime::allocator::{Fault, Pool};
+pub use runtime::context::Context;
 use runtime::driver::Driver;
-use runtime::kernel::{Args, Grid, KernelSpec};
+use runtime::kernel::KernelSpec;
 pub use runtime::nvidia::{GpuInfo, cuda_version, gpu};
-use runtime::queue::Queue;
 pub use runtime::queue::Submission;
 pub use runtime::timing::Timing;
-
-/// Storage of a tensor.
-pub type Buf = Device<f32>;
 
 /// The prototypes of all kernels.
 pub fn kernels() -> Vec<KernelSpec> {
@@ -48,27 +52,20 @@ pub fn launches_overlap() -> Result<(), String> {
     }
 }
 
-/// A GPU, or what plays one, as a device.
-pub struct Cuda {
-    driver: Arc<dyn Driver>,
-    pool: Arc<Pool>,
-    queue: Queue,
-    /// Samples of the last step, and bytes in use before it: what a smaller batch would not change.
-    samples: AtomicUsize,
-    resident: AtomicUsize,
-    /// What was free when memory ran out.
-    free_at_fault: OnceLock<(usize, usize)>,
+/// A GPU, or what plays one, as a device that computes in precision `P`.
+pub struct Cuda<P: Precision> {
+    context: Arc<Context>,
+    precision: P,
 }
 
-impl Cuda {
+impl<P: Precision> Cuda<P> {
     /// A backend with a stream of its own on the first visible GPU. `ENGINE_CUDA` says how launches reach it: `graphs` (the
     /// default), `serial`, `single` or `waiting`.
     ///
     /// # Errors
     /// [`Error::Failed`] saying what is missing: a driver, a GPU, or kernels for it.
     pub fn new() -> Result<Self> {
-        let how = Submission::chosen()?;
-        Cuda::with_driver(Arc::new(runtime::nvidia::Nvidia::open()?), how)
+        Cuda::on_gpu(Submission::chosen()?)
     }
 
     /// The same to see how long each kernel takes; what it computes means nothing.
@@ -76,12 +73,13 @@ impl Cuda {
     /// # Errors
     /// As [`Cuda::new`].
     pub fn timed() -> Result<Self> {
-        Cuda::with_driver(Arc::new(runtime::nvidia::Nvidia::open()?), Submission::Timed)
+        Cuda::on_gpu(Submission::Timed)
     }
 
-    /// What each kernel took since this was last called, the longest first; nothing unless it is [`Submission::Timed`].
-    pub fn timings(&self) -> Vec<Timing> {
-        self.queue.timings()
+    fn on_gpu(how: Submission) -> Result<Self> {
+        let context = Context::new(Arc::new(runtime::nvidia::Nvidia::open()?), &kernels(), how)?;
+        let gpu = gpu().map_err(Error::Failed)?;
+        Ok(Cuda::of(context, Some(gpu.compute_capability)))
     }
 
     /// A backend on a driver.
@@ -89,143 +87,61 @@ impl Cuda {
     /// # Errors
     /// [`Error::Failed`] if the driver lacks a kernel, or has one with other parameters.
     pub fn with_driver(driver: Arc<dyn Driver>, how: Submission) -> Result<Self> {
-        let pool = Pool::new(driver.clone(), how == Submission::Timed);
-        let queue = Queue::new(driver.clone(), pool.clone(), &kernels(), how)?;
-        Ok(Cuda {
-            driver,
-            pool,
-            queue,
-            samples: AtomicUsize::new(0),
-            resident: AtomicUsize::new(0),
-            free_at_fault: OnceLock::new(),
-        })
+        Ok(Cuda::of(Context::new(driver, &kernels(), how)?, None))
     }
 
-    /// What the device is called.
-    pub fn device_name(&self) -> String {
-        self.driver.name()
-    }
-
-    /// Bytes in use, at most in use, and taken from the device.
-    pub fn memory_use(&self) -> MemoryUse {
-        self.pool.memory()
-    }
-
-    /// A buffer with unspecified content.
-    fn alloc<T>(&self, len: usize) -> Device<T> {
-        let buffer = Pool::take(&self.pool, len, || self.queue.flush());
-        if matches!(self.pool.fault(), Some(Fault::OutOfMemory { .. })) {
-            self.free_at_fault.get_or_init(|| self.driver.memory().unwrap_or_default());
-        }
-        buffer
-    }
-
-    /// Launches a kernel on the backend's stream.
-    ///
-    /// # Safety
-    /// The arguments must be those of the kernel's prototype, and every buffer among them of as many elements as the kernel
-    /// touches.
-    unsafe fn launch(&self, name: &'static str, grid: Grid, args: Args) {
-        // SAFETY: the caller's promise.
-        unsafe { self.queue.launch(name, grid, args) }
-    }
-
-    /// A buffer with these values.
-    fn upload_slice<T: bytemuck::NoUninit>(&self, values: &[T]) -> Device<T> {
-        let buffer = self.alloc(values.len());
-        self.queue.flush();
-        if self.pool.fault().is_none() && !values.is_empty() {
-            // SAFETY: the buffer has as many elements as `values`.
-            let outcome = unsafe { self.driver.upload(buffer.address(), bytemuck::cast_slice(values)) };
-            self.note("upload", outcome);
-        }
-        buffer
-    }
-
-    /// The values of a buffer, after everything that was launched; zeros after a fault.
-    fn download_slice<T: bytemuck::NoUninit + bytemuck::AnyBitPattern>(&self, buffer: &Device<T>) -> Vec<T> {
-        let mut values = vec![T::zeroed(); buffer.len()];
-        self.queue.flush();
-        if self.pool.fault().is_none() && !values.is_empty() {
-            // SAFETY: `values` has as many elements as the buffer.
-            let outcome = unsafe { self.driver.download(buffer.address(), bytemuck::cast_slice_mut(&mut values)) };
-            self.note("download", outcome);
-        }
-        values
-    }
-
-    /// Keeps an error that came with a transfer or a wait: it is of the transfer, or of a kernel before it.
-    fn note(&self, what: &str, outcome: runtime::driver::DriverResult<()>) {
-        if let Err(why) = outcome {
-            let hint = "if a kernel is to blame, ENGINE_CUDA=waiting shows which";
-            self.pool.fail(Fault::Failed(format!("{what}: {why}; {hint}")));
-        }
-    }
-
-    /// The line about memory that has run out.
-    fn out_of_memory(&self, asked: usize) -> String {
-        let MemoryUse { peak, held, .. } = self.pool.memory();
-        let (free, total) = self.free_at_fault.get().copied().unwrap_or_default();
-        let (samples, resident) = (self.samples.load(Ordering::Relaxed), self.resident.load(Ordering::Relaxed));
-        let [asked, held_text, free_text, total] = [asked, held, free, total].map(mebibytes);
-        let mut line = format!(
-            "out of GPU memory: asked for {asked}; this stage holds {held_text}, free are {free_text} of {total}"
-        );
-        // Buffers were counted to the end of the step although they had no memory, so the peak is what it needs.
-        let (needed, room) = (peak.saturating_sub(resident), (held + free).saturating_sub(resident));
-        let fits = (samples as f64 * room as f64 / needed.max(1) as f64) as usize;
-        match fits {
-            0 => line += "; use a narrower network, or fewer stages side by side (--jobs 1)",
-            n => {
-                line += &format!(
-                    "; a batch of {} would fit (--set batch=N), or fewer stages side by side (--jobs 1)",
-                    n.min(samples)
-                )
-            }
-        }
-        line
+    fn of(context: Context, compute_capability: Option<(i32, i32)>) -> Self {
+        let context = Arc::new(context);
+        let precision = P::new(&context, compute_capability);
+        Cuda { context, precision }
     }
 }
 
-fn mebibytes(bytes: usize) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+/// Launches and transfers are the same in every precision.
+impl<P: Precision> Deref for Cuda<P> {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
 }
 
-impl Memory for Cuda {
-    type Buf = Buf;
+impl<P: Precision> Memory for Cuda<P> {
+    type Buf = P::Buf;
+    type Batch = P::Batch;
 
-    fn upload(&self, values: &[f32]) -> Buf {
-        self.upload_slice(values)
+    fn upload(&self, values: &[f32]) -> P::Buf {
+        self.upload_slice(values).into()
     }
 
-    fn download(&self, x: &Buf) -> Vec<f32> {
-        self.download_slice(x)
+    fn download(&self, x: &P::Buf) -> Vec<f32> {
+        self.download_slice(x.f32())
     }
 
-    fn upload_batch(&self, _n: usize, values: &[f32]) -> Buf {
-        self.upload_slice(values)
+    fn upload_batch(&self, _n: usize, values: &[f32]) -> P::Batch {
+        self.upload_slice(values).into()
     }
 
-    fn download_batch(&self, _n: usize, x: &Buf) -> Vec<f32> {
-        self.download_slice(x)
+    fn download_batch(&self, _n: usize, x: &P::Batch) -> Vec<f32> {
+        self.download_slice(&P::cast_f32(self, x))
     }
 
-    fn full(&self, len: usize, value: f32) -> Buf {
-        self.fill(len, value)
+    fn full(&self, len: usize, value: f32) -> P::Buf {
+        self.fill(len, value).into()
     }
 
-    fn copy(&self, x: &Buf) -> Buf {
-        self.copy_of(x)
+    fn copy_batch(&self, x: &P::Batch) -> P::Batch {
+        P::copy_batch(self, x)
     }
 
-    fn part(&self, n: usize, range: Range<usize>, x: &Buf) -> Buf {
+    fn part(&self, n: usize, range: Range<usize>, x: &P::Batch) -> P::Batch {
         assert_eq!(range, 0..n, "map_parts makes one part");
-        self.copy_of(x)
+        P::copy_batch(self, x)
     }
 
-    fn join(&self, parts: &[&Buf]) -> Buf {
+    fn join(&self, parts: &[&P::Batch]) -> P::Batch {
         let [whole] = parts else { panic!("map_parts makes one part") };
-        self.copy_of(whole)
+        P::copy_batch(self, whole)
     }
 
     fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
@@ -242,32 +158,23 @@ impl Memory for Cuda {
     }
 
     fn step<R>(&self, samples: usize, f: impl FnOnce() -> R) -> R {
-        if self.pool.fault().is_none() {
-            self.samples.store(samples, Ordering::Relaxed);
-            self.resident.store(self.pool.memory().live, Ordering::Relaxed);
-        }
-        self.queue.step(f)
+        self.context.step(samples, f)
     }
 
     fn synchronize(&self) {
-        self.queue.flush();
-        self.note("wait", self.driver.synchronize());
+        self.context.synchronize();
     }
 
     fn record(&self, on: bool) {
-        self.synchronize();
+        self.context.synchronize();
         runtime::nvidia::profiler(on);
     }
 
     fn peak_bytes(&self) -> usize {
-        self.pool.memory().peak
+        self.memory_use().peak
     }
 
     fn status(&self) -> Result<()> {
-        match self.pool.fault() {
-            None => Ok(()),
-            Some(Fault::OutOfMemory { asked }) => Err(Error::Failed(self.out_of_memory(*asked))),
-            Some(Fault::Failed(why)) => Err(Error::Failed(format!("CUDA: {why}"))),
-        }
+        self.context.status()
     }
 }

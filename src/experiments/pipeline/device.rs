@@ -3,8 +3,7 @@
 use super::stage::{BackendName, Precision};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
-use crate::backend::cuda::Cuda;
-use crate::backend::cuda::bf16::Mixed;
+use crate::backend::cuda::{Bf16, Cuda, F32};
 use crate::base::error::{Error, Result};
 
 /// Work that every backend can do.
@@ -26,8 +25,8 @@ pub trait Task {
 pub fn on_backend<T: Task>(backend: BackendName, precision: Precision, threads: usize, task: T) -> Result<T::Output> {
     match (backend, precision) {
         (BackendName::Cpu, Precision::F32) => task.run(&Cpu::<f32>::new(threads)?),
-        (BackendName::Cuda, Precision::F32) => task.run(&Cuda::new()?),
-        (BackendName::Cuda, Precision::Bf16) => task.run(&Mixed::new()?),
+        (BackendName::Cuda, Precision::F32) => task.run(&Cuda::<F32>::new()?),
+        (BackendName::Cuda, Precision::Bf16) => task.run(&Cuda::<Bf16>::new()?),
         (BackendName::Cpu, Precision::Bf16) => {
             Err(Error::Usage("--precision bf16 needs a GPU; the CPU computes in f32".to_string()))
         }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::autograd::ops;
-use crate::autograd::tape::{Tape, Var};
+use crate::autograd::tape::{ParamVar, Tape, Var};
 use crate::backend::{Backend, ChannelStats};
 use crate::base::dims::Conv2dDims;
 use crate::base::error::{Error, Result};
@@ -180,7 +180,7 @@ pub(super) struct BatchStats<Buf> {
 /// One forward pass through a network.
 pub(super) struct Pass<'p, 'a, B: Backend> {
     pub tape: &'p Tape<'a, B>,
-    pub params: &'p [Var<B>],
+    pub params: &'p [ParamVar<B>],
     /// What they are.
     pub specs: &'p [ParamSpec],
     /// Running statistics per normalisation, in evaluation mode.
@@ -254,7 +254,7 @@ where
         let running = self.running.map(|r| r[layer.norm].clone());
         let (y, stats) = ops::batch_norm(self.tape, x, bn, running)?;
         if self.running.is_none() {
-            let [n, _, h, w] = x.batch_dims("batch_norm")?;
+            let [n, _, h, w] = x.dims();
             self.stats.borrow_mut().push(BatchStats { norm: layer.norm, stats, count: n * h * w });
         }
         Ok(y)
@@ -265,6 +265,6 @@ where
     }
 
     fn global_avg_pool(&self, x: &Var<B>) -> Result<Var<B>> {
-        ops::global_avg_pool(self.tape, x)
+        Ok(ops::global_avg_pool(self.tape, x))
     }
 }

@@ -9,8 +9,8 @@ mod vgg16_bn;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::autograd::tape::{Tape, Var};
-use crate::autograd::tensor::{Shape, Tensor};
+use crate::autograd::tape::{ParamVar, Tape, Var};
+use crate::autograd::tensor::{Param, Shape};
 use crate::backend::{Backend, ChannelStats, RunningMove};
 use crate::base::dims::LeNetDims;
 use crate::base::error::{Error, Result};
@@ -223,7 +223,7 @@ pub struct Output<B: Backend> {
 pub struct Model<B: Backend> {
     architecture: Arc<Architecture>,
     /// In the order of [`Architecture::params`].
-    params: Vec<Tensor<B>>,
+    params: Vec<Param<B>>,
     /// In the order of [`Architecture::norms`].
     running: Vec<Arc<ChannelStats<B::Buf>>>,
 }
@@ -243,7 +243,7 @@ impl<B: Backend> Model<B> {
                 got: format!("{} values in {}", values.iter().map(Vec::len).sum::<usize>(), values.len()),
             });
         }
-        let params = architecture.params.iter().zip(values).map(|(s, v)| Tensor::plain(backend, &s.shape, v)).collect();
+        let params = architecture.params.iter().zip(values).map(|(s, v)| Param::upload(backend, &s.shape, v)).collect();
         let running = architecture
             .norms
             .iter()
@@ -261,12 +261,12 @@ impl<B: Backend> Model<B> {
     }
 
     /// The parameters, in the architecture's order.
-    pub fn params(&self) -> &[Tensor<B>] {
+    pub fn params(&self) -> &[Param<B>] {
         &self.params
     }
 
     /// The parameters, to update.
-    pub fn params_mut(&mut self) -> &mut [Tensor<B>] {
+    pub fn params_mut(&mut self) -> &mut [Param<B>] {
         &mut self.params
     }
 
@@ -284,15 +284,15 @@ impl<B: Backend> Model<B> {
     }
 
     /// Puts the parameters on a tape.
-    pub fn leaves(&self, tape: &Tape<'_, B>) -> Vec<Var<B>> {
-        self.params.iter().map(|p| tape.leaf(p.clone())).collect()
+    pub fn leaves(&self, tape: &Tape<'_, B>) -> Vec<ParamVar<B>> {
+        self.params.iter().map(|p| tape.param(p.clone())).collect()
     }
 
     /// Logits of `x`, a batch of images, under `params` (from [`Model::leaves`] of the same tape).
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is not a batch of the network's input shape.
-    pub fn forward<'a>(&self, tape: &Tape<'a, B>, params: &[Var<B>], x: &Var<B>, mode: Mode) -> Result<Output<B>>
+    pub fn forward<'a>(&self, tape: &Tape<'a, B>, params: &[ParamVar<B>], x: &Var<B>, mode: Mode) -> Result<Output<B>>
     where
         B: 'a,
     {
@@ -323,7 +323,7 @@ impl<B: Backend> Model<B> {
     /// Shape of a batch of `n` images.
     pub fn input(&self, n: usize) -> Shape {
         let [c, h, w] = self.architecture.network.input();
-        Shape::Batch([n, c, h, w])
+        Shape([n, c, h, w])
     }
 
     /// Everything that a file keeps: name, shape and values, parameters first, then running statistics.
@@ -350,7 +350,7 @@ impl<B: Backend> Model<B> {
     ) -> Result<()> {
         let mut params = Vec::new();
         for spec in &self.architecture.params {
-            params.push(Tensor::plain(backend, &spec.shape, &lookup(&spec.name, &spec.shape)?));
+            params.push(Param::upload(backend, &spec.shape, &lookup(&spec.name, &spec.shape)?));
         }
         let mut running = Vec::new();
         for norm in &self.architecture.norms {

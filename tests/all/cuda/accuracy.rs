@@ -107,14 +107,13 @@ fn fresh_attack<B: Backend>(backend: &B, seed: u64, steps: usize) -> Vec<f32> {
 /// Their mean loss.
 fn fresh_loss<B: Backend>(backend: &B, seed: u64, images: &[f32]) -> f64 {
     fresh(backend, seed, |backend, model, batch| {
-        let n = batch.images.batch_dims("loss").unwrap()[0];
+        let n = batch.n();
         let tape = Tape::new(backend);
         let (params, x) =
             (model.leaves(&tape), tape.leaf(Tensor::new(backend.upload_batch(n, images), model.input(n))));
         let logits = model.forward(&tape, &params, &x, Mode::Train).unwrap().logits;
-        let loss =
-            engine::autograd::ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &logits, batch.labels).unwrap();
-        f64::from(loss.tensor().values(backend)[0])
+        let loss = engine::autograd::ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &logits, batch.labels);
+        f64::from(loss.param().values(backend)[0])
     })
 }
 

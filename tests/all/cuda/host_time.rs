@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::backend::Backend;
-use engine::backend::cuda::bf16::Mixed;
 use engine::backend::cuda::runtime::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
-use engine::backend::cuda::{Cuda, Submission};
+use engine::backend::cuda::{Bf16, Cuda, F32, Submission};
 use engine::nn::models::Network;
 
 use super::spy::Training;
@@ -100,6 +99,6 @@ fn host_time_of_a_step() {
         1e3 * seconds[10]
     }
     let idle = || Arc::new(Idle(AtomicUsize::new(1 << 20)));
-    println!("f32  {:.2} ms", median(&Cuda::with_driver(idle(), Submission::Graphs).unwrap()));
-    println!("bf16 {:.2} ms", median(&Mixed::with_driver(idle(), Submission::Graphs).unwrap()));
+    println!("f32  {:.2} ms", median(&Cuda::<F32>::with_driver(idle(), Submission::Graphs).unwrap()));
+    println!("bf16 {:.2} ms", median(&Cuda::<Bf16>::with_driver(idle(), Submission::Graphs).unwrap()));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::attack::pgd;
 use engine::attack::pgd::{Pgd, Start};
 use engine::attack::{AttackLoss, PgdConfig};
-use engine::autograd::tensor::Tensor;
+use engine::autograd::tensor::{Param, Tensor};
 use engine::backend::cpu::Cpu;
 use engine::backend::{Ascent, Backend, Conv, Counts, LossKind, Memory, Pool};
 use engine::base::dims::{Conv2dDims, LeNetDims, Pool2dDims};
@@ -62,7 +62,7 @@ fn attacked<B: Backend>(
 ) -> (Vec<f32>, Counts) {
     let rng = Rng::new(9, Stream::Init, 4);
     let start = Start { rng: &rng, first: 3, strength: 0.75 };
-    let images = Tensor::batch(backend, [N, 1, 28, 28], &batch.clean);
+    let images = Tensor::upload(backend, [N, 1, 28, 28], &batch.clean);
     let labels = backend.labels(&batch.labels);
     let (batch, mut tally) = (pgd::Batch { images, labels: &labels }, backend.tally());
     let pgd = Pgd { backend, model, mode: Mode::Train, config };
@@ -75,7 +75,7 @@ fn attacked<B: Backend>(
         let eps = start.strength * config.eps;
         let x = match config.random_start {
             true => backend.random_start(N, 784, eps, &rng, start.first, batch.images.buf()),
-            false => backend.copy(batch.images.buf()),
+            false => backend.copy_batch(batch.images.buf()),
         };
         let x = Tensor::new(x, batch.images.shape().clone());
         pgd.ascend(start.strength, &batch, x, &mut tally, drop).unwrap()
@@ -182,7 +182,7 @@ fn no_steps<B: Backend>(backend: &B) {
 fn fits<B: Backend>(backend: &B, architecture: Architecture) -> bool {
     let d = architecture.lenet(1).unwrap();
     let model = model(backend, architecture);
-    let params: Vec<&B::Buf> = model.params().iter().map(Tensor::buf).collect();
+    let params: Vec<&B::Buf> = model.params().iter().map(Param::buf).collect();
     let clean = backend.upload_batch(1, &uniform(1, 784));
     let ascent = Ascent { eps: 0.3, step: 0.1, steps: 1, loss: LossKind::CrossEntropy, start: None };
     let (labels, mut tally) = (backend.labels(&[3]), backend.tally());

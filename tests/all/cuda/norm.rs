@@ -2,11 +2,11 @@
 //! to bf16.
 
 use engine::backend::cpu::Cpu;
-use engine::backend::cuda::bf16::Mixed;
+use engine::backend::cuda::{Bf16, Cuda};
 use engine::backend::{Backend, Memory, NormBwd};
 use engine::base::dims::ChannelDims;
 
-use super::mixed::{BF16, rounded};
+use super::bf16::{BF16, rounded};
 use crate::backends::{drifting, normal, on_cuda};
 use crate::compare::assert_close;
 use crate::ops::definitions;
@@ -66,7 +66,7 @@ impl Case {
         &self,
         backend: &B,
         (with_residual, relu, batch_stats): Fused,
-        batch: impl Fn(&[f32]) -> B::Buf,
+        batch: impl Fn(&[f32]) -> B::Batch,
     ) -> Outcome {
         let Case { n, d, .. } = self;
         let [x, residual, dy] = [&self.x, &self.residual, &self.dy].map(|values| batch(values));
@@ -97,7 +97,7 @@ impl Case {
         &self,
         backend: &B,
         fused: Fused,
-        batch: impl Fn(&[f32]) -> B::Buf,
+        batch: impl Fn(&[f32]) -> B::Batch,
         [of_batches, of_vectors]: [[f64; 2]; 2],
     ) {
         let cpu = Cpu::<f64>::new(2).unwrap();
@@ -136,7 +136,7 @@ pub fn in_f32<B: Backend>(backend: &B) {
 }
 
 /// The fifth has more pieces than a block has threads; the last, more parts than two for each lane of a warp.
-pub fn in_mixed_precision(backend: &Mixed) {
+pub fn in_mixed_precision(backend: &Cuda<Bf16>) {
     let shapes: [([usize; 4], &[Fused]); 6] = [
         ([1, 1, 1, 2], &FUSED),
         ([31, 5, 3, 7], &FUSED),

@@ -2,12 +2,13 @@
 //! of the tests has.
 
 use engine::backend::cpu::Cpu;
-use engine::backend::cuda::bf16::{Buf, Mixed};
+use engine::backend::cuda::bf16::Buf;
+use engine::backend::cuda::{Bf16, Cuda};
 use engine::backend::{AdmmParam, Backend, Constraint, Conv, LossKind, Memory, Optim, SgdParam, SgdStep};
 use engine::base::dims::{ChannelDims, Conv2dDims, LogitDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
 
-use super::mixed::rounded;
+use super::bf16::rounded;
 use crate::backends::{labels, normal, on_cuda};
 use crate::compare::assert_close;
 
@@ -37,21 +38,24 @@ fn repeated(len: usize, period: usize) -> Vec<f32> {
 pub fn elements<B: Backend>(backend: &B) {
     let (a, b) = (repeated(MANY + 1, 251), repeated(MANY + 1, 509));
     let sums: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
-    let (x, y) = (backend.upload(&a), backend.upload(&b));
-    assert!(backend.download(&backend.add(&x, &y)) == sums);
+    let (x, y) = (backend.upload_batch(1, &a), backend.upload_batch(1, &b));
+    let download = |x: &B::Batch| backend.download_batch(1, x);
+    assert!(download(&backend.add(&x, &y)) == sums);
     assert!(backend.download(&backend.full(MANY + 1, 2.5)) == vec![2.5; MANY + 1]);
-    let mut sum = backend.copy(&x);
-    backend.axpy(1.0, &y, &mut sum);
-    assert!(backend.download(&sum) == sums && backend.download(&x) == a);
-    let halves: Vec<f32> = a.iter().map(|a| 0.5 * a).collect();
-    assert!(backend.download(&backend.scale_by(&backend.upload(&[0.5]), &x)) == halves);
+    let mut sum = backend.copy_batch(&x);
+    backend.add_assign(&y, &mut sum);
+    assert!(download(&sum) == sums && download(&x) == a);
     let output = backend.relu_fwd(&x);
-    assert!(backend.download(&output) == a.iter().map(|a| a.max(0.0)).collect::<Vec<_>>());
+    assert!(download(&output) == a.iter().map(|a| a.max(0.0)).collect::<Vec<_>>());
     let passed: Vec<f32> = a.iter().zip(&b).map(|(a, b)| if *a > 0.0 { *b } else { 0.0 }).collect();
-    assert!(backend.download(&backend.relu_bwd(&output, &y)) == passed);
+    assert!(download(&backend.relu_bwd(&output, &y)) == passed);
     let masked: Vec<f32> = a.iter().zip(&b).map(|(a, b)| if *a == 0.0 { 0.0 } else { *b }).collect();
+    let (x, y) = (backend.upload(&a), backend.upload(&b));
+    let mut sum = backend.upload(&b);
+    backend.add_assign_param(&x, &mut sum);
+    assert!(backend.download(&sum) == sums && backend.download(&backend.admm_sum(&x, &y)) == sums);
     assert!(backend.download(&backend.masked_copy(&x, &y)) == masked);
-    let mut in_place = backend.copy(&y);
+    let mut in_place = y;
     backend.apply_mask(&x, &mut in_place);
     assert!(backend.download(&in_place) == masked);
 }
@@ -206,7 +210,7 @@ fn judged<B: Backend>(backend: &B, d: &LogitDims, logits: &[f32], labels: &[u8])
 }
 
 /// An update of more convolutions' weights than are packed in one launch.
-pub fn many_weights(backend: &Mixed) {
+pub fn many_weights(backend: &Cuda<Bf16>) {
     let d = Conv2dDims::new([1, 8, 2, 2], 8, 1, 1, 0).unwrap();
     let images = backend.upload_activations(&ChannelDims::new(d.x()), &rounded(&normal(1, 32)));
     let values: Vec<Vec<f32>> = (0..50).map(|i| rounded(&normal(2 + i, 64))).collect();
@@ -230,7 +234,7 @@ pub fn many_weights(backend: &Mixed) {
 }
 
 /// To bf16 and back: pixels of one channel, which have a thread each.
-pub fn conversions(backend: &Mixed) {
+pub fn conversions(backend: &Cuda<Bf16>) {
     let d = ChannelDims::new([1, 1, 725, 725]);
     let values = rounded(&repeated(725 * 725, 251));
     assert!(backend.download_batch(1, &backend.upload_activations(&d, &values)) == values);

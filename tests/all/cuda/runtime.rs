@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use engine::backend::cuda::Submission;
-use engine::backend::cuda::bf16::Mixed;
+use engine::backend::cuda::{Bf16, Cuda};
 use engine::backend::{Backend, Elementwise, Images, Loss, Memory};
 use engine::nn::models::Network;
 
@@ -46,7 +46,7 @@ fn a_steady_step_is_one_graph() {
 #[test]
 fn a_step_of_an_attack_on_resnet18_in_mixed_precision() {
     let launches = |attack_steps| {
-        let (backend, calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None)?;
+        let (backend, calls) = spied_in(Cuda::<Bf16>::with_driver, Submission::Graphs, PLENTY, None)?;
         let mut training = Training::of(Network::ResNet18, 1, &backend, 2);
         let bytes = training.bytes.clone();
         let images = backend.resident([3, 32, 32], &bytes);
@@ -81,7 +81,7 @@ fn a_step_of_an_attack_on_a_wide_lenet() {
         (two - one, one)
     }
     let Some((exact, exact_calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
-    let (mixed, mixed_calls) = spied_in(Mixed::with_driver, Submission::Graphs, PLENTY, None).unwrap();
+    let (mixed, mixed_calls) = spied_in(Cuda::<Bf16>::with_driver, Submission::Graphs, PLENTY, None).unwrap();
     assert_eq!([launches(&exact, &exact_calls), launches(&mixed, &mixed_calls)], [(19, 52), (21, 62)]);
 }
 
@@ -110,15 +110,15 @@ fn submissions_agree() {
 #[test]
 fn a_transfer_inside_a_step_is_in_order() {
     let Some((backend, calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
-    let x = backend.upload(&[1.0, 2.0]);
+    let x = backend.upload_batch(1, &[1.0, 2.0]);
     let (before, sum) = backend.step(1, || {
-        let mut y = backend.copy(&x);
-        backend.axpy(2.0, &x, &mut y);
-        let before = backend.download(&y);
-        backend.axpy(1.0, &backend.upload(&[10.0, 20.0]), &mut y);
+        let mut y = backend.copy_batch(&x);
+        backend.add_assign(&x, &mut y);
+        let before = backend.download_batch(1, &y);
+        backend.add_assign(&backend.upload_batch(1, &[10.0, 20.0]), &mut y);
         (before, y)
     });
-    assert_eq!((before, backend.download(&sum)), (vec![3.0, 6.0], vec![13.0, 26.0]));
+    assert_eq!((before, backend.download(&sum)), (vec![2.0, 4.0], vec![12.0, 24.0]));
     assert_eq!(calls.all()[6], 0, "no graph");
     // Steps inside a step are part of it.
     let y = backend.step(1, || backend.step(1, || backend.add(&x, &x)));
@@ -158,9 +158,9 @@ fn running_out_of_memory_says_what_would_fit() {
 #[test]
 fn a_failing_kernel_is_named_with_its_sizes() {
     let Some((backend, calls)) = spied(Submission::Waiting, PLENTY, Some("axpy")) else { return };
-    let x = backend.upload(&[1.0; 7]);
-    let mut y = backend.copy(&x);
-    backend.axpy(0.5, &x, &mut y);
+    let x = backend.upload_batch(1, &[1.0; 7]);
+    let mut y = backend.copy_batch(&x);
+    backend.add_assign(&x, &mut y);
     let line = backend.status().expect_err("the launch failed").to_string();
     assert!(line.contains("kernel axpy(n = [7], ") && line.contains("planted failure"), "{line}");
     let launches = calls.all()[3];

@@ -7,7 +7,7 @@ use engine::attack::pgd::{Batch, Start};
 use engine::autograd::tensor::Tensor;
 use engine::backend::Backend;
 use engine::backend::cuda::runtime::driver::{AllocError, Call, Driver, DriverResult, Function, Graph, HandedOut};
-use engine::backend::cuda::{Cuda, Submission};
+use engine::backend::cuda::{Cuda, F32, Submission};
 use engine::base::rng::{Rng, Stream};
 use engine::nn::init::Init;
 use engine::nn::models::{Architecture, Network};
@@ -148,8 +148,8 @@ impl Graph for SpyGraph {
 }
 
 /// A backend on a spy with so many bytes, and the spy's book; `None` where kernels cannot be compiled for the host.
-pub fn spied(how: Submission, room: usize, fails: Option<&'static str>) -> Option<(Cuda, Arc<Calls>)> {
-    spied_in(Cuda::with_driver, how, room, fails)
+pub fn spied(how: Submission, room: usize, fails: Option<&'static str>) -> Option<(Cuda<F32>, Arc<Calls>)> {
+    spied_in(Cuda::<F32>::with_driver, how, room, fails)
 }
 
 /// The same with a backend that is made by `new`.

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use engine::backend::Memory;
-use engine::backend::cuda::{Cuda, kernels};
+use engine::backend::cuda::{Cuda, F32, kernels};
 
-use super::{lenet, mixed, norm, rounds, shapes};
+use super::{bf16, lenet, norm, rounds, shapes};
 use crate::backends::on;
 use crate::cuda_host::launched;
 use crate::ops::{definitions, images, perturb};
@@ -29,7 +29,7 @@ fn by<F>(_: F, kernels: &'static [&'static str]) -> Tested {
 fn table() -> Vec<Tested> {
     vec![
         by(
-            shapes::products::<Cuda>,
+            shapes::products::<Cuda<F32>>,
             &[
                 "conv2d_fwd_k3_c8",
                 "conv2d_fwd_k3_c16",
@@ -64,39 +64,39 @@ fn table() -> Vec<Tested> {
             ],
         ),
         by(
-            shapes::sums::<Cuda>,
+            shapes::sums::<Cuda<F32>>,
             &["channel_stats", "channel_stats_finish", "bias_bwd", "bias_bwd_finish", "bias_bwd_columns"],
         ),
-        by(norm::in_f32::<Cuda>, &["batch_norm_fwd", "batch_norm_bwd_sums", "batch_norm_bwd"]),
-        by(definitions::running_statistics::<Cuda>, &["move_running"]),
+        by(norm::in_f32::<Cuda<F32>>, &["batch_norm_fwd", "batch_norm_bwd_sums", "batch_norm_bwd"]),
+        by(definitions::running_statistics::<Cuda<F32>>, &["move_running"]),
         by(
-            rounds::elements::<Cuda>,
+            rounds::elements::<Cuda<F32>>,
             &["fill", "copy", "add", "axpy", "scale_by", "relu_fwd", "relu_bwd", "masked_copy", "apply_mask"],
         ),
-        by(definitions::max_pooling::<Cuda>, &["max_pool2d_fwd", "max_pool2d_bwd"]),
-        by(definitions::average_pooling::<Cuda>, &["avg_pool_fwd", "avg_pool_bwd"]),
-        by(definitions::losses::<Cuda>, &["loss_fwd", "predictions", "tally_add", "tally_from"]),
-        by(definitions::updates::<Cuda>, &["sgd_step", "adam_step"]),
-        by(images::gather::<Cuda>, &["gather"]),
-        by(images::gather_crops_and_flips::<Cuda>, &["gather_cropped"]),
-        by(images::random_start::<Cuda>, &["random_start"]),
-        by(images::pgd_step::<Cuda>, &["pgd_step"]),
-        by(lenet::the_same_bits::<Cuda>, &["lenet_attack"]),
-        by(perturb::apgd_step::<Cuda>, &["apgd_step"]),
-        by(perturb::fab_step::<Cuda>, &["fab_step"]),
-        by(perturb::windows::<Cuda>, &["windows"]),
-        by(perturb::copy_samples::<Cuda>, &["copy_samples"]),
-        by(perturb::towards::<Cuda>, &["towards"]),
-        by(perturb::distances::<Cuda>, &["distances"]),
-        by(perturb::tanh_space::<Cuda>, &["tanh_space", "tanh_image", "tanh_image_bwd"]),
-        by(selection::norms_are_those_of_plain_loops::<Cuda>, &["row_norms", "column_norms"]),
+        by(definitions::max_pooling::<Cuda<F32>>, &["max_pool2d_fwd", "max_pool2d_bwd"]),
+        by(definitions::average_pooling::<Cuda<F32>>, &["avg_pool_fwd", "avg_pool_bwd"]),
+        by(definitions::losses::<Cuda<F32>>, &["loss_fwd", "predictions", "tally_add", "tally_from"]),
+        by(definitions::updates::<Cuda<F32>>, &["sgd_step", "adam_step"]),
+        by(images::gather::<Cuda<F32>>, &["gather"]),
+        by(images::gather_crops_and_flips::<Cuda<F32>>, &["gather_cropped"]),
+        by(images::random_start::<Cuda<F32>>, &["random_start"]),
+        by(images::pgd_step::<Cuda<F32>>, &["pgd_step"]),
+        by(lenet::the_same_bits::<Cuda<F32>>, &["lenet_attack"]),
+        by(perturb::apgd_step::<Cuda<F32>>, &["apgd_step"]),
+        by(perturb::fab_step::<Cuda<F32>>, &["fab_step"]),
+        by(perturb::windows::<Cuda<F32>>, &["windows"]),
+        by(perturb::copy_samples::<Cuda<F32>>, &["copy_samples"]),
+        by(perturb::towards::<Cuda<F32>>, &["towards"]),
+        by(perturb::distances::<Cuda<F32>>, &["distances"]),
+        by(perturb::tanh_space::<Cuda<F32>>, &["tanh_space", "tanh_image", "tanh_image_bwd"]),
+        by(selection::norms_are_those_of_plain_loops::<Cuda<F32>>, &["row_norms", "column_norms"]),
         by(
-            rounds::many_selections::<Cuda>,
+            rounds::many_selections::<Cuda<F32>>,
             &["top_k_start", "top_k_count", "top_k_digit", "top_k_ties", "top_k_end", "top_k_mask"],
         ),
-        by(rounds::selection::<Cuda>, &["spread_rows", "spread_columns", "admm_update", "admm_norms"]),
+        by(rounds::selection::<Cuda<F32>>, &["spread_rows", "spread_columns", "admm_update", "admm_norms"]),
         by(
-            mixed::convolutions,
+            bf16::convolutions,
             &[
                 "to_bf16",
                 "to_f32",
@@ -107,7 +107,7 @@ fn table() -> Vec<Tested> {
             ],
         ),
         by(
-            mixed::every_tile,
+            bf16::every_tile,
             &[
                 "correlate_bf16_k8_c8",
                 "correlate_bf16_k8_c16",
@@ -135,8 +135,8 @@ fn table() -> Vec<Tested> {
             ],
         ),
         by(norm::in_mixed_precision, &["write_operand", "batch_norm_bwd_sums_bf16", "batch_norm_bwd_finish"]),
-        by(mixed::pooling, &["max_pool2d_fwd_bf16", "max_pool2d_bwd_bf16", "avg_pool_fwd_bf16", "avg_pool_bwd_bf16"]),
-        by(mixed::the_rest_converts, &["axpy_bf16", "relu_bwd_bf16"]),
+        by(bf16::pooling, &["max_pool2d_fwd_bf16", "max_pool2d_bwd_bf16", "avg_pool_fwd_bf16", "avg_pool_bwd_bf16"]),
+        by(bf16::the_rest_converts, &["axpy_bf16", "relu_bwd_bf16"]),
     ]
 }
 

@@ -19,16 +19,18 @@ const MANY_IMAGES: usize = 40;
 pub fn elementwise<B: Backend>(backend: &B) {
     let (a, b) = (normal(1, 45), normal(2, 45));
     let zip = |f: fn(f32, f32) -> f32| a.iter().zip(&b).map(|(&a, &b)| f(a, b)).collect::<Vec<f32>>();
-    let check = |what: &str, got: &B::Buf, want: Vec<f32>| {
-        assert_close(what, &backend.download(got), &want, 1e-6, 0.0);
+    let check = |what: &str, got: &B::Batch, want: Vec<f32>| {
+        assert_close(what, &backend.download_batch(1, got), &want, 1e-6, 0.0);
     };
-    let (x, y) = (backend.upload(&a), backend.upload(&b));
+    let (x, y) = (backend.upload_batch(1, &a), backend.upload_batch(1, &b));
     check("add", &backend.add(&x, &y), zip(|a, b| a + b));
-    check("scale_by", &backend.scale_by(&backend.upload(&[-3.0]), &x), zip(|a, _| -3.0 * a));
-    let mut z = backend.copy(&y);
-    backend.axpy(0.5, &x, &mut z);
-    check("axpy", &z, zip(|a, b| b + 0.5 * a));
-    check("the copied buffer", &y, b.clone());
+    let mut z = backend.copy_batch(&y);
+    backend.add_assign(&x, &mut z);
+    check("add_assign", &z, zip(|a, b| a + b));
+    check("the copied batch", &y, b.clone());
+    let mut param = backend.upload(&b);
+    backend.add_assign_param(&backend.upload(&a), &mut param);
+    assert_close("add_assign_param", &backend.download(&param), &zip(|a, b| a + b), 1e-6, 0.0);
     assert_eq!(backend.download(&backend.zeros(3)), [0.0; 3]);
     assert_eq!(backend.download(&backend.full(5, -2.5)), [-2.5; 5]);
 }
@@ -70,11 +72,11 @@ pub fn nan_passes_through<B: Backend>(backend: &B) {
         let dx = backend.max_pool2d_bwd(&d, &winners, None, &backend.upload_batch(1, &[1.0]));
         assert_eq!(backend.download_batch(1, &dx)[place], 1.0, "its gradient");
     }
-    let x = backend.upload(&[f32::NAN, -1.0, 2.0]);
+    let x = backend.upload_batch(1, &[f32::NAN, -1.0, 2.0]);
     let y = backend.relu_fwd(&x);
-    assert!(backend.download(&y)[0].is_nan());
-    let dy = backend.upload(&[5.0, 6.0, 7.0]);
-    assert_eq!(backend.download(&backend.relu_bwd(&y, &dy)), [5.0, 0.0, 7.0], "as PyTorch's threshold_backward");
+    assert!(backend.download_batch(1, &y)[0].is_nan());
+    let dx = backend.relu_bwd(&y, &backend.upload_batch(1, &[5.0, 6.0, 7.0]));
+    assert_eq!(backend.download_batch(1, &dx), [5.0, 0.0, 7.0], "as PyTorch's threshold_backward");
 
     let d = Conv2dDims::new([1, 1, 2, 2], 1, 1, 1, 0).unwrap();
     let (x, w) = (backend.upload_batch(1, &[f32::NAN, 1.0, -1.0, 2.0]), backend.upload(&[1.0]));
@@ -129,7 +131,7 @@ pub fn huge_logits<B: Backend>(backend: &B) {
 }
 
 /// A batch with these values whose padding, if the layout has any, does not hold the zeros of an upload.
-fn with_dirty_padding<B: Backend>(backend: &B, dims: [usize; 4], values: &[f32]) -> B::Buf {
+fn with_dirty_padding<B: Backend>(backend: &B, dims: [usize; 4], values: &[f32]) -> B::Batch {
     let channels = dims[1];
     let identity: Vec<f32> = (0..channels * channels).map(|i| f32::from(i % (channels + 1) == 0)).collect();
     let moved: Vec<f32> = values.iter().map(|v| v - 64.0).collect();
@@ -156,7 +158,7 @@ pub fn padding_never_leaks<B: Backend>(backend: &B) {
         same("mean", &dirty_stats.mean, &stats.mean);
         same("var", &dirty_stats.var, &stats.var);
         let (dy, gamma) = (backend.upload_batch(n, &normal(4, elements)), backend.upload(&[1.0, 2.0, 3.0]));
-        let bwd = |x: &B::Buf| {
+        let bwd = |x: &B::Batch| {
             let b = NormBwd {
                 eps: 1e-5,
                 x,
@@ -174,13 +176,13 @@ pub fn padding_never_leaks<B: Backend>(backend: &B) {
         let conv = Conv2dDims::new(dims, 3, 1, 1, 0).unwrap();
         same("dw", &backend.conv2d_bwd_weight(&conv, &dirty, &dy), &backend.conv2d_bwd_weight(&conv, &clean, &dy));
         let linear = LinearDims { n: n as u32, f_in: 12, f_out: 12 };
-        let dw = |x: &B::Buf| backend.linear_bwd_weight(&linear, x, &dy);
+        let dw = |x: &B::Batch| backend.linear_bwd_weight(&linear, x, &dy);
         same("linear dw", &dw(&dirty), &dw(&clean));
         // Gradients that come out of a normalisation go into the sums of the layers before it.
         same("db", &backend.bias_bwd(&d, &bwd(&dirty).dx), &backend.bias_bwd(&d, &bwd(&clean).dx));
         let logits = LogitDims { n: n as u32, classes: 12 };
         let labels = backend.labels(&vec![3; n]);
-        let loss = |x: &B::Buf| backend.loss_fwd(&logits, LossKind::CrossEntropy, 1.0, x, &labels);
+        let loss = |x: &B::Batch| backend.loss_fwd(&logits, LossKind::CrossEntropy, 1.0, x, &labels);
         same("loss", &loss(&dirty).loss, &loss(&clean).loss);
         same(
             "db of the loss",

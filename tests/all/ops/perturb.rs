@@ -65,7 +65,7 @@ impl Batch {
         SHAPES.into_iter().flat_map(|shape| IMAGES.map(|n| Batch::new(n, shape)))
     }
 
-    fn up<B: Backend>(&self, backend: &B, values: &[f32]) -> B::Buf {
+    fn up<B: Backend>(&self, backend: &B, values: &[f32]) -> B::Batch {
         backend.upload_batch(self.n, values)
     }
 

@@ -1,6 +1,6 @@
 //! Every op on every case recorded from PyTorch, to 1e-5.
 
-use engine::autograd::tensor::Tensor;
+use engine::autograd::tensor::Param;
 use engine::backend::{Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::nn::optim::{Optimizer, OptimizerConfig};
@@ -45,7 +45,7 @@ impl<B: Backend> Case<'_, B> {
         self.backend.upload(self.values(tensor))
     }
 
-    fn batch(&self, tensor: &str) -> B::Buf {
+    fn batch(&self, tensor: &str) -> B::Batch {
         self.backend.upload_batch(self.shape(tensor)[0], self.values(tensor))
     }
 
@@ -55,7 +55,7 @@ impl<B: Backend> Case<'_, B> {
     }
 
     #[track_caller]
-    fn check_batch(&self, tensor: &str, got: &B::Buf) {
+    fn check_batch(&self, tensor: &str, got: &B::Batch) {
         self.check(tensor, &self.backend.download_batch(self.shape(tensor)[0], got));
     }
 
@@ -176,7 +176,7 @@ fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B
     assert!(grads.dresidual.is_none());
 
     // With a ReLU last the gradient is that of the masked dy, which is also the residual's.
-    let values = |buf: &B::Buf| case.backend.download_batch(d.n as usize, buf);
+    let values = |buf: &B::Batch| case.backend.download_batch(d.n as usize, buf);
     let y = fwd(Some(&dy), true);
     let masked = case.backend.relu_bwd(&y, &dy);
     let want = case.backend.batch_norm_bwd(&d, &NormBwd { dy: &masked, ..plain });
@@ -268,12 +268,12 @@ pub fn optimizers<B: Backend>(backend: &B) {
         };
         let values = oracle.values(&format!("{name}.params"));
         let shape = [values.len()];
-        let mut params = [Tensor::plain(backend, &shape, values)];
+        let mut params = [Param::upload(backend, &shape, values)];
         let mut optimizer = Optimizer::new(backend, &config, &params);
         let grads = oracle.values(&format!("{name}.grads")).chunks(values.len());
         for (step, (grads, &lr)) in grads.zip(oracle.values(&format!("{name}.lr"))).enumerate() {
             optimizer
-                .step(backend, lr, &[Tensor::plain(backend, &shape, grads)], &mut params, |_| Constraint::Free)
+                .step(backend, lr, &[Param::upload(backend, &shape, grads)], &mut params, |_| Constraint::Free)
                 .unwrap();
             let recorded = format!("{name}.step{step}.params");
             assert_close(&recorded, &params[0].values(backend), oracle.values(&recorded), RTOL, 0.0);

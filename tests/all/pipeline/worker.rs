@@ -167,7 +167,7 @@ fn natural(model: &Model<Cpu<f32>>, data: &Dataset) -> f64 {
     let backend = cpu();
     let pixels: Vec<f32> = data.test.images.iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let tape = Tape::new(&backend);
-    let x = tape.leaf(Tensor::batch(&backend, [data.test.len(), 1, 28, 28], &pixels));
+    let x = tape.leaf(Tensor::upload(&backend, [data.test.len(), 1, 28, 28], &pixels));
     let logits = model.forward(&tape, &model.leaves(&tape), &x, Mode::Eval).unwrap().logits.tensor().values(&backend);
     let right = |(z, &label): (&[f32], &u8)| (0..10).all(|c| z[c] <= z[usize::from(label)]);
     let right = logits.chunks_exact(10).zip(&data.test.labels).filter(|(z, label)| right((z, label))).count();

@@ -1,6 +1,6 @@
 //! A problem with a known answer, and what an update does.
 
-use engine::autograd::tensor::Tensor;
+use engine::autograd::tensor::Param;
 use engine::backend::cpu::Cpu;
 use engine::backend::{AdmmParam, Backend, Constraint};
 use engine::nn::models::{Architecture, Model, Network};
@@ -88,12 +88,12 @@ pub fn finds_the_best_subset<B: Backend>(backend: &B) {
     for _ in 0..200 {
         for _ in 0..20 {
             let w = params(backend, &model);
-            let gradient = |(i, p): (usize, &Tensor<B>)| {
-                let zeros = vec![0.0; p.shape().len()];
+            let gradient = |(i, p): (usize, &Param<B>)| {
+                let zeros = vec![0.0; p.len()];
                 let of_f = || (0..25).map(|j| d[j] * (w[0][j] - a[j])).collect();
-                Tensor::plain(backend, p.shape().dims(), &if i == 0 { of_f() } else { zeros })
+                Param::upload(backend, p.dims(), &if i == 0 { of_f() } else { zeros })
             };
-            let grads: Vec<Tensor<B>> = model.params().iter().enumerate().map(gradient).collect();
+            let grads: Vec<Param<B>> = model.params().iter().enumerate().map(gradient).collect();
             let constraint = |i: usize| if i == 0 { admm.constraint(0) } else { Constraint::Free };
             optimizer.step(backend, 0.3, &grads, model.params_mut(), constraint).unwrap();
         }

@@ -1,6 +1,6 @@
 //! Masks and penalties inside an update of the weights.
 
-use engine::autograd::tensor::Tensor;
+use engine::autograd::tensor::Param;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Backend, Constraint, Optim, SgdParam, SgdStep};
 use engine::nn::models::{Model, Network};
@@ -22,10 +22,9 @@ fn optimizers() -> [OptimizerConfig; 2] {
 }
 
 /// Gradients that are zero nowhere.
-fn gradients<B: Backend>(backend: &B, model: &Model<B>, seed: u64) -> Vec<Tensor<B>> {
-    let gradient = |(i, p): (usize, &Tensor<B>)| {
-        Tensor::plain(backend, p.shape().dims(), &normal(100 * seed + i as u64, p.shape().len()))
-    };
+fn gradients<B: Backend>(backend: &B, model: &Model<B>, seed: u64) -> Vec<Param<B>> {
+    let gradient =
+        |(i, p): (usize, &Param<B>)| Param::upload(backend, p.dims(), &normal(100 * seed + i as u64, p.len()));
     model.params().iter().enumerate().map(gradient).collect()
 }
 

@@ -50,7 +50,7 @@ mod tests {
         let model = super::network(&backend, &[&[(0.0, 1.0), (0.25, 2.0), (0.75, -1.0)], &[(0.0, 0.5)]]);
         let split = super::images(&[0, 51, 102, 255]);
         let pixels: Vec<f32> = split.images.iter().map(|&v| f32::from(v) / 255.0).collect();
-        let x = Tensor::batch(&backend, [4, 1, 28, 28], &pixels);
+        let x = Tensor::upload(&backend, [4, 1, 28, 28], &pixels);
         let logits = Probe::new(&backend, &model, &|_| Ok(())).logits(&x).unwrap();
         let of = |class: usize| (0..4).map(|i| logits.of_image(i)[class]).collect::<Vec<_>>();
         crate::compare::assert_close("curve", &of(0), &[1.0, 1.8, 1.1, -2.5], 1e-6, 0.0);

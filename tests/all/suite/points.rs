@@ -68,7 +68,7 @@ fn apgd_returns_the_first_adversarial_point_or_else_the_last() {
     let probe = Probe::new(&setting.backend, &setting.model, &unwatched);
     let config = ApgdConfig { steps: 12, ..ApgdConfig::published(0.05, ApgdLoss::CrossEntropy) };
     let seen = RefCell::new(Seen::default());
-    let start = Tensor::new(setting.backend.copy(clean.buf()), clean.shape().clone());
+    let start = Tensor::new(setting.backend.copy_batch(clean.buf()), clean.shape().clone());
     seen.borrow_mut().add(&setting, &start);
     let found = config.attack(&probe, &clean, &labels, &[], start, |x| seen.borrow_mut().add(&setting, x)).unwrap();
     let seen = seen.into_inner();
@@ -94,9 +94,9 @@ fn apgd_ends_when_nothing_stands() {
     let probe = Probe::new(&backend, &model, &unwatched);
     for (levels, steps) in [([200, 180], 0), ([200, 128], 1)] {
         let pixels: Vec<f32> = pixel::images(&levels).images.iter().map(|&v| f32::from(v) / 255.0).collect();
-        let clean = Tensor::batch(&backend, [2, 1, 28, 28], &pixels);
+        let clean = Tensor::upload(&backend, [2, 1, 28, 28], &pixels);
         let config = ApgdConfig { steps: 9, ..ApgdConfig::published(0.2, ApgdLoss::CrossEntropy) };
-        let start = Tensor::new(backend.copy(clean.buf()), clean.shape().clone());
+        let start = Tensor::new(backend.copy_batch(clean.buf()), clean.shape().clone());
         let before = probe.cost();
         let x = config.attack(&probe, &clean, &[0, 0], &[], start, |_| {}).unwrap();
         let passes = 2 * (1 + steps);
@@ -141,7 +141,7 @@ fn fab_steps_back_only_where_it_is_across() {
     let points = |levels: &[u8]| {
         let pixels: Vec<f32> = pixel::images(levels).images.iter().map(|&v| f32::from(v) / 255.0).collect();
         let (n, mut points) = (levels.len(), Vec::new());
-        let clean = Tensor::batch(&backend, [n, 1, 28, 28], &pixels);
+        let clean = Tensor::upload(&backend, [n, 1, 28, 28], &pixels);
         let probe = Probe::new(&backend, &model, &unwatched);
         let config = FabConfig { steps: 4, ..FabConfig::published(0.3) };
         let see = |x: &Tensor<F32>| {
@@ -208,7 +208,7 @@ fn cw_l2_gives_up_where_nothing_moves() {
     // No gradient at all.
     let model = pixel::network(&backend, &[&[(0.0, 1.0)], &[(0.0, 0.0)]]);
     let probe = Probe::new(&backend, &model, &unwatched);
-    let clean = Tensor::batch(&backend, [1, 1, 28, 28], &[0.5; 784]);
+    let clean = Tensor::upload(&backend, [1, 1, 28, 28], &[0.5; 784]);
     for (steps, points) in [(60, 7), (69, 7), (70, 8), (5, 2), (1, 1)] {
         let config = CwL2Config { steps, ..CwL2Config::published(1.0) };
         let (mut seen, mut nearest) = (0, Nearest::none(&backend, &clean));
@@ -275,9 +275,9 @@ fn square_asks_no_more_when_nothing_stands() {
     let backend = F32::new(1).unwrap();
     let model = pixel::network(&backend, &[&[(0.0, 0.5), (1.0, -0.5)], &[(0.0, 0.0)]]);
     let probe = Probe::new(&backend, &model, &unwatched);
-    let clean = Tensor::batch(&backend, [1, 1, 28, 28], &[0.25; 784]);
+    let clean = Tensor::upload(&backend, [1, 1, 28, 28], &[0.25; 784]);
     let config = SquareConfig { queries: 10, ..SquareConfig::published(0.25) };
-    let start = Tensor::new(backend.copy(clean.buf()), clean.shape().clone());
+    let start = Tensor::new(backend.copy_batch(clean.buf()), clean.shape().clone());
     // Where the network does not look, which is no better; down, which is worse; then up.
     let window = |at, up| Window { top: at, left: at, side: 4, up };
     let propose = |query: usize, _| [window(8, 1), window(0, 0), window(0, 1)][query];
@@ -293,7 +293,7 @@ fn a_probe_asks_the_network_as_it_is_used() {
     let backend = F32::new(2).unwrap();
     let (oracle, model) = recorded(&backend, "resnet18");
     let labels = crate::networks::labels(&oracle, "labels");
-    let x = Tensor::batch(&backend, oracle.shape("x").try_into().unwrap(), oracle.values("x"));
+    let x = Tensor::upload(&backend, oracle.shape("x").try_into().unwrap(), oracle.values("x"));
     let probe = Probe::new(&backend, &model, &unwatched);
     let n = labels.len() as f32;
     let climb = probe

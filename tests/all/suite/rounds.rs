@@ -92,7 +92,7 @@ fn stripes_are_columns() {
     let config = SquareConfig::published(0.25);
     let rng = Rng::new(2, Stream::SuiteStart, 0);
     let clean: Vec<f32> = (0..n * c * h * w).map(|i| [0.125, 0.5, 0.875][i / (2 * w) % 3]).collect();
-    let batch = |images: &[f32]| Tensor::batch(&backend, [images.len() / (c * h * w), c, h, w], images);
+    let batch = |images: &[f32]| Tensor::upload(&backend, [images.len() / (c * h * w), c, h, w], images);
     let stripes =
         |images: &[f32], first| config.stripes(&backend, &batch(images), &rng, first).unwrap().values(&backend);
     let x = stripes(&clean, 0);

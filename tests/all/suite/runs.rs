@@ -60,7 +60,7 @@ fn verdicts_are_true() {
         // The images, judged with nothing but the network.
         let pixels = assessment.attempts.concat();
         let probe = engine::attack::probe::Probe::new(&setting.backend, &setting.model, &unwatched);
-        let x = engine::autograd::tensor::Tensor::batch(&setting.backend, [N, 1, 28, 28], &pixels);
+        let x = engine::autograd::tensor::Tensor::upload(&setting.backend, [N, 1, 28, 28], &pixels);
         let classes = probe.logits(&x).unwrap().predictions();
         for (i, verdict) in assessment.verdicts.iter().enumerate() {
             let index = 30 + N - 1 - i;

@@ -207,7 +207,7 @@ fn masked_training_keeps_zeros_and_moves_the_rest() {
 fn proximal_training_projects_when_it_says() {
     let backend = cpu();
     let (parents, sgd) = (Parents::new(), OptimizerConfig::Sgd { lr: 0.1, momentum: 0.0, weight_decay: 0.0 });
-    let images = Tensor::batch(&backend, [4, 1, 28, 28], &uniform(1, 4 * 784));
+    let images = Tensor::upload(&backend, [4, 1, 28, 28], &uniform(1, 4 * 784));
     let batch = Batch { images, labels: &backend.labels(&[1, 2, 3, 4]) };
     let (projected, dense) = ([2, 4, 64, 10], [4, 8, 128, 10]);
     for (every, after_step) in [(ProximalEvery::Step, projected), (ProximalEvery::Epoch, dense)] {

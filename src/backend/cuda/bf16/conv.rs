@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytemuck::Zeroable;
 
+use super::deferred::{Deferred, DeferredArg, NormSums, NormalizedInput, NormalizedInputArg, Output};
 use super::tiles::{self, Block, Cut};
 use super::tuned::Pass;
-use super::{Batch, Buf, Device, Made, Mixed, PIECE};
-use crate::backend::cuda::Cuda;
-use crate::backend::cuda::bf16::deferred::{Operand, OperandArg, Room, Sums, Term, TermArg};
+use super::{Activations, Batch, Bf16, Buf, VEC8};
+use crate::backend::cuda::precision::{Cast, PlainBuf};
 use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
-use crate::backend::{Conv, Gathered, sum_gathered};
+use crate::backend::cuda::{Context, Cuda, Device, Precision};
+use crate::backend::{Accumulation, Conv, accumulate};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 kernels! { "bf16/conv":
@@ -43,7 +44,7 @@ kernels! { "bf16/conv":
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Correlate {
-    x: OperandArg,
+    x: DeferredArg,
     w: u64,
     b: u64,
     y: u64,
@@ -52,8 +53,8 @@ struct Correlate {
     z_mask: u64,
     totals: TotalsArg,
     onto: u64,
-    into: TermArg,
-    other: TermArg,
+    into: NormalizedInputArg,
+    other: NormalizedInputArg,
     mask: u64,
     other_totals: TotalsArg,
     arrivals: u64,
@@ -65,7 +66,7 @@ struct Correlate {
 
 impl Correlate {
     /// Reads `x` and `w`; what it writes is still to be said.
-    fn new(cut: &Cut, x: &Operand, w: &Device<u16>) -> Self {
+    fn new(cut: &Cut, x: &Deferred, w: &Device<u16>) -> Self {
         let (slab, buffers) = (cut.slab, cut.buffers);
         Correlate { x: x.arg(), w: w.address(), slab, buffers, ..Zeroable::zeroed() }
     }
@@ -97,7 +98,7 @@ impl Totals {
 }
 
 /// A kernel of a forward pass, or with a 1 of an input gradient.
-type Correlation = unsafe fn(&Cuda, Grid, Conv2dDims, u32, Correlate);
+type Correlation = unsafe fn(&Context, Grid, Conv2dDims, u32, Correlate);
 
 /// In the order of [`tiles::TILES`].
 const CORRELATE: [Correlation; tiles::TILES.len()] = [
@@ -131,141 +132,154 @@ fn image(d: &Conv2dDims) -> ChannelDims {
 }
 
 /// Whether the input is split: an image of few channels.
-fn split(d: &Conv2dDims, x: &Buf) -> bool {
-    matches!(x, Buf::Exact(_)) && d.c_in <= PIECE / 2
+fn split(d: &Conv2dDims, x: &Batch) -> bool {
+    matches!(x, Batch::F32(_)) && d.c_in <= VEC8 / 2
 }
 
-impl Mixed {
+impl Cuda<Bf16> {
     fn totals(&self, c: u32, cut: &Cut) -> Totals {
-        let [first, second] = [0, 1].map(|_| self.exact.alloc(c as usize));
-        Totals { part: self.exact.alloc(c as usize * cut.parts as usize), first, second }
+        let [first, second] = [0, 1].map(|_| self.alloc(c as usize));
+        Totals { part: self.alloc(c as usize * cut.parts as usize), first, second }
     }
 
-    /// How a correlation with this operand is cut, if it can be.
-    fn cut(&self, d: &Conv2dDims, gradient: bool, operand: &Operand) -> Option<Cut> {
-        let block = Block { shared: self.exact.driver.shared_memory(), warpgroups: self.warpgroups };
-        let cuts = tiles::correlate(d, gradient, operand.q.is_some(), block);
+    /// The tile and grid of a correlation with this input, if one fits.
+    fn cut(&self, d: &Conv2dDims, gradient: bool, input: &Deferred) -> Option<Cut> {
+        let block = Block { shared: self.shared_memory(), warpgroups: self.precision.warpgroups };
+        let cuts = tiles::correlate(d, gradient, input.q.is_some(), block);
         let pass = if gradient { Pass::InputGradient } else { Pass::Forward };
-        self.chosen(pass, d, &cuts, |cut| cut.tile)
+        self.select(pass, d, &cuts, |cut| cut.tile)
     }
 
-    /// How a convolution reads its input, and where it is to write it as well: the sum of a block and its shortcut, which the
-    /// next shortcut reads again. That costs nothing where a tile's pixels are the same in both; else it is written first.
-    fn operand_to_write(&self, d: &Conv2dDims, x: &Batch) -> (Operand, Option<Room>) {
-        let operand = self.operand(x);
-        if operand.q.is_none() || operand.gradient.is_some() {
-            return (operand, None);
+    /// How a convolution reads its input, and the memory it writes it to as well: the sum of a block and its shortcut, which
+    /// the next shortcut reads again. That costs nothing where a tile's pixels are the same in both; else the input is
+    /// materialised first.
+    fn input(&self, d: &Conv2dDims, x: &Activations) -> (Deferred, Option<Output>) {
+        let input = self.reader(x);
+        if input.q.is_none() || input.gradient.is_some() {
+            return (input, None);
         }
         let same_pixels = (d.h_in, d.w_in, d.stride) == (d.h_out, d.w_out, 1);
         match same_pixels {
-            true => (operand.clone(), Some(self.room(&x.d, &operand))),
-            false => (Operand::of(self.data(x)), None),
+            true => (input.clone(), Some(self.alloc_output(&x.d, &input))),
+            false => (Deferred::of(self.data(x)), None),
         }
     }
 }
 
-impl Conv for Mixed {
+impl Conv for Cuda<Bf16> {
     /// Without a ReLU a normalisation follows: statistics of the output come with it.
-    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf, w: &Buf, b: Option<&Buf>, relu: bool) -> Buf {
+    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Batch, w: &Buf, b: Option<&Buf>, relu: bool) -> Batch {
         assert!(b.is_none_or(|b| b.f32().len() == d.c_out as usize));
         let split = split(d, x);
         let image = match x {
-            Buf::Exact(x) if split => Made::New(self.rounded(&image(d), true, &x.data)),
-            x => self.in_bf16(&image(d), x),
+            Batch::F32(x) if split => Cast::Owned(self.to_bf16(&image(d), true, x)),
+            x => self.cast_bf16(&image(d), x),
         };
-        let (operand, wanted) = self.operand_to_write(d, &image);
-        let Some(cut) = self.cut(d, false, &operand) else {
-            return self.exact.conv2d_fwd(d, &self.in_f32(x), w.f32(), b.map(Buf::f32), relu).into();
+        let (input, output) = self.input(d, &image);
+        let Some(cut) = self.cut(d, false, &input) else {
+            let x = Bf16::cast_f32(self, x);
+            return self.precision.f32.conv2d_fwd(d, &x, w.f32(), b.map(PlainBuf::f32), relu).into();
         };
         let of = ChannelDims::new(d.y());
-        let y = self.alloc(&of);
+        let y = self.alloc_activations(&of);
         let statistics = (!relu).then(|| self.totals(of.c, &cut));
-        let mut job = Correlate::new(&cut, &operand, &self.weights(d, split, w.exact()).forward);
+        let mut job = Correlate::new(&cut, &input, &self.weights(d, split, w).forward);
         job.b = b.map_or(0, |b| b.f32().address());
         job.apply_relu = relu.into();
         job.y = y.address();
         job.totals = statistics.as_ref().map(Totals::arg).unwrap_or_default();
-        job.arrivals = self.arrivals.address();
-        if let Some(Room { data, mask }) = &wanted {
+        job.arrivals = self.precision.arrivals.address();
+        if let Some(Output { data, mask }) = &output {
             (job.z, job.z_mask) = (data.address(), mask.as_ref().map_or(0, Device::address));
         }
-        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the cut
+        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte for eight channels, and the cut
         // says what room totals and arrivals need.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 0, job) };
-        if let Some(room) = wanted {
-            image.written.get_or_init(|| room.into());
+        unsafe { CORRELATE[cut.tile](self, cut.grid, *d, 0, job) };
+        if let Some(output) = output {
+            image.materialized.get_or_init(|| output.into());
         }
         let statistics = statistics.map(|Totals { first, second, .. }| [first, second].map(Arc::new));
-        Batch { statistics, ..Batch::written(&of, y) }.into()
+        Activations { statistics, ..Activations::stored(&of, y) }.into()
     }
 
-    fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Buf, dy: &Buf, w: &Buf) -> Buf {
-        self.conv2d_bwd_gathered(d, x, dy, w, Gathered::Part)
+    fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Batch, dy: &Batch, w: &Buf) -> Batch {
+        self.conv2d_bwd_input_accumulated(d, x, dy, w, Accumulation::Partial)
     }
 
     /// If it is the whole and a normalisation made the input, it goes through its ReLU too, and the sums that the normalisation
     /// needs are taken.
-    fn conv2d_bwd_gathered(&self, d: &Conv2dDims, x: &Buf, dy: &Buf, w: &Buf, gathered: Gathered<Buf>) -> Buf {
-        let operand = self.operand(&self.in_bf16(&ChannelDims::new(d.y()), dy));
-        let Some(cut) = self.cut(d, true, &operand) else {
-            let dx = self.exact.conv2d_bwd_input(d, &self.in_f32(x), &self.in_f32(dy), w.f32());
-            return sum_gathered(self, dx.into(), gathered);
+    fn conv2d_bwd_input_accumulated(
+        &self,
+        d: &Conv2dDims,
+        x: &Batch,
+        dy: &Batch,
+        w: &Buf,
+        accumulation: Accumulation<Batch>,
+    ) -> Batch {
+        let input = self.reader(&self.cast_bf16(&ChannelDims::new(d.y()), dy));
+        let Some(cut) = self.cut(d, true, &input) else {
+            let [x, dy] = [x, dy].map(|batch| Bf16::cast_f32(self, batch));
+            let dx = self.precision.f32.conv2d_bwd_input(d, &x, &dy, w.f32());
+            return accumulate(self, dx.into(), accumulation);
         };
-        let mut job = Correlate::new(&cut, &operand, &self.weights(d, split(d, x), w.exact()).backward);
-        let Buf::Batch(x) = x else {
-            let dx = self.exact.alloc(d.x().iter().product());
+        let mut job = Correlate::new(&cut, &input, &self.weights(d, split(d, x), w).backward);
+        let Batch::Bf16(x) = x else {
+            let dx = self.alloc(d.x().iter().product());
             job.y_f32 = dx.address();
             // SAFETY: batches have the elements of `d`, weights too.
-            unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 1, job) };
-            return sum_gathered(self, dx.into(), gathered);
+            unsafe { CORRELATE[cut.tile](self, cut.grid, *d, 1, job) };
+            return accumulate(self, dx.into(), accumulation);
         };
         let image = image(d);
         assert_eq!(x.d, image);
-        let (whole, onto) = match &gathered {
-            Gathered::Part => (false, None),
-            Gathered::Rest(onto) => (true, onto.as_ref().map(|onto| self.in_bf16(&image, onto))),
+        let (whole, sum) = match &accumulation {
+            Accumulation::Partial => (false, None),
+            Accumulation::Last(sum) => (true, sum.as_ref().map(|sum| self.cast_bf16(&image, sum))),
         };
-        let dx = self.alloc(&image);
+        let dx = self.alloc_activations(&image);
         job.y = dx.address();
-        job.onto = onto.as_ref().map_or(0, |onto| self.data(onto).address());
-        job.arrivals = self.arrivals.address();
+        job.onto = sum.as_ref().map_or(0, |sum| self.data(sum).address());
+        job.arrivals = self.precision.arrivals.address();
         // The normalisations whose sums are taken.
         let mut taken = Vec::new();
-        if whole && let Some(Operand { p: p @ Term { affine: Some(_), .. }, q, relu, gradient: None }) = &x.operand {
+        if whole
+            && let Some(Deferred { p: p @ NormalizedInput { normalization: Some(_), .. }, q, relu, gradient: None }) =
+                &x.deferred
+        {
             let totals = self.totals(image.c, &cut);
-            job.into = Term { relu: *relu, ..p.clone() }.arg();
+            job.into = NormalizedInput { relu: *relu, ..p.clone() }.arg();
             job.totals = totals.arg();
             taken.push((p, totals));
             if *relu && q.is_some() {
-                job.mask = self.write(x).mask.as_ref().map_or(0, Device::address);
+                job.mask = self.materialize(x).mask.as_ref().map_or(0, Device::address);
             }
             // With a ReLU of its own the residual's gradient is not the whole one yet.
-            if let Some(q @ Term { affine: Some(_), relu: false, .. }) = q {
+            if let Some(q @ NormalizedInput { normalization: Some(_), relu: false, .. }) = q {
                 let totals = self.totals(image.c, &cut);
                 job.other = q.arg();
                 job.other_totals = totals.arg();
                 taken.push((q, totals));
             }
         }
-        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte a piece, and the cut says
+        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte for eight channels, and the cut says
         // what room totals and arrivals need.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 1, job) };
-        let mut dx = Batch::written(&image, dx);
-        dx.sums.extend(taken.into_iter().map(|(term, Totals { first, second, .. })| Sums {
-            of: term.data.clone(),
+        unsafe { CORRELATE[cut.tile](self, cut.grid, *d, 1, job) };
+        let mut dx = Activations::stored(&image, dx);
+        dx.sums.extend(taken.into_iter().map(|(input, Totals { first, second, .. })| NormSums {
+            of: input.data.clone(),
             dgamma: Arc::new(first),
             dbeta: Arc::new(second),
         }));
         dx.into()
     }
 
-    fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Buf, dy: &Buf) -> Buf {
-        let (x, dy) = (self.in_bf16(&image(d), x), self.in_bf16(&ChannelDims::new(d.y()), dy));
+    fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Batch, dy: &Batch) -> Buf {
+        let (x, dy) = (self.cast_bf16(&image(d), x), self.cast_bf16(&ChannelDims::new(d.y()), dy));
         let (x, dy) = (self.data(&x), self.data(&dy));
         self.weight_gradient(d, x, dy).into()
     }
 
-    fn bias_bwd(&self, d: &ChannelDims, dy: &Buf) -> Buf {
-        self.exact.bias_bwd(d, &self.in_f32(dy)).into()
+    fn bias_bwd(&self, d: &ChannelDims, dy: &Batch) -> Buf {
+        self.precision.f32.bias_bwd(d, &Bf16::cast_f32(self, dy)).into()
     }
 }

@@ -1,32 +1,33 @@
-//! Activations that are described before they are written (`kernels/bf16/deferred.cuh`).
+//! Deferred activations: how to compute a batch from others that are in memory (`kernels/bf16/deferred.cuh`).
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Batch, Device, Mixed, pieces};
+use super::{Activations, Bf16, vec8s};
+use crate::backend::cuda::{Cuda, Device};
 use crate::base::dims::ChannelDims;
 
 /// Activations in memory, `[n, hw, padded c]`.
-pub struct Written {
+pub struct Materialized {
     pub data: Arc<Device<u16>>,
-    /// What a ReLU let through, if one came last: a bit a channel.
+    /// Which elements a ReLU let through, if one came last: a bit a channel.
     pub mask: Option<Device<u8>>,
 }
 
-/// Where activations are written to, before anybody shares it.
-pub struct Room {
+/// Memory that activations are written to, before anybody shares it.
+pub struct Output {
     pub data: Device<u16>,
     pub mask: Option<Device<u8>>,
 }
 
-impl From<Room> for Written {
-    fn from(Room { data, mask }: Room) -> Self {
-        Written { data: Arc::new(data), mask }
+impl From<Output> for Materialized {
+    fn from(Output { data, mask }: Output) -> Self {
+        Materialized { data: Arc::new(data), mask }
     }
 }
 
-/// What a normalisation does to each channel: one element a channel, and what is added to the variance.
+/// The parameters of a normalisation: vectors of one element a channel, and the number that is added to the variance.
 #[derive(Clone)]
-pub struct Affine {
+pub struct Normalization {
     pub mean: Arc<Device<f32>>,
     pub var: Arc<Device<f32>>,
     pub gamma: Arc<Device<f32>>,
@@ -35,20 +36,20 @@ pub struct Affine {
     pub eps: f32,
 }
 
-/// A batch in memory, normalised and rectified or as it is.
+/// A batch in memory, as it is or after a normalisation and a ReLU.
 #[derive(Clone)]
-pub struct Term {
+pub struct NormalizedInput {
     pub data: Arc<Device<u16>>,
-    pub affine: Option<Affine>,
+    pub normalization: Option<Normalization>,
     pub relu: bool,
 }
 
-/// The sum of one or two terms, rectified or not; or with `gradient` that of a normalisation's input: of what came through its
-/// ReLU, `p`, and its input, `q`.
+/// The sum of one or two inputs, after a ReLU or without; or with `gradient` the gradient of a normalisation's input, computed
+/// from the gradient that came through its ReLU, `p`, and from its input, `q`.
 #[derive(Clone)]
-pub struct Operand {
-    pub p: Term,
-    pub q: Option<Term>,
+pub struct Deferred {
+    pub p: NormalizedInput,
+    pub q: Option<NormalizedInput>,
     pub relu: bool,
     pub gradient: Option<NormGradient>,
 }
@@ -62,18 +63,18 @@ pub struct NormGradient {
     pub share: f32,
 }
 
-/// The same of a normalisation that is known by its input.
+/// Gradients of the parameters of the normalisation with this input.
 #[derive(Clone)]
-pub struct Sums {
+pub struct NormSums {
     pub of: Arc<Device<u16>>,
     pub dgamma: Arc<Device<f32>>,
     pub dbeta: Arc<Device<f32>>,
 }
 
-/// [`Term`] as kernels have it: buffers by their addresses, 0 for those that it has not.
+/// [`NormalizedInput`] as a kernel parameter: buffers by their addresses, 0 for those that it has not.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-pub struct TermArg {
+pub struct NormalizedInputArg {
     pub x: u64,
     pub mean: u64,
     var: u64,
@@ -83,108 +84,104 @@ pub struct TermArg {
     apply_relu: u32,
 }
 
-/// [`Operand`] as kernels have it.
+/// [`Deferred`] as a kernel parameter.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-pub struct OperandArg {
-    p: TermArg,
-    q: TermArg,
+pub struct DeferredArg {
+    p: NormalizedInputArg,
+    q: NormalizedInputArg,
     dgamma: u64,
     dbeta: u64,
     share: f32,
     apply_relu: u32,
 }
 
-impl Term {
+impl NormalizedInput {
     /// A batch as it is.
     pub fn of(data: &Arc<Device<u16>>) -> Self {
-        Term { data: data.clone(), affine: None, relu: false }
+        NormalizedInput { data: data.clone(), normalization: None, relu: false }
     }
 
-    pub fn arg(&self) -> TermArg {
+    pub fn arg(&self) -> NormalizedInputArg {
         let (x, apply_relu) = (self.data.address(), self.relu.into());
-        match &self.affine {
-            None => TermArg { x, apply_relu, ..TermArg::default() },
-            Some(Affine { mean, var, gamma, beta, eps }) => {
+        match &self.normalization {
+            None => NormalizedInputArg { x, apply_relu, ..NormalizedInputArg::default() },
+            Some(Normalization { mean, var, gamma, beta, eps }) => {
                 let [mean, var, gamma] = [mean, var, gamma].map(|vector| vector.address());
                 let beta = beta.as_ref().map_or(0, |beta| beta.address());
-                TermArg { x, mean, var, gamma, beta, eps: *eps, apply_relu }
+                NormalizedInputArg { x, mean, var, gamma, beta, eps: *eps, apply_relu }
             }
         }
     }
 }
 
-impl Operand {
+impl Deferred {
     /// A batch as it is.
     pub fn of(data: &Arc<Device<u16>>) -> Self {
-        Operand { p: Term::of(data), q: None, relu: false, gradient: None }
+        Deferred { p: NormalizedInput::of(data), q: None, relu: false, gradient: None }
     }
 
-    pub fn arg(&self) -> OperandArg {
+    pub fn arg(&self) -> DeferredArg {
         let (dgamma, dbeta, share) = self
             .gradient
             .as_ref()
             .map_or((0, 0, 0.0), |gradient| (gradient.dgamma.address(), gradient.dbeta.address(), gradient.share));
-        let q = self.q.as_ref().map(Term::arg).unwrap_or_default();
-        OperandArg { p: self.p.arg(), q, dgamma, dbeta, share, apply_relu: self.relu.into() }
+        let q = self.q.as_ref().map(NormalizedInput::arg).unwrap_or_default();
+        DeferredArg { p: self.p.arg(), q, dgamma, dbeta, share, apply_relu: self.relu.into() }
     }
 
-    /// As one term, if it is one.
-    pub fn term(&self) -> Option<Term> {
-        let Operand { p, q: None, relu, gradient: None } = self else { return None };
-        (!p.relu || *relu).then(|| Term { relu: *relu, ..p.clone() })
+    /// As one input, if it is one.
+    pub fn single(&self) -> Option<NormalizedInput> {
+        let Deferred { p, q: None, relu, gradient: None } = self else { return None };
+        (!p.relu || *relu).then(|| NormalizedInput { relu: *relu, ..p.clone() })
     }
 }
 
-impl Batch {
-    /// One that is in memory.
-    pub fn written(d: &ChannelDims, data: Device<u16>) -> Self {
-        Batch::shared(d, Arc::new(data))
+impl Activations {
+    /// Activations in memory.
+    pub fn stored(d: &ChannelDims, data: Device<u16>) -> Self {
+        Activations::shared(d, Arc::new(data))
     }
 
-    /// One whose memory has other owners.
+    /// Activations whose memory has other owners.
     pub fn shared(d: &ChannelDims, data: Arc<Device<u16>>) -> Self {
-        let written = OnceLock::from(Written { data, mask: None });
-        Batch { d: *d, operand: None, written, statistics: None, sums: Vec::new() }
+        let materialized = OnceLock::from(Materialized { data, mask: None });
+        Activations { d: *d, deferred: None, materialized, statistics: None, sums: Vec::new() }
     }
 
-    /// One that is described.
-    pub fn described(d: &ChannelDims, operand: Operand) -> Self {
-        Batch { d: *d, operand: Some(operand), written: OnceLock::new(), statistics: None, sums: Vec::new() }
+    /// Activations that are still to be computed.
+    pub fn deferred(d: &ChannelDims, deferred: Deferred) -> Self {
+        let materialized = OnceLock::new();
+        Activations { d: *d, deferred: Some(deferred), materialized, statistics: None, sums: Vec::new() }
     }
 }
 
-impl Mixed {
-    /// The batch in memory, written now if nobody has done it before.
-    pub(super) fn data<'b>(&self, x: &'b Batch) -> &'b Arc<Device<u16>> {
-        &self.write(x).data
+impl Cuda<Bf16> {
+    /// The batch in memory, computed now if it was not before.
+    pub(super) fn data<'b>(&self, x: &'b Activations) -> &'b Arc<Device<u16>> {
+        &self.materialize(x).data
     }
 
     /// The same with its mask.
-    pub(super) fn write<'b>(&self, x: &'b Batch) -> &'b Written {
-        x.written.get_or_init(|| {
-            let operand = x.operand.as_ref().expect("a batch is written or described");
-            let mut room = self.room(&x.d, operand);
-            self.write_operand(&x.d, operand, &mut room);
-            room.into()
+    pub(super) fn materialize<'b>(&self, x: &'b Activations) -> &'b Materialized {
+        x.materialized.get_or_init(|| {
+            let deferred = x.deferred.as_ref().expect("activations are in memory or deferred");
+            let mut output = self.alloc_output(&x.d, deferred);
+            self.evaluate(&x.d, deferred, &mut output);
+            output.into()
         })
     }
 
-    /// Memory for a batch that is described, and for the mask of its ReLU.
-    pub(super) fn room(&self, d: &ChannelDims, operand: &Operand) -> Room {
-        Room { data: self.alloc(d), mask: operand.relu.then(|| self.exact.alloc(pieces(d))) }
+    /// Memory for deferred activations, and for the mask of their ReLU.
+    pub(super) fn alloc_output(&self, d: &ChannelDims, deferred: &Deferred) -> Output {
+        Output { data: self.alloc_activations(d), mask: deferred.relu.then(|| self.alloc(vec8s(d))) }
     }
 
-    /// How to read a batch: from memory where it is there.
-    pub(super) fn operand(&self, x: &Batch) -> Operand {
-        match (x.written.get(), &x.operand) {
-            (None, Some(operand)) => operand.clone(),
-            _ => Operand::of(self.data(x)),
+    /// How to read a batch: from memory if it is there.
+    pub(super) fn reader(&self, x: &Activations) -> Deferred {
+        match (x.materialized.get(), &x.deferred) {
+            (None, Some(deferred)) => deferred.clone(),
+            _ => Deferred::of(self.data(x)),
         }
-    }
-
-    /// The same activations once more, without what is known of them.
-    pub(super) fn same(&self, x: &Batch) -> Batch {
-        Batch::shared(&x.d, self.data(x).clone())
     }
 }

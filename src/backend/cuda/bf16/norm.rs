@@ -1,17 +1,18 @@
-//! Batch normalisation of activations in bf16. Forwards it puts statistics together and describes its output; on the way back it
-//! does the same if a convolution has taken the sums.
+//! Batch normalisation of activations in bf16. Its output is deferred; on the way back so is the gradient of its input, and the
+//! sums for it are taken here only if no convolution has taken them.
 
 use std::sync::Arc;
 
-use super::{Batch, Buf, Device, Mixed};
-use crate::backend::cuda::bf16::deferred::{Affine, NormGradient, Operand, OperandArg, Room, Sums, Term};
+use super::deferred::{Deferred, DeferredArg, NormGradient, NormSums, Normalization, NormalizedInput, Output};
+use super::{Activations, Batch, Bf16, Buf};
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
-use crate::backend::cuda::tuning;
+use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
 
 kernels! { "bf16/norm":
-    write_operand(d: ChannelDims, of: OperandArg, mask: Option<&mut Device<u8>>, y: &mut Device<u16>);
+    write_operand(d: ChannelDims, of: DeferredArg, mask: Option<&mut Device<u8>>, y: &mut Device<u16>);
     batch_norm_bwd_sums_bf16(
         d: ChannelDims, x: &Device<u16>, mean: &Device<f32>, mask: Option<&Device<u8>>, dy: &Device<u16>,
         g: Option<&mut Device<u16>>, part: &mut Device<[f32; 2]>,
@@ -22,52 +23,52 @@ kernels! { "bf16/norm":
     );
 }
 
-by_value!(OperandArg);
+by_value!(DeferredArg);
 
-impl Mixed {
-    /// Writes what an operand describes, and what its ReLU lets through.
-    pub(super) fn write_operand(&self, d: &ChannelDims, operand: &Operand, Room { data, mask }: &mut Room) {
+impl Cuda<Bf16> {
+    /// Computes deferred activations, and the mask of their ReLU.
+    pub(super) fn evaluate(&self, d: &ChannelDims, deferred: &Deferred, Output { data, mask }: &mut Output) {
         let grid = tuning::pixels_bf16(d);
-        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask one per piece.
-        unsafe { launch::write_operand(&self.exact, grid, *d, operand.arg(), mask.as_mut(), data) };
+        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask a byte for eight channels.
+        unsafe { launch::write_operand(self, grid, *d, deferred.arg(), mask.as_mut(), data) };
     }
 
-    /// What came through the ReLU of a normalisation of `x`, and the sums of it.
-    fn sums(&self, d: &ChannelDims, b: &NormBwd<'_, Buf>, x: &Arc<Device<u16>>) -> (Arc<Device<u16>>, Sums) {
-        let [mean, var] = [&b.stats.mean, &b.stats.var].map(Buf::f32);
-        let dy = self.in_bf16(d, b.dy);
+    /// The gradient that came through the ReLU of a normalisation of `x`, and the sums of it.
+    fn sums(&self, d: &ChannelDims, b: &NormBwd<'_, Self>, x: &Arc<Device<u16>>) -> (Arc<Device<u16>>, NormSums) {
+        let [mean, var] = [&b.stats.mean, &b.stats.var].map(PlainBuf::f32);
+        let dy = self.cast_bf16(d, b.dy);
         let dy = self.data(&dy);
         let mask = b.relu.map(|y| match y {
-            Buf::Batch(y) if y.d == *d => self.write(y).mask.as_ref().expect("the output of a ReLU"),
+            Batch::Bf16(y) if y.d == *d => self.materialize(y).mask.as_ref().expect("the output of a ReLU"),
             _ => unreachable!("an output that is not this normalisation's"),
         });
         let grid = tuning::pixels_bf16(d);
-        let mut part = self.exact.alloc((d.c * grid.blocks[0]) as usize);
-        let mut g = mask.map(|_| self.alloc(d));
-        let (mut dgamma, mut dbeta) = (self.exact.alloc(d.c as usize), self.exact.alloc(d.c as usize));
+        let mut part = self.alloc((d.c * grid.blocks[0]) as usize);
+        let mut g = mask.map(|_| self.alloc_activations(d));
+        let (mut dgamma, mut dbeta) = (self.alloc(d.c as usize), self.alloc(d.c as usize));
         let (parts, warps) = (grid.blocks[0], tuning::channel_warps(d.c));
-        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask one per piece, and `part` a pair for
+        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask a byte for eight channels, and `part` a pair for
         // each channel and block.
         unsafe {
-            launch::batch_norm_bwd_sums_bf16(&self.exact, grid, *d, x, mean, mask, dy, g.as_mut(), &mut part);
-            launch::batch_norm_bwd_finish(&self.exact, warps, d.c, b.eps, parts, var, &part, &mut dgamma, &mut dbeta);
+            launch::batch_norm_bwd_sums_bf16(self, grid, *d, x, mean, mask, dy, g.as_mut(), &mut part);
+            launch::batch_norm_bwd_finish(self, warps, d.c, b.eps, parts, var, &part, &mut dgamma, &mut dbeta);
         }
-        let sums = Sums { of: x.clone(), dgamma: Arc::new(dgamma), dbeta: Arc::new(dbeta) };
+        let sums = NormSums { of: x.clone(), dgamma: Arc::new(dgamma), dbeta: Arc::new(dbeta) };
         (g.map_or_else(|| dy.clone(), Arc::new), sums)
     }
 }
 
 fn vector(buf: &Buf) -> Arc<Device<f32>> {
-    buf.exact().data.clone()
+    buf.data.clone()
 }
 
-impl Norm for Mixed {
-    fn channel_stats(&self, d: &ChannelDims, x: &Buf) -> ChannelStats<Buf> {
-        if let Buf::Batch(Batch { d: of, statistics: Some([mean, var]), .. }) = x {
+impl Norm for Cuda<Bf16> {
+    fn channel_stats(&self, d: &ChannelDims, x: &Batch) -> ChannelStats<Buf> {
+        if let Batch::Bf16(Activations { d: of, statistics: Some([mean, var]), .. }) = x {
             assert_eq!(of, d);
             return ChannelStats { mean: mean.clone().into(), var: var.clone().into() };
         }
-        let ChannelStats { mean, var } = self.exact.channel_stats(d, &self.in_f32(x));
+        let ChannelStats { mean, var } = self.precision.f32.channel_stats(d, &Bf16::cast_f32(self, x));
         ChannelStats { mean: mean.into(), var: var.into() }
     }
 
@@ -75,37 +76,41 @@ impl Norm for Mixed {
         &self,
         d: &ChannelDims,
         eps: f32,
-        x: &Buf,
+        x: &Batch,
         stats: &ChannelStats<Buf>,
         gamma: &Buf,
         beta: &Buf,
-        residual: Option<&Buf>,
+        residual: Option<&Batch>,
         relu: bool,
-    ) -> Buf {
+    ) -> Batch {
         let vectors = [&stats.mean, &stats.var, gamma, beta].map(vector);
         assert!(vectors.iter().all(|vector| vector.len() == d.c as usize));
         let [mean, var, gamma, beta] = vectors;
-        let affine = Affine { mean, var, gamma, beta: Some(beta), eps };
-        let p = Term { data: self.data(&self.in_bf16(d, x)).clone(), affine: Some(affine), relu: false };
+        let normalization = Normalization { mean, var, gamma, beta: Some(beta), eps };
+        let p = NormalizedInput {
+            data: self.data(&self.cast_bf16(d, x)).clone(),
+            normalization: Some(normalization),
+            relu: false,
+        };
         let q = residual.map(|residual| {
-            let residual = self.in_bf16(d, residual);
-            self.operand(&residual).term().unwrap_or_else(|| Term::of(self.data(&residual)))
+            let residual = self.cast_bf16(d, residual);
+            self.reader(&residual).single().unwrap_or_else(|| NormalizedInput::of(self.data(&residual)))
         });
-        Batch::described(d, Operand { p, q, relu, gradient: None }).into()
+        Activations::deferred(d, Deferred { p, q, relu, gradient: None }).into()
     }
 
-    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Buf>) -> NormGrads<Buf> {
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
         let [mean, var, gamma] = [&b.stats.mean, &b.stats.var, b.gamma].map(vector);
         assert_eq!([&mean, &var, &gamma].map(|vector| vector.len()), [d.c as usize; 3]);
-        let x = self.in_bf16(d, b.x);
+        let x = self.cast_bf16(d, b.x);
         let x = self.data(&x);
-        let of_this = |sums: &&Sums| Arc::ptr_eq(&sums.of, x);
+        let of_this = |sums: &&NormSums| Arc::ptr_eq(&sums.of, x);
         let taken = match b.dy {
-            Buf::Batch(dy) => dy.sums.iter().find(of_this).map(|sums| (self.data(dy).clone(), sums)),
-            Buf::Exact(_) => None,
+            Batch::Bf16(dy) => dy.sums.iter().find(of_this).map(|sums| (self.data(dy).clone(), sums)),
+            Batch::F32(_) => None,
         };
         let made;
-        let (g, Sums { dgamma, dbeta, .. }) = match taken {
+        let (g, NormSums { dgamma, dbeta, .. }) = match taken {
             Some((g, sums)) => (g, sums),
             None => {
                 made = self.sums(d, b, x);
@@ -113,32 +118,26 @@ impl Norm for Mixed {
             }
         };
         let share = if b.batch_stats { 1.0 / (d.n as f32 * d.hw as f32) } else { 0.0 };
-        let affine = Affine { mean, var, gamma, beta: None, eps: b.eps };
-        let operand = Operand {
-            p: Term::of(&g),
-            q: Some(Term { data: x.clone(), affine: Some(affine), relu: false }),
+        let normalization = Normalization { mean, var, gamma, beta: None, eps: b.eps };
+        let deferred = Deferred {
+            p: NormalizedInput::of(&g),
+            q: Some(NormalizedInput { data: x.clone(), normalization: Some(normalization), relu: false }),
             relu: false,
             gradient: Some(NormGradient { dgamma: dgamma.clone(), dbeta: dbeta.clone(), share }),
         };
         let dresidual = b.residual.then(|| {
-            let mut dresidual = Batch::shared(d, g);
-            if let Buf::Batch(dy) = b.dy {
+            let mut dresidual = Activations::shared(d, g);
+            if let Batch::Bf16(dy) = b.dy {
                 // Those of the normalisation that made the residual.
                 dresidual.sums.extend(dy.sums.iter().filter(|sums| !of_this(sums)).cloned());
             }
             dresidual.into()
         });
         let (dgamma, dbeta) = (dgamma.clone().into(), dbeta.clone().into());
-        NormGrads { dx: Batch::described(d, operand).into(), dgamma, dbeta, dresidual }
+        NormGrads { dx: Activations::deferred(d, deferred).into(), dgamma, dbeta, dresidual }
     }
 
     fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Buf>]) {
-        self.exact.move_all(
-            momentum,
-            moves.iter_mut().map(|RunningMove { unbias, batch, running }| {
-                let batch = [&batch.mean, &batch.var].map(Buf::f32);
-                (*unbias, batch, [running.mean.f32_mut(), running.var.f32_mut()])
-            }),
-        );
+        self.move_all(momentum, moves);
     }
 }

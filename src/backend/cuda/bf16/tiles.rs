@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::rc::Rc;
 
-use super::PIECE;
+use super::VEC8;
 use crate::backend::cuda::runtime::kernel::Grid;
 use crate::backend::cuda::tuning::{Remembered, remembered};
 use crate::base::dims::Conv2dDims;
@@ -231,14 +231,14 @@ fn cuts(d: &Conv2dDims, gradient: bool, two_terms: bool, block: Block) -> Vec<Cu
         return Vec::new();
     }
     let c = Correlation::of(d, gradient);
-    let results = c.results.next_multiple_of(PIECE);
+    let results = c.results.next_multiple_of(VEC8);
     let cut = |index: usize, tile: &Tile| {
         // Rows that are swizzled together begin at a multiple of eight.
         let slab = c.slab(tile.pixels).next_multiple_of(8);
         let buffers = c.channels.div_ceil(tile.depth).min(2);
         // The slabs and a row of zeros, the second term, the stages of weights; in their place, at the end, the result and sums.
         let rows = (buffers + u32::from(two_terms)) * slab + 8 + tile.stages * tile.taps * tile.channels;
-        let tables = (MOST_TAPS * 8 + c.channels.next_multiple_of(PIECE) * 16).next_multiple_of(1024);
+        let tables = (MOST_TAPS * 8 + c.channels.next_multiple_of(VEC8) * 16).next_multiple_of(1024);
         let threads = tile.threads();
         let end = tile.pixels * tile.channels * 2 + ((threads / 32 + 1) * tile.channels * 4).max(threads * 8);
         let bytes = tables + (rows * tile.depth * 2).max(end);
@@ -251,7 +251,7 @@ fn cuts(d: &Conv2dDims, gradient: bool, two_terms: bool, block: Block) -> Vec<Cu
         let parts = blocks_a_channel + groups;
         (bytes + DECLARED <= block.shared && counted).then_some(Cut { tile: index, slab, buffers, parts, grid })
     };
-    let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(PIECE, most);
+    let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(VEC8, most);
     // As deep as the image and as wide as the result, but so that nearly every multiprocessor gets a block, and room for two; with
     // more pixels only if that means fewer rounds of blocks. Warpgroups were faster in every layer that was measured on an H100
     // and is wide enough for them; where they do not multiply together their tiles only have smaller fragments.
@@ -298,7 +298,7 @@ pub struct WeightCut {
 
 /// Every way to cut a weight gradient, what should be fastest first.
 pub fn weight_gradient(d: &Conv2dDims) -> Vec<WeightCut> {
-    let (c_in, c_out) = (d.c_in.next_multiple_of(PIECE), d.c_out.next_multiple_of(PIECE));
+    let (c_in, c_out) = (d.c_in.next_multiple_of(VEC8), d.c_out.next_multiple_of(VEC8));
     // A tile that is half empty does as many products as two of half its size.
     let fits = |&(filters, channels): &(u32, u32)| {
         filters <= c_out.next_power_of_two() && channels <= c_in.next_power_of_two()

@@ -2,9 +2,9 @@
 
 use super::tiles::{self, WeightCut};
 use super::tuned::Pass;
-use super::{Device, Exact, Mixed, PIECE};
+use super::{Bf16, Buf, VEC8};
 use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
-use crate::backend::cuda::{Cuda, tuning};
+use crate::backend::cuda::{Context, Cuda, Device, tuning};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 kernels! { "bf16/weights":
@@ -38,15 +38,15 @@ struct Packings {
 
 by_value!(Packings);
 
-/// A kernel of [`Mixed::weight_gradient`].
-type BwdWeight = unsafe fn(&Cuda, Grid, Conv2dDims, &Device<u16>, &Device<u16>, &mut Device<f32>);
+/// A kernel of [`Cuda::weight_gradient`].
+type BwdWeight = unsafe fn(&Context, Grid, Conv2dDims, &Device<u16>, &Device<u16>, &mut Device<f32>);
 
 /// In the order of [`tiles::WEIGHT_TILES`].
 const BWD_WEIGHT: [BwdWeight; tiles::WEIGHT_TILES.len()] =
     [launch::conv2d_bwd_weight_bf16_c8, launch::conv2d_bwd_weight_bf16_c32, launch::conv2d_bwd_weight_bf16_c64];
 
 /// A convolution's weights in bf16.
-pub struct Weights {
+pub struct PackedWeights {
     d: [usize; 4],
     /// For images that are split.
     split: bool,
@@ -56,13 +56,13 @@ pub struct Weights {
     pub backward: Device<u16>,
 }
 
-impl Mixed {
+impl Cuda<Bf16> {
     /// The packed weights of a convolution, with `split` of one whose image is split; packed now if nobody has done it before.
-    pub(super) fn weights<'w>(&self, d: &Conv2dDims, split: bool, w: &'w Exact) -> &'w Weights {
-        let packed = w.weights.get_or_init(|| {
-            let (c_in, c_out) = (d.c_in.next_multiple_of(PIECE), d.c_out.next_multiple_of(PIECE));
+    pub(super) fn weights<'w>(&self, d: &Conv2dDims, split: bool, w: &'w Buf) -> &'w PackedWeights {
+        let packed = w.packed.get_or_init(|| {
+            let (c_in, c_out) = (d.c_in.next_multiple_of(VEC8), d.c_out.next_multiple_of(VEC8));
             let len = (d.k * d.k * c_in * c_out) as usize;
-            let weights = Weights { d: d.w(), split, forward: self.exact.alloc(len), backward: self.exact.alloc(len) };
+            let weights = PackedWeights { d: d.w(), split, forward: self.alloc(len), backward: self.alloc(len) };
             self.pack(&[(&w.data, &weights)]);
             weights
         });
@@ -71,11 +71,11 @@ impl Mixed {
     }
 
     /// Packs the weights of convolutions.
-    pub(super) fn pack(&self, of: &[(&Device<f32>, &Weights)]) {
+    pub(super) fn pack(&self, of: &[(&Device<f32>, &PackedWeights)]) {
         for chunk in of.chunks(MOST_WEIGHTS) {
             let mut table = Packings { at: [Packing::default(); MOST_WEIGHTS] };
             let mut largest = 0;
-            for (packing, (w, Weights { d, split, forward, backward })) in table.at.iter_mut().zip(chunk) {
+            for (packing, (w, PackedWeights { d, split, forward, backward })) in table.at.iter_mut().zip(chunk) {
                 let [c_out, c_in, k, _] = d.map(|size| size as u32);
                 assert_eq!(w.len(), d.iter().product::<usize>());
                 largest = largest.max(forward.len());
@@ -83,17 +83,17 @@ impl Mixed {
                 *packing = Packing { w, forward, backward, c_in, c_out, taps: k * k, split: (*split).into() };
             }
             // SAFETY: just checked, and both orders have a place for every padded weight; nobody else has them.
-            unsafe { launch::pack_weights(&self.exact, tuning::pack_weights(largest, chunk.len()), table) };
+            unsafe { launch::pack_weights(self, tuning::pack_weights(largest, chunk.len()), table) };
         }
     }
 
     /// `dw` of batches that are in memory.
     pub(super) fn weight_gradient(&self, d: &Conv2dDims, x: &Device<u16>, dy: &Device<u16>) -> Device<f32> {
-        let cut = self.chosen(Pass::WeightGradient, d, &tiles::weight_gradient(d), |cut| cut.tile);
+        let cut = self.select(Pass::WeightGradient, d, &tiles::weight_gradient(d), |cut| cut.tile);
         let WeightCut { tile, parts, grid } = cut.expect("the smallest tile always fits");
-        self.exact.sum_of_parts(&ChannelDims::new(d.w()), parts, None, false, |_, _, dw| {
+        self.sum_of_parts(&ChannelDims::new(d.w()), parts, None, false, |_, _, dw| {
             // SAFETY: batches have the elements of `d`, `dw` those of `parts` gradients.
-            unsafe { BWD_WEIGHT[tile](&self.exact, grid, *d, x, dy, dw) };
+            unsafe { BWD_WEIGHT[tile](self, grid, *d, x, dy, dw) };
         })
     }
 }

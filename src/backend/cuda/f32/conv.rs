@@ -5,7 +5,7 @@ use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{Grid, kernels};
 use crate::backend::cuda::tuning;
 use crate::backend::cuda::tuning::{BiasCut, Taps};
-use crate::backend::cuda::{Buf, Cuda};
+use crate::backend::cuda::{Context, Cuda, F32};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 kernels! { "f32/conv":
@@ -60,9 +60,10 @@ kernels! { "f32/conv":
 }
 
 /// A kernel of [`Conv::conv2d_fwd`].
-type Fwd = unsafe fn(&Cuda, Grid, Conv2dDims, &Buf, &Buf, Option<&Buf>, u32, &mut Buf);
+type Fwd =
+    unsafe fn(&Context, Grid, Conv2dDims, &Device<f32>, &Device<f32>, Option<&Device<f32>>, u32, &mut Device<f32>);
 /// A kernel of one of its gradients.
-type Bwd = unsafe fn(&Cuda, Grid, Conv2dDims, &Buf, &Buf, &mut Buf);
+type Bwd = unsafe fn(&Context, Grid, Conv2dDims, &Device<f32>, &Device<f32>, &mut Device<f32>);
 
 /// The kernels in the order of their tiles.
 const fn fwd_kernels(taps: Taps) -> &'static [Fwd] {
@@ -105,8 +106,15 @@ fn lengths(d: &Conv2dDims) -> [usize; 3] {
     [d.x(), d.w(), d.y()].map(|sizes| sizes.iter().product())
 }
 
-impl Conv for Cuda {
-    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf, w: &Buf, b: Option<&Buf>, relu: bool) -> Buf {
+impl Conv for Cuda<F32> {
+    fn conv2d_fwd(
+        &self,
+        d: &Conv2dDims,
+        x: &Device<f32>,
+        w: &Device<f32>,
+        b: Option<&Device<f32>>,
+        relu: bool,
+    ) -> Device<f32> {
         let [x_len, w_len, _] = lengths(d);
         assert!(x.len() == x_len && w.len() == w_len && b.is_none_or(|b| b.len() == d.c_out as usize));
         let (taps, cut) = tuning::conv2d_fwd(d);
@@ -118,7 +126,7 @@ impl Conv for Cuda {
         })
     }
 
-    fn conv2d_bwd_input(&self, d: &Conv2dDims, _x: &Buf, dy: &Buf, w: &Buf) -> Buf {
+    fn conv2d_bwd_input(&self, d: &Conv2dDims, _x: &Device<f32>, dy: &Device<f32>, w: &Device<f32>) -> Device<f32> {
         let [_, w_len, y_len] = lengths(d);
         assert!(dy.len() == y_len && w.len() == w_len);
         let (taps, cut) = tuning::conv2d_bwd_input(d);
@@ -130,7 +138,7 @@ impl Conv for Cuda {
         })
     }
 
-    fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Buf, dy: &Buf) -> Buf {
+    fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Device<f32>, dy: &Device<f32>) -> Device<f32> {
         let [x_len, _, y_len] = lengths(d);
         assert!(x.len() == x_len && dy.len() == y_len);
         let cut = tuning::conv2d_bwd_weight(d);
@@ -141,7 +149,7 @@ impl Conv for Cuda {
         })
     }
 
-    fn bias_bwd(&self, d: &ChannelDims, dy: &Buf) -> Buf {
+    fn bias_bwd(&self, d: &ChannelDims, dy: &Device<f32>) -> Device<f32> {
         assert_eq!(dy.len(), d.n as usize * d.c as usize * d.hw as usize);
         let mut db = self.alloc(d.c as usize);
         match tuning::bias_bwd(d) {

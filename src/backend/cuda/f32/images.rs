@@ -1,7 +1,7 @@
 //! Batches from a data set of bytes.
 
 use crate::backend::cuda::runtime::kernel::kernels;
-use crate::backend::cuda::{Buf, Cuda, Device, tuning};
+use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{CropFlip, Images};
 use crate::base::rng::Rng;
 
@@ -25,21 +25,21 @@ pub struct Resident {
     images: Device<u8>,
 }
 
-impl Images for Cuda {
+impl<P: Precision> Images for Cuda<P> {
     type Resident<'a> = Resident;
 
     fn resident(&self, shape: [usize; 3], images: &[u8]) -> Resident {
         Resident { shape, images: self.upload_slice(images) }
     }
 
-    fn gather(&self, images: &Resident, indices: &[u32], augment: Option<&CropFlip>) -> Buf {
+    fn gather(&self, images: &Resident, indices: &[u32], augment: Option<&CropFlip>) -> P::Batch {
         let [_, h, w] = images.shape;
         let features: usize = images.shape.iter().product();
         let count = images.images.len() / features;
         assert!(indices.iter().all(|&index| (index as usize) < count), "an image that is not in the data set");
         let mut y = self.alloc(indices.len() * features);
         if y.is_empty() {
-            return y;
+            return y.into();
         }
         let (grid, features) = (tuning::images(indices.len(), features), features as u32);
         let (indices, images) = (self.upload_slice(indices), &images.images);
@@ -52,6 +52,6 @@ impl Images for Cuda {
                 launch::gather_cropped(self, grid, features, h as u32, w as u32, pad, rng, &indices, images, &mut y);
             },
         }
-        y
+        y.into()
     }
 }

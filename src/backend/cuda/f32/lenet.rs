@@ -2,7 +2,7 @@
 
 use super::loss::{Labels, Tally, TallyCounts, kind};
 use crate::backend::cuda::runtime::kernel::{Arg, Args, kernels};
-use crate::backend::cuda::{Buf, Cuda, Device, tuning};
+use crate::backend::cuda::{Context, Device, tuning};
 use crate::backend::{Ascent, MARGIN_CONFIDENCE};
 use crate::base::dims::LeNetDims;
 use crate::base::rng::{Rng, Stream};
@@ -38,15 +38,15 @@ impl Arg for AscentArgs {
 
 /// [`crate::backend::Attack::attack_lenet`].
 pub(super) fn attack(
-    cuda: &Cuda,
+    cuda: &Context,
     d: &LeNetDims,
     ascent: &Ascent<'_>,
-    params: [&Buf; 8],
-    clean: &Buf,
+    params: [&Device<f32>; 8],
+    clean: &Device<f32>,
     labels: &Labels,
     tally: &mut Tally,
-) -> Option<Buf> {
-    let grid = tuning::lenet_attack(d, cuda.driver.shared_memory())?;
+) -> Option<Device<f32>> {
+    let grid = tuning::lenet_attack(d, cuda.shared_memory())?;
     let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(|size| size as usize);
     let lengths = [25 * c1, c1, 25 * c1 * c2, c2, 49 * c2 * f1, f1, f1 * classes, classes];
     assert_eq!((params.map(Device::len), clean.len()), (lengths, 784 * d.n as usize));

@@ -1,9 +1,10 @@
 //! Fully connected layers, and the end of every product whose sums are split over blocks.
 
 use crate::backend::Linear;
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{Grid, kernels};
-use crate::backend::cuda::{Buf, Cuda, tuning};
+use crate::backend::cuda::{Context, Cuda, Precision, tuning};
 use crate::base::dims::{ChannelDims, LinearDims};
 
 kernels! { "f32/linear":
@@ -24,26 +25,27 @@ kernels! { "f32/linear":
 }
 
 /// A kernel of [`Linear::linear_fwd`].
-type Fwd = unsafe fn(&Cuda, Grid, LinearDims, &Buf, &Buf, Option<&Buf>, u32, &mut Buf);
+type Fwd =
+    unsafe fn(&Context, Grid, LinearDims, &Device<f32>, &Device<f32>, Option<&Device<f32>>, u32, &mut Device<f32>);
 /// A kernel of one of its gradients.
-type Bwd = unsafe fn(&Cuda, Grid, LinearDims, &Buf, &Buf, &mut Buf);
+type Bwd = unsafe fn(&Context, Grid, LinearDims, &Device<f32>, &Device<f32>, &mut Device<f32>);
 
 // In the order of their tiles.
 const FWD: [Fwd; 2] = [launch::linear_fwd_few, launch::linear_fwd_wide];
 const BWD_INPUT: [Bwd; 2] = [launch::linear_bwd_input_few, launch::linear_bwd_input_wide];
 const BWD_WEIGHT: [Bwd; 2] = [launch::linear_bwd_weight_few, launch::linear_bwd_weight_wide];
 
-impl Cuda {
+impl Context {
     /// `relu(sum of parts + b)` for a result `[n, c, hw]` of which `product` writes `parts` parts, one after the other;
     /// `b` has an element per channel. A single part is the result itself, so `product` gets the bias and the ReLU.
     pub(in crate::backend::cuda) fn sum_of_parts(
         &self,
         d: &ChannelDims,
         parts: u32,
-        b: Option<&Buf>,
+        b: Option<&Device<f32>>,
         relu: bool,
-        product: impl FnOnce(Option<&Buf>, bool, &mut Buf),
-    ) -> Buf {
+        product: impl FnOnce(Option<&Device<f32>>, bool, &mut Device<f32>),
+    ) -> Device<f32> {
         let len = d.n as usize * d.c as usize * d.hw as usize;
         let mut y = self.alloc(len);
         if parts == 1 {
@@ -65,37 +67,43 @@ fn lengths(d: &LinearDims) -> [usize; 3] {
     [n * f_in, f_out * f_in, n * f_out]
 }
 
-impl Linear for Cuda {
-    fn linear_fwd(&self, d: &LinearDims, x: &Buf, w: &Buf, b: Option<&Buf>, relu: bool) -> Buf {
+impl<P: Precision> Linear for Cuda<P> {
+    fn linear_fwd(&self, d: &LinearDims, x: &P::Batch, w: &P::Buf, b: Option<&P::Buf>, relu: bool) -> P::Batch {
+        let (x, w, b) = (P::cast_f32(self, x), w.f32(), b.map(PlainBuf::f32));
         let [x_len, w_len, _] = lengths(d);
         assert!(x.len() == x_len && w.len() == w_len && b.is_none_or(|b| b.len() == d.f_out as usize));
         let cut = tuning::linear_fwd(d);
         let of = ChannelDims { n: d.n, c: d.f_out, hw: 1 };
         self.sum_of_parts(&of, cut.parts, b, relu, |b, relu, y| {
             // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `cut.parts` outputs.
-            unsafe { FWD[cut.tile](self, cut.grid, *d, x, w, b, relu.into(), y) };
+            unsafe { FWD[cut.tile](self, cut.grid, *d, &x, w, b, relu.into(), y) };
         })
+        .into()
     }
 
-    fn linear_bwd_input(&self, d: &LinearDims, dy: &Buf, w: &Buf) -> Buf {
+    fn linear_bwd_input(&self, d: &LinearDims, dy: &P::Batch, w: &P::Buf) -> P::Batch {
+        let (dy, w) = (P::cast_f32(self, dy), w.f32());
         let [_, w_len, y_len] = lengths(d);
         assert!(dy.len() == y_len && w.len() == w_len);
         let cut = tuning::linear_bwd_input(d);
         let of = ChannelDims { n: d.n, c: d.f_in, hw: 1 };
         self.sum_of_parts(&of, cut.parts, None, false, |_, _, dx| {
             // SAFETY: `dy` and `w` are as long as `d` says, `dx` has `cut.parts` inputs.
-            unsafe { BWD_INPUT[cut.tile](self, cut.grid, *d, dy, w, dx) };
+            unsafe { BWD_INPUT[cut.tile](self, cut.grid, *d, &dy, w, dx) };
         })
+        .into()
     }
 
-    fn linear_bwd_weight(&self, d: &LinearDims, x: &Buf, dy: &Buf) -> Buf {
+    fn linear_bwd_weight(&self, d: &LinearDims, x: &P::Batch, dy: &P::Batch) -> P::Buf {
+        let (x, dy) = (P::cast_f32(self, x), P::cast_f32(self, dy));
         let [x_len, _, y_len] = lengths(d);
         assert!(x.len() == x_len && dy.len() == y_len);
         let cut = tuning::linear_bwd_weight(d);
         let of = ChannelDims { n: d.f_out, c: d.f_in, hw: 1 };
         self.sum_of_parts(&of, cut.parts, None, false, |_, _, dw| {
             // SAFETY: `x` and `dy` are as long as `d` says, `dw` has `cut.parts` weights.
-            unsafe { BWD_WEIGHT[cut.tile](self, cut.grid, *d, x, dy, dw) };
+            unsafe { BWD_WEIGHT[cut.tile](self, cut.grid, *d, &x, &dy, dw) };
         })
+        .into()
     }
 }

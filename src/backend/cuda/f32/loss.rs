@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
-use crate::backend::cuda::{Buf, Cuda, tuning};
+use crate::backend::cuda::{Cuda, Precision, tuning};
 use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE};
 use crate::base::dims::LogitDims;
 
@@ -56,14 +56,14 @@ impl Labels {
         &self.0
     }
 
-    fn of_logits(&self, d: &LogitDims, logits: &Buf) -> &Device<u8> {
+    fn of_logits(&self, d: &LogitDims, logits: &Device<f32>) -> &Device<u8> {
         assert_eq!(logits.len(), d.n as usize * d.classes as usize);
         assert!(d.classes <= CLASSES, "{} classes, but labels are bytes", d.classes);
         self.of(d.n)
     }
 }
 
-impl Loss for Cuda {
+impl<P: Precision> Loss for Cuda<P> {
     type Labels = Labels;
     type Tally = Tally;
 
@@ -76,7 +76,8 @@ impl Loss for Cuda {
         Labels(labels.0.clone())
     }
 
-    fn loss_fwd(&self, d: &LogitDims, of: LossKind, weight: f32, logits: &Buf, labels: &Labels) -> LossOut<Buf> {
+    fn loss_fwd(&self, d: &LogitDims, of: LossKind, weight: f32, logits: &P::Batch, labels: &Labels) -> LossOut<Self> {
+        let logits = &*P::cast_f32(self, logits);
         let labels = labels.of_logits(d, logits);
         let (mut loss, mut dlogits) = (self.alloc(1), self.alloc(logits.len()));
         // SAFETY: the logits are `n` × `classes` as checked, and there are `n` labels.
@@ -94,10 +95,11 @@ impl Loss for Cuda {
                 &mut dlogits,
             );
         }
-        LossOut { loss, dlogits }
+        LossOut { loss: loss.into(), dlogits: dlogits.into() }
     }
 
-    fn predictions(&self, d: &LogitDims, logits: &Buf) -> Vec<u8> {
+    fn predictions(&self, d: &LogitDims, logits: &P::Batch) -> Vec<u8> {
+        let logits = &*P::cast_f32(self, logits);
         assert_eq!(logits.len(), d.n as usize * d.classes as usize);
         assert!(d.classes <= CLASSES, "{} classes, but predictions are bytes", d.classes);
         let mut classes = self.alloc(d.n as usize);
@@ -116,7 +118,8 @@ impl Loss for Cuda {
         Tally(tally)
     }
 
-    fn tally_add(&self, d: &LogitDims, logits: &Buf, labels: &Labels, tally: &mut Tally) {
+    fn tally_add(&self, d: &LogitDims, logits: &P::Batch, labels: &Labels, tally: &mut Tally) {
+        let logits = &*P::cast_f32(self, logits);
         let labels = labels.of_logits(d, logits);
         // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, a tally is one element.
         unsafe { launch::tally_add(self, tuning::loss(), *d, logits, labels, &mut tally.0) };

@@ -1,4 +1,4 @@
-//! The families of ops in f32, one file each.
+//! The families of ops in f32, one file each. Those without activations are for any precision.
 
 mod conv;
 mod elementwise;
@@ -13,7 +13,51 @@ mod pgd;
 mod pool;
 mod prune;
 
+use std::sync::Arc;
+
+use super::precision::{Cast, PlainBuf};
 use super::runtime::kernel::KernelSpec;
+use super::{Context, Cuda, Device, Precision};
+
+/// Single precision throughout: exact SIMT arithmetic.
+pub struct F32;
+
+impl PlainBuf for Device<f32> {
+    fn f32(&self) -> &Device<f32> {
+        self
+    }
+
+    fn f32_mut(&mut self) -> &mut Device<f32> {
+        self
+    }
+
+    fn in_place(&mut self) -> &mut Device<f32> {
+        self
+    }
+}
+
+impl Precision for F32 {
+    type Buf = Device<f32>;
+    type Batch = Device<f32>;
+
+    fn new(_: &Arc<Context>, _: Option<(i32, i32)>) -> Self {
+        F32
+    }
+
+    fn cast_f32<'a>(_: &Cuda<F32>, x: &'a Device<f32>) -> Cast<'a, Device<f32>> {
+        Cast::Borrowed(x)
+    }
+
+    fn f32_mut<'a>(_: &Cuda<F32>, x: &'a mut Device<f32>) -> &'a mut Device<f32> {
+        x
+    }
+
+    fn copy_batch(cuda: &Cuda<F32>, x: &Device<f32>) -> Device<f32> {
+        cuda.copy_of(x)
+    }
+
+    fn updated<'a>(_: &Cuda<F32>, _: impl Iterator<Item = &'a Device<f32>>) {}
+}
 
 /// The prototypes of the kernels.
 pub(super) fn kernels() -> Vec<KernelSpec> {

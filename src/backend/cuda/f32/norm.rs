@@ -1,8 +1,9 @@
 //! Batch normalisation: one or two launches for statistics, one forwards, two backwards.
 
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
-use crate::backend::cuda::{Buf, Cuda, tuning};
+use crate::backend::cuda::{Context, Cuda, F32, tuning};
 use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
 
@@ -58,10 +59,15 @@ fn elements(d: &ChannelDims) -> usize {
     d.n as usize * d.c as usize * d.hw as usize
 }
 
-impl Cuda {
+impl Context {
     /// Statistics of channels from those of their parts, `size` pixels each but the last, `[c, parts]`: mean and sum of
     /// squared differences to it.
-    pub(super) fn finish_stats(&self, d: &ChannelDims, part: &Device<[f32; 2]>, size: u32) -> ChannelStats<Buf> {
+    pub(super) fn finish_stats(
+        &self,
+        d: &ChannelDims,
+        part: &Device<[f32; 2]>,
+        size: u32,
+    ) -> ChannelStats<Device<f32>> {
         let (c, parts) = (d.c as usize, (d.n * d.hw).div_ceil(size));
         assert_eq!(part.len(), c * parts as usize);
         let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
@@ -71,20 +77,17 @@ impl Cuda {
         stats
     }
 
-    /// [`Norm::move_running`] of `[mean, var]` of each.
-    pub(in crate::backend::cuda) fn move_all<'a>(
-        &self,
-        momentum: f32,
-        moves: impl Iterator<Item = (f32, [&'a Buf; 2], [&'a mut Buf; 2])>,
-    ) {
-        let of = |(unbias, [mean, var], [running_mean, running_var]): (f32, [&Buf; 2], [&mut Buf; 2])| {
-            let c = mean.len();
-            assert_eq!([var.len(), running_mean.len(), running_var.len()], [c; 3]);
-            let [mean, var] = [mean, var].map(Device::address);
-            let [running_mean, running_var] = [running_mean, running_var].map(|running| running.address());
-            Move { mean, var, running_mean, running_var, c: c as u32, unbias }
+    /// [`Norm::move_running`] in any precision.
+    pub(in crate::backend::cuda) fn move_all<B: PlainBuf>(&self, momentum: f32, moves: &mut [RunningMove<'_, B>]) {
+        let of = |RunningMove { unbias, batch, running }: &mut RunningMove<'_, B>| {
+            let c = batch.mean.f32().len();
+            assert_eq!([&batch.var, &running.mean, &running.var].map(|vector| vector.f32().len()), [c; 3]);
+            let [mean, var] = [&batch.mean, &batch.var].map(|vector| vector.f32().address());
+            let [running_mean, running_var] =
+                [&mut running.mean, &mut running.var].map(|vector| vector.f32_mut().address());
+            Move { mean, var, running_mean, running_var, c: c as u32, unbias: *unbias }
         };
-        for chunk in moves.map(of).collect::<Vec<Move>>().chunks(MOVES) {
+        for chunk in moves.iter_mut().map(of).collect::<Vec<Move>>().chunks(MOVES) {
             let mut table = Moves { at: [Move::default(); MOVES] };
             table.at[..chunk.len()].copy_from_slice(chunk);
             // SAFETY: just checked: each has buffers of `c` elements, and no two the same running statistics.
@@ -93,8 +96,8 @@ impl Cuda {
     }
 }
 
-impl Norm for Cuda {
-    fn channel_stats(&self, d: &ChannelDims, x: &Buf) -> ChannelStats<Buf> {
+impl Norm for Cuda<F32> {
+    fn channel_stats(&self, d: &ChannelDims, x: &Device<f32>) -> ChannelStats<Device<f32>> {
         assert_eq!(x.len(), elements(d));
         let c = d.c as usize;
         let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
@@ -110,13 +113,13 @@ impl Norm for Cuda {
         &self,
         d: &ChannelDims,
         eps: f32,
-        x: &Buf,
-        stats: &ChannelStats<Buf>,
-        gamma: &Buf,
-        beta: &Buf,
-        residual: Option<&Buf>,
+        x: &Device<f32>,
+        stats: &ChannelStats<Device<f32>>,
+        gamma: &Device<f32>,
+        beta: &Device<f32>,
+        residual: Option<&Device<f32>>,
         relu: bool,
-    ) -> Buf {
+    ) -> Device<f32> {
         assert!(x.len() == elements(d) && residual.is_none_or(|residual| residual.len() == x.len()));
         assert_eq!([&stats.mean, &stats.var, gamma, beta].map(Device::len), [d.c as usize; 4]);
         let (ChannelStats { mean, var }, grid) = (stats, tuning::channels(d));
@@ -128,7 +131,7 @@ impl Norm for Cuda {
         y
     }
 
-    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Buf>) -> NormGrads<Buf> {
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
         assert!([b.x, b.dy].into_iter().chain(b.relu).all(|batch| batch.len() == elements(d)));
         assert_eq!([&b.stats.mean, &b.stats.var, b.gamma].map(Device::len), [d.c as usize; 3]);
         let (ChannelStats { mean, var }, grid) = (b.stats, tuning::channels(d));
@@ -169,12 +172,7 @@ impl Norm for Cuda {
         NormGrads { dx, dgamma, dbeta, dresidual }
     }
 
-    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Buf>]) {
-        self.move_all(
-            momentum,
-            moves.iter_mut().map(|RunningMove { unbias, batch, running }| {
-                (*unbias, [&batch.mean, &batch.var], [&mut running.mean, &mut running.var])
-            }),
-        );
+    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Device<f32>>]) {
+        self.move_all(momentum, moves);
     }
 }

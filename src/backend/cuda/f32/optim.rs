@@ -1,7 +1,8 @@
 //! Parameter updates, all parameters in one launch.
 
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
-use crate::backend::cuda::{Buf, Cuda, tuning};
+use crate::backend::cuda::{Context, Cuda, Device, Precision, tuning};
 use crate::backend::{AdamParam, AdamStep, Constraint, Optim, SgdParam, SgdStep};
 
 kernels! { "f32/optim":
@@ -16,7 +17,7 @@ const SEGMENTS: usize = 64;
 /// A parameter by the addresses of its buffers, 0 for those that it has not.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Segment {
+pub(super) struct Segment {
     g: u64,
     m: u64,
     v: u64,
@@ -72,17 +73,22 @@ impl AdamRates {
 
 impl Segment {
     /// A parameter with gradient `g`, weight `w`, and `state` of as many elements.
-    fn of(constraint: &Constraint<'_, Buf>, g: &Buf, w: &Buf, state: [Option<&Buf>; 2]) -> Self {
+    pub(super) fn of<B: PlainBuf>(
+        constraint: &Constraint<'_, B>,
+        g: &Device<f32>,
+        w: &Device<f32>,
+        state: [Option<&Device<f32>>; 2],
+    ) -> Self {
         let n = w.len();
-        let address = |x: &Buf| {
+        let address = |x: &Device<f32>| {
             assert_eq!(x.len(), n, "what belongs to a parameter has its size");
             x.address()
         };
         let [m, v] = state.map(|x| x.map_or(0, address));
         let (a, b, rho) = match constraint {
             Constraint::Free => (0, 0, 0.0),
-            Constraint::Mask(mask) => (address(mask), 0, 0.0),
-            Constraint::Penalty { rho, z, u } => (address(z), address(u), *rho),
+            Constraint::Mask(mask) => (address(mask.f32()), 0, 0.0),
+            Constraint::Penalty { rho, z, u } => (address(z.f32()), address(u.f32()), *rho),
         };
         Segment { g: address(g), m, v, w: address(w), a, b, n: n as u32, rho }
     }
@@ -103,24 +109,38 @@ fn for_tables(segments: &[Segment], launch: impl Fn(Grid, u32, Segments)) {
     }
 }
 
-impl Optim for Cuda {
-    fn sgd_step(&self, s: &SgdStep, params: &mut [SgdParam<'_, Buf>]) {
-        let segment = |p: &mut SgdParam<'_, Buf>| Segment::of(&p.constraint, p.g, p.w, [None, Some(p.v)]);
+impl Context {
+    /// One step of Adam.
+    pub(super) fn adam(&self, s: &AdamStep, segments: &[Segment]) {
+        let rates = AdamRates::of(s);
+        for_tables(segments, |grid, count, table| {
+            // SAFETY: the table's addresses are of buffers of `n` elements each, of which the caller borrows those that are
+            // written; the blocks cover each segment once.
+            unsafe { launch::adam_step(self, grid, rates, count, table) };
+        });
+    }
+}
+
+impl<P: Precision> Optim for Cuda<P> {
+    fn sgd_step(&self, s: &SgdStep, params: &mut [SgdParam<'_, P::Buf>]) {
+        let segment = |p: &mut SgdParam<'_, P::Buf>| {
+            Segment::of(&p.constraint, p.g.f32(), p.w.in_place(), [None, Some(p.v.f32_mut())])
+        };
         let segments: Vec<Segment> = params.iter_mut().map(segment).collect();
         for_tables(&segments, |grid, count, table| {
             // SAFETY: the table's addresses are of buffers of `n` elements each, of which `params` borrows those that are
             // written; the blocks cover each segment once.
             unsafe { launch::sgd_step(self, grid, *s, count, table) };
         });
+        P::updated(self, params.iter().map(|p| &*p.w));
     }
 
-    fn adam_step(&self, s: &AdamStep, params: &mut [AdamParam<'_, Buf>]) {
-        let rates = AdamRates::of(s);
-        let segment = |p: &mut AdamParam<'_, Buf>| Segment::of(&p.constraint, p.g, p.w, [Some(p.m), Some(p.v)]);
+    fn adam_step(&self, s: &AdamStep, params: &mut [AdamParam<'_, P::Buf>]) {
+        let segment = |p: &mut AdamParam<'_, P::Buf>| {
+            Segment::of(&p.constraint, p.g.f32(), p.w.in_place(), [Some(p.m.f32_mut()), Some(p.v.f32_mut())])
+        };
         let segments: Vec<Segment> = params.iter_mut().map(segment).collect();
-        for_tables(&segments, |grid, count, table| {
-            // SAFETY: as above.
-            unsafe { launch::adam_step(self, grid, rates, count, table) };
-        });
+        self.adam(s, &segments);
+        P::updated(self, params.iter().map(|p| &*p.w));
     }
 }

@@ -2,8 +2,9 @@
 
 use super::lenet;
 use super::loss::{Labels, Tally, TallyCounts};
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::kernels;
-use crate::backend::cuda::{Buf, Cuda, Device, tuning};
+use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{Ascent, Attack};
 use crate::base::dims::LeNetDims;
 use crate::base::rng::Rng;
@@ -21,8 +22,9 @@ kernels! { "f32/pgd":
     );
 }
 
-impl Attack for Cuda {
-    fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Buf) -> Buf {
+impl<P: Precision> Attack for Cuda<P> {
+    fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &P::Batch) -> P::Batch {
+        let clean = &*P::cast_f32(self, clean);
         assert_eq!(clean.len(), n * features);
         let mut x = self.alloc(clean.len());
         let (len, element) = (clean.len() as u32, first * features as u64);
@@ -30,10 +32,20 @@ impl Attack for Cuda {
         let grid = tuning::elements(clean.len() + 3, 4);
         // SAFETY: both have `len` elements.
         unsafe { launch::random_start(self, grid, len, element, eps, *rng, clean, &mut x) };
-        x
+        x.into()
     }
 
-    fn pgd_step(&self, n: usize, eps: f32, step: f32, clean: &Buf, dx: &Buf, x: &mut Buf, tally: &mut Tally) {
+    fn pgd_step(
+        &self,
+        n: usize,
+        eps: f32,
+        step: f32,
+        clean: &P::Batch,
+        dx: &P::Batch,
+        x: &mut P::Batch,
+        tally: &mut Tally,
+    ) {
+        let (clean, dx, x) = (&*P::cast_f32(self, clean), &*P::cast_f32(self, dx), P::f32_mut(self, x));
         assert!(x.len().is_multiple_of(n) && clean.len() == x.len() && dx.len() == x.len());
         let (grid, len) = (tuning::elements(x.len(), 4), x.len() as u32);
         // SAFETY: all three have `len` elements; the tally is one.
@@ -44,11 +56,13 @@ impl Attack for Cuda {
         &self,
         d: &LeNetDims,
         ascent: &Ascent<'_>,
-        params: [&Buf; 8],
-        clean: &Buf,
+        params: [&P::Buf; 8],
+        clean: &P::Batch,
         labels: &Labels,
         tally: &mut Tally,
-    ) -> Option<Buf> {
-        lenet::attack(self, d, ascent, params, clean, labels, tally)
+    ) -> Option<P::Batch> {
+        let attacked =
+            lenet::attack(self, d, ascent, params.map(PlainBuf::f32), &P::cast_f32(self, clean), labels, tally);
+        attacked.map(P::Batch::from)
     }
 }

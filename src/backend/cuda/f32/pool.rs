@@ -2,8 +2,8 @@
 
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::kernels;
-use crate::backend::cuda::{Buf, Cuda, tuning};
-use crate::backend::{ConvPool, Pool};
+use crate::backend::cuda::{Cuda, F32, Precision, tuning};
+use crate::backend::{Conv, ConvPool, Pool};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "f32/pool":
@@ -22,13 +22,13 @@ fn lengths(d: &Pool2dDims) -> (usize, usize) {
 }
 
 /// One kernel after the other.
-impl ConvPool for Cuda {}
+impl<P: Precision> ConvPool for Cuda<P> where Cuda<P>: Conv + Pool {}
 
-impl Pool for Cuda {
+impl Pool for Cuda<F32> {
     /// Per output pixel, the winner's place in its window, counted row by row.
     type Winners = Device<u16>;
 
-    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Buf) -> (Buf, Device<u16>) {
+    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Device<f32>) -> (Device<f32>, Device<u16>) {
         let (inputs, outputs) = lengths(d);
         assert_eq!(x.len(), inputs);
         assert!(d.k <= 256, "places in a {0}x{0} window are kept in 16 bits", d.k);
@@ -38,7 +38,13 @@ impl Pool for Cuda {
         (y, winners)
     }
 
-    fn max_pool2d_bwd(&self, d: &Pool2dDims, winners: &Device<u16>, relu: Option<&Buf>, dy: &Buf) -> Buf {
+    fn max_pool2d_bwd(
+        &self,
+        d: &Pool2dDims,
+        winners: &Device<u16>,
+        relu: Option<&Device<f32>>,
+        dy: &Device<f32>,
+    ) -> Device<f32> {
         let (inputs, outputs) = lengths(d);
         assert_eq!((winners.len(), dy.len()), (outputs, outputs));
         assert!(relu.is_none_or(|y| y.len() == outputs));
@@ -48,7 +54,7 @@ impl Pool for Cuda {
         dx
     }
 
-    fn avg_pool_fwd(&self, d: &ChannelDims, x: &Buf) -> Buf {
+    fn avg_pool_fwd(&self, d: &ChannelDims, x: &Device<f32>) -> Device<f32> {
         let planes = d.n as usize * d.c as usize;
         assert_eq!(x.len(), planes * d.hw as usize);
         let mut y = self.alloc(planes);
@@ -58,7 +64,7 @@ impl Pool for Cuda {
         y
     }
 
-    fn avg_pool_bwd(&self, d: &ChannelDims, dy: &Buf) -> Buf {
+    fn avg_pool_bwd(&self, d: &ChannelDims, dy: &Device<f32>) -> Device<f32> {
         assert_eq!(dy.len(), d.n as usize * d.c as usize);
         let mut dx = self.alloc(dy.len() * d.hw as usize);
         // SAFETY: the lengths are those of `d`.

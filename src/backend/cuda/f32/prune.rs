@@ -1,7 +1,8 @@
 //! Selection of what to keep, and ADMM's variables.
 
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
-use crate::backend::cuda::{Buf, Cuda, Device, tuning};
+use crate::backend::cuda::{Context, Cuda, Device, Precision, tuning};
 use crate::backend::{AdmmParam, Memory, Prune, Residuals};
 
 kernels! { "f32/prune":
@@ -67,71 +68,82 @@ const BINS: usize = 2048;
 /// The digits of a magnitude's 31 bits, the most significant one first: shift and number of bits.
 const DIGITS: [(u32, u32); 3] = [(20, 11), (10, 10), (0, 10)];
 
-impl Prune for Cuda {
-    fn row_norms(&self, rows: usize, members: &[&Buf]) -> Buf {
+impl<P: Precision> Prune for Cuda<P> {
+    fn row_norms(&self, rows: usize, members: &[&P::Buf]) -> P::Buf {
         if rows == 0 || members.is_empty() {
             return self.zeros(rows);
         }
         let (mut sums, mut norms) = (self.alloc(rows), self.alloc(rows));
-        for (i, x) in members.iter().enumerate() {
+        for (i, x) in members.iter().map(|x| x.f32()).enumerate() {
             assert!(x.len().is_multiple_of(rows));
             let (cols, first) = ((x.len() / rows) as u32, u32::from(i == 0));
             // SAFETY: `x` is rows × cols, the others have `rows` elements, and there is a block a row; the first launch
             // writes the sums that the others read.
             unsafe { launch::row_norms(self, tuning::row_norms(rows), cols, first, x, &mut sums, &mut norms) };
         }
-        norms
+        norms.into()
     }
 
-    fn column_norms(&self, cols: usize, x: &Buf) -> Buf {
-        let mut norms = self.alloc(cols);
+    fn column_norms(&self, cols: usize, x: &P::Buf) -> P::Buf {
+        let (x, mut norms) = (x.f32(), self.alloc(cols));
         if cols > 0 {
             assert!(x.len().is_multiple_of(cols));
             let rows = (x.len() / cols) as u32;
             // SAFETY: `x` is rows × cols, `norms` has `cols` elements.
             unsafe { launch::column_norms(self, tuning::column_norms(cols), rows, cols as u32, x, &mut norms) };
         }
-        norms
+        norms.into()
     }
 
-    fn top_k_masks(&self, selections: &[(usize, &Buf)]) -> Vec<Option<Buf>> {
-        selections.chunks(SEGMENTS).flat_map(|chunk| self.top_k_masks_of_a_table(chunk)).collect()
+    fn top_k_masks(&self, selections: &[(usize, &P::Buf)]) -> Vec<Option<P::Buf>> {
+        let plain: Vec<(usize, &Device<f32>)> = selections.iter().map(|&(k, x)| (k, x.f32())).collect();
+        let masks = plain.chunks(SEGMENTS).flat_map(|chunk| self.top_k_masks_of_a_table(chunk));
+        masks.map(|mask| mask.map(P::Buf::from)).collect()
     }
 
-    fn spread_rows(&self, rows: usize, cols: usize, mask: &Buf) -> Buf {
+    fn spread_rows(&self, rows: usize, cols: usize, mask: &P::Buf) -> P::Buf {
+        let mask = mask.f32();
         assert_eq!(mask.len(), rows);
         let (n, mut y) = (rows * cols, self.alloc(rows * cols));
         // SAFETY: `y` has n = rows × cols elements, `mask` one a row.
         unsafe { launch::spread_rows(self, tuning::elements(n, 4), n as u32, cols as u32, mask, &mut y) };
-        y
+        y.into()
     }
 
-    fn spread_columns(&self, rows: usize, cols: usize, mask: &Buf) -> Buf {
+    fn spread_columns(&self, rows: usize, cols: usize, mask: &P::Buf) -> P::Buf {
+        let mask = mask.f32();
         assert_eq!(mask.len(), cols);
         let (n, mut y) = (rows * cols, self.alloc(rows * cols));
         // SAFETY: `y` has n = rows × cols elements, `mask` one a column.
         unsafe { launch::spread_columns(self, tuning::elements(n, 4), n as u32, cols as u32, mask, &mut y) };
-        y
+        y.into()
     }
 
-    fn masked_copy(&self, mask: &Buf, x: &Buf) -> Buf {
+    fn masked_copy(&self, mask: &P::Buf, x: &P::Buf) -> P::Buf {
+        let [mask, x] = [mask, x].map(PlainBuf::f32);
         assert_eq!(mask.len(), x.len());
         let mut y = self.alloc(x.len());
         // SAFETY: all three have as many elements.
         unsafe { launch::masked_copy(self, tuning::elements(x.len(), 4), x.len() as u32, mask, x, &mut y) };
-        y
+        y.into()
     }
 
-    fn apply_mask(&self, mask: &Buf, x: &mut Buf) {
+    fn apply_mask(&self, mask: &P::Buf, x: &mut P::Buf) {
+        let (mask, x) = (mask.f32(), x.f32_mut());
         assert_eq!(mask.len(), x.len());
         let (grid, n) = (tuning::elements(x.len(), 4), x.len() as u32);
         // SAFETY: both have n elements.
         unsafe { launch::apply_mask(self, grid, n, mask, x) };
     }
 
-    fn admm_update(&self, params: &mut [AdmmParam<'_, Buf>]) -> Vec<Residuals> {
+    fn admm_sum(&self, w: &P::Buf, u: &P::Buf) -> P::Buf {
+        self.sum(w.f32(), u.f32()).into()
+    }
+
+    fn admm_update(&self, params: &mut [AdmmParam<'_, P::Buf>]) -> Vec<Residuals> {
         let mut norms = self.alloc(3 * params.len());
         for (i, AdmmParam { mask, w, z, u }) in params.iter_mut().enumerate() {
+            let ([mask, w], z, u) = ([*mask, *w].map(PlainBuf::f32), z.f32_mut(), u.f32_mut());
             let n = w.len();
             assert!(mask.len() == n && z.len() == n && u.len() == n);
             let grid = tuning::elements(n, 4);
@@ -148,9 +160,9 @@ impl Prune for Cuda {
     }
 }
 
-impl Cuda {
+impl Context {
     /// [`Prune::top_k_masks`] of so many as a table holds.
-    fn top_k_masks_of_a_table(&self, of: &[(usize, &Buf)]) -> Vec<Option<Buf>> {
+    fn top_k_masks_of_a_table(&self, of: &[(usize, &Device<f32>)]) -> Vec<Option<Device<f32>>> {
         let mut s = Segments {
             x: [0; SEGMENTS],
             mask: [0; SEGMENTS],
@@ -158,7 +170,7 @@ impl Cuda {
             k: [0; SEGMENTS],
             first: [0; SEGMENTS],
         };
-        let masks: Vec<Buf> = of.iter().map(|(_, x)| self.alloc(x.len())).collect();
+        let masks: Vec<Device<f32>> = of.iter().map(|(_, x)| self.alloc(x.len())).collect();
         let mut blocks = 0;
         for (i, ((k, x), mask)) in of.iter().zip(&masks).enumerate() {
             assert!(*k <= x.len());

@@ -33,7 +33,7 @@ pub struct Param {
 }
 
 /// Declares the kernels of a file: `const KERNELS` with their prototypes, and in the module `launch` an unsafe function
-/// of the same name for each, which takes the backend, the [`Grid`] and the arguments. A kernel may be `#[exclusive]`.
+/// of the same name for each, which takes the [`Context`](super::context::Context), the [`Grid`] and the arguments. A kernel may be `#[exclusive]`.
 macro_rules! kernels {
     (@exclusive) => { false };
     (@exclusive exclusive) => { true };
@@ -56,15 +56,15 @@ macro_rules! kernels {
         mod launch {
             #[allow(unused_imports)]
             use super::*;
-            use $crate::backend::cuda::{Cuda, runtime::kernel::{Arg, Args, Grid}};
+            use $crate::backend::cuda::{Context, runtime::kernel::{Arg, Args, Grid}};
             $(
                 #[allow(clippy::too_many_arguments)]
-                pub unsafe fn $name(cuda: &Cuda, grid: Grid, $($arg: $ty),*) {
+                pub unsafe fn $name(context: &Context, grid: Grid, $($arg: $ty),*) {
                     let mut args = Args::with_room(&[$( <$ty as Arg>::SIZE ),*]);
                     $( Arg::push($arg, &mut args); )*
                     // SAFETY: the arguments have the types of the prototype, which is checked against the kernel when the
                     // backend starts; the caller vouches for the lengths.
-                    unsafe { cuda.launch(stringify!($name), grid, args) }
+                    unsafe { context.launch(stringify!($name), grid, args) }
                 }
             )+
         }

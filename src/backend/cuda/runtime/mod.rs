@@ -2,6 +2,7 @@
 
 pub(super) mod allocator;
 pub(super) mod compile;
+pub(super) mod context;
 pub mod driver;
 pub mod kernel;
 pub mod modules;

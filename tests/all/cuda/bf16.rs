@@ -3,10 +3,11 @@
 
 use engine::autograd::ops;
 use engine::autograd::tape::Tape;
-use engine::autograd::tensor::{Shape, Tensor};
+use engine::autograd::tensor::{Param, Shape, Tensor};
 use engine::backend::cpu::Cpu;
-use engine::backend::cuda::bf16::{Buf, Mixed, TILES};
-use engine::backend::{Backend, Conv, Elementwise, Gathered, Linear, LossKind, Memory, Norm, NormBwd, Pool};
+use engine::backend::cuda::bf16::{Batch, Buf, TILES};
+use engine::backend::cuda::{Bf16, Cuda};
+use engine::backend::{Accumulation, Backend, Conv, Elementwise, Linear, LossKind, Memory, Norm, NormBwd, Pool};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
 use engine::nn::init::Init;
 use engine::nn::models::{Architecture, Mode, Network};
@@ -22,7 +23,7 @@ on_mixed! {
 }
 
 /// Of a sum in f32, which tensor cores cut off where others round; of a value that is rounded to bf16 in the end.
-const F32: f64 = 2e-5;
+const SUM_IN_F32: f64 = 2e-5;
 pub const BF16: f64 = 1.0 / 250.0;
 
 /// The nearest bf16, ties to even.
@@ -60,13 +61,13 @@ const CONVOLUTIONS: [[usize; 7]; 19] = [
     [16, 8, 16, 64, 3, 1, 1],
 ];
 
-pub fn convolutions(backend: &Mixed) {
+pub fn convolutions(backend: &Cuda<Bf16>) {
     check_convolutions(backend, &CONVOLUTIONS);
 }
 
 /// Channels that every tile fits, in two chunks of the deepest, and more pixels than most have; then more pixels than any has, and
 /// channels that those with many pixels fit.
-pub fn every_tile(backend: &Mixed) {
+pub fn every_tile(backend: &Cuda<Bf16>) {
     for trial in 0..TILES.len() {
         backend.try_tiles(Some(trial));
         check_convolutions(backend, &[[6, 72, 5, 72, 3, 1, 1], [11, 24, 5, 24, 3, 1, 1]]);
@@ -74,7 +75,7 @@ pub fn every_tile(backend: &Mixed) {
     backend.try_tiles(None);
 }
 
-fn check_convolutions(backend: &Mixed, shapes: &[[usize; 7]]) {
+fn check_convolutions(backend: &Cuda<Bf16>, shapes: &[[usize; 7]]) {
     let cpu = Cpu::<f64>::new(2).unwrap();
     for &[n, c_in, side, c_out, k, stride, pad] in shapes {
         let d = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
@@ -103,7 +104,7 @@ fn check_convolutions(backend: &Mixed, shapes: &[[usize; 7]]) {
             backend.download(&backend.conv2d_bwd_weight(&d, &x, &dy)),
             backend.download(&backend.bias_bwd(&of, &dy)),
         ];
-        let tolerances = [BF16, BF16, BF16, F32, F32];
+        let tolerances = [BF16, BF16, BF16, SUM_IN_F32, SUM_IN_F32];
         for ((what, (want, got)), rtol) in ["y", "relu", "dx", "dw", "db"].iter().zip(want.zip(&got)).zip(tolerances) {
             assert_close(&format!("{d:?}: {what}"), got, &want, rtol, 0.0);
         }
@@ -111,7 +112,7 @@ fn check_convolutions(backend: &Mixed, shapes: &[[usize; 7]]) {
         let stats = backend.channel_stats(&of, &y);
         let want = cpu.channel_stats(&of, &cpu.upload_batch(n, &got[0]));
         for (what, got, want) in [("mean", &stats.mean, &want.mean), ("var", &stats.var, &want.var)] {
-            assert_close(&format!("{d:?}: {what}"), &backend.download(got), &cpu.download(want), F32, 1e-9);
+            assert_close(&format!("{d:?}: {what}"), &backend.download(got), &cpu.download(want), SUM_IN_F32, 1e-9);
         }
         // The gradient of an image is not rounded.
         if c_in > 4 {
@@ -124,9 +125,9 @@ fn check_convolutions(backend: &Mixed, shapes: &[[usize; 7]]) {
 
 /// More taps than a kernel has, and an image so wide that three of its rows fill shared memory, though not those of its
 /// gradient.
-pub fn convolutions_that_do_not_fit(backend: &Mixed) {
+pub fn convolutions_that_do_not_fit(backend: &Cuda<Bf16>) {
     let cpu = Cpu::<f64>::new(2).unwrap();
-    for (shape, k, gradient) in [([1, 2, 9, 9], 7, F32), ([1, 64, 3, 4000], 3, BF16)] {
+    for (shape, k, gradient) in [([1, 2, 9, 9], 7, SUM_IN_F32), ([1, 64, 3, 4000], 3, BF16)] {
         let d = Conv2dDims::new(shape, 3, k, 1, k / 2).unwrap();
         let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| random(dims[1] as u64, dims.iter().product()));
         let (n, image, of) = (shape[0], ChannelDims::new(d.x()), ChannelDims::new(d.y()));
@@ -138,14 +139,14 @@ pub fn convolutions_that_do_not_fit(backend: &Mixed) {
         let (x, w) = (backend.upload_activations(&image, &x), backend.upload(&w));
         let dy = backend.upload_activations(&of, &dy);
         let got = [backend.conv2d_fwd(&d, &x, &w, None, false), backend.conv2d_bwd_input(&d, &x, &dy, &w)];
-        for ((want, got), rtol) in want.iter().zip(&got).zip([F32, gradient]) {
+        for ((want, got), rtol) in want.iter().zip(&got).zip([SUM_IN_F32, gradient]) {
             assert_close(&format!("{d:?}"), &backend.download_batch(n, got), want, rtol, 0.0);
         }
     }
 }
 
 /// A difference of two pixels of an image is seen, although bf16 has no place for it.
-pub fn images_keep_sixteen_bits(backend: &Mixed) {
+pub fn images_keep_sixteen_bits(backend: &Cuda<Bf16>) {
     let (n, pixels) = (2, 25);
     let d = Conv2dDims::new([n, 3, 5, 5], 2, 1, 1, 0).unwrap();
     let base = uniform(1, n * pixels);
@@ -162,18 +163,18 @@ pub fn images_keep_sixteen_bits(backend: &Mixed) {
 }
 
 /// After an update a convolution sees the new weights.
-pub fn weights_are_packed_again(backend: &Mixed) {
+pub fn weights_are_packed_again(backend: &Cuda<Bf16>) {
     let d = Conv2dDims::new([1, 8, 3, 3], 8, 1, 1, 0).unwrap();
     let (x, mut w) = (random(1, 72), backend.full(64, 0.0));
     let images = backend.upload_activations(&ChannelDims::new(d.x()), &x);
     let y = |w: &Buf| backend.download_batch(1, &backend.conv2d_fwd(&d, &images, w, None, false));
     assert!(y(&w).iter().all(|&y| y == 0.0));
     let identity: Vec<f32> = (0..64).map(|i| if i % 9 == 0 { 1.0 } else { 0.0 }).collect();
-    backend.axpy(1.0, &backend.upload(&identity), &mut w);
+    backend.add_assign_param(&backend.upload(&identity), &mut w);
     assert_eq!(y(&w), x);
 }
 
-pub fn pooling(backend: &Mixed) {
+pub fn pooling(backend: &Cuda<Bf16>) {
     let cpu = Cpu::<f64>::new(2).unwrap();
     for ([n, c, h, w], k, stride) in [
         ([2, 3, 5, 7], 2, 2),
@@ -203,7 +204,7 @@ pub fn pooling(backend: &Mixed) {
         let (x, dy) = (random(1, dims.iter().product()), normal(2, n * dims[1]));
         let want = cpu.download_batch(n, &cpu.avg_pool_fwd(&d, &cpu.upload_batch(n, &x)));
         let y = backend.avg_pool_fwd(&d, &backend.upload_activations(&d, &x));
-        assert_close(&format!("{d:?}: y"), &backend.download_batch(n, &y), &want, F32, 0.0);
+        assert_close(&format!("{d:?}: y"), &backend.download_batch(n, &y), &want, SUM_IN_F32, 0.0);
         let want = cpu.download_batch(n, &cpu.avg_pool_bwd(&d, &cpu.upload_batch(n, &dy)));
         let dx = backend.avg_pool_bwd(&d, &backend.upload_batch(n, &dy));
         assert_close(&format!("{d:?}: dx"), &backend.download_batch(n, &dx), &want, BF16, 0.0);
@@ -211,43 +212,42 @@ pub fn pooling(backend: &Mixed) {
 }
 
 /// Copies, sums, ReLU and linear layers of activations.
-pub fn the_rest_converts(backend: &Mixed) {
+pub fn the_rest_converts(backend: &Cuda<Bf16>) {
     let (n, d) = (3, ChannelDims::new([3, 5, 2, 3]));
     let [mut a, b] = [1, 2].map(|seed| random(seed, 90));
     // A ReLU lets no gradient through where its output is exactly 0.
     a.iter_mut().step_by(7).for_each(|a| *a = 0.0);
     let (x, y) = (backend.upload_activations(&d, &a), backend.upload_activations(&d, &b));
-    let values = |buf: &Buf| backend.download_batch(n, buf);
+    let values = |buf: &Batch| backend.download_batch(n, buf);
     let sum: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
     let masked: Vec<f32> = a.iter().zip(&b).map(|(a, b)| if *a > 0.0 { *b } else { 0.0 }).collect();
-    assert_eq!(values(&backend.copy(&x)), a);
+    assert_eq!(values(&backend.copy_batch(&x)), a);
     assert_eq!(values(&backend.part(n, 0..n, &x)), a);
     assert_eq!(values(&backend.join(&[&x])), a);
     assert_eq!(values(&backend.add(&x, &y)), sum);
     assert_eq!(values(&backend.relu_bwd(&x, &y)), masked);
     assert_eq!(values(&backend.relu_fwd(&x)), a.iter().map(|a| a.max(0.0)).collect::<Vec<_>>());
-    let tripled: Vec<f32> = a.iter().map(|a| 3.0 * a).collect();
-    assert_eq!(values(&backend.scale_by(&backend.full(1, 3.0), &x)), tripled);
-    for (term, of) in
-        [(&y, backend.copy(&x)), (&backend.upload_batch(n, &b), backend.copy(&x)), (&y, backend.upload_batch(n, &a))]
-    {
+    for (term, of) in [
+        (&y, backend.copy_batch(&x)),
+        (&backend.upload_batch(n, &b), backend.copy_batch(&x)),
+        (&y, backend.upload_batch(n, &a)),
+    ] {
         let mut of = of;
-        backend.axpy(-0.75, term, &mut of);
-        let want: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a - 0.75 * b).collect();
-        assert_close("axpy", &values(&of), &want, BF16, 0.0);
+        backend.add_assign(term, &mut of);
+        assert_close("add_assign", &values(&of), &sum, BF16, 0.0);
     }
     // Features are in PyTorch's order, whatever the activations are stored like.
     let of = LinearDims { n: 3, f_in: 30, f_out: 4 };
     let (w, dy) = (backend.upload(&normal(3, 120)), backend.upload_batch(n, &normal(4, 12)));
     let exact = backend.upload_batch(n, &a);
-    let outputs = |x: &Buf| values(&backend.linear_fwd(&of, x, &w, None, false));
+    let outputs = |x: &Batch| values(&backend.linear_fwd(&of, x, &w, None, false));
     assert_eq!(outputs(&x), outputs(&exact));
-    let gradients = |x: &Buf| backend.download(&backend.linear_bwd_weight(&of, x, &dy));
+    let gradients = |x: &Batch| backend.download(&backend.linear_bwd_weight(&of, x, &dy));
     assert_eq!(gradients(&x), gradients(&exact));
 }
 
 /// A NaN in an image, in a weight and in a gradient is in all that is made of it, and nowhere else.
-pub fn nan_passes_through(backend: &Mixed) {
+pub fn nan_passes_through(backend: &Cuda<Bf16>) {
     let d = Conv2dDims::new([2, 8, 6, 6], 8, 3, 1, 1).unwrap();
     let (image, of) = (ChannelDims::new(d.x()), ChannelDims::new(d.y()));
     let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| random(dims[1] as u64, dims.iter().product()));
@@ -256,7 +256,7 @@ pub fn nan_passes_through(backend: &Mixed) {
         values[at] = f32::NAN;
         values
     };
-    let nans = |buf: &Buf| backend.download_batch(2, buf).iter().filter(|v| v.is_nan()).count();
+    let nans = |buf: &Batch| backend.download_batch(2, buf).iter().filter(|v| v.is_nan()).count();
     let weights = backend.upload(&w);
     // In the corner of the first image: four pixels of each of eight channels reach it.
     let corner = backend.upload_activations(&image, &planted(&x, 0));
@@ -311,11 +311,11 @@ impl Middle {
         backend: &B,
         (relu, residual): (bool, Residual),
         batch_stats: bool,
-        batch: impl Fn(&ChannelDims, &[f32]) -> B::Buf,
+        batch: impl Fn(&ChannelDims, &[f32]) -> B::Batch,
     ) -> Outcome {
         let Middle { n, d, conv, .. } = self;
         let eps = 1e-5;
-        let values = |buf: &B::Buf| backend.download_batch(*n, buf);
+        let values = |buf: &B::Batch| backend.download_batch(*n, buf);
         let (y, other, w) = (batch(d, &self.y), batch(d, &self.other), backend.upload(&self.w));
         let [gamma, beta, gamma_other, beta_other] = [0, 1, 2, 3].map(|i| backend.upload(&self.vectors[i]));
         let (stats, stats_other) = (backend.channel_stats(d, &y), backend.channel_stats(d, &other));
@@ -330,8 +330,8 @@ impl Middle {
         let out = backend.conv2d_fwd(conv, &z, &w, None, false);
         let mut outcome = vec![("out", values(&out))];
         let dy = batch(&ChannelDims::new(conv.y()), &self.dy);
-        let onto = Gathered::Rest(self.onto.as_ref().map(|onto| batch(d, onto)));
-        let dz = backend.conv2d_bwd_gathered(conv, &z, &dy, &w, onto);
+        let onto = Accumulation::Last(self.onto.as_ref().map(|onto| batch(d, onto)));
+        let dz = backend.conv2d_bwd_input_accumulated(conv, &z, &dy, &w, onto);
         let bwd = NormBwd {
             eps,
             x: &y,
@@ -379,7 +379,7 @@ impl Middle {
 }
 
 /// A convolution behind a normalisation, with all that it does for it, forwards and backwards.
-pub fn operands(backend: &Mixed) {
+pub fn operands(backend: &Cuda<Bf16>) {
     let cpu = Cpu::<f64>::new(2).unwrap();
     // Tiles that end within an image and behind the last, strides with phases of fewer pixels, channels in two chunks, more
     // blocks than a group of a wide tile and than one of a narrow tile.
@@ -416,25 +416,26 @@ pub fn operands(backend: &Mixed) {
 }
 
 /// The gradient of what a normalisation and its ReLU made is wanted itself, so it must not have gone through that ReLU yet.
-pub fn gradients_between_layers(backend: &Mixed) {
+pub fn gradients_between_layers(backend: &Cuda<Bf16>) {
     let (n, c, d) = (3, 8, Conv2dDims::new([3, 8, 6, 6], 8, 3, 1, 1).unwrap());
     let [x, w, dy] = [d.x(), d.w(), d.y()].map(|dims| rounded(&drifting(dims[1] as u64, dims)));
     let vectors = [1.0, 0.1].map(|value| vec![value; c]);
     fn between<B: Backend>(
         backend: &B,
         d: &Conv2dDims,
-        [x, dy]: [B::Buf; 2],
+        [x, dy]: [B::Batch; 2],
         w: &[f32],
         vectors: &[Vec<f32>; 2],
     ) -> [Vec<f32>; 2] {
         let tape = Tape::new(backend);
-        let x = tape.leaf(Tensor::new(x, Shape::Batch(d.x())));
-        let w = tape.leaf(Tensor::plain(backend, &d.w(), w));
-        let [gamma, beta] = vectors.each_ref().map(|values| tape.leaf(Tensor::plain(backend, &[values.len()], values)));
+        let x = tape.leaf(Tensor::new(x, Shape(d.x())));
+        let w = tape.param(Param::upload(backend, &d.w(), w));
+        let [gamma, beta] =
+            vectors.each_ref().map(|values| tape.param(Param::upload(backend, &[values.len()], values)));
         let bn = ops::BatchNorm { eps: 1e-5, gamma: &gamma, beta: &beta, residual: None, relu: true };
         let y = ops::batch_norm(&tape, &x, bn, None).unwrap().0;
         let z = ops::conv2d(&tape, &y, &w, None, (1, 1), false).unwrap();
-        let wanted = tape.pull_back(&z, dy, &[&y, &x]).unwrap();
+        let wanted = tape.vjp(&z, dy, &[&y, &x], &[]).unwrap().tensors;
         [0, 1].map(|at: usize| wanted[at].values(backend))
     }
     let cpu = Cpu::<f64>::new(2).unwrap();
@@ -448,7 +449,7 @@ pub fn gradients_between_layers(backend: &Mixed) {
 }
 
 /// Logits and image gradients of every network, in training and in evaluation, point where those in f64 do.
-pub fn networks(backend: &Mixed) {
+pub fn networks(backend: &Cuda<Bf16>) {
     let cpu = Cpu::<f64>::new(2).unwrap();
     for (network, width) in
         [(Network::LeNet, 3), (Network::LeNetCifar, 1), (Network::ResNet18, 1), (Network::Vgg16Bn, 1)]
@@ -479,8 +480,8 @@ fn pass<B: Backend>(backend: &B, network: Network, width: usize, mode: Mode) -> 
     let (params, x) = (model.leaves(&tape), tape.leaf(images));
     let logits = model.forward(&tape, &params, &x, mode).unwrap().logits;
     let labels = backend.labels(&labels(7, n, 10));
-    let loss = engine::autograd::ops::loss(&tape, LossKind::CrossEntropy, 1.0, &logits, &labels).unwrap();
+    let loss = engine::autograd::ops::loss(&tape, LossKind::CrossEntropy, 1.0, &logits, &labels);
     let values = logits.tensor().values(backend);
-    let gradient = tape.backward(&loss, &[&x]).unwrap().remove(0);
+    let gradient = tape.backward(&loss, &[&x], &[]).unwrap().tensors.remove(0);
     [values, gradient.values(backend)]
 }
