@@ -1,0 +1,73 @@
+//! 3×3 convolutions of stride 1 that keep the size of the images, by Winograd's algorithm.
+
+use super::jobs::{Conv3x3, POINTS, TILES, WinogradFilters, WinogradStrips, transformed_len};
+use super::layout::sizes::Sizes;
+use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
+
+/// Least channels of the input, and least product of the channels, from which the transforms cost less than the
+/// multiplications they save. With 8 and 8 channels, both ways are equally fast.
+const LEAST_C_IN: usize = 8;
+const LEAST_CHANNELS: usize = 128;
+
+impl Conv3x3 {
+    /// The forward pass, if it is such a convolution.
+    pub(super) fn fwd(s: &Sizes) -> Option<Self> {
+        let conv = Conv3x3 { c_in: s.c_in, c_out: s.c_out, h: s.h_in, w: s.w_in, transposed: false };
+        ((s.k, s.stride, s.pad) == (3, 1, 1)).then_some(conv)
+    }
+
+    /// The input gradient: the same convolution from the outputs to the inputs.
+    pub(super) fn bwd_input(s: &Sizes) -> Option<Self> {
+        let fwd = Conv3x3::fwd(s)?;
+        Some(Conv3x3 { c_in: s.c_out, c_out: s.c_in, transposed: true, ..fwd })
+    }
+}
+
+impl<T: Real> Cpu<T> {
+    /// The convolution of a batch of `n`, or `None` where the direct sum is as fast.
+    pub(super) fn conv3x3(
+        &self,
+        n: usize,
+        conv: Conv3x3,
+        x: &[T],
+        w: &[T],
+        bias: Option<&[T]>,
+        relu: bool,
+    ) -> Option<Buf<T>> {
+        let pays = conv.c_in >= LEAST_C_IN && conv.c_in * conv.c_out >= LEAST_CHANNELS;
+        let winograd = T::winograd(self.arch).filter(|_| pays)?;
+        let panel = POINTS * (conv.c_in + 1) * LANES;
+        let mut u = self.alloc(conv.c_out.div_ceil(LANES) * panel);
+        self.for_chunks(&mut u, panel, |panel, u| {
+            (winograd.filters)(self.arch, WinogradFilters { conv, w, panel, u: lanes_mut(u) });
+        });
+
+        // Images smaller than a strip share it with those of the next blocks, unless a thread would go without work.
+        let per_thread = (blocks(n) / self.threads.current_num_threads()).max(1);
+        let together = (TILES / conv.tiles()).clamp(1, per_thread);
+        let (input, output) = (conv.c_in * conv.h * conv.w * LANES, conv.c_out * conv.h * conv.w * LANES);
+        let mut y = self.alloc(blocks(n) * output);
+        self.for_chunks(&mut y, together * output, |chunk, y| {
+            let tiles = if conv.tiles() * (y.len() / output) == 1 { 1 } else { TILES };
+            let mut v = self.alloc(transformed_len(conv.c_in, tiles));
+            let mut m = self.alloc(transformed_len(conv.c_out, tiles));
+            let mut zeros = self.alloc(conv.w * LANES);
+            zeros.fill(T::zero());
+            let x = &x[chunk * together * input..][..y.len() / output * input];
+            let job = WinogradStrips {
+                conv,
+                bias,
+                relu,
+                u: lanes(&u),
+                zeros: lanes(&zeros),
+                x: lanes(x),
+                v: lanes_mut(&mut v),
+                m: lanes_mut(&mut m),
+                y: lanes_mut(y),
+                tiles,
+            };
+            (winograd.strips)(self.arch, job);
+        });
+        Some(y)
+    }
+}
