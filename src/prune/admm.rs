@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::project::{members, name, spread};
 use super::{Group, Target, groups, select};
+use crate::autograd::tensor::Tensor;
 use crate::backend::{AdmmParam, Backend, Constraint, Residuals};
 use crate::base::error::Result;
 use crate::nn::models::Model;
@@ -26,15 +27,6 @@ pub struct AdmmConfig {
     pub growth: f32,
     /// Epochs between updates.
     pub update_every: usize,
-}
-
-/// How far a member of a group is from its projection.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerResiduals {
-    /// Name of the parameter.
-    pub param: String,
-    /// The norms.
-    pub residuals: Residuals,
 }
 
 /// ADMM's variables Z and U of every member of every group, and the present weight of the penalty.
@@ -83,20 +75,17 @@ impl<B: Backend> Admm<B> {
         self.rho
     }
 
-    /// The update: Z = project(W + U), U += W - Z, rho grows. One entry for each member of a group, in the order of the
-    /// parameters.
+    /// The update: Z = project(W + U), U += W - Z, rho grows. Returns name and norms of each member of a group, in the order
+    /// of the parameters.
     ///
     /// # Errors
     /// As [`super::select`].
-    pub fn update(&mut self, backend: &B, model: &Model<B>) -> Result<Vec<LayerResiduals>> {
+    pub fn update(&mut self, backend: &B, model: &Model<B>) -> Result<Vec<(String, Residuals)>> {
         let (architecture, params) = (model.architecture(), model.params());
-        let sums = |group: &Group| -> Vec<B::Buf> {
-            let variables = group.members.iter().filter_map(|&m| Some((m, self.u[m].as_ref()?)));
-            variables.map(|(m, u)| backend.add(params[m].buf(), u)).collect()
-        };
-        let sums: Vec<Vec<B::Buf>> = self.groups.iter().map(sums).collect();
-        let tensors: Vec<_> =
-            self.groups.iter().zip(&sums).map(|(group, sums)| (group, sums.iter().collect())).collect();
+        let add = |(u, w): (&Option<B::Buf>, &Tensor<B>)| u.as_ref().map(|u| backend.add(w.buf(), u));
+        let sums: Vec<Option<B::Buf>> = self.u.iter().zip(params).map(add).collect();
+        let of_group = |group: &Group| group.members.iter().filter_map(|&member| sums[member].as_ref()).collect();
+        let tensors: Vec<_> = self.groups.iter().map(|group| (group, of_group(group))).collect();
         let selected = select(backend, &tensors, |group| name(architecture, group))?;
         // Per parameter, so that the variables can be borrowed in one go.
         let mut masks: Vec<Option<Arc<B::Buf>>> = params.iter().map(|_| None).collect();
@@ -107,6 +96,8 @@ impl<B: Backend> Admm<B> {
                 masks[member] = Some(spread.unwrap_or_else(|| mask.clone()));
             }
         }
+        // The update leaves U where W + U is.
+        self.u = sums;
         let variables = self.z.iter_mut().zip(&mut self.u).zip(params).zip(&masks);
         let mut updated: Vec<AdmmParam<'_, B::Buf>> = variables
             .filter_map(|(((z, u), w), mask)| {
@@ -115,10 +106,8 @@ impl<B: Backend> Admm<B> {
             .collect();
         let residuals = backend.admm_update(&mut updated);
         let names = architecture.params.iter().zip(&masks).filter(|(_, mask)| mask.is_some());
-        let all = names.zip(residuals);
-        let all = all.map(|((spec, _), residuals)| LayerResiduals { param: spec.name.clone(), residuals }).collect();
         self.rho *= self.config.growth;
-        Ok(all)
+        Ok(names.zip(residuals).map(|((spec, _), residuals)| (spec.name.clone(), residuals)).collect())
     }
 
     /// Everything that a file keeps besides [`Admm::rho`]: `z.<parameter>` and `u.<parameter>` with shape and values.

@@ -164,7 +164,8 @@ fn threshold<T: Real>(k: usize, x: &[T]) -> Option<Threshold<T>> {
 #[inline(always)]
 fn admm_update<T: Real>(mask: &[T], w: &[T], z: &mut [T], u: &mut [T], sums: &mut [[f64; SUMS]; 3]) {
     for i in 0..w.len() {
-        let sum = w[i] + u[i];
+        // `w + u`.
+        let sum = u[i];
         let new = if mask[i] == T::zero() { T::zero() } else { sum };
         sums[0][i] += square(w[i] - new);
         sums[1][i] += square(new - z[i]);
