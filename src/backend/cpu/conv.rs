@@ -1,6 +1,6 @@
 //! 2-d convolution as a correlation over taps.
 
-use super::jobs::{Conv2dBwdWeight, Conv3x3, Correlate, Tap};
+use super::jobs::{Conv2dBwdWeight, Conv3x3, Correlate, Phase, Tap};
 use super::layout::sizes::{Padding, Sizes};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, Memory};
@@ -14,10 +14,9 @@ const POSITIONS: usize = 256;
 const REUSED: usize = (512 << 10) / (LANES * size_of::<f32>());
 
 impl Sizes {
-    /// The taps of the forward pass in weight order, for an input whose rows are `width` pixels and whose channels
-    /// are `plane` pixels.
-    pub(super) fn forward_taps(&self, plane: usize, width: usize) -> Vec<Tap> {
-        let kk = self.k * self.k;
+    /// The taps of the forward pass in weight order.
+    pub(super) fn fwd_taps(&self) -> Vec<Tap> {
+        let ((width, plane), kk) = (self.padded_x(), self.k * self.k);
         (0..self.c_in * kk)
             .map(|i| {
                 let (c, kh, kw) = (i / kk, i % kk / self.k, i % self.k);
@@ -26,19 +25,27 @@ impl Sizes {
             .collect()
     }
 
-    /// The taps that reach the input pixels `(row, col)` with `row % stride == phase.0` and `col % stride == phase.1`.
-    fn gradient_taps(&self, phase: (usize, usize), before: (usize, usize), plane: usize, width: usize) -> Vec<Tap> {
-        let shift = |phase: usize, before: usize, k: usize| {
-            let distance = phase + self.pad + before * self.stride;
+    /// The taps of the input gradient.
+    fn bwd_input_phases(&self) -> Vec<Phase> {
+        let rows = 0..self.stride.min(self.h_in);
+        let pixels = rows.flat_map(|row| (0..self.stride.min(self.w_in)).map(move |col| (row, col)));
+        pixels.map(|(row, col)| Phase { row, col, taps: self.bwd_input_taps(row, col) }).collect()
+    }
+
+    /// The taps that reach the input pixel `(row, col)`, both less than the stride.
+    fn bwd_input_taps(&self, row: usize, col: usize) -> Vec<Tap> {
+        let ([rows, cols], (width, plane)) = (self.dy_padding(), self.padded_dy());
+        let shift = |at: usize, before: usize, k: usize| {
+            let distance = at + self.pad + before * self.stride;
             (distance >= k && (distance - k).is_multiple_of(self.stride)).then(|| (distance - k) / self.stride)
         };
         let mut taps = Vec::new();
         for c in 0..self.c_out {
             for kh in 0..self.k {
                 for kw in 0..self.k {
-                    if let (Some(row), Some(col)) = (shift(phase.0, before.0, kh), shift(phase.1, before.1, kw)) {
+                    if let (Some(y), Some(x)) = (shift(row, rows.before, kh), shift(col, cols.before, kw)) {
                         let w = (c * self.c_in * self.k + kh) * self.k + kw;
-                        taps.push(Tap { x: (c * plane + row * width + col) as u32, w: w as u32 });
+                        taps.push(Tap { x: (c * plane + y * width + x) as u32, w: w as u32 });
                     }
                 }
             }
@@ -108,8 +115,8 @@ impl<T: Real> Cpu<T> {
     /// [`Conv::conv2d_fwd`] tap by tap; a linear layer, where the image is one pixel.
     pub(super) fn correlate_fwd(&self, s: &Sizes, x: &[T], w: &Buf<T>, b: Option<&Buf<T>>, relu: bool) -> Buf<T> {
         let padded = self.padded_input(s, x);
-        let (width, plane) = s.padded();
-        let taps = s.forward_taps(plane, width);
+        let (width, plane) = s.padded_x();
+        let taps = w.prepared().fwd_taps.get(s, || s.fwd_taps());
         let out = s.c_out * s.h_out * s.w_out;
         let mut y = self.alloc(blocks(s.n) * out * LANES);
         self.for_chunks(&mut y, out * LANES, |block, y| {
@@ -141,18 +148,13 @@ impl<T: Real> Cpu<T> {
     /// Input pixels whose row and column leave the same remainder modulo the stride are reached by the same taps, so the
     /// gradient is one dense correlation of `dy` per pair of remainders.
     pub(super) fn correlate_bwd_input(&self, s: &Sizes, dy: &[T], w: &Buf<T>) -> Buf<T> {
-        let (rows, cols) = (s.gradient_padding(s.h_in, s.h_out), s.gradient_padding(s.w_in, s.w_out));
+        let ([rows, cols], (width, plane)) = (s.dy_padding(), s.padded_dy());
         let padded = self.pad(dy, s.c_out, s.h_out, s.w_out, rows, cols);
-        let width = s.w_out + cols.before + cols.after;
-        let plane = (s.h_out + rows.before + rows.after) * width;
-        let phases: Vec<_> = (0..s.stride.min(s.h_in))
-            .flat_map(|r| (0..s.stride.min(s.w_in)).map(move |c| (r, c)))
-            .map(|phase| (phase, s.gradient_taps(phase, (rows.before, cols.before), plane, width)))
-            .collect();
+        let phases = w.prepared().bwd_input_phases.get(s, || s.bwd_input_phases());
         let out = s.c_in * s.h_in * s.w_in;
         let mut dx = self.alloc(blocks(s.n) * out * LANES);
         self.for_chunks(&mut dx, out * LANES, |block, dx| {
-            for ((row, col), taps) in &phases {
+            for Phase { row, col, taps } in &*phases {
                 let job = Correlate {
                     taps,
                     x: &lanes(&padded)[block * s.c_out * plane..],
@@ -182,14 +184,14 @@ impl<T: Real> Conv for Cpu<T> {
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, relu: bool) -> Buf<T> {
         self.count(Kernel::Conv2dFwd);
         let s = Sizes::of(d);
-        let winograd = Conv3x3::fwd(&s).and_then(|conv| self.conv3x3(s.n, conv, x, w, b.map(|b| &**b), relu));
+        let winograd = Conv3x3::fwd(&s).and_then(|conv| self.conv3x3(&s, conv, x, w, b.map(|b| &**b), relu));
         winograd.unwrap_or_else(|| self.correlate_fwd(&s, x, w, b, relu))
     }
 
     fn conv2d_bwd_input(&self, d: &Conv2dDims, _x: &Buf<T>, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
         self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
-        let winograd = Conv3x3::bwd_input(&s).and_then(|conv| self.conv3x3(s.n, conv, dy, w, None, false));
+        let winograd = Conv3x3::bwd_input(&s).and_then(|conv| self.conv3x3(&s, conv, dy, w, None, false));
         winograd.unwrap_or_else(|| self.correlate_bwd_input(&s, dy, w))
     }
 
@@ -197,8 +199,7 @@ impl<T: Real> Conv for Cpu<T> {
         self.count(Kernel::Conv2dBwdWeight);
         let s = Sizes::of(d);
         let padded = self.padded_input(&s, x);
-        let (width, plane) = s.padded();
-        let taps = s.forward_taps(plane, width);
+        let ((width, plane), taps) = (s.padded_x(), s.fwd_taps());
         let positions = s.h_out * s.w_out;
         let together = (POSITIONS / positions).clamp(1, blocks(s.n));
         let per_thread = s.c_out.div_ceil(self.threads.current_num_threads());

@@ -24,8 +24,11 @@ impl<T: Real> Cpu<T> {
         let (width, height) = (w_pooled + cols.before + cols.after, h + rows.before + rows.after);
         let g = self.pad(dy, s.c_out, h, w_pooled, rows, cols);
         let indices = self.pad(&indices.0, s.c_out, h, w_pooled, rows, cols);
-        let mut tables = self.alloc(s.c_in * s.c_out * patches.table());
-        patches.fill_tables(s, w, &mut tables);
+        let tables = w.prepared().pool_bwd_input_tables.get(s, || {
+            let mut tables = self.arena.take(s.c_in * s.c_out * patches.table());
+            patches.fill_tables(s, w, &mut tables);
+            tables
+        });
         let (plane, windows) = (width * height, patches.windows(width));
         let out = s.c_in * s.h_in * s.w_in * LANES;
         let mut dx = self.alloc(blocks(s.n) * out);
@@ -65,8 +68,8 @@ impl<T: Real> ConvPool for Cpu<T> {
         let s = Sizes::of(d);
         let (k, stride, pooled_h, pooled_w) = (p.k as usize, p.stride as usize, p.h_out as usize, p.w_out as usize);
         let padded = self.padded_input(&s, x);
-        let (width, plane) = s.padded();
-        let taps = s.forward_taps(plane, width);
+        let (width, plane) = s.padded_x();
+        let taps = w.prepared().fwd_taps.get(&s, || s.fwd_taps());
         let out = s.c_out * pooled_h * pooled_w * LANES;
         let (mut y, mut indices) = (self.alloc(blocks(s.n) * out), self.alloc(blocks(s.n) * out));
         let reads = taps.len() * s.h_out * s.w_out * s.c_out * blocks(s.n) * LANES;

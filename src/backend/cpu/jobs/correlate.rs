@@ -19,6 +19,13 @@ pub struct Tap {
     pub w: u32,
 }
 
+/// The taps that reach the output pixels `(row, col)`, `(row + stride, col)`, `(row, col + stride)` and so on.
+pub struct Phase {
+    pub row: usize,
+    pub col: usize,
+    pub taps: Vec<Tap>,
+}
+
 /// What one call computes for one block of images.
 pub struct Correlate<'a, T> {
     pub taps: &'a [Tap],

@@ -14,7 +14,7 @@ mod winograd;
 
 pub use conv2d_bwd_weight::Conv2dBwdWeight;
 pub use conv2d_pool::{Conv2dPoolBwdInput, Patches};
-pub use correlate::{Correlate, Tap};
+pub use correlate::{Correlate, Phase, Tap};
 pub use loss::{CrossEntropy, argmax, cross_entropy};
 pub use norm::{BatchNormBwd, BatchNormFwd, StatisticsTerm};
 pub use pgd::{PgdStep, RandomStart};

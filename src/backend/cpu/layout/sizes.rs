@@ -10,6 +10,7 @@ pub struct Padding {
 }
 
 /// The fields of [`Conv2dDims`] as `usize`.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     pub n: usize,
     pub c_in: usize,
@@ -31,16 +32,24 @@ impl Sizes {
     }
 
     /// Pixels of a row and of a channel of the padded input.
-    pub fn padded(&self) -> (usize, usize) {
+    pub fn padded_x(&self) -> (usize, usize) {
         let width = self.w_in + 2 * self.pad;
         (width, (self.h_in + 2 * self.pad) * width)
     }
 
-    /// Zeros around `dy` so that every tap of the input gradient falls inside, for an image side of `size` pixels and
-    /// `positions` outputs.
-    pub fn gradient_padding(&self, size: usize, positions: usize) -> Padding {
-        let before = (self.k - 1).saturating_sub(self.pad).div_ceil(self.stride);
-        let after = ((size - 1 + self.pad) / self.stride + 1).saturating_sub(positions);
-        Padding { before, after }
+    /// Zeros around the rows and columns of `dy`, so that every tap of the input gradient falls inside.
+    pub fn dy_padding(&self) -> [Padding; 2] {
+        [(self.h_in, self.h_out), (self.w_in, self.w_out)].map(|(size, positions)| {
+            let before = (self.k - 1).saturating_sub(self.pad).div_ceil(self.stride);
+            let after = ((size - 1 + self.pad) / self.stride + 1).saturating_sub(positions);
+            Padding { before, after }
+        })
+    }
+
+    /// Pixels of a row and of a channel of the padded `dy`.
+    pub fn padded_dy(&self) -> (usize, usize) {
+        let [rows, cols] = self.dy_padding();
+        let width = cols.before + self.w_out + cols.after;
+        (width, (rows.before + self.h_out + rows.after) * width)
     }
 }
