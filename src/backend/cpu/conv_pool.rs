@@ -101,10 +101,8 @@ impl<T: Real> ConvPool for Cpu<T> {
                 for (channel, x) in lanes(&rows).chunks_exact(k * s.w_out).enumerate() {
                     let at = (channel * pooled_h + row) * pooled_w;
                     let (y, indices) = (&mut y[at..][..pooled_w], &mut indices[at..][..pooled_w]);
-                    T::max_pool2d_fwd(
-                        self.arch,
-                        MaxPool2dFwd { k, stride, w_in: s.w_out, w_out: pooled_w, x, y, indices },
-                    );
+                    let job = MaxPool2dFwd { k, stride, w_in: s.w_out, w_out: pooled_w, x, y, indices };
+                    T::max_pool2d_fwd(self.arch, job);
                 }
             }
         });

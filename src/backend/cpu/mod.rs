@@ -14,6 +14,7 @@
 //! jobs        the inner loops as data, each with its plain definition in any float type
 //! simd        the same loops in f32 on vector registers
 //! dispatch    which of the two a float type takes
+//! buf         tensors, with what layers prepare of their weights
 //! the others  the functions of the contract, one file a family
 //! ```
 //!

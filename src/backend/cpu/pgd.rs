@@ -30,18 +30,16 @@ impl<T: Real> Attack for Cpu<T> {
         let len = x.len() / blocks(n);
         let mut zeros = 0;
         for (block, x) in x.chunks_exact_mut(len).enumerate() {
-            let of_lanes = T::pgd_step(
-                self.arch,
-                PgdStep {
-                    eps: T::of(eps),
-                    step: T::of(step),
-                    clean: lanes(&clean[block * len..][..len]),
-                    dx: lanes(&dx[block * len..][..len]),
-                    x: lanes_mut(x),
-                },
-            );
+            let job = PgdStep {
+                eps: T::of(eps),
+                step: T::of(step),
+                clean: lanes(&clean[block * len..][..len]),
+                dx: lanes(&dx[block * len..][..len]),
+                x: lanes_mut(x),
+            };
+            let in_lanes = T::pgd_step(self.arch, job);
             let images = (n - block * LANES).min(LANES);
-            zeros += of_lanes[..images].iter().map(|&z| u64::from(z)).sum::<u64>();
+            zeros += in_lanes[..images].iter().map(|&z| u64::from(z)).sum::<u64>();
         }
         metrics.gradients += (n * len / LANES) as u64;
         metrics.zero_gradients += zeros;

@@ -11,20 +11,6 @@ use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
 const LEAST_C_IN: usize = 8;
 const LEAST_CHANNELS: usize = 128;
 
-impl Conv3x3 {
-    /// The forward pass, if it is such a convolution.
-    pub(super) fn fwd(s: &Sizes) -> Option<Self> {
-        let conv = Conv3x3 { c_in: s.c_in, c_out: s.c_out, h: s.h_in, w: s.w_in, transposed: false };
-        ((s.k, s.stride, s.pad) == (3, 1, 1)).then_some(conv)
-    }
-
-    /// The input gradient: the same convolution from the outputs to the inputs.
-    pub(super) fn bwd_input(s: &Sizes) -> Option<Self> {
-        let fwd = Conv3x3::fwd(s)?;
-        Some(Conv3x3 { c_in: s.c_out, c_out: s.c_in, transposed: true, ..fwd })
-    }
-}
-
 impl<T: Real> Cpu<T> {
     /// The filters as the product needs them.
     fn winograd_filters(&self, winograd: &Winograd<T>, conv: Conv3x3, w: &[T]) -> Storage<T> {

@@ -21,14 +21,15 @@
 //! M  transformed outputs   [xi][c_out][TILES] (+1) vectors        4 KiB per channel of a strip of 4 tiles
 //! ```
 //!
-//! A vector is one pixel of [`LANES`] images. `V` and `M` hold one strip of tiles and stay in
-//! the caches of a core. The `+1` keeps the 16 points of one tile out of the same cache set.
+//! A vector is one pixel of [`LANES`] images. `U` is made once for each version of the weight; `V` and `M` hold one strip
+//! of tiles and stay in the caches of a core. The `+1` keeps the 16 points of one tile out of the same cache set.
 //!
 //! **Numerics.** The transforms only add, and halve filters. The error is about that of the direct sum, the bound (the
 //! sums are of larger terms) about twice. A filter of zeros transforms to zeros, so it adds exactly nothing. NaN in an
 //! image reaches every output that the tiles it belongs to produce: those of the direct sum and some neighbours.
 
 use crate::backend::cpu::layout::LANES;
+use crate::backend::cpu::layout::sizes::Sizes;
 
 /// Points of a transformed tile.
 pub const POINTS: usize = 16;
@@ -50,6 +51,18 @@ pub struct Conv3x3 {
 }
 
 impl Conv3x3 {
+    /// The forward pass of a layer, if it has stride 1 and padding 1 and 3×3 filters.
+    pub fn fwd(s: &Sizes) -> Option<Self> {
+        let conv = Conv3x3 { c_in: s.c_in, c_out: s.c_out, h: s.h_in, w: s.w_in, transposed: false };
+        ((s.k, s.stride, s.pad) == (3, 1, 1)).then_some(conv)
+    }
+
+    /// The input gradient: the same convolution from the outputs to the inputs.
+    pub fn bwd_input(s: &Sizes) -> Option<Self> {
+        let fwd = Conv3x3::fwd(s)?;
+        Some(Conv3x3 { c_in: s.c_out, c_out: s.c_in, transposed: true, ..fwd })
+    }
+
     /// Tiles of one block of images.
     pub fn tiles(&self) -> usize {
         self.h.div_ceil(2) * self.w.div_ceil(2)

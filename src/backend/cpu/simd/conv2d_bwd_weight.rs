@@ -1,5 +1,5 @@
-//! [`Conv2dBwdWeight`] with a register tile of `CHANNELS × TAPS` sums in registers: per position, `CHANNELS + TAPS` loads and
-//! `CHANNELS × TAPS` multiply-adds.
+//! [`Conv2dBwdWeight`] with a register tile of `CHANNELS × TAPS` sums: per position, `CHANNELS + TAPS` loads and as many
+//! multiply-adds as sums.
 
 use pulp::Simd;
 
@@ -31,8 +31,8 @@ impl pulp::WithSimd for Conv2dBwdWeight<'_, f32> {
     }
 }
 
-/// Covers channels and taps with register tiles. The last ones start earlier to stay inside; what they share with those before
-/// is not added again.
+/// Covers channels and taps with register tiles. The last ones start earlier to stay inside; what they share with those
+/// before is not added again.
 #[inline(always)]
 fn register_tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, const SUMS: usize>(
     simd: S,

@@ -62,8 +62,8 @@ fn all<S: Simd, const DENSE: bool>(simd: S, job: &mut Correlate<'_, f32>) {
     }
 }
 
-/// Covers the outputs with register tiles. The last tile of a row or of the channels overlaps the one before where the size does
-/// not divide: computing a few outputs twice needs no second, narrower loop.
+/// Covers the outputs with register tiles. The last one of a row or of the channels overlaps the one before where the size
+/// does not divide: computing a few outputs twice needs no second, narrower loop.
 #[inline(always)]
 fn register_tiles<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: usize, const SUMS: usize>(
     simd: S,

@@ -1,10 +1,11 @@
 //! The jobs in f32 on vector registers, for every width that [`LANES`] is a multiple of.
 //!
-//! Each job computes what its function `plain` says, up to rounding. The code is generic over pulp's [`Simd`]: it becomes AVX-512 (one register holds the [`LANES`] images of a pixel) or AVX2 (two do).
+//! Each job computes what its function `plain` says, up to rounding. The code is generic over pulp's [`Simd`]: it becomes
+//! AVX-512 (one register holds the [`LANES`] images of a pixel) or AVX2 (two do).
 //!
-//! Loops over the registers of a register tile are unrolled by a macro: the compiler does not reliably unroll loops of that
-//! length, and an array that is indexed by a variable is in memory. Closures are avoided: they are not reliably inlined
-//! into functions with other target features than their own.
+//! Loops over the registers of a register tile are unrolled by a macro: the compiler does not reliably unroll loops of
+//! that length, and an array that is indexed by a variable is in memory. Closures are avoided: they are not reliably
+//! inlined into functions with other target features than their own.
 
 /// Repeats a block for the constant `I` from 0 to `N - 1`; `N` is at most 28.
 macro_rules! unroll {
