@@ -369,7 +369,7 @@ struct Squares {
 };
 
 static __device__ __forceinline__ void admm_one(float mask, float w, float& z, float& u, Squares& sums) {
-    const float sum = w + u;
+    const float sum = u;
     const float kept = mask == 0.0f ? 0.0f : sum;
     sums.primal += square(w - kept);
     sums.dual += square(kept - z);
@@ -379,7 +379,7 @@ static __device__ __forceinline__ void admm_one(float mask, float w, float& z, f
     u = sum - kept;
 }
 
-// z = w + u where the mask is not 0, else 0; u = (w + u) - z. `partials` are [3, blocks].
+// `u` holds w + u at first. z = w + u where the mask is not 0, else 0; u = (w + u) - z. `partials` are [3, blocks].
 // registers <= 48
 extern "C" __global__ void __launch_bounds__(THREADS)
 admm_update(u32 n, const float* mask, const float* w, float* z, float* u, double* partials) {

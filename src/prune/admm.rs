@@ -28,15 +28,6 @@ pub struct AdmmConfig {
     pub update_every: usize,
 }
 
-/// How far a member of a group is from its projection.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerResiduals {
-    /// Name of the parameter.
-    pub param: String,
-    /// The norms.
-    pub residuals: Residuals,
-}
-
 /// ADMM's variables Z and U of every member of every group, and the present weight of the penalty.
 pub struct Admm<B: Backend> {
     config: AdmmConfig,
@@ -83,20 +74,20 @@ impl<B: Backend> Admm<B> {
         self.rho
     }
 
-    /// The update: Z = project(W + U), U += W - Z, rho grows. One entry for each member of a group, in the order of the
-    /// parameters.
+    /// The update: U += W, Z = project(U), U -= Z, rho grows. Returns name and norms of each member of a group, in the order
+    /// of the parameters.
     ///
     /// # Errors
     /// As [`super::select`].
-    pub fn update(&mut self, backend: &B, model: &Model<B>) -> Result<Vec<LayerResiduals>> {
+    pub fn update(&mut self, backend: &B, model: &Model<B>) -> Result<Vec<(String, Residuals)>> {
         let (architecture, params) = (model.architecture(), model.params());
-        let sums = |group: &Group| -> Vec<B::Buf> {
-            let variables = group.members.iter().filter_map(|&m| Some((m, self.u[m].as_ref()?)));
-            variables.map(|(m, u)| backend.admm_sum(params[m].buf(), u)).collect()
-        };
-        let sums: Vec<Vec<B::Buf>> = self.groups.iter().map(sums).collect();
-        let tensors: Vec<_> =
-            self.groups.iter().zip(&sums).map(|(group, sums)| (group, sums.iter().collect())).collect();
+        for (u, w) in self.u.iter_mut().zip(params) {
+            if let Some(u) = u {
+                backend.add_assign_param(w.buf(), u);
+            }
+        }
+        let sums = |group: &Group| group.members.iter().filter_map(|&member| self.u[member].as_ref()).collect();
+        let tensors: Vec<_> = self.groups.iter().map(|group| (group, sums(group))).collect();
         let selected = select(backend, &tensors, |group| name(architecture, group))?;
         // Per parameter, so that the variables can be borrowed in one go.
         let mut masks: Vec<Option<Arc<B::Buf>>> = params.iter().map(|_| None).collect();
@@ -115,10 +106,8 @@ impl<B: Backend> Admm<B> {
             .collect();
         let residuals = backend.admm_update(&mut updated);
         let names = architecture.params.iter().zip(&masks).filter(|(_, mask)| mask.is_some());
-        let all = names.zip(residuals);
-        let all = all.map(|((spec, _), residuals)| LayerResiduals { param: spec.name.clone(), residuals }).collect();
         self.rho *= self.config.growth;
-        Ok(all)
+        Ok(names.zip(residuals).map(|((spec, _), residuals)| (spec.name.clone(), residuals)).collect())
     }
 
     /// Everything that a file keeps besides [`Admm::rho`]: `z.<parameter>` and `u.<parameter>` with shape and values.

@@ -11,7 +11,7 @@ mod project;
 mod report;
 mod shrink;
 
-pub use admm::{Admm, AdmmConfig, LayerResiduals};
+pub use admm::{Admm, AdmmConfig};
 pub use groups::{Group, Slice, groups};
 pub use masks::Masks;
 pub use project::{hard_prune, project, select};

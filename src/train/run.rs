@@ -19,7 +19,7 @@ use crate::base::nvtx;
 use crate::base::rng::{Rng, Stream};
 use crate::checkpoint::{self, ModelInfo};
 use crate::data::Dataset;
-use crate::prune::{Admm, LayerResiduals};
+use crate::prune::Admm;
 
 /// Steps between looks at the loss: a look makes a GPU wait.
 const CHECK_EVERY: u64 = 64;
@@ -271,7 +271,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let Trainer { model, sparsifier, .. } = &mut self.trainer;
         // The penalty that the epoch was trained with; the update makes it grow.
         let rho = sparsifier.admm().map_or(0.0, Admm::rho);
-        for LayerResiduals { param, residuals } in sparsifier.after_epoch(self.backend, model, epoch)? {
+        for (param, residuals) in sparsifier.after_epoch(self.backend, model, epoch)? {
             self.progress.residuals.push(ResidualRow::new(epoch, param, rho, &residuals));
         }
         self.read_clock();

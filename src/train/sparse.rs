@@ -1,10 +1,10 @@
 //! What a training run does about sparsity, between and after its steps.
 
 use super::config::{ProximalEvery, Sparsity};
-use crate::backend::{Backend, Constraint};
+use crate::backend::{Backend, Constraint, Residuals};
 use crate::base::error::Result;
 use crate::nn::models::Model;
-use crate::prune::{self, Admm, Group, LayerResiduals, Masks};
+use crate::prune::{self, Admm, Group, Masks};
 
 /// A [`Sparsity`] at work on a network.
 pub enum Sparsifier<B: Backend> {
@@ -57,7 +57,7 @@ impl<B: Backend> Sparsifier<B> {
     }
 
     /// When `epoch`, counted from 1, is complete: the residuals, if ADMM's variables were updated.
-    pub fn after_epoch(&mut self, backend: &B, model: &Model<B>, epoch: usize) -> Result<Vec<LayerResiduals>> {
+    pub fn after_epoch(&mut self, backend: &B, model: &Model<B>, epoch: usize) -> Result<Vec<(String, Residuals)>> {
         match self {
             Sparsifier::Admm { admm, update_every } if epoch.is_multiple_of(*update_every) => {
                 admm.update(backend, model)

@@ -3,6 +3,7 @@
 //! - `recorded`: every op, forward and backward, against PyTorch
 //! - `conv3x3`: 3×3 convolutions on every vector path of the CPU against f64
 //! - `conv_pool`: convolution, ReLU and pooling as one op against the three apart
+//! - `prepared`: forms of a weight that the CPU keeps are those of the weight as it is now
 //! - `definitions`: normalisation, pooling, losses, linear layers and updates against plain loops
 //! - `edges`: NaN, ties, huge values, batches that do not fill the backend's blocks
 //! - `images`: the attack's own steps and the gathering of batches, against plain loops
@@ -17,5 +18,6 @@ pub mod edges;
 pub mod images;
 pub mod norm;
 pub mod perturb;
+pub mod prepared;
 pub mod recorded;
 pub mod threads;

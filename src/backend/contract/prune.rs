@@ -21,7 +21,7 @@ pub struct AdmmParam<'a, Buf> {
     pub w: &'a Buf,
     /// Its projection.
     pub z: &'a mut Buf,
-    /// The scaled dual variable.
+    /// `w + u` before the update, the new scaled dual variable after it.
     pub u: &'a mut Buf,
 }
 
@@ -43,8 +43,6 @@ pub trait Prune: Memory {
     fn masked_copy(&self, mask: &Self::Buf, x: &Self::Buf) -> Self::Buf;
     /// Sets `x` to +0 where `mask` is 0.
     fn apply_mask(&self, mask: &Self::Buf, x: &mut Self::Buf);
-    /// `w + u`, which ADMM projects.
-    fn admm_sum(&self, w: &Self::Buf, u: &Self::Buf) -> Self::Buf;
-    /// The update of ADMM's variables, for each parameter: `z = w + u` where the mask is 1 and 0 elsewhere, `u += w - z`.
+    /// The update of ADMM's variables, for each parameter: `z = w + u` where the mask is 1 and 0 elsewhere, `u = w + u - z`.
     fn admm_update(&self, params: &mut [AdmmParam<'_, Self::Buf>]) -> Vec<Residuals>;
 }

@@ -1,10 +1,9 @@
 //! Convolution, ReLU and max pooling of a block of images in one go: the activations between them stay in the core's
 //! cache, for the rows of one row of windows at a time. Backward, nothing is between them at all.
 
-use super::conv::Sizes;
-use super::correlate::Correlate;
-use super::correlate_pooled::{CorrelatePooled, Patches};
-use super::pool::{MaxPool, Winners};
+use super::jobs::{Conv2dPoolBwdInput, Correlate, MaxPool2dFwd, Patches};
+use super::layout::sizes::Sizes;
+use super::pool::MaxIndices;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Conv, ConvPool, Elementwise, Pool};
 use crate::base::dims::{Conv2dDims, Pool2dDims};
@@ -16,26 +15,29 @@ impl<T: Real> Cpu<T> {
         s: &Sizes,
         p: &Pool2dDims,
         patches: &Patches,
-        winners: &Winners<T>,
+        indices: &MaxIndices<T>,
         dy: &Buf<T>,
         w: &Buf<T>,
     ) -> Buf<T> {
         let (h, w_pooled) = (p.h_out as usize, p.w_out as usize);
-        let (rows, cols) = (patches.border(h, patches.rows), patches.border(w_pooled, patches.cols));
-        let (width, height) = (w_pooled + cols.low + cols.high, h + rows.low + rows.high);
-        let g = self.bordered(dy, s.c_out, h, w_pooled, rows, cols);
-        let winners = self.bordered(&winners.0, s.c_out, h, w_pooled, rows, cols);
-        let mut tables = self.alloc(s.c_in * s.c_out * patches.table());
-        patches.fill_tables(s, w, &mut tables);
+        let (rows, cols) = (patches.padding(h, patches.rows), patches.padding(w_pooled, patches.cols));
+        let (width, height) = (w_pooled + cols.before + cols.after, h + rows.before + rows.after);
+        let g = self.pad(dy, s.c_out, h, w_pooled, rows, cols);
+        let indices = self.pad(&indices.0, s.c_out, h, w_pooled, rows, cols);
+        let tables = w.prepared().pool_bwd_input_tables.get(s, || {
+            let mut tables = self.arena.take(s.c_in * s.c_out * patches.table());
+            patches.fill_tables(s, w, &mut tables);
+            tables
+        });
         let (plane, windows) = (width * height, patches.windows(width));
         let out = s.c_in * s.h_in * s.w_in * LANES;
         let mut dx = self.alloc(blocks(s.n) * out);
         self.for_chunks(&mut dx, out, |block, dx| {
-            let job = CorrelatePooled {
+            let job = Conv2dPoolBwdInput {
                 windows: &windows,
                 tables: tables.as_chunks().0,
                 g: &lanes(&g)[block * s.c_out * plane..][..s.c_out * plane],
-                winners: &lanes(&winners)[block * s.c_out * plane..][..s.c_out * plane],
+                indices: &lanes(&indices)[block * s.c_out * plane..][..s.c_out * plane],
                 plane,
                 width,
                 channels: s.c_in,
@@ -43,7 +45,7 @@ impl<T: Real> Cpu<T> {
                 cols: patches.cols,
                 dx: lanes_mut(dx),
             };
-            T::correlate_pooled(self.arch, job);
+            T::conv2d_pool_bwd_input(self.arch, job);
         });
         dx
     }
@@ -57,7 +59,7 @@ impl<T: Real> ConvPool for Cpu<T> {
         x: &Buf<T>,
         w: &Buf<T>,
         b: Option<&Buf<T>>,
-    ) -> (Buf<T>, Winners<T>) {
+    ) -> (Buf<T>, MaxIndices<T>) {
         if p.stride < p.k {
             // Windows overlap: their rows would be computed more than once.
             return self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, true));
@@ -66,14 +68,14 @@ impl<T: Real> ConvPool for Cpu<T> {
         let s = Sizes::of(d);
         let (k, stride, pooled_h, pooled_w) = (p.k as usize, p.stride as usize, p.h_out as usize, p.w_out as usize);
         let padded = self.padded_input(&s, x);
-        let (width, plane) = s.padded();
-        let taps = s.forward_taps(plane, width);
+        let (width, plane) = s.padded_x();
+        let taps = w.prepared().fwd_taps.get(&s, || s.fwd_taps());
         let out = s.c_out * pooled_h * pooled_w * LANES;
-        let (mut y, mut winners) = (self.alloc(blocks(s.n) * out), self.alloc(blocks(s.n) * out));
+        let (mut y, mut indices) = (self.alloc(blocks(s.n) * out), self.alloc(blocks(s.n) * out));
         let reads = taps.len() * s.h_out * s.w_out * s.c_out * blocks(s.n) * LANES;
-        let parts = y.chunks_exact_mut(out).zip(winners.chunks_exact_mut(out));
-        self.for_parts(reads, parts, |block, (y, winners)| {
-            let (y, winners) = (lanes_mut(y), lanes_mut(winners));
+        let items = y.chunks_exact_mut(out).zip(indices.chunks_exact_mut(out));
+        self.for_items(reads, items, |block, (y, indices)| {
+            let (y, indices) = (lanes_mut(y), lanes_mut(indices));
             let x = &lanes(&padded)[block * s.c_in * plane..];
             let mut rows = self.alloc(s.c_out * k * s.w_out * LANES);
             for row in 0..pooled_h {
@@ -98,19 +100,20 @@ impl<T: Real> ConvPool for Cpu<T> {
                 T::correlate(self.arch, job);
                 for (channel, x) in lanes(&rows).chunks_exact(k * s.w_out).enumerate() {
                     let at = (channel * pooled_h + row) * pooled_w;
-                    let (y, winners) = (&mut y[at..][..pooled_w], &mut winners[at..][..pooled_w]);
-                    T::max_pool(self.arch, MaxPool { k, stride, w_in: s.w_out, w_out: pooled_w, x, y, winners });
+                    let (y, indices) = (&mut y[at..][..pooled_w], &mut indices[at..][..pooled_w]);
+                    let job = MaxPool2dFwd { k, stride, w_in: s.w_out, w_out: pooled_w, x, y, indices };
+                    T::max_pool2d_fwd(self.arch, job);
                 }
             }
         });
-        (y, Winners(winners))
+        (y, MaxIndices(indices))
     }
 
     fn conv2d_pool_bwd_input(
         &self,
         d: &Conv2dDims,
         p: &Pool2dDims,
-        winners: &Winners<T>,
+        indices: &MaxIndices<T>,
         x: &Buf<T>,
         y: &Buf<T>,
         dy: &Buf<T>,
@@ -119,8 +122,8 @@ impl<T: Real> ConvPool for Cpu<T> {
         let s = Sizes::of(d);
         if let Some(patches) = Patches::of(&s, p) {
             self.count(Kernel::Conv2dBwdInput);
-            return self.patches_bwd_input(&s, p, &patches, winners, &self.relu_bwd(y, dy), w);
+            return self.patches_bwd_input(&s, p, &patches, indices, &self.relu_bwd(y, dy), w);
         }
-        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, winners, Some(y), dy), w)
+        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, indices, Some(y), dy), w)
     }
 }

@@ -1,8 +1,9 @@
 //! Losses, predictions and counters. The work is tiny, so it is plain f64, one sample after the other; but the
-//! cross-entropy is part of every step of an attack, and has a fast path in f32.
+//! cross-entropy is part of every step of an attack, and is on vector registers in f32.
 
 use std::ops::Range;
 
+use super::jobs::{CrossEntropy, argmax, cross_entropy};
 use super::{Buf, Cpu, LANES, Real, lane_index, lanes, lanes_mut};
 use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE, Memory};
 use crate::base::dims::LogitDims;
@@ -11,47 +12,6 @@ use crate::base::dims::LogitDims;
 fn sample_logits<T: Real>(d: &LogitDims, logits: &[T], sample: usize) -> Vec<f64> {
     let classes = d.classes as usize;
     (0..classes).map(|c| logits[lane_index(sample, c, classes)].as_f64()).collect()
-}
-
-/// Index of the largest value, the first one in a tie; a NaN counts as largest.
-fn argmax(values: &[f64]) -> usize {
-    (1..values.len()).fold(0, |best, i| if values[i] > values[best] || values[i].is_nan() { i } else { best })
-}
-
-/// `-ln softmax(z)[y]` and its gradient, shifted by the maximum so that no exponential overflows.
-fn cross_entropy(z: &[f64], y: usize) -> (f64, Vec<f64>) {
-    let max = z[argmax(z)];
-    let exps: Vec<f64> = z.iter().map(|v| (v - max).exp()).collect();
-    let sum: f64 = exps.iter().sum();
-    let gradient = exps.iter().enumerate().map(|(c, e)| e / sum - if c == y { 1.0 } else { 0.0 }).collect();
-    (sum.ln() + max - z[y], gradient)
-}
-
-/// The loss of one block of images.
-pub struct CrossEntropy<'a, T> {
-    /// Factor of loss and gradient.
-    pub weight: f64,
-    /// `[classes]` logits.
-    pub z: &'a [[T; LANES]],
-    /// One per image.
-    pub labels: &'a [u8],
-    /// Gradient; zero in lanes without an image.
-    pub dz: &'a mut [[T; LANES]],
-}
-
-impl<T: Real> CrossEntropy<'_, T> {
-    /// The definition, image by image. Returns the weighted sum of the losses.
-    pub fn plain(self) -> f64 {
-        let mut total = 0.0;
-        self.dz.fill([T::zero(); LANES]);
-        for (l, &label) in self.labels.iter().enumerate() {
-            let z: Vec<f64> = self.z.iter().map(|z| z[l].as_f64()).collect();
-            let (loss, gradient) = cross_entropy(&z, label as usize);
-            total += loss;
-            self.dz.iter_mut().zip(gradient).for_each(|(dz, g)| dz[l] = T::of_f64(self.weight * g));
-        }
-        self.weight * total
-    }
 }
 
 /// `-max(z_y - max_{j != y} z_j + confidence, 0)` and its gradient.
@@ -111,16 +71,16 @@ impl<T: Real> Loss for Cpu<T> {
         *counts
     }
 
-    fn tally_add(&self, d: &LogitDims, logits: &Buf<T>, labels: &Vec<u8>, tally: &mut Counts) {
+    fn tally_add(&self, d: &LogitDims, logits: &Buf<T>, labels: &Vec<u8>, metrics: &mut Counts) {
         for (sample, &label) in labels.iter().enumerate() {
             let z = sample_logits(d, logits, sample);
-            tally.samples += 1;
-            tally.correct += u64::from(argmax(&z) == label as usize);
-            tally.loss += cross_entropy(&z, label as usize).0;
+            metrics.samples += 1;
+            metrics.correct += u64::from(argmax(&z) == label as usize);
+            metrics.loss += cross_entropy(&z, label as usize).0;
         }
     }
 
-    fn tally_read(&self, tally: &Counts) -> Counts {
-        *tally
+    fn tally_read(&self, metrics: &Counts) -> Counts {
+        *metrics
     }
 }

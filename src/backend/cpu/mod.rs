@@ -7,43 +7,53 @@
 //!
 //! **Precision.** `Cpu<f32>` computes in f32; `Cpu<f64>` is the same code in f64, for gradient checks.
 //!
+//! **Layers.** Each file imports only from the lines above its own:
+//!
+//! ```text
+//! layout      memory, blocks of images, sizes
+//! jobs        the inner loops as data, each with its plain definition in any float type
+//! simd        the same loops in f32 on vector registers
+//! dispatch    which of the two a float type takes
+//! buf         tensors, with what layers prepare of their weights
+//! the others  the functions of the contract, one file a family
+//! ```
+//!
 //! **Threads.** Work is split over blocks of images or over output channels, never inside a sum, so results do not
 //! depend on the number of threads.
 
-mod arena;
-mod attack;
+mod buf;
 mod conv;
 mod conv_pool;
-mod correlate;
-mod correlate_pooled;
+mod dispatch;
 mod elementwise;
-mod fast;
 mod images;
-mod kernels;
+mod jobs;
+mod layout;
 mod linear;
 mod loss;
 mod norm;
 mod optim;
 mod perturb;
+mod pgd;
 mod pool;
 mod prune;
-mod real;
+mod simd;
 mod sums;
+mod winograd;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use arena::Arena;
-pub use arena::Buf;
-pub use real::Real;
+pub use buf::Buf;
+pub use dispatch::Real;
+pub use layout::LANES;
+use layout::arena::Arena;
+use layout::{blocks, lane_index, lanes, lanes_mut};
 
 use super::Memory;
 use crate::base::named_enum::choice;
-
-/// Images in the innermost dimension of a batch: one AVX-512 register of f32, two of AVX2.
-pub const LANES: usize = 16;
 
 /// What must be read and written before a second thread helps: waking one takes 5 to 10 µs, in which a core moves about
 /// this much.
@@ -174,7 +184,7 @@ impl<T: Real> Cpu<T> {
 
     /// A buffer whose content is unspecified: the caller writes every element.
     fn alloc(&self, len: usize) -> Buf<T> {
-        self.arena.take(len)
+        self.arena.take(len).into()
     }
 
     /// Calls `f(i, chunk)` for each chunk of `len` elements of `out`, on several threads if there are several chunks.
@@ -186,36 +196,16 @@ impl<T: Real> Cpu<T> {
         }
     }
 
-    /// Calls `f(i, part)` for each of the parts of an op that is bound by memory, on several threads if the elements
-    /// that it reads and writes in all are worth it.
-    fn for_parts<P: Send>(&self, elements: usize, parts: impl Iterator<Item = P>, f: impl Fn(usize, P) + Sync) {
+    /// Calls `f(i, item)` for each item of an op that is bound by memory, on several threads if the elements that it reads
+    /// and writes in all are worth it.
+    fn for_items<I: Send>(&self, elements: usize, items: impl Iterator<Item = I>, f: impl Fn(usize, I) + Sync) {
         if elements * size_of::<T>() < SHARED_BYTES || self.threads.current_num_threads() == 1 {
-            parts.enumerate().for_each(|(i, part)| f(i, part));
+            items.enumerate().for_each(|(i, item)| f(i, item));
         } else {
-            let parts: Vec<P> = parts.collect();
-            self.threads.install(|| parts.into_par_iter().enumerate().for_each(|(i, part)| f(i, part)));
+            let items: Vec<I> = items.collect();
+            self.threads.install(|| items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item)));
         }
     }
-}
-
-/// Blocks of [`LANES`] images that hold `n` images.
-fn blocks(n: usize) -> usize {
-    n.div_ceil(LANES)
-}
-
-/// Index of `feature` of `sample` in a batch with that many features per sample.
-fn lane_index(sample: usize, feature: usize, features: usize) -> usize {
-    (sample / LANES * features + feature) * LANES + sample % LANES
-}
-
-/// The same memory as one array per pixel. A batch's length is a multiple of [`LANES`].
-fn lanes<T>(x: &[T]) -> &[[T; LANES]] {
-    x.as_chunks().0
-}
-
-/// As [`lanes`], to write to.
-fn lanes_mut<T>(x: &mut [T]) -> &mut [[T; LANES]] {
-    x.as_chunks_mut().0
 }
 
 impl<T: Real> Memory for Cpu<T> {

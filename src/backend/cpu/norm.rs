@@ -1,74 +1,12 @@
 //! Batch normalisation. It is bound by memory, so what counts is how often a batch is read: once for its statistics,
 //! once to normalise it, twice for the gradients.
 
-use super::real::relu;
-use super::sums::{Deviations, GradientSums, Plane, Sum, over_images};
+use super::jobs::{BatchNormBwd, BatchNormFwd, Deviations, GradientSums, StatisticsTerm, Sum};
+use super::layout::element::relu;
+use super::sums::{Plane, over_images};
 use super::{Buf, Cpu, Kernel, LANES, Real, lanes_mut};
 use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
-
-/// Forward pass of one channel of one block of images: `y = (x - mean) scale + beta`, plus `residual`, then ReLU.
-pub struct Normalise<'a, T> {
-    pub mean: T,
-    pub scale: T,
-    pub beta: T,
-    pub x: &'a [[T; LANES]],
-    pub residual: Option<&'a [[T; LANES]]>,
-    pub relu: bool,
-    pub y: &'a mut [[T; LANES]],
-}
-
-impl<T: Real> Normalise<'_, T> {
-    pub fn plain(self) {
-        for (i, (y, x)) in self.y.iter_mut().zip(self.x).enumerate() {
-            for l in 0..LANES {
-                let residual = self.residual.map_or(T::zero(), |r| r[i][l]);
-                let value = (x[l] - self.mean) * self.scale + self.beta + residual;
-                y[l] = if self.relu { relu(value) } else { value };
-            }
-        }
-    }
-}
-
-/// What flows through the statistics of the batch: `mean_g + xhat mean_g_xhat` with `xhat = (x - mean) inv_std`.
-#[derive(Clone, Copy, Default)]
-pub struct Bracket<T> {
-    pub mean: T,
-    pub inv_std: T,
-    pub mean_g: T,
-    pub mean_g_xhat: T,
-}
-
-/// Backward pass of the same: `dresidual = g`, which is `dy` behind the ReLU whose output was `y`, and
-/// `dx = scale (g - bracket)`.
-pub struct NormaliseBack<'a, T> {
-    pub scale: T,
-    pub bracket: Option<Bracket<T>>,
-    pub x: &'a [[T; LANES]],
-    pub y: Option<&'a [[T; LANES]]>,
-    pub dy: &'a [[T; LANES]],
-    pub dx: &'a mut [[T; LANES]],
-    pub dresidual: Option<&'a mut [[T; LANES]]>,
-}
-
-impl<T: Real> NormaliseBack<'_, T> {
-    pub fn plain(mut self) {
-        for (i, (dx, (x, dy))) in self.dx.iter_mut().zip(self.x.iter().zip(self.dy)).enumerate() {
-            for l in 0..LANES {
-                let off = self.y.is_some_and(|y| y[i][l] <= T::zero());
-                let g = if off { T::zero() } else { dy[l] };
-                let gradient = self.bracket.map_or(g, |b| {
-                    let xhat = (x[l] - b.mean) * b.inv_std;
-                    g - b.mean_g - xhat * b.mean_g_xhat
-                });
-                dx[l] = self.scale * gradient;
-                if let Some(dresidual) = &mut self.dresidual {
-                    dresidual[i][l] = g;
-                }
-            }
-        }
-    }
-}
 
 /// Number, mean and sum of squared deviations from it.
 #[derive(Clone, Copy, Default)]
@@ -111,7 +49,7 @@ impl<T: Real> Cpu<T> {
     /// Per channel, the sums over all images and pixels of `g` and of `g (x - mean)`.
     fn gradient_sums(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> Vec<[f64; 2]> {
         let buffers = if b.relu.is_some() { 3 } else { 2 };
-        let parts = self.map_planes(d, buffers, |plane| {
+        let partials = self.map_planes(d, buffers, |plane| {
             let job = GradientSums {
                 mean: b.stats.mean[plane.channel],
                 x: plane.pixels(b.x),
@@ -120,9 +58,9 @@ impl<T: Real> Cpu<T> {
             };
             T::gradient_sums(self.arch, job).map(|sums| over_images(&sums, plane.images))
         });
-        let add = |[a, b]: [f64; 2], part: &[f64; 2]| [a + part[0], b + part[1]];
+        let add = |[a, b]: [f64; 2], partial: &[f64; 2]| [a + partial[0], b + partial[1]];
         let c = d.c as usize;
-        (0..c).map(|channel| parts.iter().skip(channel).step_by(c).fold([0.0; 2], add)).collect()
+        (0..c).map(|channel| partials.iter().skip(channel).step_by(c).fold([0.0; 2], add)).collect()
     }
 }
 
@@ -135,10 +73,11 @@ fn clear_padding<T: Real>(plane: &Plane, pixels: &mut [[T; LANES]]) {
 
 impl<T: Real> Norm for Cpu<T> {
     fn channel_stats(&self, d: &ChannelDims, x: &Buf<T>) -> ChannelStats<Buf<T>> {
-        let (c, parts) = (d.c as usize, self.map_planes(d, 1, |plane| self.moments(&plane, x)));
+        let (c, partials) = (d.c as usize, self.map_planes(d, 1, |plane| self.moments(&plane, x)));
         let (mut mean, mut var) = (self.alloc(c), self.alloc(c));
         for (channel, (mean, var)) in mean.iter_mut().zip(var.iter_mut()).enumerate() {
-            let all = parts.iter().skip(channel).step_by(c).fold(Moments::default(), |all, &part| all.merged(part));
+            let all =
+                partials.iter().skip(channel).step_by(c).fold(Moments::default(), |all, &plane| all.merged(plane));
             (*mean, *var) = (T::of_f64(all.mean), T::of_f64(all.squares / all.count));
         }
         ChannelStats { mean, var }
@@ -158,11 +97,11 @@ impl<T: Real> Norm for Cpu<T> {
         self.count(Kernel::BatchNormFwd);
         let mut y = self.alloc(x.len());
         let buffers = if residual.is_some() { 3 } else { 2 };
-        let parts = lanes_mut(&mut y).chunks_exact_mut(d.hw as usize);
-        self.for_parts(buffers * x.len(), parts, |i, y| {
+        let items = lanes_mut(&mut y).chunks_exact_mut(d.hw as usize);
+        self.for_items(buffers * x.len(), items, |i, y| {
             let plane = Plane::of(d, i);
             let c = plane.channel;
-            let job = Normalise {
+            let job = BatchNormFwd {
                 mean: stats.mean[c],
                 scale: gamma[c] * inverse_std(stats.var[c], eps),
                 beta: beta[c],
@@ -171,21 +110,21 @@ impl<T: Real> Norm for Cpu<T> {
                 relu,
                 y,
             };
-            T::normalise(self.arch, job);
+            T::batch_norm_fwd(self.arch, job);
             clear_padding(&plane, y);
         });
         y
     }
 
     /// With `xhat = (x - mean) / std`: `dbeta = Σ g`, `dgamma = Σ g xhat` and
-    /// `dx = gamma / std (g - [dbeta + xhat dgamma] / count)`, the bracket only with batch statistics.
+    /// `dx = gamma / std (g - [dbeta + xhat dgamma] / count)`, the term in brackets only with batch statistics.
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
         self.count(Kernel::BatchNormBwd);
         let inv_std: Vec<T> = b.stats.var.iter().map(|&v| inverse_std(v, b.eps)).collect();
         let mut sums = self.gradient_sums(d, b);
         sums.iter_mut().zip(&inv_std).for_each(|([_, dgamma], &inv_std)| *dgamma *= inv_std.as_f64());
         let count = f64::from(d.n) * f64::from(d.hw);
-        let bracket = |c: usize| Bracket {
+        let term = |c: usize| StatisticsTerm {
             mean: b.stats.mean[c],
             inv_std: inv_std[c],
             mean_g: T::of_f64(sums[c][0] / count),
@@ -195,21 +134,21 @@ impl<T: Real> Norm for Cpu<T> {
         let mut dresidual = b.residual.then(|| self.alloc(b.dy.len()));
         let hw = d.hw as usize;
         let mut dresiduals = dresidual.as_mut().map(|dresidual| lanes_mut(dresidual).chunks_exact_mut(hw));
-        let parts =
+        let items =
             lanes_mut(&mut dx).chunks_exact_mut(hw).map(|dx| (dx, dresiduals.as_mut().and_then(Iterator::next)));
         let buffers = 2 + usize::from(b.batch_stats) + usize::from(b.relu.is_some()) + usize::from(b.residual);
-        self.for_parts(buffers * b.dy.len(), parts, |i, (dx, dresidual)| {
+        self.for_items(buffers * b.dy.len(), items, |i, (dx, dresidual)| {
             let plane = Plane::of(d, i);
-            let job = NormaliseBack {
+            let job = BatchNormBwd {
                 scale: b.gamma[plane.channel] * inv_std[plane.channel],
-                bracket: b.batch_stats.then(|| bracket(plane.channel)),
+                term: b.batch_stats.then(|| term(plane.channel)),
                 x: plane.pixels(b.x),
                 y: b.relu.map(|y| plane.pixels(y)),
                 dy: plane.pixels(b.dy),
                 dx,
                 dresidual,
             };
-            T::normalise_back(self.arch, job);
+            T::batch_norm_bwd(self.arch, job);
             clear_padding(&plane, dx);
         });
         let per_channel = |i: usize| self.buffer(&sums.iter().map(|s| T::of_f64(s[i])).collect::<Vec<T>>());

@@ -24,8 +24,8 @@ struct SgdConstants<T> {
     decay: T,
 }
 
-/// The part of a parameter that begins at element `first`.
-struct SgdPart<'a, T: Real> {
+/// The chunk of a parameter that begins at element `first`.
+struct SgdChunk<'a, T: Real> {
     s: SgdConstants<T>,
     constraint: &'a Constraint<'a, Buf<T>>,
     first: usize,
@@ -34,12 +34,12 @@ struct SgdPart<'a, T: Real> {
     w: &'a mut [T],
 }
 
-impl<T: Real> pulp::WithSimd for SgdPart<'_, T> {
+impl<T: Real> pulp::WithSimd for SgdChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let SgdPart { s: SgdConstants { lr, momentum, decay }, constraint, first, g, v, w } = self;
+        let SgdChunk { s: SgdConstants { lr, momentum, decay }, constraint, first, g, v, w } = self;
         let v = &mut v[..w.len()];
         for_each(
             constraint,
@@ -67,8 +67,8 @@ struct AdamConstants<T> {
     decay: T,
 }
 
-/// The part of a parameter that begins at element `first`.
-struct AdamPart<'a, T: Real> {
+/// The chunk of a parameter that begins at element `first`.
+struct AdamChunk<'a, T: Real> {
     s: AdamConstants<T>,
     constraint: &'a Constraint<'a, Buf<T>>,
     first: usize,
@@ -78,12 +78,12 @@ struct AdamPart<'a, T: Real> {
     w: &'a mut [T],
 }
 
-impl<T: Real> pulp::WithSimd for AdamPart<'_, T> {
+impl<T: Real> pulp::WithSimd for AdamChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let AdamPart { s, constraint, first, g, m, v, w } = self;
+        let AdamChunk { s, constraint, first, g, m, v, w } = self;
         let AdamConstants { step, root, beta1, beta2, eps, decay } = s;
         let (m, v) = (&mut m[..w.len()], &mut v[..w.len()]);
         for_each(
@@ -110,8 +110,8 @@ impl<T: Real> Cpu<T> {
         let (constraint, g) = (&*constraint, &**g);
         assert!(g.len() == w.len() && v.len() == w.len());
         let s = SgdConstants { lr: T::of(s.lr), momentum: T::of(s.momentum), decay: T::of(s.weight_decay) };
-        self.for_parts(5 * g.len(), w.chunks_mut(CHUNK).zip(v.chunks_mut(CHUNK)), |i, (w, v)| {
-            self.arch.dispatch(SgdPart { s, constraint, first: i * CHUNK, g, v, w });
+        self.for_items(5 * g.len(), w.chunks_mut(CHUNK).zip(v.chunks_mut(CHUNK)), |i, (w, v)| {
+            self.arch.dispatch(SgdChunk { s, constraint, first: i * CHUNK, g, v, w });
         });
     }
 
@@ -129,14 +129,14 @@ impl<T: Real> Cpu<T> {
             eps: T::of(s.eps),
             decay: T::of(s.weight_decay),
         };
-        let parts = w.chunks_mut(CHUNK).zip(m.chunks_mut(CHUNK)).zip(v.chunks_mut(CHUNK));
-        self.for_parts(7 * g.len(), parts, |i, ((w, m), v)| {
-            self.arch.dispatch(AdamPart { s, constraint, first: i * CHUNK, g, m, v, w });
+        let chunks = w.chunks_mut(CHUNK).zip(m.chunks_mut(CHUNK)).zip(v.chunks_mut(CHUNK));
+        self.for_items(7 * g.len(), chunks, |i, ((w, m), v)| {
+            self.arch.dispatch(AdamChunk { s, constraint, first: i * CHUNK, g, m, v, w });
         });
     }
 }
 
-/// Calls `update(index, gradient with the penalty, weight, kept)` for every element of `w`, the part of a parameter that
+/// Calls `update(index, gradient with the penalty, weight, kept)` for every element of `w`, the chunk of a parameter that
 /// begins at element `first`. Slices of one length, known to the compiler, are what it makes vector instructions of.
 #[inline(always)]
 fn for_each<T: Real>(

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use super::{Buf, Cpu, Real};
-use crate::backend::{AdmmParam, Elementwise, Prune, Residuals};
+use crate::backend::{AdmmParam, Prune, Residuals};
 
 /// Partial sums of a norm.
 const SUMS: usize = 8;
@@ -67,10 +67,6 @@ impl<T: Real> Prune for Cpu<T> {
         x.iter_mut().zip(mask.iter()).filter(|(_, m)| **m == T::zero()).for_each(|(x, _)| *x = T::zero());
     }
 
-    fn admm_sum(&self, w: &Buf<T>, u: &Buf<T>) -> Buf<T> {
-        self.add(w, u)
-    }
-
     fn admm_update(&self, params: &mut [AdmmParam<'_, Buf<T>>]) -> Vec<Residuals> {
         params.iter_mut().map(|p| self.admm_update_one(p.mask, p.w, p.z, p.u)).collect()
     }
@@ -80,18 +76,18 @@ impl<T: Real> Cpu<T> {
     /// [`Prune::top_k_masks`] of one.
     fn top_k_mask(&self, k: usize, x: &Buf<T>) -> Option<Buf<T>> {
         assert!(k <= x.len());
-        let Border { smallest, mut surplus } = border(k, x)?;
+        let Threshold { magnitude, mut surplus } = threshold(k, x)?;
         let mut mask = self.alloc(x.len());
         self.arch.dispatch(|| {
             for (mask, x) in mask.iter_mut().zip(x.iter()) {
-                *mask = if x.abs() >= smallest { T::one() } else { T::zero() };
+                *mask = if x.abs() >= magnitude { T::one() } else { T::zero() };
             }
         });
         for (mask, x) in mask.iter_mut().zip(x.iter()).rev() {
             if surplus == 0 {
                 break;
             }
-            if x.abs() == smallest {
+            if x.abs() == magnitude {
                 *mask = T::zero();
                 surplus -= 1;
             }
@@ -118,9 +114,9 @@ impl<T: Real> Cpu<T> {
 }
 
 /// Where the kept magnitudes end.
-struct Border<T> {
+struct Threshold<T> {
     /// The smallest magnitude that is kept.
-    smallest: T,
+    magnitude: T,
     /// How many of that magnitude are too many.
     surplus: usize,
 }
@@ -133,10 +129,10 @@ fn bucket<T: Real>(x: T) -> usize {
     (x.as_f32().abs().to_bits() >> 16) as usize
 }
 
-/// The border of the `k` largest magnitudes; `None` if there is a NaN.
+/// The threshold of the `k` largest magnitudes; `None` if there is a NaN.
 ///
-/// Counting finds the bucket that the border is in; only what is in there, mostly less than a hundredth, is compared.
-fn border<T: Real>(k: usize, x: &[T]) -> Option<Border<T>> {
+/// Counting finds the bucket that the threshold is in; only what is in there, mostly less than a hundredth, is compared.
+fn threshold<T: Real>(k: usize, x: &[T]) -> Option<Threshold<T>> {
     let mut counts = vec![0_u32; BUCKETS];
     let mut nan = false;
     for &x in x {
@@ -148,7 +144,7 @@ fn border<T: Real>(k: usize, x: &[T]) -> Option<Border<T>> {
     }
     if k == 0 {
         // Only infinities reach this one, and they are too many.
-        return Some(Border { smallest: T::infinity(), surplus: x.iter().filter(|x| x.is_infinite()).count() });
+        return Some(Threshold { magnitude: T::infinity(), surplus: x.iter().filter(|x| x.is_infinite()).count() });
     }
     // How many are needed of the bucket and those below.
     let (mut needed, mut at) = (k, BUCKETS - 1);
@@ -159,16 +155,17 @@ fn border<T: Real>(k: usize, x: &[T]) -> Option<Border<T>> {
     let mut candidates = Vec::with_capacity(counts[at] as usize);
     candidates.extend(x.iter().filter(|&&x| bucket(x) == at).map(|x| x.abs()));
     let descending = |a: &T, b: &T| b.partial_cmp(a).unwrap_or(Ordering::Equal);
-    let (_, &mut smallest, _) = candidates.select_nth_unstable_by(needed - 1, descending);
-    let not_smaller = candidates.iter().filter(|&&m| m >= smallest).count();
-    Some(Border { smallest, surplus: not_smaller - needed })
+    let (_, &mut magnitude, _) = candidates.select_nth_unstable_by(needed - 1, descending);
+    let not_smaller = candidates.iter().filter(|&&m| m >= magnitude).count();
+    Some(Threshold { magnitude, surplus: not_smaller - needed })
 }
 
 /// The update of some elements; the squares of what its residuals are norms of are added to `sums`.
 #[inline(always)]
 fn admm_update<T: Real>(mask: &[T], w: &[T], z: &mut [T], u: &mut [T], sums: &mut [[f64; SUMS]; 3]) {
     for i in 0..w.len() {
-        let sum = w[i] + u[i];
+        // `w + u`.
+        let sum = u[i];
         let new = if mask[i] == T::zero() { T::zero() } else { sum };
         sums[0][i] += square(w[i] - new);
         sums[1][i] += square(new - z[i]);

@@ -3,69 +3,9 @@
 //! A plane is summed per lane in `T`, and what lanes and planes give is put together in f64, blocks in order. So the
 //! planes can be shared out to any number of threads, and no sum is long enough to lose digits in f32.
 
+use super::jobs::Sum;
 use super::{Buf, Cpu, LANES, Real, blocks, lanes};
 use crate::base::dims::ChannelDims;
-
-/// The sum of the pixels, per lane.
-pub struct Sum<'a, T> {
-    pub x: &'a [[T; LANES]],
-}
-
-impl<T: Real> Sum<'_, T> {
-    pub fn plain(self) -> [T; LANES] {
-        let mut sum = [T::zero(); LANES];
-        for x in self.x {
-            for l in 0..LANES {
-                sum[l] += x[l];
-            }
-        }
-        sum
-    }
-}
-
-/// The sums of `x - centre` and of its square, per lane.
-pub struct Deviations<'a, T> {
-    pub centre: T,
-    pub x: &'a [[T; LANES]],
-}
-
-impl<T: Real> Deviations<'_, T> {
-    pub fn plain(self) -> [[T; LANES]; 2] {
-        let [mut sum, mut squares] = [[T::zero(); LANES]; 2];
-        for x in self.x {
-            for l in 0..LANES {
-                let deviation = x[l] - self.centre;
-                sum[l] += deviation;
-                squares[l] += deviation * deviation;
-            }
-        }
-        [sum, squares]
-    }
-}
-
-/// The sums of `g` and of `g (x - mean)`, per lane, where `g` is `dy` behind the ReLU whose output was `y`, if there
-/// was one.
-pub struct GradientSums<'a, T> {
-    pub mean: T,
-    pub x: &'a [[T; LANES]],
-    pub y: Option<&'a [[T; LANES]]>,
-    pub dy: &'a [[T; LANES]],
-}
-
-impl<T: Real> GradientSums<'_, T> {
-    pub fn plain(self) -> [[T; LANES]; 2] {
-        let [mut sum, mut products] = [[T::zero(); LANES]; 2];
-        for (i, (x, dy)) in self.x.iter().zip(self.dy).enumerate() {
-            for l in 0..LANES {
-                let off = self.y.is_some_and(|y| y[i][l] <= T::zero());
-                let g = if off { T::zero() } else { dy[l] };
-                sum[l] += g;
-                products[l] += g * (x[l] - self.mean);
-            }
-        }
-        [sum, products]
-    }
-}
 
 /// The sum over the lanes that hold images: the padding ones hold anything.
 pub fn over_images<T: Real>(lanes: &[T; LANES], images: usize) -> f64 {
@@ -105,16 +45,16 @@ impl<T: Real> Cpu<T> {
         let planes = blocks(d.n as usize) * d.c as usize;
         let mut all = vec![R::default(); planes];
         let elements = buffers * planes * d.hw as usize * LANES;
-        self.for_parts(elements, all.iter_mut(), |i, out| *out = f(Plane::of(d, i)));
+        self.for_items(elements, all.iter_mut(), |i, out| *out = f(Plane::of(d, i)));
         all
     }
 
     /// Per channel, the sum over all images and pixels.
     pub(super) fn channel_sums(&self, d: &ChannelDims, x: &Buf<T>) -> Vec<f64> {
-        let parts = self.map_planes(d, 1, |plane| {
+        let partials = self.map_planes(d, 1, |plane| {
             let sum = T::sum(self.arch, Sum { x: plane.pixels(x) });
             over_images(&sum, plane.images)
         });
-        (0..d.c as usize).map(|c| parts.iter().skip(c).step_by(d.c as usize).sum()).collect()
+        (0..d.c as usize).map(|c| partials.iter().skip(c).step_by(d.c as usize).sum()).collect()
     }
 }

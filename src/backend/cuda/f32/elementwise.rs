@@ -31,15 +31,6 @@ impl Context {
         y
     }
 
-    /// `a + b`.
-    pub(in crate::backend::cuda) fn sum(&self, a: &Device<f32>, b: &Device<f32>) -> Device<f32> {
-        assert_eq!(a.len(), b.len());
-        let mut y = self.alloc(a.len());
-        // SAFETY: all three have as many elements.
-        unsafe { launch::add(self, tuning::elements(a.len(), 4), a.len() as u32, a, b, &mut y) };
-        y
-    }
-
     /// `y += x`.
     pub(in crate::backend::cuda) fn add_to(&self, x: &Device<f32>, y: &mut Device<f32>) {
         assert_eq!(x.len(), y.len());
@@ -50,7 +41,11 @@ impl Context {
 
 impl Elementwise for Cuda<F32> {
     fn add(&self, a: &Device<f32>, b: &Device<f32>) -> Device<f32> {
-        self.sum(a, b)
+        assert_eq!(a.len(), b.len());
+        let mut y = self.alloc(a.len());
+        // SAFETY: all three have as many elements.
+        unsafe { launch::add(self, tuning::elements(a.len(), 4), a.len() as u32, a, b, &mut y) };
+        y
     }
 
     fn add_assign(&self, x: &Device<f32>, y: &mut Device<f32>) {

@@ -136,10 +136,6 @@ impl<P: Precision> Prune for Cuda<P> {
         unsafe { launch::apply_mask(self, grid, n, mask, x) };
     }
 
-    fn admm_sum(&self, w: &P::Buf, u: &P::Buf) -> P::Buf {
-        self.sum(w.f32(), u.f32()).into()
-    }
-
     fn admm_update(&self, params: &mut [AdmmParam<'_, P::Buf>]) -> Vec<Residuals> {
         let mut norms = self.alloc(3 * params.len());
         for (i, AdmmParam { mask, w, z, u }) in params.iter_mut().enumerate() {

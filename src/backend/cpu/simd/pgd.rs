@@ -1,33 +1,31 @@
-//! [`RandomStart`] on vector registers.
+//! [`RandomStart`] and [`PgdStep`] on vector registers.
 
 use pulp::Simd;
 
-use super::registers_mut;
-use crate::backend::cpu::LANES;
-use crate::backend::cpu::attack::RandomStart;
+use super::{per_pixel, registers, registers_mut};
+use crate::backend::cpu::jobs::{PgdStep, RandomStart};
+use crate::backend::cpu::layout::LANES;
 use crate::base::rng::{MULTIPLIERS, ROUNDS, WEYL};
 
-/// The job on vector registers. Where the number of features is a multiple of 4, the four numbers of a Philox block are
-/// those of four neighbouring pixels, and the blocks of [`LANES`] images fill registers.
-pub struct Fast<'a>(pub RandomStart<'a, f32>);
-
-impl pulp::WithSimd for Fast<'_> {
+impl pulp::WithSimd for RandomStart<'_, f32> {
     type Output = ();
 
+    /// Where the number of features is a multiple of 4, the four numbers of a Philox counter are those of four neighbouring
+    /// pixels, and the counters of [`LANES`] images fill registers.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if !self.0.x.len().is_multiple_of(4) {
-            return self.0.plain();
+        if !self.x.len().is_multiple_of(4) {
+            return self.plain();
         }
-        let RandomStart { rng, first, eps, x, .. } = self.0;
-        let blocks = x.len() as u64 / 4;
+        let RandomStart { rng, first, eps, x, .. } = self;
+        let counters = x.len() as u64 / 4;
         let (zero, one, two, eps) =
             (simd.splat_f32s(0.0), simd.splat_f32s(1.0), simd.splat_f32s(2.0), simd.splat_f32s(eps));
         for (q, pixels) in x.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             // In lanes without an image, numbers of images that follow: any will do.
             let (mut low, mut high) = ([[0u32; LANES]], [[0u32; LANES]]);
             for l in 0..LANES {
-                let index = (first + l as u64) * blocks + q as u64;
+                let index = (first + l as u64) * counters + q as u64;
                 (low[0][l], high[0][l]) = (index as u32, (index >> 32) as u32);
             }
             let (counter, key) = rng.counter(0);
@@ -47,6 +45,36 @@ impl pulp::WithSimd for Fast<'_> {
                 }
             }
         }
+    }
+}
+
+impl pulp::WithSimd for PgdStep<'_, f32> {
+    type Output = [u32; LANES];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [u32; LANES] {
+        let PgdStep { eps, step, clean, dx, x } = self;
+        let (clean, dx, x) = (registers::<S>(clean), registers::<S>(dx), registers_mut::<S>(x));
+        let pixel = per_pixel::<S>();
+        let (zero, one, eps) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0), simd.splat_f32s(eps));
+        let (up, down) = (simd.splat_f32s(step), simd.splat_f32s(-step));
+        let mut zeros = [0; LANES];
+        for half in 0..pixel {
+            let mut count = simd.splat_u32s(0);
+            for at in (half..x.len()).step_by(pixel) {
+                let g = dx[at];
+                let rising = simd.select_f32s(simd.greater_than_f32s(g, zero), up, zero);
+                let direction = simd.select_f32s(simd.less_than_f32s(g, zero), down, rising);
+                let (low, high) = (simd.sub_f32s(clean[at], eps), simd.add_f32s(clean[at], eps));
+                let projected = simd.min_f32s(simd.max_f32s(simd.add_f32s(x[at], direction), low), high);
+                x[at] = simd.min_f32s(simd.max_f32s(projected, zero), one);
+                let is_zero = simd.equal_f32s(g, zero);
+                count = simd.add_u32s(count, simd.select_u32s(is_zero, simd.splat_u32s(1), simd.splat_u32s(0)));
+            }
+            let lanes = S::F32_LANES;
+            zeros[half * lanes..][..lanes].copy_from_slice(bytemuck::cast_slice(&[count]));
+        }
+        zeros
     }
 }
 

@@ -1,65 +1,59 @@
-//! [`MaxPool`] and [`MaxPoolBack`] on vector registers.
+//! [`MaxPool2dFwd`] and [`MaxPool2dBwd`] on vector registers.
 
 use pulp::Simd;
 
 use super::{per_pixel, registers, registers_mut};
-use crate::backend::cpu::pool::{MaxPool, MaxPoolBack, PLACE};
+use crate::backend::cpu::jobs::{FIRST_INDEX, MaxPool2dBwd, MaxPool2dFwd};
 
-/// The forward pass.
-pub struct Forward<'a>(pub MaxPool<'a, f32>);
-
-impl pulp::WithSimd for Forward<'_> {
+impl pulp::WithSimd for MaxPool2dFwd<'_, f32> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if self.0.k == 2 && self.0.stride == 2 { forward::<S, 2>(simd, self.0) } else { forward::<S, 0>(simd, self.0) }
+        if self.k == 2 && self.stride == 2 { forward::<S, 2>(simd, self) } else { forward::<S, 0>(simd, self) }
     }
 }
 
 /// `K` is the window's side and the stride, known to the compiler, or 0 for any.
 #[inline(always)]
-fn forward<S: Simd, const K: usize>(simd: S, job: MaxPool<'_, f32>) {
+fn forward<S: Simd, const K: usize>(simd: S, job: MaxPool2dFwd<'_, f32>) {
     let (k, stride) = if K > 0 { (K, K) } else { (job.k, job.stride) };
     let pixel = per_pixel::<S>();
     let (x, y) = (registers::<S>(job.x), registers_mut::<S>(job.y));
-    let winners = registers_mut::<S>(job.winners);
+    let indices = registers_mut::<S>(job.indices);
     let row_in = job.w_in * pixel;
     for row in 0..y.len() / (job.w_out * pixel) {
         for col in 0..job.w_out {
             for half in 0..pixel {
                 let window =
                     &x[row * stride * row_in + col * stride * pixel + half..][..(k - 1) * (row_in + pixel) + 1];
-                let (mut best, mut place) = (window[0], simd.splat_f32s(PLACE));
+                let (mut best, mut index) = (window[0], simd.splat_f32s(FIRST_INDEX));
                 for kh in 0..k {
                     for kw in 0..k {
                         let x = window[kh * row_in + kw * pixel];
                         // NaN is larger than any number, and once best, it stays, because no number is larger.
                         let number = simd.equal_f32s(x, x);
                         let larger = simd.greater_than_f32s(x, best);
-                        let here = simd.splat_f32s(PLACE + (kh * k + kw) as f32);
+                        let here = simd.splat_f32s(FIRST_INDEX + (kh * k + kw) as f32);
                         best = simd.select_f32s(number, simd.select_f32s(larger, x, best), x);
-                        place = simd.select_f32s(number, simd.select_f32s(larger, here, place), here);
+                        index = simd.select_f32s(number, simd.select_f32s(larger, here, index), here);
                     }
                 }
                 let at = (row * job.w_out + col) * pixel + half;
-                (y[at], winners[at]) = (best, place);
+                (y[at], indices[at]) = (best, index);
             }
         }
     }
 }
 
-/// The backward pass.
-pub struct Backward<'a>(pub MaxPoolBack<'a, f32>);
-
-impl pulp::WithSimd for Backward<'_> {
+impl pulp::WithSimd for MaxPool2dBwd<'_, f32> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let MaxPoolBack { k, stride, w_in, w_out, winners, dy, dx } = self.0;
+        let MaxPool2dBwd { k, stride, w_in, w_out, indices, dy, dx } = self;
         let pixel = per_pixel::<S>();
-        let (winners, dy) = (registers::<S>(winners), registers::<S>(dy));
+        let (indices, dy) = (registers::<S>(indices), registers::<S>(dy));
         let zero = simd.splat_f32s(0.0);
         let dx = registers_mut::<S>(dx);
         let row_in = w_in * pixel;
@@ -70,8 +64,8 @@ impl pulp::WithSimd for Backward<'_> {
                     let window = &mut dx[row * stride * row_in + col * stride * pixel + half..];
                     for kh in 0..k {
                         for kw in 0..k {
-                            let here = simd.splat_f32s(PLACE + (kh * k + kw) as f32);
-                            let won = simd.select_f32s(simd.equal_f32s(winners[at], here), dy[at], zero);
+                            let here = simd.splat_f32s(FIRST_INDEX + (kh * k + kw) as f32);
+                            let won = simd.select_f32s(simd.equal_f32s(indices[at], here), dy[at], zero);
                             let to = &mut window[kh * row_in + kw * pixel];
                             *to = simd.add_f32s(*to, won);
                         }

@@ -5,11 +5,9 @@
 
 use pulp::Simd;
 
-use super::{LANES, PLACES, Strips, place};
-use crate::backend::cpu::fast::{registers, registers_mut};
-
-/// Most output channels that one tile of registers has.
-pub const MOST_CHANNELS: usize = LANES;
+use crate::backend::cpu::jobs::{POINTS, WinogradStrips, point_stride};
+use crate::backend::cpu::layout::LANES;
+use crate::backend::cpu::simd::{registers, registers_mut};
 
 /// Input channels whose `V` stays in the first-level cache (32 KiB) while all output channels use it.
 const DEPTH: usize = 128;
@@ -18,26 +16,34 @@ const DEPTH: usize = 128;
 #[inline(always)]
 pub fn all<S: Simd, const ROW: usize, const CHANNELS: usize, const COLS: usize, const SUMS: usize>(
     simd: S,
-    strips: &mut Strips<'_>,
+    strips: &mut WinogradStrips<'_, f32>,
 ) {
     let (c_in, c_out) = (strips.conv.c_in, strips.conv.c_out);
-    let (v_place, m_place) = (place(c_in, strips.tiles), place(c_out, strips.tiles));
-    for xi in 0..PLACES {
-        let v = registers::<S>(&strips.v[xi * v_place..][..c_in * strips.tiles]);
-        let m = registers_mut::<S>(&mut strips.m[xi * m_place..][..m_place]);
+    let (v_stride, m_stride) = (point_stride(c_in, strips.tiles), point_stride(c_out, strips.tiles));
+    for xi in 0..POINTS {
+        let v = registers::<S>(&strips.v[xi * v_stride..][..c_in * strips.tiles]);
+        let m = registers_mut::<S>(&mut strips.m[xi * m_stride..][..m_stride]);
         for first in (0..c_in).step_by(DEPTH) {
             let last = (first + DEPTH).min(c_in);
             let v = &v.as_chunks::<ROW>().0[first..last];
             for (panel, m) in m.chunks_mut(LANES * ROW).enumerate().take(c_out.div_ceil(LANES)) {
-                let u = &strips.u[(panel * PLACES + xi) * (c_in + 1)..][first..last];
+                let u = &strips.u[(panel * POINTS + xi) * (c_in + 1)..][first..last];
                 let m = m.as_chunks_mut::<ROW>().0;
-                // Tiles of registers in the panel that have a real channel.
+                // Register tiles of the panel that have a real channel.
                 let used = (c_out - panel * LANES).div_ceil(CHANNELS);
-                unroll!(PART < LANES / CHANNELS, {
-                    if PART < used {
-                        let m = &mut m[PART * CHANNELS..][..CHANNELS];
+                unroll!(TILE < LANES / CHANNELS, {
+                    if TILE < used {
+                        let m = &mut m[TILE * CHANNELS..][..CHANNELS];
                         unroll!(COL < ROW / COLS, {
-                            tile::<S, ROW, CHANNELS, COLS, SUMS>(simd, u, v, PART * CHANNELS, COL * COLS, first > 0, m);
+                            register_tile::<S, ROW, CHANNELS, COLS, SUMS>(
+                                simd,
+                                u,
+                                v,
+                                TILE * CHANNELS,
+                                COL * COLS,
+                                first > 0,
+                                m,
+                            );
                         });
                     }
                 });
@@ -46,9 +52,9 @@ pub fn all<S: Simd, const ROW: usize, const CHANNELS: usize, const COLS: usize, 
     }
 }
 
-/// One tile of registers: `m[channel][col..]`, the sums so far if `more`, plus `Σ u[c][channel] v[c][col..]`.
+/// One register tile: `m[channel][col..]`, the sums so far if `more`, plus `Σ u[c][channel] v[c][col..]`.
 #[inline(always)]
-fn tile<S: Simd, const ROW: usize, const CHANNELS: usize, const COLS: usize, const SUMS: usize>(
+fn register_tile<S: Simd, const ROW: usize, const CHANNELS: usize, const COLS: usize, const SUMS: usize>(
     simd: S,
     u: &[[f32; LANES]],
     v: &[[S::f32s; ROW]],

@@ -1,19 +1,20 @@
 //! The input gradient of a convolution whose output goes through 2×2 max pooling, from the pooled gradient.
 //!
-//! Of the four outputs under a window only the winner has a gradient, so spreading it first and correlating then
+//! Of the four outputs under a window only the largest has a gradient, so spreading it first and correlating then
 //! multiplies by zero three times out of four. Here, an input pixel sums over the *windows* that reach it, each with the
-//! weight that belongs to its winner's place:
+//! weight that belongs to the index of its largest output:
 //!
 //! ```text
-//! dx[c, i, j] = Σ_(channel, r, s) g[channel, r, s] * w[channel, c, i + pad - 2r - place/2, j + pad - 2s - place%2]
+//! dx[c, i, j] = Σ_(channel, r, s) g[channel, r, s] * w[channel, c, i + pad - 2r - index/2, j + pad - 2s - index%2]
 //! ```
 //!
 //! where `w` is zero outside. For the four pixels of a 2×2 patch of the input the same windows matter (at a 5×5 kernel
 //! 3×3 of them, so 9 multiply-adds a pixel instead of 25), and what differs is a table of four weights.
 
-use super::conv::{Border, Sizes};
-use super::pool::place_of;
-use super::{LANES, Real};
+use super::pool::index_of;
+use crate::backend::cpu::layout::LANES;
+use crate::backend::cpu::layout::element::Element;
+use crate::backend::cpu::layout::sizes::{Padding, Sizes};
 use crate::base::dims::Pool2dDims;
 
 /// Which windows reach a patch, for a convolution that this method can do.
@@ -48,9 +49,9 @@ impl Patches {
     }
 
     /// Zeros around the pooled gradient, for that many windows and patches.
-    pub fn border(&self, windows: usize, patches: usize) -> Border {
+    pub fn padding(&self, windows: usize, patches: usize) -> Padding {
         let last = self.first + self.reach as isize - 1 + patches as isize;
-        Border { low: (-self.first).max(0) as usize, high: (last - windows as isize).max(0) as usize }
+        Padding { before: (-self.first).max(0) as usize, after: (last - windows as isize).max(0) as usize }
     }
 
     /// The windows of a patch as offsets, for rows of `width` windows.
@@ -65,8 +66,8 @@ impl Patches {
         16 * self.reach * self.reach
     }
 
-    /// The weights by input channel, output channel, window, pixel of the patch and place of the winner.
-    pub fn fill_tables<T: Real>(&self, s: &Sizes, w: &[T], tables: &mut [T]) {
+    /// The weights by input channel, output channel, window, pixel of the patch and index of the largest output.
+    pub fn fill_tables<T: Element>(&self, s: &Sizes, w: &[T], tables: &mut [T]) {
         let kk = s.k * s.k;
         // One pair's kernel with zeros around it; row and column `a` of the kernel are `a + margin` here.
         let (n, margin) = (self.reach, 2);
@@ -95,14 +96,14 @@ impl Patches {
 }
 
 /// What one call computes for one block of images.
-pub struct CorrelatePooled<'a, T> {
+pub struct Conv2dPoolBwdInput<'a, T> {
     /// Offsets of the windows that reach a patch.
     pub windows: &'a [u32],
-    /// `[channels][channels of g][windows][4]`, by place of the winner.
+    /// `[channels][channels of g][windows][4]`, by index of the largest output.
     pub tables: &'a [[T; 4]],
-    /// Pooled gradient and winners with their borders, `[channels of g][height][width]`.
+    /// Pooled gradient and indices with their padding, `[channels of g][height][width]`.
     pub g: &'a [[T; LANES]],
-    pub winners: &'a [[T; LANES]],
+    pub indices: &'a [[T; LANES]],
     pub plane: usize,
     pub width: usize,
     /// Input channels, and rows and columns of patches.
@@ -113,7 +114,7 @@ pub struct CorrelatePooled<'a, T> {
     pub dx: &'a mut [[T; LANES]],
 }
 
-impl<T: Real> CorrelatePooled<'_, T> {
+impl<T: Element> Conv2dPoolBwdInput<'_, T> {
     /// The definition, term by term.
     pub fn plain(self) {
         let (channels, reach) = (self.g.len() / self.plane, self.windows.len());
@@ -126,7 +127,7 @@ impl<T: Real> CorrelatePooled<'_, T> {
                     let at = channel * self.plane + row * self.width + col + window as usize;
                     let table = &self.tables[((c * channels + channel) * reach + t) * 4 + pixel];
                     for l in 0..LANES {
-                        dx[l] += self.g[at][l] * table[place_of(self.winners[at][l])];
+                        dx[l] += self.g[at][l] * table[index_of(self.indices[at][l])];
                     }
                 }
             }

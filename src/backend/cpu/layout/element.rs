@@ -1,13 +1,10 @@
-//! The float types the CPU backend computes in.
+//! The element types of tensors on the CPU.
 
 use num_traits::{Float, ToPrimitive};
 
-use super::kernels::Kernels;
-
 /// `f32` or `f64`.
-pub trait Real:
+pub trait Element:
     Float
-    + Kernels
     + std::ops::AddAssign
     + std::ops::SubAssign
     + std::ops::MulAssign
@@ -34,7 +31,7 @@ pub trait Real:
     }
 }
 
-impl Real for f32 {
+impl Element for f32 {
     #[inline(always)]
     fn of(x: f32) -> f32 {
         x
@@ -46,7 +43,7 @@ impl Real for f32 {
     }
 }
 
-impl Real for f64 {
+impl Element for f64 {
     #[inline(always)]
     fn of(x: f32) -> f64 {
         f64::from(x)
@@ -60,6 +57,6 @@ impl Real for f64 {
 
 /// `max(x, 0)` that lets NaN through.
 #[inline(always)]
-pub fn relu<T: Real>(x: T) -> T {
+pub fn relu<T: Element>(x: T) -> T {
     if x < T::zero() { T::zero() } else { x }
 }

@@ -1,43 +1,42 @@
-//! [`CorrelateWeight`] with a tile of `CHANNELS × TAPS` sums in registers: per position, `CHANNELS + TAPS` loads and
-//! `CHANNELS × TAPS` multiply-adds.
+//! [`Conv2dBwdWeight`] with a register tile of `CHANNELS × TAPS` sums: per position, `CHANNELS + TAPS` loads and as many
+//! multiply-adds as sums.
 
 use pulp::Simd;
 
 use super::{per_pixel, registers};
-use crate::backend::cpu::correlate::{CorrelateWeight, Tap};
+use crate::backend::cpu::jobs::{Conv2dBwdWeight, Tap};
 
-/// The job on vector registers.
-pub struct Fast<'a>(pub CorrelateWeight<'a, f32>);
-
-impl pulp::WithSimd for Fast<'_> {
+impl pulp::WithSimd for Conv2dBwdWeight<'_, f32> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let mut job = self.0;
-        let taps = job.taps.len();
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let taps = self.taps.len();
+        let job = &mut self;
         // Rows of 3×3 filters: three neighbouring pixels, which need one address.
         let threes = taps.is_multiple_of(9)
             && job.taps.as_chunks().0.iter().all(|[a, b, c]: &[Tap; 3]| b.x == a.x + 1 && c.x == a.x + 2);
         match (job.dw.len() / taps, taps) {
-            (2.., _) if S::REGISTER_COUNT >= 32 && threes => tiles::<S, 2, 9, 3, 18>(simd, &mut job),
-            (4.., 4..) if S::REGISTER_COUNT >= 32 && taps.is_multiple_of(4) => tiles::<S, 4, 4, 1, 16>(simd, &mut job),
-            (4.., 5..) if S::REGISTER_COUNT >= 32 => tiles::<S, 4, 5, 1, 20>(simd, &mut job),
-            (4.., _) if threes => tiles::<S, 4, 3, 3, 12>(simd, &mut job),
-            (2.., 5..) => tiles::<S, 2, 5, 1, 10>(simd, &mut job),
-            (1, 5..) => tiles::<S, 1, 5, 1, 5>(simd, &mut job),
-            (2.., _) => tiles::<S, 2, 1, 1, 2>(simd, &mut job),
-            _ => tiles::<S, 1, 1, 1, 1>(simd, &mut job),
+            (2.., _) if S::REGISTER_COUNT >= 32 && threes => register_tiles::<S, 2, 9, 3, 18>(simd, job),
+            (4.., 4..) if S::REGISTER_COUNT >= 32 && taps.is_multiple_of(4) => {
+                register_tiles::<S, 4, 4, 1, 16>(simd, job)
+            }
+            (4.., 5..) if S::REGISTER_COUNT >= 32 => register_tiles::<S, 4, 5, 1, 20>(simd, job),
+            (4.., _) if threes => register_tiles::<S, 4, 3, 3, 12>(simd, job),
+            (2.., 5..) => register_tiles::<S, 2, 5, 1, 10>(simd, job),
+            (1, 5..) => register_tiles::<S, 1, 5, 1, 5>(simd, job),
+            (2.., _) => register_tiles::<S, 2, 1, 1, 2>(simd, job),
+            _ => register_tiles::<S, 1, 1, 1, 1>(simd, job),
         }
     }
 }
 
-/// Covers channels and taps with tiles. The last ones start earlier to stay inside; what they share with those before
-/// is not added again.
+/// Covers channels and taps with register tiles. The last ones start earlier to stay inside; what they share with those
+/// before is not added again.
 #[inline(always)]
-fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, const TILE: usize>(
+fn register_tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, const SUMS: usize>(
     simd: S,
-    job: &mut CorrelateWeight<'_, f32>,
+    job: &mut Conv2dBwdWeight<'_, f32>,
 ) {
     let taps = job.taps.len();
     let channels = job.dw.len() / taps;
@@ -45,7 +44,7 @@ fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, 
         let tap = first_tap.min(taps - TAPS);
         for first_channel in (0..channels).step_by(CHANNELS) {
             let channel = first_channel.min(channels - CHANNELS);
-            let sums = tile::<S, CHANNELS, TAPS, GROUP, TILE>(simd, job, channel, tap);
+            let sums = register_tile::<S, CHANNELS, TAPS, GROUP, SUMS>(simd, job, channel, tap);
             for (i, sum) in sums.into_iter().enumerate() {
                 let (c, t) = (channel + i / TAPS, tap + i % TAPS);
                 if c >= first_channel && t >= first_tap {
@@ -56,18 +55,18 @@ fn tiles<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, 
     }
 }
 
-/// `TILE` is `CHANNELS * TAPS`. Of every `GROUP` taps, all lie beside the first.
+/// `SUMS` is `CHANNELS * TAPS`. Of every `GROUP` taps, all lie beside the first.
 #[inline(always)]
-fn tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, const TILE: usize>(
+fn register_tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, const SUMS: usize>(
     simd: S,
-    job: &CorrelateWeight<'_, f32>,
+    job: &Conv2dBwdWeight<'_, f32>,
     channel: usize,
     tap: usize,
-) -> [f32; TILE] {
+) -> [f32; SUMS] {
     let pixel = per_pixel::<S>();
     let plane = job.rows * job.cols * pixel;
     let x_span = ((job.cols - 1) * job.x_col + GROUP) * pixel;
-    let mut sums = [simd.splat_f32s(0.0); TILE];
+    let mut sums = [simd.splat_f32s(0.0); SUMS];
     for block in 0..job.blocks {
         let all_x = &registers::<S>(job.x)[block * job.x_block * pixel..];
         let all_dy = &registers::<S>(job.dy)[block * job.dy_block * pixel + channel * plane..];
@@ -82,7 +81,7 @@ fn tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, c
             for col in 0..job.cols {
                 for half in 0..pixel {
                     let (from, at) = (col * job.x_col * pixel + half, col * pixel + half);
-                    unroll!(I < TILE, {
+                    unroll!(I < SUMS, {
                         let x = x[I % TAPS / GROUP][from + I % GROUP * pixel];
                         sums[I] = simd.mul_add_f32s(dy[I / TAPS][at], x, sums[I]);
                     });
@@ -90,7 +89,7 @@ fn tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP: usize, c
             }
         }
     }
-    let mut totals = [0.0; TILE];
-    unroll!(I < TILE, { totals[I] = simd.reduce_sum_f32s(sums[I]) });
+    let mut totals = [0.0; SUMS];
+    unroll!(I < SUMS, { totals[I] = simd.reduce_sum_f32s(sums[I]) });
     totals
 }

@@ -1,11 +1,11 @@
-//! The fast path: f32 on vector registers, for every width that [`LANES`] is a multiple of.
+//! The jobs in f32 on vector registers, for every width that [`LANES`] is a multiple of.
 //!
-//! Each module computes what the `plain` function of its job says, up to rounding. The code is generic over pulp's
-//! [`Simd`]: it becomes AVX-512 (one register holds the [`LANES`] images of a pixel) or AVX2 (two do).
+//! Each job computes what its function `plain` says, up to rounding. The code is generic over pulp's [`Simd`]: it becomes
+//! AVX-512 (one register holds the [`LANES`] images of a pixel) or AVX2 (two do).
 //!
-//! Loops over the registers of a tile are unrolled by a macro: the compiler does not reliably unroll loops of that
-//! length, and an array that is indexed by a variable is in memory. Closures are avoided: they are not reliably inlined
-//! into functions with other target features than their own.
+//! Loops over the registers of a register tile are unrolled by a macro: the compiler does not reliably unroll loops of
+//! that length, and an array that is indexed by a variable is in memory. Closures are avoided: they are not reliably
+//! inlined into functions with other target features than their own.
 
 /// Repeats a block for the constant `I` from 0 to `N - 1`; `N` is at most 28.
 macro_rules! unroll {
@@ -23,20 +23,21 @@ macro_rules! unroll {
     };
 }
 
-pub mod correlate;
-pub mod correlate_pooled;
-pub mod correlate_weight;
-pub mod cross_entropy;
-pub mod norm;
-pub mod pool;
-pub mod random_start;
-pub mod sign_step;
-pub mod sums;
-pub mod winograd;
+mod conv2d_bwd_weight;
+mod conv2d_pool;
+mod correlate;
+mod loss;
+mod norm;
+mod pgd;
+mod pool;
+mod sums;
+mod winograd;
+
+pub use conv2d_pool::Permuting;
 
 use pulp::Simd;
 
-use super::LANES;
+use super::layout::LANES;
 
 /// Registers that hold one pixel's images.
 pub const fn per_pixel<S: Simd>() -> usize {

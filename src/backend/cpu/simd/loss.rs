@@ -3,20 +3,17 @@
 use pulp::Simd;
 
 use super::{per_pixel, registers, registers_mut};
-use crate::backend::cpu::LANES;
-use crate::backend::cpu::loss::CrossEntropy;
+use crate::backend::cpu::jobs::CrossEntropy;
+use crate::backend::cpu::layout::LANES;
 
-/// The job on vector registers.
-pub struct Fast<'a>(pub CrossEntropy<'a, f32>);
-
-impl pulp::WithSimd for Fast<'_> {
+impl pulp::WithSimd for CrossEntropy<'_, f32> {
     type Output = f64;
 
     /// With `e_c = exp(z_c - max)`, the gradient is `e_c / Σe` for a wrong class and for the right one minus the sum of
     /// those: `e_y / Σe - 1` would cancel, and be zero too early, where the network is sure.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let CrossEntropy { weight, z, labels, dz } = self.0;
+        let CrossEntropy { weight, z, labels, dz } = self;
         let pixel = per_pixel::<S>();
         // Lanes without an image have no class.
         let mut classes = [[-1.0f32; LANES]];

@@ -4,38 +4,32 @@
 
 use pulp::Simd;
 
-use super::{Conv3x3, LANES, PLACES, Run, Strips, place, run};
-use crate::backend::cpu::fast::{per_pixel, registers, registers_mut, relu};
+use crate::backend::cpu::jobs::{Conv3x3, POINTS, WinogradFilters, WinogradStrips, point_stride};
+use crate::backend::cpu::layout::LANES;
+use crate::backend::cpu::simd::{per_pixel, registers, registers_mut, relu};
 
 /// Pixels of a filter.
 const TAPS: usize = 9;
 
-/// The filters of [`LANES`] output channels, to `[xi][c_in (+1)][LANES]`.
-pub struct Filters<'a> {
-    pub conv: &'a Conv3x3<'a, f32>,
-    pub panel: usize,
-    pub u: &'a mut [[f32; LANES]],
-}
-
-impl pulp::WithSimd for Filters<'_> {
+impl pulp::WithSimd for WinogradFilters<'_, f32> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Filters { conv, panel, u } = self;
+        let WinogradFilters { conv, w, panel, u } = self;
         let outputs = LANES.min(conv.c_out - panel * LANES);
         // Channels that fill the last panel stay zero.
         let mut filters = [[[0.0; LANES]; TAPS]; LANES];
         for first in (0..conv.c_in).step_by(LANES) {
             let inputs = LANES.min(conv.c_in - first);
-            gather(conv, panel * LANES, outputs, first, inputs, &mut filters);
+            gather(&conv, w, panel * LANES, outputs, first, inputs, &mut filters);
             for (input, filter) in filters[..inputs].iter().enumerate() {
                 let filter = registers::<S>(filter);
                 for half in 0..per_pixel::<S>() {
                     let mut g = [simd.splat_f32s(0.0); TAPS];
                     unroll!(I < TAPS, { g[I] = filter[I * per_pixel::<S>() + half] });
                     let out = filter_transform(simd, g);
-                    unroll!(XI < PLACES, {
+                    unroll!(XI < POINTS, {
                         registers_mut::<S>(&mut u[XI * (conv.c_in + 1) + first + input..][..1])[half] = out[XI];
                     });
                 }
@@ -47,14 +41,15 @@ impl pulp::WithSimd for Filters<'_> {
 /// Filters from `inputs` channels to `outputs` channels, to `[input][tap][output]`.
 #[inline(always)]
 fn gather(
-    conv: &Conv3x3<'_, f32>,
+    conv: &Conv3x3,
+    w: &[f32],
     first_output: usize,
     outputs: usize,
     first_input: usize,
     inputs: usize,
     to: &mut [[[f32; LANES]; TAPS]; LANES],
 ) {
-    let weights = conv.weight.as_chunks::<TAPS>().0;
+    let weights = w.as_chunks::<TAPS>().0;
     if conv.transposed {
         for (input, to) in to[..inputs].iter_mut().enumerate() {
             let filters = &weights[(first_input + input) * conv.c_out + first_output..][..outputs];
@@ -74,13 +69,13 @@ fn gather(
 
 /// `G g Gᵀ`.
 #[inline(always)]
-fn filter_transform<S: Simd>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; PLACES] {
+fn filter_transform<S: Simd>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; POINTS] {
     let mut rows = [simd.splat_f32s(0.0); 12];
     unroll!(COL < 3, {
         let out = filter_transform_1d(simd, [g[COL], g[3 + COL], g[6 + COL]]);
         unroll!(ROW < 4, { rows[ROW * 3 + COL] = out[ROW] });
     });
-    let mut all = [simd.splat_f32s(0.0); PLACES];
+    let mut all = [simd.splat_f32s(0.0); POINTS];
     unroll!(ROW < 4, {
         let out = filter_transform_1d(simd, [rows[ROW * 3], rows[ROW * 3 + 1], rows[ROW * 3 + 2]]);
         unroll!(COL < 4, { all[ROW * 4 + COL] = out[COL] });
@@ -96,20 +91,41 @@ fn filter_transform_1d<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; 4] {
     [g[0], simd.add_f32s(outer, middle), simd.sub_f32s(outer, middle), g[2]]
 }
 
+/// Consecutive tiles of one row of tiles of an image.
+struct Run {
+    /// Block of images.
+    block: usize,
+    /// Row and first column, in tiles.
+    row: usize,
+    col: usize,
+    /// First tile in the strip, and their number.
+    first: usize,
+    len: usize,
+}
+
+/// The next run of a strip of `count` tiles that begins at tile `start` of all; `first` tiles are behind it.
+#[inline(always)]
+fn run(conv: &Conv3x3, start: usize, first: usize, count: usize) -> Run {
+    let cols = conv.w.div_ceil(2);
+    let (block, tile) = ((start + first) / conv.tiles(), (start + first) % conv.tiles());
+    let (row, col) = (tile / cols, tile % cols);
+    Run { block, row, col, first, len: (cols - col).min(count - first) }
+}
+
 /// `V` of the `count` tiles from tile `start` of all.
 #[inline(always)]
-pub fn inputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: usize) {
+pub fn inputs<S: Simd>(simd: S, strips: &mut WinogradStrips<'_, f32>, start: usize, count: usize) {
     let (conv, pixel) = (strips.conv, per_pixel::<S>());
     let plane = conv.h * conv.w;
     // Slices of one length, so that one comparison checks a tile's index into all of them.
-    let step = place(conv.c_in, strips.tiles) * pixel;
-    let mut places: [&mut [S::f32s]; PLACES] = Default::default();
+    let step = point_stride(conv.c_in, strips.tiles) * pixel;
+    let mut points: [&mut [S::f32s]; POINTS] = Default::default();
     let mut rest = registers_mut::<S>(strips.v);
-    unroll!(XI < PLACES, { (places[XI], rest) = rest.split_at_mut(step) });
+    unroll!(XI < POINTS, { (points[XI], rest) = rest.split_at_mut(step) });
     debug_assert!(rest.is_empty());
     let mut done = 0;
     while done < count {
-        let run = run(conv, start, done, count);
+        let run = run(&conv, start, done, count);
         let x = &strips.x[run.block * conv.c_in * plane..][..conv.c_in * plane];
         for (c, x) in x.chunks_exact(plane).enumerate() {
             // Rows outside the image are zeros.
@@ -121,14 +137,14 @@ pub fn inputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: us
                 }
             });
             for half in 0..pixel {
-                input_run(simd, rows, &run, half, (c * strips.tiles + run.first) * pixel + half, &mut places);
+                input_run(simd, rows, &run, half, (c * strips.tiles + run.first) * pixel + half, &mut points);
             }
         }
         done += run.len;
     }
 }
 
-/// The transformed tiles of one run in one channel, from register `at` of each place, [`per_pixel`] registers apart.
+/// The transformed tiles of one run in one channel, from register `at` of each point, [`per_pixel`] registers apart.
 /// Neighbouring tiles share two of their four columns.
 #[inline(always)]
 fn input_run<S: Simd>(
@@ -137,7 +153,7 @@ fn input_run<S: Simd>(
     run: &Run,
     half: usize,
     at: usize,
-    places: &mut [&mut [S::f32s]; PLACES],
+    points: &mut [&mut [S::f32s]; POINTS],
 ) {
     let pixel = per_pixel::<S>();
     let mut a = input_column(simd, rows, (2 * run.col).wrapping_sub(1), half);
@@ -148,7 +164,7 @@ fn input_run<S: Simd>(
         let at = at + i * pixel;
         unroll!(ROW < 4, {
             let out = input_transform_1d(simd, [a[ROW], b[ROW], c[ROW], d[ROW]]);
-            unroll!(COL < 4, { places[ROW * 4 + COL][at] = out[COL] });
+            unroll!(COL < 4, { points[ROW * 4 + COL][at] = out[COL] });
         });
         (a, b) = (c, d);
     }
@@ -173,18 +189,18 @@ fn input_transform_1d<S: Simd>(simd: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
 
 /// `y` of the `count` tiles from tile `start` of all.
 #[inline(always)]
-pub fn outputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: usize) {
+pub fn outputs<S: Simd>(simd: S, strips: &mut WinogradStrips<'_, f32>, start: usize, count: usize) {
     let (conv, pixel) = (strips.conv, per_pixel::<S>());
     let plane = conv.h * conv.w;
-    let step = place(conv.c_out, strips.tiles) * pixel;
-    let mut places = [&[] as &[S::f32s]; PLACES];
-    unroll!(XI < PLACES, { places[XI] = &registers::<S>(strips.m)[XI * step..][..step] });
+    let step = point_stride(conv.c_out, strips.tiles) * pixel;
+    let mut points = [&[] as &[S::f32s]; POINTS];
+    unroll!(XI < POINTS, { points[XI] = &registers::<S>(strips.m)[XI * step..][..step] });
     let mut done = 0;
     while done < count {
-        let run = run(conv, start, done, count);
+        let run = run(&conv, start, done, count);
         let y = &mut strips.y[run.block * conv.c_out * plane..][..conv.c_out * plane];
         for (c, y) in y.chunks_exact_mut(plane).enumerate() {
-            let bias = simd.splat_f32s(conv.bias.map_or(0.0, |b| b[c]));
+            let bias = simd.splat_f32s(strips.bias.map_or(0.0, |b| b[c]));
             // An image of odd height has half a tile at the bottom, whose second row would be the next channel's.
             let rows = registers_mut::<S>(&mut y[2 * run.row * conv.w..]);
             let (upper, lower) = rows.split_at_mut(conv.w * pixel);
@@ -194,12 +210,12 @@ pub fn outputs<S: Simd>(simd: S, strips: &mut Strips<'_>, start: usize, count: u
                     let m = (c * strips.tiles + run.first + i) * pixel + half;
                     let mut sums = [simd.splat_f32s(0.0); 8];
                     unroll!(COL < 4, {
-                        let column = [places[COL][m], places[4 + COL][m], places[8 + COL][m], places[12 + COL][m]];
+                        let column = [points[COL][m], points[4 + COL][m], points[8 + COL][m], points[12 + COL][m]];
                         [sums[COL], sums[4 + COL]] = output_transform_1d(simd, column);
                     });
                     let at = 2 * (run.col + i) * pixel + half;
-                    output_row(simd, &sums, 0, bias, conv.relu, at, upper);
-                    output_row(simd, &sums, 4, bias, conv.relu, at, lower);
+                    output_row(simd, &sums, 0, bias, strips.relu, at, upper);
+                    output_row(simd, &sums, 4, bias, strips.relu, at, lower);
                 }
             }
         }

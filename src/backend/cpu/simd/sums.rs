@@ -6,21 +6,18 @@
 use pulp::Simd;
 
 use super::{masked, per_pixel, registers};
-use crate::backend::cpu::LANES;
-use crate::backend::cpu::sums::{Deviations, GradientSums, Sum};
+use crate::backend::cpu::jobs::{Deviations, GradientSums, Sum};
+use crate::backend::cpu::layout::LANES;
 
 /// Sums side by side: a multiple of the registers of a pixel, so that each belongs to certain lanes.
 const CHAINS: usize = 4;
 
-/// [`Sum`].
-pub struct FastSum<'a>(pub Sum<'a, f32>);
-
-impl pulp::WithSimd for FastSum<'_> {
+impl pulp::WithSimd for Sum<'_, f32> {
     type Output = [f32; LANES];
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> [f32; LANES] {
-        let (groups, rest) = registers::<S>(self.0.x).as_chunks::<CHAINS>();
+        let (groups, rest) = registers::<S>(self.x).as_chunks::<CHAINS>();
         let mut sums = [simd.splat_f32s(0.0); CHAINS];
         for x in groups {
             unroll!(I < CHAINS, { sums[I] = simd.add_f32s(sums[I], x[I]) });
@@ -32,16 +29,13 @@ impl pulp::WithSimd for FastSum<'_> {
     }
 }
 
-/// [`Deviations`].
-pub struct FastDeviations<'a>(pub Deviations<'a, f32>);
-
-impl pulp::WithSimd for FastDeviations<'_> {
+impl pulp::WithSimd for Deviations<'_, f32> {
     type Output = [[f32; LANES]; 2];
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> [[f32; LANES]; 2] {
-        let centre = simd.splat_f32s(self.0.centre);
-        let (groups, rest) = registers::<S>(self.0.x).as_chunks::<CHAINS>();
+        let centre = simd.splat_f32s(self.centre);
+        let (groups, rest) = registers::<S>(self.x).as_chunks::<CHAINS>();
         let [mut sums, mut squares] = [[simd.splat_f32s(0.0); CHAINS]; 2];
         for x in groups {
             unroll!(I < CHAINS, {
@@ -59,15 +53,12 @@ impl pulp::WithSimd for FastDeviations<'_> {
     }
 }
 
-/// [`GradientSums`].
-pub struct FastGradientSums<'a>(pub GradientSums<'a, f32>);
-
-impl pulp::WithSimd for FastGradientSums<'_> {
+impl pulp::WithSimd for GradientSums<'_, f32> {
     type Output = [[f32; LANES]; 2];
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> [[f32; LANES]; 2] {
-        let GradientSums { mean, x, y, dy } = self.0;
+        let GradientSums { mean, x, y, dy } = self;
         let relu = y.is_some();
         let (x, y, dy) = (registers::<S>(x), registers::<S>(y.unwrap_or(dy)), registers::<S>(dy));
         let mean = simd.splat_f32s(mean);

@@ -1,20 +1,17 @@
-//! [`Normalise`] and [`NormaliseBack`] on vector registers. Both are bound by memory: what is asked inside the loops
+//! [`BatchNormFwd`] and [`BatchNormBwd`] on vector registers. Both are bound by memory: what is asked inside the loops
 //! costs nothing, because the answer is the same every time.
 
 use pulp::Simd;
 
 use super::{masked, registers, registers_mut, relu};
-use crate::backend::cpu::norm::{Bracket, Normalise, NormaliseBack};
+use crate::backend::cpu::jobs::{BatchNormBwd, BatchNormFwd, StatisticsTerm};
 
-/// The forward pass.
-pub struct Forward<'a>(pub Normalise<'a, f32>);
-
-impl pulp::WithSimd for Forward<'_> {
+impl pulp::WithSimd for BatchNormFwd<'_, f32> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Normalise { mean, scale, beta, x, residual, relu: apply_relu, y } = self.0;
+        let BatchNormFwd { mean, scale, beta, x, residual, relu: apply_relu, y } = self;
         let add = residual.is_some();
         let (residual, x) = (registers::<S>(residual.unwrap_or(x)), registers::<S>(x));
         let (mean, scale, beta) = (simd.splat_f32s(mean), simd.splat_f32s(scale), simd.splat_f32s(beta));
@@ -28,28 +25,25 @@ impl pulp::WithSimd for Forward<'_> {
     }
 }
 
-/// The backward pass.
-pub struct Backward<'a>(pub NormaliseBack<'a, f32>);
-
-impl pulp::WithSimd for Backward<'_> {
+impl pulp::WithSimd for BatchNormBwd<'_, f32> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let NormaliseBack { scale, bracket, x, y, dy, dx, dresidual } = self.0;
+        let BatchNormBwd { scale, term, x, y, dy, dx, dresidual } = self;
         let relu = y.is_some();
         let (x, y, dy) = (registers::<S>(x), registers::<S>(y.unwrap_or(dy)), registers::<S>(dy));
         let dx = registers_mut::<S>(dx);
         let mut dresidual = dresidual.map(registers_mut::<S>);
         let scale = simd.splat_f32s(scale);
-        let with_bracket = bracket.is_some();
-        let Bracket { mean, inv_std, mean_g, mean_g_xhat } = bracket.unwrap_or_default();
+        let with_term = term.is_some();
+        let StatisticsTerm { mean, inv_std, mean_g, mean_g_xhat } = term.unwrap_or_default();
         let (mean, inv_std) = (simd.splat_f32s(mean), simd.splat_f32s(inv_std));
         let (mean_g, mean_g_xhat) = (simd.splat_f32s(mean_g), simd.splat_f32s(mean_g_xhat));
         for (i, (((dx, &x), &y), &dy)) in dx.iter_mut().zip(x).zip(y).zip(dy).enumerate() {
             let g = masked(simd, relu, y, dy);
             let mut gradient = g;
-            if with_bracket {
+            if with_term {
                 let xhat = simd.mul_f32s(simd.sub_f32s(x, mean), inv_std);
                 // Rounded as in the plain loop, not fused: where a channel has few values the two terms all but cancel,
                 // and every path should leave the same difference.

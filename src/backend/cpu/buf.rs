@@ -1,0 +1,96 @@
+//! Tensors on the CPU.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
+
+use super::jobs::{Phase, Tap};
+use super::layout::arena::Storage;
+use super::layout::element::Element;
+use super::layout::sizes::Sizes;
+
+/// Storage of a tensor on the CPU and, if it is the weight of a layer, what the layer prepared of it.
+pub struct Buf<T: Element> {
+    data: Storage<T>,
+    prepared: OnceLock<Box<Prepared<T>>>,
+}
+
+impl<T: Element> Buf<T> {
+    /// What was prepared of this weight.
+    pub(super) fn prepared(&self) -> &Prepared<T> {
+        self.prepared.get_or_init(Box::default)
+    }
+}
+
+impl<T: Element> From<Storage<T>> for Buf<T> {
+    fn from(data: Storage<T>) -> Self {
+        Buf { data, prepared: OnceLock::new() }
+    }
+}
+
+impl<T: Element> Deref for Buf<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.data
+    }
+}
+
+impl<T: Element> DerefMut for Buf<T> {
+    /// The only way to the elements that may change them, so what was prepared of them is never out of date.
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.prepared.take();
+        &mut self.data
+    }
+}
+
+/// What a layer computes from its weight, or from its sizes, before it looks at an image: once for each version of the
+/// weight, not in each of the steps of an attack.
+pub(super) struct Prepared<T: Element> {
+    pub fwd_taps: Form<Vec<Tap>>,
+    pub bwd_input_phases: Form<Vec<Phase>>,
+    /// Filters as Winograd's convolution multiplies with them, forward and for the input gradient.
+    pub fwd_winograd: Form<Storage<T>>,
+    pub bwd_input_winograd: Form<Storage<T>>,
+    /// Tables of the input gradient of a convolution with pooling.
+    pub pool_bwd_input_tables: Form<Storage<T>>,
+}
+
+impl<T: Element> Default for Prepared<T> {
+    fn default() -> Self {
+        Prepared {
+            fwd_taps: Form::default(),
+            bwd_input_phases: Form::default(),
+            fwd_winograd: Form::default(),
+            bwd_input_winograd: Form::default(),
+            pool_bwd_input_tables: Form::default(),
+        }
+    }
+}
+
+/// A prepared form of a weight, with the sizes of the layer that it is for.
+pub(super) struct Form<V>(OnceLock<(Sizes, Arc<V>)>);
+
+impl<V> Default for Form<V> {
+    fn default() -> Self {
+        Form(OnceLock::new())
+    }
+}
+
+impl<V> Form<V> {
+    /// The form for these sizes, whatever the number of images; `make` computes it if it is not there.
+    ///
+    /// Nothing is locked meanwhile: `make` may share its work out, and a thread that waits for the others takes up other
+    /// work, which may want this form too. Of threads that compute it at the same time, the first one's is kept.
+    pub fn get(&self, s: &Sizes, make: impl FnOnce() -> V) -> Arc<V> {
+        let key = Sizes { n: 1, ..*s };
+        match self.0.get() {
+            Some((sizes, form)) if *sizes == key => form.clone(),
+            _ => {
+                let form = Arc::new(make());
+                // If there is one already, it stays.
+                let _ = self.0.set((key, form.clone()));
+                form
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The inner loops as data: a job says what one call computes for one block of images, and its function `plain` is the
+//! definition, in any float type. Jobs are named after the functions of the contract that they serve; [`Correlate`] serves
+//! convolutions and linear layers alike.
+
+mod conv2d_bwd_weight;
+mod conv2d_pool;
+mod correlate;
+mod loss;
+mod norm;
+mod pgd;
+mod pool;
+mod sums;
+mod winograd;
+
+pub use conv2d_bwd_weight::Conv2dBwdWeight;
+pub use conv2d_pool::{Conv2dPoolBwdInput, Patches};
+pub use correlate::{Correlate, Phase, Tap};
+pub use loss::{CrossEntropy, argmax, cross_entropy};
+pub use norm::{BatchNormBwd, BatchNormFwd, StatisticsTerm};
+pub use pgd::{PgdStep, RandomStart};
+pub use pool::{FIRST_INDEX, MaxPool2dBwd, MaxPool2dFwd};
+pub use sums::{Deviations, GradientSums, Sum};
+pub use winograd::{Conv3x3, POINTS, TILES, WinogradFilters, WinogradStrips, point_stride, transformed_len};

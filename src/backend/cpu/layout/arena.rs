@@ -1,0 +1,109 @@
+//! Memory that is handed back instead of freed: a training step asks for the same sizes over and over.
+//!
+//! It begins at a cache line, so that a vector register is never loaded from two of them. Every thread has a free list of
+//! its own: the threads of an attack take and return dozens of buffers in the time of one pass.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::element::Element;
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct CacheLine([u8; 64]);
+
+/// The memory of a backend.
+pub struct Arena {
+    /// One per thread of the pool, and one for all other threads.
+    lists: Vec<Arc<FreeList>>,
+    usage: Arc<Usage>,
+}
+
+/// Where a thread's storage comes from and goes back to, whichever thread drops it: otherwise the lists would drift apart.
+/// Storage holds on to its list, not to the arena, so that threads do not wait for each other's counters.
+struct FreeList {
+    /// By number of cache lines. A step uses few sizes: looking for one is faster than hashing it.
+    free: Mutex<Vec<(usize, Vec<Vec<CacheLine>>)>>,
+    usage: Arc<Usage>,
+}
+
+/// Bytes in use, now and at most.
+#[derive(Default)]
+struct Usage {
+    live: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Arena {
+    pub fn new(threads: usize) -> Self {
+        let usage = Arc::<Usage>::default();
+        let list = |_| Arc::new(FreeList { free: Mutex::default(), usage: usage.clone() });
+        Arena { lists: (0..=threads).map(list).collect(), usage }
+    }
+
+    /// Storage of `len` elements with unspecified content.
+    pub fn take<T: Element>(&self, len: usize) -> Storage<T> {
+        let lines = (len * size_of::<T>()).div_ceil(size_of::<CacheLine>());
+        let index = rayon::current_thread_index().unwrap_or(usize::MAX).min(self.lists.len() - 1);
+        let list = self.lists[index].clone();
+        let recycled = list.free().iter_mut().find(|(size, _)| *size == lines).and_then(|(_, free)| free.pop());
+        let bytes = lines * size_of::<CacheLine>();
+        let live = self.usage.live.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if live > self.usage.peak.load(Ordering::Relaxed) {
+            self.usage.peak.fetch_max(live, Ordering::Relaxed);
+        }
+        let lines = recycled.unwrap_or_else(|| bytemuck::zeroed_vec(lines));
+        let mut storage = Storage { lines, len, list, element: PhantomData };
+        if cfg!(debug_assertions) {
+            // A kernel that reads what it never wrote shows up as NaN in the tests.
+            storage.fill(T::nan());
+        }
+        storage
+    }
+
+    pub fn peak_bytes(&self) -> usize {
+        self.usage.peak.load(Ordering::Relaxed)
+    }
+}
+
+impl FreeList {
+    fn free(&self) -> MutexGuard<'_, Vec<(usize, Vec<Vec<CacheLine>>)>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Memory of the arena for elements of `T`.
+pub struct Storage<T: Element> {
+    lines: Vec<CacheLine>,
+    len: usize,
+    list: Arc<FreeList>,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> Deref for Storage<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+impl<T: Element> DerefMut for Storage<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+impl<T: Element> Drop for Storage<T> {
+    fn drop(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        self.list.usage.live.fetch_sub(size_of_val(&lines[..]), Ordering::Relaxed);
+        let mut free = self.list.free();
+        match free.iter_mut().find(|(size, _)| *size == lines.len()) {
+            Some((_, free)) => free.push(lines),
+            None => free.push((lines.len(), vec![lines])),
+        }
+    }
+}
