@@ -7,7 +7,8 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use engine::backend::cpu::{Buf, Cpu, LANES, VectorPath};
 use engine::backend::{
-    Attack, ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm, NormBwd,
+    Activated, Activation, Attack, ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm,
+    NormBwd,
 };
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
@@ -114,7 +115,7 @@ const RESNET18: &[Layer] = &[
 fn conv2d_fwd(bencher: Bencher<'_, '_>, layer: &Layer) {
     let (cpu, d) = (cpu(), layer.dims());
     let (x, w) = (batch(&cpu, layer.n, d.x()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_fwd(&d, &x, &w, None, false));
+    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_fwd(&d, &x, &w, None, Activation::Identity));
 }
 
 #[divan::bench(args = RESNET18)]
@@ -138,7 +139,7 @@ fn conv2d_pool_fwd(bencher: Bencher<'_, '_>, layer: &Layer) {
     let (cpu, d) = (cpu(), layer.dims());
     let p = Pool2dDims::new(d.y(), 2, 2).expect("an even image");
     let (x, w) = (batch(&cpu, layer.n, d.x()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_pool_fwd(&d, &p, &x, &w, None));
+    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_pool_fwd(&d, &p, &x, &w, None, Activation::Relu));
 }
 
 #[divan::bench(args = LENET)]
@@ -146,8 +147,10 @@ fn conv2d_pool_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer) {
     let (cpu, d) = (cpu(), layer.dims());
     let p = Pool2dDims::new(d.y(), 2, 2).expect("an even image");
     let (x, w) = (batch(&cpu, layer.n, d.x()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
-    let (y, winners) = cpu.conv2d_pool_fwd(&d, &p, &x, &w, None);
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_pool_bwd_input(&d, &p, &winners, &x, &y, &y, &w));
+    let (y, indices) = cpu.conv2d_pool_fwd(&d, &p, &x, &w, None, Activation::Relu);
+    bencher.counter(layer.operations()).bench_local(|| {
+        cpu.conv2d_pool_bwd_input(&d, &p, &indices, &x, Activated { activation: Activation::Relu, y: &y }, &y, &w)
+    });
 }
 
 /// fc1 of LeNet: inputs and outputs at w = 1 and 16.
@@ -167,7 +170,7 @@ fn linear(
 
 #[divan::bench(args = LINEAR)]
 fn linear_fwd(bencher: Bencher<'_, '_>, features: [usize; 2]) {
-    linear(bencher, features, |cpu, d, [x, _, w]| cpu.linear_fwd(d, x, w, None, true));
+    linear(bencher, features, |cpu, d, [x, _, w]| cpu.linear_fwd(d, x, w, None, Activation::Relu));
 }
 
 #[divan::bench(args = LINEAR)]
@@ -207,14 +210,23 @@ fn channel_stats(bencher: Bencher<'_, '_>, c: usize) {
 #[divan::bench(args = CHANNELS)]
 fn batch_norm_fwd(bencher: Bencher<'_, '_>, c: usize) {
     norm(bencher, c, 2, |cpu, d, stats, [x, _, gamma, beta]| {
-        drop(cpu.batch_norm_fwd(d, 1e-5, x, stats, gamma, beta, None, true));
+        drop(cpu.batch_norm_fwd(d, 1e-5, x, stats, gamma, beta, None, Activation::Relu));
     });
 }
 
 #[divan::bench(args = CHANNELS)]
 fn batch_norm_bwd(bencher: Bencher<'_, '_>, c: usize) {
     norm(bencher, c, 7, |cpu, d, stats, [x, dy, gamma, _]| {
-        let b = NormBwd { eps: 1e-5, x, stats, batch_stats: true, gamma, relu: Some(x), residual: false, dy };
+        let b = NormBwd {
+            eps: 1e-5,
+            x,
+            stats,
+            batch_stats: true,
+            gamma,
+            activated: Some(Activated { activation: Activation::Relu, y: x }),
+            residual: false,
+            dy,
+        };
         drop(cpu.batch_norm_bwd(d, &b));
     });
 }

@@ -2,10 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use engine::backend::Memory;
 use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::cuda;
 use engine::backend::cuda::{Bf16, Cuda, F32};
+use engine::backend::{Activated, Activation, Memory};
 
 use crate::skip::{Missing, or_skip, skip};
 
@@ -122,4 +122,14 @@ pub fn uniform(seed: u64, len: usize) -> Vec<f32> {
 pub fn labels(seed: u64, n: usize, classes: u32) -> Vec<u8> {
     let rng = Rng::new(seed, Stream::Init, 1);
     (0..n as u64).map(|e| rng.below_at(e, classes) as u8).collect()
+}
+
+/// ReLU or nothing.
+pub fn relu_if(relu: bool) -> Activation {
+    if relu { Activation::Relu } else { Activation::Identity }
+}
+
+/// `y` as the output of a ReLU.
+pub fn relu_output<Y>(y: &Y) -> Activated<'_, Y> {
+    Activated { activation: Activation::Relu, y }
 }

@@ -6,7 +6,7 @@ use engine::autograd::ops;
 use engine::autograd::tape::{Gradients, ParamVar, Tape, Var};
 use engine::autograd::tensor::{Param, Shape, Tensor};
 use engine::backend::cpu::Cpu;
-use engine::backend::{ChannelStats, Loss, LossKind};
+use engine::backend::{Activation, ChannelStats, Loss, LossKind};
 use engine::base::error::{Error, Result};
 use engine::nn::models::{Mode, Network};
 
@@ -144,7 +144,7 @@ fn score(tape: &Tape<'_, Device>, y: &Var<Device>) -> Result<ParamVar<Device>> {
     let [n, c, h, w] = y.dims();
     let features = c * h * w;
     let vars = Vars::new(tape, &[param("", &[10, features], 90), param("", &[10], 91)]);
-    let logits = ops::linear(tape, y, &vars.params[0], &vars.params[1], false)?;
+    let logits = ops::linear(tape, y, &vars.params[0], &vars.params[1], Activation::Identity)?;
     // A mean over features too, so that no logit saturates the softmax.
     let labels = tape.backend().labels(&labels(92, n, 10));
     Ok(ops::loss(tape, LossKind::CrossEntropy, 1.0 / (n * features) as f32, &logits, &labels))
@@ -165,9 +165,12 @@ fn conv2d() {
     .enumerate()
     {
         let inputs = [batch("x", [n, c_in, h, w], 1), param("w", &[c_out, c_in, k, k], 2), param("b", &[c_out], 3)];
-        for relu in [false, true] {
-            check(&format!("conv2d case {case} relu {relu}"), &inputs, (STEP, Some(60)), |tape, v| {
-                score(tape, &ops::conv2d(tape, &v.batches[0], &v.params[0], Some(&v.params[1]), (stride, pad), relu)?)
+        for activation in Activation::ALL {
+            check(&format!("conv2d case {case} {activation:?}"), &inputs, (STEP, Some(60)), |tape, v| {
+                score(
+                    tape,
+                    &ops::conv2d(tape, &v.batches[0], &v.params[0], Some(&v.params[1]), (stride, pad), activation)?,
+                )
             });
         }
     }
@@ -183,7 +186,18 @@ fn conv2d_pool() {
     {
         let inputs = [batch("x", [n, c_in, h, w], 1), param("w", &[c_out, c_in, k, k], 2), param("b", &[c_out], 3)];
         check(&format!("conv2d_pool case {case}"), &inputs, (STEP, Some(60)), |tape, v| {
-            score(tape, &ops::conv2d_pool(tape, &v.batches[0], &v.params[0], Some(&v.params[1]), (stride, pad), pool)?)
+            score(
+                tape,
+                &ops::conv2d_pool(
+                    tape,
+                    &v.batches[0],
+                    &v.params[0],
+                    Some(&v.params[1]),
+                    (stride, pad),
+                    Activation::Relu,
+                    pool,
+                )?,
+            )
         });
     }
 }
@@ -191,9 +205,9 @@ fn conv2d_pool() {
 #[test]
 fn linear() {
     let inputs = [batch("x", [9, 2, 3, 1], 1), param("w", &[11, 6], 2), param("b", &[11], 3)];
-    for relu in [false, true] {
-        check(&format!("linear relu {relu}"), &inputs, ALL, |tape, v| {
-            score(tape, &ops::linear(tape, &v.batches[0], &v.params[0], &v.params[1], relu)?)
+    for activation in Activation::ALL {
+        check(&format!("linear {activation:?}"), &inputs, ALL, |tape, v| {
+            score(tape, &ops::linear(tape, &v.batches[0], &v.params[0], &v.params[1], activation)?)
         });
     }
 }
@@ -202,8 +216,8 @@ fn linear() {
 fn batch_norm() {
     let dims = [5, 3, 4, 3];
     let inputs = [batch("x", dims, 1), param("gamma", &[3], 2), param("beta", &[3], 3), batch("residual", dims, 4)];
-    for (evaluate, relu) in [(false, false), (false, true), (true, false), (true, true)] {
-        check(&format!("batch_norm eval {evaluate} relu {relu}"), &inputs, ALL, |tape, v| {
+    for (evaluate, activation) in [false, true].into_iter().flat_map(|e| Activation::ALL.map(|a| (e, a))) {
+        check(&format!("batch_norm eval {evaluate} {activation:?}"), &inputs, ALL, |tape, v| {
             let device = tape.backend();
             let stats = ChannelStats { mean: device.buffer(&[0.1, -0.2, 0.3]), var: device.buffer(&[0.8, 1.1, 2.0]) };
             let bn = ops::BatchNorm {
@@ -211,7 +225,7 @@ fn batch_norm() {
                 gamma: &v.params[0],
                 beta: &v.params[1],
                 residual: Some(&v.batches[1]),
-                relu,
+                activation,
             };
             score(tape, &ops::batch_norm(tape, &v.batches[0], bn, evaluate.then(|| Arc::new(stats)))?.0)
         });
@@ -230,15 +244,19 @@ fn pooling() {
 }
 
 #[test]
-fn add_and_relu() {
+fn add_and_activations() {
     let dims = [3, 2, 3, 3];
     let inputs = [batch("a", dims, 1), batch("b", dims, 2)];
     check("add", &inputs, ALL, |tape, v| score(tape, &ops::add(tape, &v.batches[0], &v.batches[1])?));
-    check("relu", &inputs[..1], ALL, |tape, v| score(tape, &ops::relu(tape, &v.batches[0])));
+    for activation in Activation::ALL {
+        check(&format!("{activation:?}"), &inputs[..1], ALL, |tape, v| {
+            score(tape, &ops::activate(tape, &v.batches[0], activation))
+        });
+    }
     // One variable used twice: its two gradients are added up.
     check("x + x", &inputs[..1], ALL, |tape, v| score(tape, &ops::add(tape, &v.batches[0], &v.batches[0])?));
     check("x + relu(x)", &inputs[..1], ALL, |tape, v| {
-        score(tape, &ops::add(tape, &v.batches[0], &ops::relu(tape, &v.batches[0]))?)
+        score(tape, &ops::add(tape, &v.batches[0], &ops::activate(tape, &v.batches[0], Activation::Relu))?)
     });
 }
 
@@ -249,8 +267,9 @@ fn vjp() {
     let inputs = [batch("x", [9, 2, 3, 3], 1), param("w", &[3, 2, 3, 3], 2), param("b", &[3], 3)];
     let dy = batch("dy", [9, 3, 3, 3], 4);
     let forward = |tape: &Tape<'_, Device>, v: &Vars| {
-        let y = ops::conv2d(tape, &v.batches[0], &v.params[0], Some(&v.params[1]), (1, 1), false).unwrap();
-        ops::add(tape, &y, &ops::relu(tape, &y)).unwrap()
+        let y =
+            ops::conv2d(tape, &v.batches[0], &v.params[0], Some(&v.params[1]), (1, 1), Activation::Identity).unwrap();
+        ops::add(tape, &y, &ops::activate(tape, &y, Activation::Relu)).unwrap()
     };
     let functional =
         |y: &Var<Device>| -> f64 { values(&device, y.tensor()).iter().zip(&dy.values).map(|(y, dy)| y * dy).sum() };
@@ -283,7 +302,7 @@ fn vjp() {
     // A variable that the output does not depend on.
     let tape = Tape::new(&device);
     let vars = Vars::new(&tape, &inputs);
-    let y = ops::relu(&tape, &vars.batches[0]);
+    let y = ops::activate(&tape, &vars.batches[0], Activation::Relu);
     let dy = device.batch(9, &inputs[0].values);
     assert!(matches!(tape.vjp(&y, dy, &[], &vars.params()[..1]), Err(Error::Shape { .. })));
 }

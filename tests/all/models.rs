@@ -3,8 +3,8 @@
 use engine::autograd::ops;
 use engine::autograd::tape::{Tape, Var};
 use engine::autograd::tensor::{Param, Shape, Tensor};
-use engine::backend::Backend;
 use engine::backend::cpu::Cpu;
+use engine::backend::{Activation, Backend};
 use engine::base::error::{Error, Result};
 use engine::nn::models::{Architecture, Mode, Model, Network};
 
@@ -105,13 +105,19 @@ fn ops_refuse_shapes_that_do_not_fit() {
     };
     let (x, w, conv) = (batch([2, 3, 4, 5]), param(&[6, 3, 3, 3]), (1, 1));
     let (channels, other) = (param(&[3]), param(&[4]));
-    refused("a weight of other channels", ops::conv2d(&tape, &x, &param(&[6, 2, 3, 3]), None, conv, false));
-    refused("a bias of other filters", ops::conv2d(&tape, &x, &w, Some(&other), conv, true));
-    refused("a kernel larger than the image", ops::conv2d(&tape, &x, &param(&[6, 3, 7, 7]), None, (1, 0), false));
-    refused("windows larger than the image", ops::conv2d_pool(&tape, &x, &w, None, conv, 5));
-    refused("a pooled bias of other filters", ops::conv2d_pool(&tape, &x, &w, Some(&other), conv, 2));
-    refused("a matrix of other inputs", ops::linear(&tape, &x, &param(&[4, 59]), &other, false));
-    refused("a bias of other outputs", ops::linear(&tape, &x, &param(&[4, 60]), &channels, false));
+    refused(
+        "a weight of other channels",
+        ops::conv2d(&tape, &x, &param(&[6, 2, 3, 3]), None, conv, Activation::Identity),
+    );
+    refused("a bias of other filters", ops::conv2d(&tape, &x, &w, Some(&other), conv, Activation::Relu));
+    refused(
+        "a kernel larger than the image",
+        ops::conv2d(&tape, &x, &param(&[6, 3, 7, 7]), None, (1, 0), Activation::Identity),
+    );
+    refused("windows larger than the image", ops::conv2d_pool(&tape, &x, &w, None, conv, Activation::Relu, 5));
+    refused("a pooled bias of other filters", ops::conv2d_pool(&tape, &x, &w, Some(&other), conv, Activation::Relu, 2));
+    refused("a matrix of other inputs", ops::linear(&tape, &x, &param(&[4, 59]), &other, Activation::Identity));
+    refused("a bias of other outputs", ops::linear(&tape, &x, &param(&[4, 60]), &channels, Activation::Identity));
     refused("other images", ops::add(&tape, &x, &batch([1, 3, 4, 5])));
     refused("windows larger than the image", ops::max_pool2d(&tape, &x, 5, 1));
     for (what, gamma, beta, residual) in [
@@ -119,7 +125,8 @@ fn ops_refuse_shapes_that_do_not_fit() {
         ("a shift of other channels", &channels, &other, None),
         ("another residual", &channels, &channels, Some(batch([2, 3, 5, 4]))),
     ] {
-        let bn = ops::BatchNorm { eps: 1e-5, gamma, beta, residual: residual.as_ref(), relu: false };
+        let bn =
+            ops::BatchNorm { eps: 1e-5, gamma, beta, residual: residual.as_ref(), activation: Activation::Identity };
         refused(what, ops::batch_norm(&tape, &x, bn, None).map(|(y, _)| y));
     }
 }

@@ -1,9 +1,9 @@
 //! 2-d convolution.
 
-use super::expect_dims;
+use super::{expect_dims, saved_output};
 use crate::autograd::tape::{Gradient, NodeId, ParamVar, Tape, Var};
 use crate::autograd::tensor::{Shape, Tensor};
-use crate::backend::Backend;
+use crate::backend::{Activated, Activation, Backend};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 use crate::base::error::Result;
 
@@ -24,7 +24,7 @@ pub(super) fn conv2d_dims<B: Backend>(
     Ok(d)
 }
 
-/// `x * w + b`, then ReLU if `relu`: `[n, c_in, h, w]` with `[c_out, c_in, k, k]` and `[c_out]`.
+/// `x * w + b`, then the activation: `[n, c_in, h, w]` with `[c_out, c_in, k, k]` and `[c_out]`.
 ///
 /// # Errors
 /// [`crate::base::error::Error::Shape`] if the shapes do not fit.
@@ -34,15 +34,15 @@ pub fn conv2d<'a, B: Backend>(
     w: &ParamVar<B>,
     b: Option<&ParamVar<B>>,
     (stride, pad): (usize, usize),
-    relu: bool,
+    activation: Activation,
 ) -> Result<Var<B>> {
     let d = conv2d_dims("conv2d", x, w, b, (stride, pad))?;
     let backend = tape.backend();
-    let y = Tensor::new(backend.conv2d_fwd(&d, x.buf(), w.buf(), b.map(ParamVar::buf), relu), Shape(d.y()));
-    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), relu.then(|| y.clone()));
+    let y = Tensor::new(backend.conv2d_fwd(&d, x.buf(), w.buf(), b.map(ParamVar::buf), activation), Shape(d.y()));
+    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), saved_output(activation, &y));
     let inputs: Vec<NodeId> = [Some(x.id()), Some(w.id()), b.map(ParamVar::id)].into_iter().flatten().collect();
     Ok(tape.record_accumulating(y, &inputs, move |dy, needs, accumulation| {
-        let masked = saved_y.map(|y| backend.relu_bwd(y.buf(), dy));
+        let masked = saved_y.map(|y| backend.activation_bwd(Activated { activation, y: y.buf() }, dy));
         let dy = masked.as_ref().unwrap_or(dy);
         let mut gradients = vec![
             needs[0].then(|| {

@@ -1,8 +1,8 @@
-//! Residual addition and ReLU.
+//! Residual addition and activations.
 
 use crate::autograd::tape::{Gradient, Tape, Var};
 use crate::autograd::tensor::Tensor;
-use crate::backend::Backend;
+use crate::backend::{Activated, Activation, Backend};
 use crate::base::error::{Error, Result};
 
 /// `a + b`, of the same shape.
@@ -20,10 +20,12 @@ pub fn add<'a, B: Backend>(tape: &Tape<'a, B>, a: &Var<B>, b: &Var<B>) -> Result
     Ok(tape.record(y, &[a.id(), b.id()], move |dy, needs| needs.iter().map(|&n| n.then(|| copy(dy))).collect()))
 }
 
-/// `max(x, 0)`; the gradient at 0 is 0.
-pub fn relu<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>) -> Var<B> {
+/// The activation of each element; the gradient of ReLU at 0 is 0.
+pub fn activate<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>, activation: Activation) -> Var<B> {
     let backend = tape.backend();
-    let y = Tensor::new(backend.relu_fwd(x.buf()), x.tensor().shape().clone());
+    let y = Tensor::new(backend.activation_fwd(activation, x.buf()), x.tensor().shape().clone());
     let saved = y.clone();
-    tape.record(y, &[x.id()], move |dy, _| vec![Some(Gradient::Batch(backend.relu_bwd(saved.buf(), dy)))])
+    tape.record(y, &[x.id()], move |dy, _| {
+        vec![Some(Gradient::Batch(backend.activation_bwd(Activated { activation, y: saved.buf() }, dy)))]
+    })
 }

@@ -1,13 +1,13 @@
 //! Fully connected layers.
 
-use super::expect_dims;
+use super::{expect_dims, saved_output};
 use crate::autograd::tape::{Gradient, ParamVar, Tape, Var};
 use crate::autograd::tensor::{Shape, Tensor};
-use crate::backend::Backend;
+use crate::backend::{Activated, Activation, Backend};
 use crate::base::dims::{ChannelDims, LinearDims};
 use crate::base::error::Result;
 
-/// `x wᵀ + b`, then ReLU if `relu`: `[n, ...]` flattened to `[n, f_in]`, with `[f_out, f_in]` and `[f_out]`.
+/// `x wᵀ + b`, then the activation: `[n, ...]` flattened to `[n, f_in]`, with `[f_out, f_in]` and `[f_out]`.
 ///
 /// # Errors
 /// [`crate::base::error::Error::Shape`] if the shapes do not fit.
@@ -16,7 +16,7 @@ pub fn linear<'a, B: Backend>(
     x: &Var<B>,
     w: &ParamVar<B>,
     b: &ParamVar<B>,
-    relu: bool,
+    activation: Activation,
 ) -> Result<Var<B>> {
     let [n, c, height, width] = x.dims();
     let (f_in, f_out) = (c * height * width, w.dims()[0]);
@@ -25,10 +25,10 @@ pub fn linear<'a, B: Backend>(
     let d = LinearDims { n: n as u32, f_in: f_in as u32, f_out: f_out as u32 };
     let backend = tape.backend();
     let shape = [n, f_out, 1, 1];
-    let y = Tensor::new(backend.linear_fwd(&d, x.buf(), w.buf(), Some(b.buf()), relu), Shape(shape));
-    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), relu.then(|| y.clone()));
+    let y = Tensor::new(backend.linear_fwd(&d, x.buf(), w.buf(), Some(b.buf()), activation), Shape(shape));
+    let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), saved_output(activation, &y));
     Ok(tape.record(y, &[x.id(), w.id(), b.id()], move |dy, needs| {
-        let masked = saved_y.map(|y| backend.relu_bwd(y.buf(), dy));
+        let masked = saved_y.map(|y| backend.activation_bwd(Activated { activation, y: y.buf() }, dy));
         let dy = masked.as_ref().unwrap_or(dy);
         vec![
             needs[0].then(|| Gradient::Batch(backend.linear_bwd_input(&d, dy, saved_w.buf()))),

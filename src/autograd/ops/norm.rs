@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::expect_dims;
+use super::{expect_dims, saved_output};
 use crate::autograd::tape::{Gradient, NodeId, ParamVar, Tape, Var};
 use crate::autograd::tensor::Tensor;
-use crate::backend::{Backend, ChannelStats, NormBwd, NormGrads};
+use crate::backend::{Activated, Activation, Backend, ChannelStats, NormBwd, NormGrads};
 use crate::base::dims::ChannelDims;
 use crate::base::error::{Error, Result};
 
@@ -18,8 +18,8 @@ pub struct BatchNorm<'v, B: Backend> {
     pub beta: &'v ParamVar<B>,
     /// Added to the normalised value: the other branch of a residual block.
     pub residual: Option<&'v Var<B>>,
-    /// Whether a ReLU comes last.
-    pub relu: bool,
+    /// The activation that comes last.
+    pub activation: Activation,
 }
 
 /// Normalises each channel of `[n, c, h, w]`. With `running` statistics (evaluation) they are used as they are;
@@ -40,7 +40,7 @@ where
     B::Batch: 'a,
 {
     let dims = x.dims();
-    let (d, eps) = (ChannelDims::new(dims), bn.eps);
+    let (d, eps, activation) = (ChannelDims::new(dims), bn.eps, bn.activation);
     expect_dims("batch_norm", "gamma", bn.gamma, &[dims[1]])?;
     expect_dims("batch_norm", "beta", bn.beta, &[dims[1]])?;
     if let Some(residual) = bn.residual.filter(|r| r.dims() != x.dims()) {
@@ -54,9 +54,10 @@ where
     let batch_stats = running.is_none();
     let stats = running.unwrap_or_else(|| Arc::new(backend.channel_stats(&d, x.buf())));
     let residual = bn.residual.map(Var::buf);
-    let y = backend.batch_norm_fwd(&d, eps, x.buf(), &stats, bn.gamma.buf(), bn.beta.buf(), residual, bn.relu);
+    let y = backend.batch_norm_fwd(&d, eps, x.buf(), &stats, bn.gamma.buf(), bn.beta.buf(), residual, bn.activation);
     let y = Tensor::new(y, x.tensor().shape().clone());
-    let (saved_x, saved_gamma, saved_y) = (x.tensor().clone(), bn.gamma.param().clone(), bn.relu.then(|| y.clone()));
+    let (saved_x, saved_gamma, saved_y) =
+        (x.tensor().clone(), bn.gamma.param().clone(), saved_output(bn.activation, &y));
     let inputs: Vec<NodeId> = [Some(x.id()), Some(bn.gamma.id()), Some(bn.beta.id()), bn.residual.map(Var::id)]
         .into_iter()
         .flatten()
@@ -70,7 +71,7 @@ where
             stats: &saved_stats,
             batch_stats,
             gamma: saved_gamma.buf(),
-            relu: saved_y.as_ref().map(Tensor::buf),
+            activated: saved_y.as_ref().map(|y| Activated { activation, y: y.buf() }),
             residual: with_residual && needs[3],
             dy,
         };

@@ -12,14 +12,14 @@ use crate::base::error::Result;
 /// [`crate::base::error::Error::Shape`] if no window fits.
 pub fn max_pool2d<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>, k: usize, stride: usize) -> Result<Var<B>>
 where
-    B::Winners: 'a,
+    B::Indices: 'a,
 {
     let d = Pool2dDims::new(x.dims(), k, stride)?;
     let backend = tape.backend();
-    let (y, winners) = backend.max_pool2d_fwd(&d, x.buf());
+    let (y, indices) = backend.max_pool2d_fwd(&d, x.buf());
     let y = Tensor::new(y, Shape(d.y()));
     Ok(tape
-        .record(y, &[x.id()], move |dy, _| vec![Some(Gradient::Batch(backend.max_pool2d_bwd(&d, &winners, None, dy)))]))
+        .record(y, &[x.id()], move |dy, _| vec![Some(Gradient::Batch(backend.max_pool2d_bwd(&d, &indices, None, dy)))]))
 }
 
 /// Mean over height and width: `[n, c, h, w] -> [n, c, 1, 1]`.

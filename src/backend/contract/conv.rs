@@ -1,6 +1,6 @@
 //! 2-d convolution.
 
-use super::{Elementwise, Memory};
+use super::{Activation, Elementwise, Memory};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 /// What other ops have contributed to the gradient of an op's input when the op's turn comes.
@@ -22,16 +22,16 @@ pub(crate) fn accumulate<B: Elementwise>(backend: &B, own: B::Batch, accumulatio
     }
 }
 
-/// 2-d convolution, with the bias and the ReLU that follow it.
+/// 2-d convolution, with the bias and the activation that follow it.
 pub trait Conv: Memory {
-    /// `y = x * w + b`, then ReLU if `relu`. `b` is `[c_out]`.
+    /// `y = x * w + b`, then the activation. `b` is `[c_out]`.
     fn conv2d_fwd(
         &self,
         d: &Conv2dDims,
         x: &Self::Batch,
         w: &Self::Buf,
         b: Option<&Self::Buf>,
-        relu: bool,
+        activation: Activation,
     ) -> Self::Batch;
     /// Gradient with respect to `x`. The values of `x` are not read, only how it is stored.
     fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Self::Batch, dy: &Self::Batch, w: &Self::Buf) -> Self::Batch;

@@ -1,6 +1,6 @@
 //! Element by element.
 
-use super::Memory;
+use super::{Activated, Activation, Memory};
 
 /// Element by element.
 pub trait Elementwise: Memory {
@@ -10,8 +10,8 @@ pub trait Elementwise: Memory {
     fn add_assign(&self, x: &Self::Batch, y: &mut Self::Batch);
     /// `y += x` for parameters.
     fn add_assign_param(&self, x: &Self::Buf, y: &mut Self::Buf);
-    /// `max(x, 0)`.
-    fn relu_fwd(&self, x: &Self::Batch) -> Self::Batch;
-    /// `dy` where the output `y` of the ReLU is positive, else 0.
-    fn relu_bwd(&self, y: &Self::Batch, dy: &Self::Batch) -> Self::Batch;
+    /// The activation of `x`.
+    fn activation_fwd(&self, activation: Activation, x: &Self::Batch) -> Self::Batch;
+    /// The gradient with respect to the activation's input.
+    fn activation_bwd(&self, activated: Activated<'_, Self::Batch>, dy: &Self::Batch) -> Self::Batch;
 }

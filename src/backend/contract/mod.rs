@@ -1,5 +1,6 @@
 //! One trait a family of kernels; [`Backend`] is their sum.
 
+mod activation;
 mod conv;
 mod conv_pool;
 mod elementwise;
@@ -14,6 +15,7 @@ mod pgd;
 mod pool;
 mod prune;
 
+pub use activation::*;
 pub(crate) use conv::accumulate;
 pub use conv::*;
 pub use conv_pool::*;

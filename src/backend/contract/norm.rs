@@ -1,6 +1,6 @@
 //! Batch normalisation.
 
-use super::Memory;
+use super::{Activated, Activation, Memory};
 use crate::base::dims::ChannelDims;
 
 /// Mean and biased variance per channel, plain `[c]` each.
@@ -22,8 +22,8 @@ pub struct NormBwd<'a, B: Memory> {
     pub batch_stats: bool,
     /// Scale.
     pub gamma: &'a B::Buf,
-    /// Output of the forward pass, if a ReLU came last.
-    pub relu: Option<&'a B::Batch>,
+    /// The activation that came last, if one did, with the output of the forward pass.
+    pub activated: Option<Activated<'a, B::Batch>>,
     /// Whether a residual was added; then its gradient is wanted.
     pub residual: bool,
     /// Gradient with respect to the output.
@@ -57,7 +57,7 @@ pub struct RunningMove<'a, Buf> {
 pub trait Norm: Memory {
     /// Statistics of the batch itself.
     fn channel_stats(&self, d: &ChannelDims, x: &Self::Batch) -> ChannelStats<Self::Buf>;
-    /// Normalises with `stats`, adds `residual`, then ReLU if `relu`.
+    /// Normalises with `stats`, adds `residual`, then the activation.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm_fwd(
         &self,
@@ -68,7 +68,7 @@ pub trait Norm: Memory {
         gamma: &Self::Buf,
         beta: &Self::Buf,
         residual: Option<&Self::Batch>,
-        relu: bool,
+        activation: Activation,
     ) -> Self::Batch;
     /// Gradients of all inputs.
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self>;

@@ -1,22 +1,22 @@
 //! Pooling.
 
-use super::Memory;
+use super::{Activated, Memory};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 /// Pooling.
 pub trait Pool: Memory {
-    /// What the backward pass of a max pooling needs: which pixel of each window won.
-    type Winners: Send + Sync;
+    /// Argmax indices of a max pooling: the largest pixel of each window.
+    type Indices: Send + Sync;
 
-    /// Maximum of each window; the first one wins a tie, NaN wins over numbers.
-    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Self::Batch) -> (Self::Batch, Self::Winners);
-    /// `dy` at each window's winner, summed where windows overlap. With `relu`, the output, a ReLU came before or after the
-    /// pooling, which is the same; then `dy` goes through it first.
+    /// Maximum of each window, and where it is. Of equal pixels it is the first; NaN is larger than numbers.
+    fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Self::Batch) -> (Self::Batch, Self::Indices);
+    /// `dy` at the largest pixel of each window, summed where windows overlap. If an activation came before or after the
+    /// pooling, which is the same for one that never falls, `dy` goes through it first.
     fn max_pool2d_bwd(
         &self,
         d: &Pool2dDims,
-        winners: &Self::Winners,
-        relu: Option<&Self::Batch>,
+        indices: &Self::Indices,
+        activated: Option<Activated<'_, Self::Batch>>,
         dy: &Self::Batch,
     ) -> Self::Batch;
     /// Mean over height and width.

@@ -3,7 +3,7 @@
 use super::jobs::{Conv2dBwdWeight, Conv3x3, Correlate, Phase, Tap};
 use super::layout::sizes::{Padding, Sizes};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::{Conv, Memory};
+use crate::backend::{Activation, Conv, Memory};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 /// Output positions (pixels times blocks of images) of which the weight gradient takes a sum in registers, if there are
@@ -113,7 +113,14 @@ impl<T: Real> Cpu<T> {
     }
 
     /// [`Conv::conv2d_fwd`] tap by tap; a linear layer, where the image is one pixel.
-    pub(super) fn correlate_fwd(&self, s: &Sizes, x: &[T], w: &Buf<T>, b: Option<&Buf<T>>, relu: bool) -> Buf<T> {
+    pub(super) fn correlate_fwd(
+        &self,
+        s: &Sizes,
+        x: &[T],
+        w: &Buf<T>,
+        b: Option<&Buf<T>>,
+        activation: Activation,
+    ) -> Buf<T> {
         let padded = self.padded_input(s, x);
         let (width, plane) = s.padded_x();
         let taps = w.prepared().fwd_taps.get(s, || s.fwd_taps());
@@ -128,7 +135,7 @@ impl<T: Real> Cpu<T> {
                 w,
                 w_channel: taps.len(),
                 bias: b.map(|b| &**b),
-                relu,
+                activation,
                 channels: s.c_out,
                 rows: s.h_out,
                 cols: s.w_out,
@@ -163,7 +170,7 @@ impl<T: Real> Cpu<T> {
                     w,
                     w_channel: s.k * s.k,
                     bias: None,
-                    relu: false,
+                    activation: Activation::Identity,
                     channels: s.c_in,
                     rows: (s.h_in - row).div_ceil(s.stride),
                     cols: (s.w_in - col).div_ceil(s.stride),
@@ -181,17 +188,18 @@ impl<T: Real> Cpu<T> {
 }
 
 impl<T: Real> Conv for Cpu<T> {
-    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, relu: bool) -> Buf<T> {
+    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, activation: Activation) -> Buf<T> {
         self.count(Kernel::Conv2dFwd);
         let s = Sizes::of(d);
-        let winograd = Conv3x3::fwd(&s).and_then(|conv| self.conv3x3(&s, conv, x, w, b.map(|b| &**b), relu));
-        winograd.unwrap_or_else(|| self.correlate_fwd(&s, x, w, b, relu))
+        let winograd = Conv3x3::fwd(&s).and_then(|conv| self.conv3x3(&s, conv, x, w, b.map(|b| &**b), activation));
+        winograd.unwrap_or_else(|| self.correlate_fwd(&s, x, w, b, activation))
     }
 
     fn conv2d_bwd_input(&self, d: &Conv2dDims, _x: &Buf<T>, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
         self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
-        let winograd = Conv3x3::bwd_input(&s).and_then(|conv| self.conv3x3(&s, conv, dy, w, None, false));
+        let winograd =
+            Conv3x3::bwd_input(&s).and_then(|conv| self.conv3x3(&s, conv, dy, w, None, Activation::Identity));
         winograd.unwrap_or_else(|| self.correlate_bwd_input(&s, dy, w))
     }
 

@@ -5,7 +5,7 @@ use super::jobs::{Conv2dPoolBwdInput, Correlate, MaxPool2dFwd, Patches};
 use super::layout::sizes::Sizes;
 use super::pool::MaxIndices;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::{Conv, ConvPool, Elementwise, Pool};
+use crate::backend::{Activated, Activation, Conv, ConvPool, Elementwise, Pool};
 use crate::base::dims::{Conv2dDims, Pool2dDims};
 
 impl<T: Real> Cpu<T> {
@@ -59,10 +59,11 @@ impl<T: Real> ConvPool for Cpu<T> {
         x: &Buf<T>,
         w: &Buf<T>,
         b: Option<&Buf<T>>,
+        activation: Activation,
     ) -> (Buf<T>, MaxIndices<T>) {
         if p.stride < p.k {
             // Windows overlap: their rows would be computed more than once.
-            return self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, true));
+            return self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, activation));
         }
         self.count(Kernel::Conv2dFwd);
         let s = Sizes::of(d);
@@ -87,7 +88,7 @@ impl<T: Real> ConvPool for Cpu<T> {
                     w,
                     w_channel: taps.len(),
                     bias: b.map(|b| &**b),
-                    relu: true,
+                    activation,
                     channels: s.c_out,
                     rows: k,
                     cols: s.w_out,
@@ -115,15 +116,15 @@ impl<T: Real> ConvPool for Cpu<T> {
         p: &Pool2dDims,
         indices: &MaxIndices<T>,
         x: &Buf<T>,
-        y: &Buf<T>,
+        activated: Activated<'_, Buf<T>>,
         dy: &Buf<T>,
         w: &Buf<T>,
     ) -> Buf<T> {
         let s = Sizes::of(d);
         if let Some(patches) = Patches::of(&s, p) {
             self.count(Kernel::Conv2dBwdInput);
-            return self.patches_bwd_input(&s, p, &patches, indices, &self.relu_bwd(y, dy), w);
+            return self.patches_bwd_input(&s, p, &patches, indices, &self.activation_bwd(activated, dy), w);
         }
-        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, indices, Some(y), dy), w)
+        self.conv2d_bwd_input(d, x, &self.max_pool2d_bwd(p, indices, Some(activated), dy), w)
     }
 }

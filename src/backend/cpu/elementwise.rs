@@ -1,8 +1,8 @@
 //! Element by element.
 
-use super::layout::element::relu;
+use super::layout::element::{activate, activation_gradient};
 use super::{Buf, Cpu, Real};
-use crate::backend::Elementwise;
+use crate::backend::{Activated, Activation, Elementwise};
 
 /// Elements one thread works on at a time.
 pub(super) const CHUNK: usize = 1 << 14;
@@ -79,13 +79,13 @@ impl<T: Real> Elementwise for Cpu<T> {
         self.add_assign(x, y);
     }
 
-    fn relu_fwd(&self, x: &Buf<T>) -> Buf<T> {
+    fn activation_fwd(&self, activation: Activation, x: &Buf<T>) -> Buf<T> {
         let mut y = self.alloc(x.len());
-        self.update(x, &mut y, |x, y| *y = relu(x));
+        self.update(x, &mut y, move |x, y| *y = activate(activation, x));
         y
     }
 
-    fn relu_bwd(&self, y: &Buf<T>, dy: &Buf<T>) -> Buf<T> {
-        self.zip(y, dy, |y, dy| if y <= T::zero() { T::zero() } else { dy })
+    fn activation_bwd(&self, Activated { activation, y }: Activated<'_, Buf<T>>, dy: &Buf<T>) -> Buf<T> {
+        self.zip(y, dy, move |y, dy| activation_gradient(activation, y, dy))
     }
 }

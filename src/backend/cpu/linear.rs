@@ -2,7 +2,7 @@
 
 use super::layout::sizes::Sizes;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks};
-use crate::backend::Linear;
+use crate::backend::{Activation, Linear};
 use crate::base::dims::LinearDims;
 
 /// Rows of the weight gradient that one thread computes at a time.
@@ -15,9 +15,9 @@ fn sizes(d: &LinearDims) -> Sizes {
 }
 
 impl<T: Real> Linear for Cpu<T> {
-    fn linear_fwd(&self, d: &LinearDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, relu: bool) -> Buf<T> {
+    fn linear_fwd(&self, d: &LinearDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, activation: Activation) -> Buf<T> {
         self.count(Kernel::LinearFwd);
-        self.correlate_fwd(&sizes(d), x, w, b, relu)
+        self.correlate_fwd(&sizes(d), x, w, b, activation)
     }
 
     fn linear_bwd_input(&self, d: &LinearDims, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {

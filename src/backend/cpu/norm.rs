@@ -5,7 +5,7 @@ use super::jobs::{BatchNormBwd, BatchNormFwd, Deviations, GradientSums, Statisti
 use super::layout::element::relu;
 use super::sums::{Plane, over_images};
 use super::{Buf, Cpu, Kernel, LANES, Real, lanes_mut};
-use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
+use crate::backend::{Activated, Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
 
 /// Number, mean and sum of squared deviations from it.
@@ -48,12 +48,12 @@ impl<T: Real> Cpu<T> {
 
     /// Per channel, the sums over all images and pixels of `g` and of `g (x - mean)`.
     fn gradient_sums(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> Vec<[f64; 2]> {
-        let buffers = if b.relu.is_some() { 3 } else { 2 };
+        let buffers = if b.activated.is_some() { 3 } else { 2 };
         let partials = self.map_planes(d, buffers, |plane| {
             let job = GradientSums {
                 mean: b.stats.mean[plane.channel],
                 x: plane.pixels(b.x),
-                y: b.relu.map(|y| plane.pixels(y)),
+                activated: activated(b).map(|y| plane.pixels(y)),
                 dy: plane.pixels(b.dy),
             };
             T::gradient_sums(self.arch, job).map(|sums| over_images(&sums, plane.images))
@@ -62,6 +62,11 @@ impl<T: Real> Cpu<T> {
         let c = d.c as usize;
         (0..c).map(|channel| partials.iter().skip(channel).step_by(c).fold([0.0; 2], add)).collect()
     }
+}
+
+/// The activation at the end of the forward pass and its output, which is not read for the identity.
+fn activated<'a, T: Real>(b: &NormBwd<'a, Cpu<T>>) -> Activated<'a, Buf<T>> {
+    b.activated.unwrap_or(Activated { activation: Activation::Identity, y: b.dy })
 }
 
 /// Zeros where there are no images: sums over gradients include the padding lanes.
@@ -92,7 +97,7 @@ impl<T: Real> Norm for Cpu<T> {
         gamma: &Buf<T>,
         beta: &Buf<T>,
         residual: Option<&Buf<T>>,
-        relu: bool,
+        activation: Activation,
     ) -> Buf<T> {
         self.count(Kernel::BatchNormFwd);
         let mut y = self.alloc(x.len());
@@ -107,7 +112,7 @@ impl<T: Real> Norm for Cpu<T> {
                 beta: beta[c],
                 x: plane.pixels(x),
                 residual: residual.map(|r| plane.pixels(r)),
-                relu,
+                activation,
                 y,
             };
             T::batch_norm_fwd(self.arch, job);
@@ -136,14 +141,14 @@ impl<T: Real> Norm for Cpu<T> {
         let mut dresiduals = dresidual.as_mut().map(|dresidual| lanes_mut(dresidual).chunks_exact_mut(hw));
         let items =
             lanes_mut(&mut dx).chunks_exact_mut(hw).map(|dx| (dx, dresiduals.as_mut().and_then(Iterator::next)));
-        let buffers = 2 + usize::from(b.batch_stats) + usize::from(b.relu.is_some()) + usize::from(b.residual);
+        let buffers = 2 + usize::from(b.batch_stats) + usize::from(b.activated.is_some()) + usize::from(b.residual);
         self.for_items(buffers * b.dy.len(), items, |i, (dx, dresidual)| {
             let plane = Plane::of(d, i);
             let job = BatchNormBwd {
                 scale: b.gamma[plane.channel] * inv_std[plane.channel],
                 term: b.batch_stats.then(|| term(plane.channel)),
                 x: plane.pixels(b.x),
-                y: b.relu.map(|y| plane.pixels(y)),
+                activated: activated(b).map(|y| plane.pixels(y)),
                 dy: plane.pixels(b.dy),
                 dx,
                 dresidual,

@@ -3,14 +3,14 @@
 use super::jobs::{MaxPool2dBwd, MaxPool2dFwd, Sum};
 use super::sums::Plane;
 use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::{Elementwise, Pool};
+use crate::backend::{Activated, Elementwise, Pool};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 /// Per output pixel and lane, the index of the maximum in its window, on top of [`super::jobs::FIRST_INDEX`].
 pub struct MaxIndices<T: Real>(pub(super) Buf<T>);
 
 impl<T: Real> Pool for Cpu<T> {
-    type Winners = MaxIndices<T>;
+    type Indices = MaxIndices<T>;
 
     fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Buf<T>) -> (Buf<T>, MaxIndices<T>) {
         let (h_in, w_in, w_out) = (d.h_in as usize, d.w_in as usize, d.w_out as usize);
@@ -27,9 +27,15 @@ impl<T: Real> Pool for Cpu<T> {
         (y, MaxIndices(indices))
     }
 
-    fn max_pool2d_bwd(&self, d: &Pool2dDims, indices: &MaxIndices<T>, relu: Option<&Buf<T>>, dy: &Buf<T>) -> Buf<T> {
-        if let Some(y) = relu {
-            return self.max_pool2d_bwd(d, indices, None, &self.relu_bwd(y, dy));
+    fn max_pool2d_bwd(
+        &self,
+        d: &Pool2dDims,
+        indices: &MaxIndices<T>,
+        activated: Option<Activated<'_, Buf<T>>>,
+        dy: &Buf<T>,
+    ) -> Buf<T> {
+        if let Some(activated) = activated {
+            return self.max_pool2d_bwd(d, indices, None, &self.activation_bwd(activated, dy));
         }
         let (h_in, w_in, w_out) = (d.h_in as usize, d.w_in as usize, d.w_out as usize);
         let (k, stride, out) = (d.k as usize, d.stride as usize, (d.h_out * d.w_out) as usize);

@@ -5,6 +5,7 @@ use super::jobs::{Conv3x3, POINTS, TILES, WinogradFilters, WinogradStrips, trans
 use super::layout::arena::Storage;
 use super::layout::sizes::Sizes;
 use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
+use crate::backend::Activation;
 
 /// Least channels of the input, and least product of the channels, from which the transforms cost less than the
 /// multiplications they save. With 8 and 8 channels, both ways are equally fast.
@@ -31,7 +32,7 @@ impl<T: Real> Cpu<T> {
         x: &[T],
         w: &Buf<T>,
         bias: Option<&[T]>,
-        relu: bool,
+        activation: Activation,
     ) -> Option<Buf<T>> {
         let pays = conv.c_in >= LEAST_C_IN && conv.c_in * conv.c_out >= LEAST_CHANNELS;
         let winograd = T::winograd(self.arch).filter(|_| pays)?;
@@ -54,7 +55,7 @@ impl<T: Real> Cpu<T> {
             let job = WinogradStrips {
                 conv,
                 bias,
-                relu,
+                activation,
                 u: lanes(&u),
                 zeros: lanes(&zeros),
                 x: lanes(x),

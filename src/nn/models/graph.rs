@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::layers::{BN_EPS, BatchNorm2d, Conv2d, Linear, Run, layer_name};
+use crate::backend::Activation;
 use crate::base::error::Result;
 use crate::nn::params::ParamSpec;
 
@@ -104,8 +105,11 @@ impl<'p> Recorder<'p> {
         self.push(format!("{}.{what}", before.as_deref().unwrap_or("images")), operation, vec![x.value], flat)
     }
 
-    fn relu(&self, x: Recorded, relu: bool) -> Recorded {
-        if relu { self.then("relu", Operation::Relu, x, x.flat) } else { x }
+    fn activate(&self, x: Recorded, activation: Activation) -> Recorded {
+        match activation {
+            Activation::Identity => x,
+            Activation::Relu => self.then("relu", Operation::Relu, x, x.flat),
+        }
     }
 
     fn push(&self, name: String, operation: Operation, inputs: Vec<usize>, flat: bool) -> Recorded {
@@ -118,21 +122,21 @@ impl<'p> Recorder<'p> {
 impl Run for Recorder<'_> {
     type Value = Recorded;
 
-    fn conv2d(&self, layer: &Conv2d, x: &Recorded, relu: bool) -> Result<Recorded> {
+    fn conv2d(&self, layer: &Conv2d, x: &Recorded, activation: Activation) -> Result<Recorded> {
         let &Conv2d { weight, bias, stride, pad } = layer;
         let y = self.layer(weight, Operation::Conv2d { weight, bias, stride, pad }, *x);
-        Ok(self.relu(y, relu))
+        Ok(self.activate(y, activation))
     }
 
-    fn conv2d_pool(&self, layer: &Conv2d, x: &Recorded, pool: usize) -> Result<Recorded> {
-        self.max_pool2d(&self.conv2d(layer, x, true)?, pool)
+    fn conv2d_pool(&self, layer: &Conv2d, x: &Recorded, activation: Activation, pool: usize) -> Result<Recorded> {
+        self.max_pool2d(&self.conv2d(layer, x, activation)?, pool)
     }
 
-    fn linear(&self, layer: &Linear, x: &Recorded, relu: bool) -> Result<Recorded> {
+    fn linear(&self, layer: &Linear, x: &Recorded, activation: Activation) -> Result<Recorded> {
         let &Linear { weight, bias } = layer;
         let x = if x.flat { *x } else { self.then("flatten", Operation::Flatten, *x, true) };
         let y = self.layer(weight, Operation::Linear { weight, bias }, x);
-        Ok(self.relu(y, relu))
+        Ok(self.activate(y, activation))
     }
 
     fn batch_norm2d(
@@ -140,13 +144,13 @@ impl Run for Recorder<'_> {
         layer: &BatchNorm2d,
         x: &Recorded,
         residual: Option<&Recorded>,
-        relu: bool,
+        activation: Activation,
     ) -> Result<Recorded> {
         let &BatchNorm2d { gamma, beta, norm } = layer;
         let y = self.layer(gamma, Operation::BatchNorm2d { gamma, beta, norm, eps: BN_EPS }, *x);
         let name = format!("{}.add", layer_name(self.specs, gamma));
         let y = residual.map_or(y, |r| self.push(name, Operation::Add, vec![y.value, r.value], false));
-        Ok(self.relu(y, relu))
+        Ok(self.activate(y, activation))
     }
 
     fn max_pool2d(&self, x: &Recorded, k: usize) -> Result<Recorded> {

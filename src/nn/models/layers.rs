@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::autograd::ops;
 use crate::autograd::tape::{ParamVar, Tape, Var};
-use crate::backend::{Backend, ChannelStats};
+use crate::backend::{Activation, Backend, ChannelStats};
 use crate::base::dims::Conv2dDims;
 use crate::base::error::{Error, Result};
 use crate::base::nvtx;
@@ -208,16 +208,16 @@ pub(super) trait Run {
     /// What goes from layer to layer.
     type Value: Clone;
 
-    fn conv2d(&self, layer: &Conv2d, x: &Self::Value, relu: bool) -> Result<Self::Value>;
-    /// With ReLU and max pooling of `pool`×`pool` windows.
-    fn conv2d_pool(&self, layer: &Conv2d, x: &Self::Value, pool: usize) -> Result<Self::Value>;
-    fn linear(&self, layer: &Linear, x: &Self::Value, relu: bool) -> Result<Self::Value>;
+    fn conv2d(&self, layer: &Conv2d, x: &Self::Value, activation: Activation) -> Result<Self::Value>;
+    /// With an activation that never falls and max pooling of `pool`×`pool` windows.
+    fn conv2d_pool(&self, layer: &Conv2d, x: &Self::Value, activation: Activation, pool: usize) -> Result<Self::Value>;
+    fn linear(&self, layer: &Linear, x: &Self::Value, activation: Activation) -> Result<Self::Value>;
     fn batch_norm2d(
         &self,
         layer: &BatchNorm2d,
         x: &Self::Value,
         residual: Option<&Self::Value>,
-        relu: bool,
+        activation: Activation,
     ) -> Result<Self::Value>;
     /// Windows of `k`×`k` at stride `k`.
     fn max_pool2d(&self, x: &Self::Value, k: usize) -> Result<Self::Value>;
@@ -230,27 +230,33 @@ where
 {
     type Value = Var<B>;
 
-    fn conv2d(&self, layer: &Conv2d, x: &Var<B>, relu: bool) -> Result<Var<B>> {
+    fn conv2d(&self, layer: &Conv2d, x: &Var<B>, activation: Activation) -> Result<Var<B>> {
         let _range = self.range(layer.weight);
         let bias = layer.bias.map(|b| &self.params[b]);
-        ops::conv2d(self.tape, x, &self.params[layer.weight], bias, (layer.stride, layer.pad), relu)
+        ops::conv2d(self.tape, x, &self.params[layer.weight], bias, (layer.stride, layer.pad), activation)
     }
 
-    fn conv2d_pool(&self, layer: &Conv2d, x: &Var<B>, pool: usize) -> Result<Var<B>> {
+    fn conv2d_pool(&self, layer: &Conv2d, x: &Var<B>, activation: Activation, pool: usize) -> Result<Var<B>> {
         let _range = self.range(layer.weight);
         let bias = layer.bias.map(|b| &self.params[b]);
-        ops::conv2d_pool(self.tape, x, &self.params[layer.weight], bias, (layer.stride, layer.pad), pool)
+        ops::conv2d_pool(self.tape, x, &self.params[layer.weight], bias, (layer.stride, layer.pad), activation, pool)
     }
 
-    fn linear(&self, layer: &Linear, x: &Var<B>, relu: bool) -> Result<Var<B>> {
+    fn linear(&self, layer: &Linear, x: &Var<B>, activation: Activation) -> Result<Var<B>> {
         let _range = self.range(layer.weight);
-        ops::linear(self.tape, x, &self.params[layer.weight], &self.params[layer.bias], relu)
+        ops::linear(self.tape, x, &self.params[layer.weight], &self.params[layer.bias], activation)
     }
 
-    fn batch_norm2d(&self, layer: &BatchNorm2d, x: &Var<B>, residual: Option<&Var<B>>, relu: bool) -> Result<Var<B>> {
+    fn batch_norm2d(
+        &self,
+        layer: &BatchNorm2d,
+        x: &Var<B>,
+        residual: Option<&Var<B>>,
+        activation: Activation,
+    ) -> Result<Var<B>> {
         let _range = self.range(layer.gamma);
         let (gamma, beta) = (&self.params[layer.gamma], &self.params[layer.beta]);
-        let bn = ops::BatchNorm { eps: BN_EPS, gamma, beta, residual, relu };
+        let bn = ops::BatchNorm { eps: BN_EPS, gamma, beta, residual, activation };
         let running = self.running.map(|r| r[layer.norm].clone());
         let (y, stats) = ops::batch_norm(self.tape, x, bn, running)?;
         if self.running.is_none() {

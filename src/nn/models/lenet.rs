@@ -1,6 +1,7 @@
 //! The two LeNets of the paper, without batch normalisation.
 
 use super::layers::{Builder, Conv2d, Linear, Run};
+use crate::backend::Activation::{Identity, Relu};
 use crate::base::error::Result;
 
 /// Two 5×5 convolutions, each with ReLU and 2×2 max pooling, then fully connected layers with ReLU in between.
@@ -36,10 +37,10 @@ impl LeNet {
     pub fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
         let mut x = x.clone();
         for conv in &self.convs {
-            x = run.conv2d_pool(conv, &x, 2)?;
+            x = run.conv2d_pool(conv, &x, Relu, 2)?;
         }
         for (i, linear) in self.linears.iter().enumerate() {
-            x = run.linear(linear, &x, i + 1 < self.linears.len())?;
+            x = run.linear(linear, &x, if i + 1 < self.linears.len() { Relu } else { Identity })?;
         }
         Ok(x)
     }

@@ -1,6 +1,7 @@
 //! ResNet-18 for CIFAR (He et al., 2016): a 3×3 stem without pooling and four stages of two basic blocks.
 
 use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Run};
+use crate::backend::Activation::{Identity, Relu};
 use crate::base::error::Result;
 
 pub(super) struct ResNet18 {
@@ -36,11 +37,11 @@ impl ResNet18 {
     }
 
     pub fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
-        let mut x = run.batch_norm2d(&self.bn1, &run.conv2d(&self.conv1, x, false)?, None, true)?;
+        let mut x = run.batch_norm2d(&self.bn1, &run.conv2d(&self.conv1, x, Identity)?, None, Relu)?;
         for block in &self.blocks {
             x = block.forward(run, &x)?;
         }
-        run.linear(&self.linear, &run.global_avg_pool(&x)?, false)
+        run.linear(&self.linear, &run.global_avg_pool(&x)?, Identity)
     }
 }
 
@@ -66,13 +67,13 @@ impl BasicBlock {
     }
 
     fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
-        let inner = run.batch_norm2d(&self.bn1, &run.conv2d(&self.conv1, x, false)?, None, true)?;
-        let inner = run.conv2d(&self.conv2, &inner, false)?;
+        let inner = run.batch_norm2d(&self.bn1, &run.conv2d(&self.conv1, x, Identity)?, None, Relu)?;
+        let inner = run.conv2d(&self.conv2, &inner, Identity)?;
         match &self.shortcut {
-            None => run.batch_norm2d(&self.bn2, &inner, Some(x), true),
+            None => run.batch_norm2d(&self.bn2, &inner, Some(x), Relu),
             Some((conv, bn)) => {
-                let projected = run.batch_norm2d(bn, &run.conv2d(conv, x, false)?, None, false)?;
-                run.batch_norm2d(&self.bn2, &inner, Some(&projected), true)
+                let projected = run.batch_norm2d(bn, &run.conv2d(conv, x, Identity)?, None, Identity)?;
+                run.batch_norm2d(&self.bn2, &inner, Some(&projected), Relu)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! VGG-16 with batch normalisation for CIFAR (Simonyan & Zisserman, 2015, configuration D), one linear layer.
 
 use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Run};
+use crate::backend::Activation::{Identity, Relu};
 use crate::base::error::Result;
 
 /// Channels at w = 16, halving the image after each group.
@@ -35,10 +36,10 @@ impl Vgg16Bn {
         let mut x = x.clone();
         for group in &self.groups {
             for (conv, bn) in group {
-                x = run.batch_norm2d(bn, &run.conv2d(conv, &x, false)?, None, true)?;
+                x = run.batch_norm2d(bn, &run.conv2d(conv, &x, Identity)?, None, Relu)?;
             }
             x = run.max_pool2d(&x, 2)?;
         }
-        run.linear(&self.classifier, &x, false)
+        run.linear(&self.classifier, &x, Identity)
     }
 }

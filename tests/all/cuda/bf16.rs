@@ -7,14 +7,16 @@ use engine::autograd::tensor::{Param, Shape, Tensor};
 use engine::backend::cpu::Cpu;
 use engine::backend::cuda::bf16::{Batch, Buf, TILES};
 use engine::backend::cuda::{Bf16, Cuda};
-use engine::backend::{Accumulation, Backend, Conv, Elementwise, Linear, LossKind, Memory, Norm, NormBwd, Pool};
+use engine::backend::{
+    Accumulation, Activation, Backend, Conv, Elementwise, Linear, LossKind, Memory, Norm, NormBwd, Pool,
+};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
 use engine::nn::init::Init;
 use engine::nn::models::{Architecture, Mode, Network};
 use engine::nn::optim::OptimizerConfig;
 use engine::train::Trainer;
 
-use crate::backends::{drifting, labels, normal, on_mixed, uniform};
+use crate::backends::{drifting, labels, normal, on_mixed, relu_if, relu_output, uniform};
 use crate::compare::assert_close;
 
 on_mixed! {
@@ -85,9 +87,9 @@ fn check_convolutions(backend: &Cuda<Bf16>, shapes: &[[usize; 7]]) {
         let want = {
             let (x, dy) = (cpu.upload_batch(n, &x), cpu.upload_batch(n, &dy));
             let (w, b) = (cpu.upload(&w), cpu.upload(&b));
-            let rectified = cpu.conv2d_fwd(&d, &x, &w, Some(&b), true);
+            let rectified = cpu.conv2d_fwd(&d, &x, &w, Some(&b), Activation::Relu);
             let dx = cpu.conv2d_bwd_input(&d, &x, &dy, &w);
-            let y = cpu.conv2d_fwd(&d, &x, &w, None, false);
+            let y = cpu.conv2d_fwd(&d, &x, &w, None, Activation::Identity);
             [y, rectified, dx]
                 .map(|buf| cpu.download_batch(n, &buf))
                 .into_iter()
@@ -96,10 +98,10 @@ fn check_convolutions(backend: &Cuda<Bf16>, shapes: &[[usize; 7]]) {
         let (images, dy) = (backend.upload_batch(n, &x), backend.upload_activations(&of, &dy));
         let x = backend.upload_activations(&image, &x);
         let (w, b) = (backend.upload(&w), backend.upload(&b));
-        let y = backend.conv2d_fwd(&d, &x, &w, None, false);
+        let y = backend.conv2d_fwd(&d, &x, &w, None, Activation::Identity);
         let got = [
             backend.download_batch(n, &y),
-            backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, Some(&b), true)),
+            backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, Some(&b), Activation::Relu)),
             backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &dy, &w)),
             backend.download(&backend.conv2d_bwd_weight(&d, &x, &dy)),
             backend.download(&backend.bias_bwd(&of, &dy)),
@@ -133,12 +135,13 @@ pub fn convolutions_that_do_not_fit(backend: &Cuda<Bf16>) {
         let (n, image, of) = (shape[0], ChannelDims::new(d.x()), ChannelDims::new(d.y()));
         let want = {
             let (x, dy, w) = (cpu.upload_batch(n, &x), cpu.upload_batch(n, &dy), cpu.upload(&w));
-            [cpu.conv2d_fwd(&d, &x, &w, None, false), cpu.conv2d_bwd_input(&d, &x, &dy, &w)]
+            [cpu.conv2d_fwd(&d, &x, &w, None, Activation::Identity), cpu.conv2d_bwd_input(&d, &x, &dy, &w)]
                 .map(|buf| cpu.download_batch(n, &buf))
         };
         let (x, w) = (backend.upload_activations(&image, &x), backend.upload(&w));
         let dy = backend.upload_activations(&of, &dy);
-        let got = [backend.conv2d_fwd(&d, &x, &w, None, false), backend.conv2d_bwd_input(&d, &x, &dy, &w)];
+        let got =
+            [backend.conv2d_fwd(&d, &x, &w, None, Activation::Identity), backend.conv2d_bwd_input(&d, &x, &dy, &w)];
         for ((want, got), rtol) in want.iter().zip(&got).zip([SUM_IN_F32, gradient]) {
             assert_close(&format!("{d:?}"), &backend.download_batch(n, got), want, rtol, 0.0);
         }
@@ -158,7 +161,7 @@ pub fn images_keep_sixteen_bits(backend: &Cuda<Bf16>) {
         })
         .collect();
     let w = [-1.0, 1.0, 0.0, 0.0, -1.0, 1.0];
-    let y = backend.conv2d_fwd(&d, &backend.upload_batch(n, &x), &backend.upload(&w), None, false);
+    let y = backend.conv2d_fwd(&d, &backend.upload_batch(n, &x), &backend.upload(&w), None, Activation::Identity);
     assert_close("y", &backend.download_batch(n, &y), &[1.0_f32 / 1024.0; 100], 0.02, 0.0);
 }
 
@@ -167,7 +170,7 @@ pub fn weights_are_packed_again(backend: &Cuda<Bf16>) {
     let d = Conv2dDims::new([1, 8, 3, 3], 8, 1, 1, 0).unwrap();
     let (x, mut w) = (random(1, 72), backend.full(64, 0.0));
     let images = backend.upload_activations(&ChannelDims::new(d.x()), &x);
-    let y = |w: &Buf| backend.download_batch(1, &backend.conv2d_fwd(&d, &images, w, None, false));
+    let y = |w: &Buf| backend.download_batch(1, &backend.conv2d_fwd(&d, &images, w, None, Activation::Identity));
     assert!(y(&w).iter().all(|&y| y == 0.0));
     let identity: Vec<f32> = (0..64).map(|i| if i % 9 == 0 { 1.0 } else { 0.0 }).collect();
     backend.add_assign_param(&backend.upload(&identity), &mut w);
@@ -187,12 +190,12 @@ pub fn pooling(backend: &Cuda<Bf16>) {
         // Few values, so that there are ties.
         let x: Vec<f32> = normal(1, n * c * h * w).iter().map(|x| x.round()).collect();
         let dy = random(2, n * c * d.h_out as usize * d.w_out as usize);
-        let (want_y, winners) = cpu.max_pool2d_fwd(&d, &cpu.upload_batch(n, &x));
+        let (want_y, indices) = cpu.max_pool2d_fwd(&d, &cpu.upload_batch(n, &x));
         let want_dx =
-            [None, Some(&want_y)].map(|relu| cpu.max_pool2d_bwd(&d, &winners, relu, &cpu.upload_batch(n, &dy)));
-        let (y, winners) = backend.max_pool2d_fwd(&d, &backend.upload_activations(&ChannelDims::new([n, c, h, w]), &x));
+            [None, Some(relu_output(&want_y))].map(|y| cpu.max_pool2d_bwd(&d, &indices, y, &cpu.upload_batch(n, &dy)));
+        let (y, indices) = backend.max_pool2d_fwd(&d, &backend.upload_activations(&ChannelDims::new([n, c, h, w]), &x));
         let dy = backend.upload_batch(n, &dy);
-        let dx = [None, Some(&y)].map(|relu| backend.max_pool2d_bwd(&d, &winners, relu, &dy));
+        let dx = [None, Some(relu_output(&y))].map(|y| backend.max_pool2d_bwd(&d, &indices, y, &dy));
         assert_close(&format!("{d:?}: y"), &backend.download_batch(n, &y), &cpu.download_batch(n, &want_y), 0.0, 0.0);
         for (dx, want) in dx.iter().zip(&want_dx) {
             let (dx, want) = (backend.download_batch(n, dx), cpu.download_batch(n, want));
@@ -225,8 +228,8 @@ pub fn the_rest_converts(backend: &Cuda<Bf16>) {
     assert_eq!(values(&backend.part(n, 0..n, &x)), a);
     assert_eq!(values(&backend.join(&[&x])), a);
     assert_eq!(values(&backend.add(&x, &y)), sum);
-    assert_eq!(values(&backend.relu_bwd(&x, &y)), masked);
-    assert_eq!(values(&backend.relu_fwd(&x)), a.iter().map(|a| a.max(0.0)).collect::<Vec<_>>());
+    assert_eq!(values(&backend.activation_bwd(relu_output(&x), &y)), masked);
+    assert_eq!(values(&backend.activation_fwd(Activation::Relu, &x)), a.iter().map(|a| a.max(0.0)).collect::<Vec<_>>());
     for (term, of) in [
         (&y, backend.copy_batch(&x)),
         (&backend.upload_batch(n, &b), backend.copy_batch(&x)),
@@ -240,7 +243,7 @@ pub fn the_rest_converts(backend: &Cuda<Bf16>) {
     let of = LinearDims { n: 3, f_in: 30, f_out: 4 };
     let (w, dy) = (backend.upload(&normal(3, 120)), backend.upload_batch(n, &normal(4, 12)));
     let exact = backend.upload_batch(n, &a);
-    let outputs = |x: &Batch| values(&backend.linear_fwd(&of, x, &w, None, false));
+    let outputs = |x: &Batch| values(&backend.linear_fwd(&of, x, &w, None, Activation::Identity));
     assert_eq!(outputs(&x), outputs(&exact));
     let gradients = |x: &Batch| backend.download(&backend.linear_bwd_weight(&of, x, &dy));
     assert_eq!(gradients(&x), gradients(&exact));
@@ -260,13 +263,16 @@ pub fn nan_passes_through(backend: &Cuda<Bf16>) {
     let weights = backend.upload(&w);
     // In the corner of the first image: four pixels of each of eight channels reach it.
     let corner = backend.upload_activations(&image, &planted(&x, 0));
-    let y = backend.conv2d_fwd(&d, &corner, &weights, None, true);
+    let y = backend.conv2d_fwd(&d, &corner, &weights, None, Activation::Relu);
     assert_eq!(nans(&y), 4 * 8);
     let gradient = backend.upload_activations(&of, &planted(&dy, 0));
     assert_eq!(nans(&backend.conv2d_bwd_input(&d, &corner, &gradient, &weights)), 4 * 8);
     // A NaN in a weight meets the zeros of the padding too.
     let fine = backend.upload_activations(&image, &x);
-    assert_eq!(nans(&backend.conv2d_fwd(&d, &fine, &backend.upload(&planted(&w, 0)), None, false)), 2 * 36);
+    assert_eq!(
+        nans(&backend.conv2d_fwd(&d, &fine, &backend.upload(&planted(&w, 0)), None, Activation::Identity)),
+        2 * 36
+    );
     assert!(backend.download(&backend.channel_stats(&of, &y).mean).iter().all(|mean| mean.is_nan()));
 }
 
@@ -320,14 +326,14 @@ impl Middle {
         let [gamma, beta, gamma_other, beta_other] = [0, 1, 2, 3].map(|i| backend.upload(&self.vectors[i]));
         let (stats, stats_other) = (backend.channel_stats(d, &y), backend.channel_stats(d, &other));
         let normalised =
-            |relu| backend.batch_norm_fwd(d, eps, &other, &stats_other, &gamma_other, &beta_other, None, relu);
+            |relu| backend.batch_norm_fwd(d, eps, &other, &stats_other, &gamma_other, &beta_other, None, relu_if(relu));
         let shortcut = match residual {
             Residual::None => None,
             Residual::Written => Some(batch(d, &self.other)),
             Residual::Normalised { relu } => Some(normalised(relu)),
         };
-        let z = backend.batch_norm_fwd(d, eps, &y, &stats, &gamma, &beta, shortcut.as_ref(), relu);
-        let out = backend.conv2d_fwd(conv, &z, &w, None, false);
+        let z = backend.batch_norm_fwd(d, eps, &y, &stats, &gamma, &beta, shortcut.as_ref(), relu_if(relu));
+        let out = backend.conv2d_fwd(conv, &z, &w, None, Activation::Identity);
         let mut outcome = vec![("out", values(&out))];
         let dy = batch(&ChannelDims::new(conv.y()), &self.dy);
         let onto = Accumulation::Last(self.onto.as_ref().map(|onto| batch(d, onto)));
@@ -338,7 +344,7 @@ impl Middle {
             stats: &stats,
             batch_stats,
             gamma: &gamma,
-            relu: relu.then_some(&z),
+            activated: relu.then_some(relu_output(&z)),
             residual: shortcut.is_some(),
             dy: &dz,
         };
@@ -361,7 +367,7 @@ impl Middle {
                     x: &other,
                     stats: &stats_other,
                     gamma: &gamma_other,
-                    relu: None,
+                    activated: None,
                     residual: false,
                     dy: &dresidual,
                     ..bwd
@@ -432,9 +438,9 @@ pub fn gradients_between_layers(backend: &Cuda<Bf16>) {
         let w = tape.param(Param::upload(backend, &d.w(), w));
         let [gamma, beta] =
             vectors.each_ref().map(|values| tape.param(Param::upload(backend, &[values.len()], values)));
-        let bn = ops::BatchNorm { eps: 1e-5, gamma: &gamma, beta: &beta, residual: None, relu: true };
+        let bn = ops::BatchNorm { eps: 1e-5, gamma: &gamma, beta: &beta, residual: None, activation: Activation::Relu };
         let y = ops::batch_norm(&tape, &x, bn, None).unwrap().0;
-        let z = ops::conv2d(&tape, &y, &w, None, (1, 1), false).unwrap();
+        let z = ops::conv2d(&tape, &y, &w, None, (1, 1), Activation::Identity).unwrap();
         let wanted = tape.vjp(&z, dy, &[&y, &x], &[]).unwrap().tensors;
         [0, 1].map(|at: usize| wanted[at].values(backend))
     }

@@ -8,7 +8,7 @@ use engine::attack::pgd::{Pgd, Start};
 use engine::attack::{AttackLoss, PgdConfig};
 use engine::autograd::tensor::{Param, Tensor};
 use engine::backend::cpu::Cpu;
-use engine::backend::{Ascent, Backend, Conv, Counts, LossKind, Memory, Pool};
+use engine::backend::{Activation, Ascent, Backend, Conv, Counts, LossKind, Memory, Pool};
 use engine::base::dims::{Conv2dDims, LeNetDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
 use engine::nn::init::{Init, initial_values};
@@ -157,7 +157,7 @@ fn ties(d: &LeNetDims, values: &[Vec<f32>], clean: &[f32]) -> [usize; 2] {
     [(1, 28, d.c1, 0), (d.c1, 14, d.c2, 2)].map(|(c_in, side, c_out, weight)| {
         let d = Conv2dDims::new([N, c_in as usize, side, side], c_out as usize, 5, 1, 2).unwrap();
         let [w, b] = [weight, weight + 1].map(|i| cpu.upload(&values[i]));
-        let y = cpu.conv2d_fwd(&d, &x, &w, Some(&b), true);
+        let y = cpu.conv2d_fwd(&d, &x, &w, Some(&b), Activation::Relu);
         x = cpu.max_pool2d_fwd(&Pool2dDims::new(d.y(), 2, 2).unwrap(), &y).0;
         let pixels = cpu.download_batch(N, &y);
         let tied = |window: &usize| {

@@ -7,7 +7,7 @@ use engine::backend::{Backend, Memory, NormBwd};
 use engine::base::dims::ChannelDims;
 
 use super::bf16::{BF16, rounded};
-use crate::backends::{drifting, normal, on_cuda};
+use crate::backends::{drifting, normal, on_cuda, relu_if, relu_output};
 use crate::compare::assert_close;
 use crate::ops::definitions;
 
@@ -73,14 +73,14 @@ impl Case {
         let [gamma, beta] = [&self.gamma, &self.beta].map(|values| backend.upload(values));
         let residual = with_residual.then_some(&residual);
         let stats = backend.channel_stats(d, &x);
-        let y = backend.batch_norm_fwd(d, EPS, &x, &stats, &gamma, &beta, residual, relu);
+        let y = backend.batch_norm_fwd(d, EPS, &x, &stats, &gamma, &beta, residual, relu_if(relu));
         let bwd = NormBwd {
             eps: EPS,
             x: &x,
             stats: &stats,
             batch_stats,
             gamma: &gamma,
-            relu: relu.then_some(&y),
+            activated: relu.then_some(relu_output(&y)),
             residual: with_residual,
             dy: &dy,
         };

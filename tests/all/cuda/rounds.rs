@@ -4,12 +4,12 @@
 use engine::backend::cpu::Cpu;
 use engine::backend::cuda::bf16::Buf;
 use engine::backend::cuda::{Bf16, Cuda};
-use engine::backend::{AdmmParam, Backend, Constraint, Conv, LossKind, Memory, Optim, SgdParam, SgdStep};
+use engine::backend::{Activation, AdmmParam, Backend, Constraint, Conv, LossKind, Memory, Optim, SgdParam, SgdStep};
 use engine::base::dims::{ChannelDims, Conv2dDims, LogitDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
 
 use super::bf16::rounded;
-use crate::backends::{labels, normal, on_cuda};
+use crate::backends::{labels, normal, on_cuda, relu_output};
 use crate::compare::assert_close;
 
 on_cuda! { steps_of_an_attack, selection, many_selections, more_ties_than_blocks, pooling, samples }
@@ -45,10 +45,10 @@ pub fn elements<B: Backend>(backend: &B) {
     let mut sum = backend.copy_batch(&x);
     backend.add_assign(&y, &mut sum);
     assert!(download(&sum) == sums && download(&x) == a);
-    let output = backend.relu_fwd(&x);
+    let output = backend.activation_fwd(Activation::Relu, &x);
     assert!(download(&output) == a.iter().map(|a| a.max(0.0)).collect::<Vec<_>>());
     let passed: Vec<f32> = a.iter().zip(&b).map(|(a, b)| if *a > 0.0 { *b } else { 0.0 }).collect();
-    assert!(download(&backend.relu_bwd(&output, &y)) == passed);
+    assert!(download(&backend.activation_bwd(relu_output(&output), &y)) == passed);
     let masked: Vec<f32> = a.iter().zip(&b).map(|(a, b)| if *a == 0.0 { 0.0 } else { *b }).collect();
     let (x, y) = (backend.upload(&a), backend.upload(&b));
     let mut sum = backend.upload(&b);
@@ -216,7 +216,7 @@ pub fn many_weights(backend: &Cuda<Bf16>) {
     let values: Vec<Vec<f32>> = (0..50).map(|i| rounded(&normal(2 + i, 64))).collect();
     let mut weights: Vec<Buf> = values.iter().map(|values| backend.upload(values)).collect();
     let outputs = |weights: &[Buf]| -> Vec<Vec<f32>> {
-        let output = |w| backend.download_batch(1, &backend.conv2d_fwd(&d, &images, w, None, false));
+        let output = |w| backend.download_batch(1, &backend.conv2d_fwd(&d, &images, w, None, Activation::Identity));
         weights.iter().map(output).collect()
     };
     let before = outputs(&weights);

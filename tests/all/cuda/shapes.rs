@@ -2,7 +2,7 @@
 //! way to cut them, against the CPU in f64.
 
 use engine::backend::cpu::Cpu;
-use engine::backend::{Backend, Norm};
+use engine::backend::{Activation, Backend, Norm};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims};
 
 use crate::backends::{drifting, normal, on_cuda};
@@ -104,7 +104,7 @@ fn conv2d<B: Backend>(backend: &B, d: &Conv2dDims, [x, w, b, dy]: [&[f32]; 4]) -
 
 fn forward<B: Backend>(backend: &B, d: &Conv2dDims, [x, w, b]: [&[f32]; 3]) -> Vec<f32> {
     let (x, [w, b]) = (backend.upload_batch(d.n as usize, x), [w, b].map(|values| backend.upload(values)));
-    backend.download_batch(d.n as usize, &backend.conv2d_fwd(d, &x, &w, Some(&b), true))
+    backend.download_batch(d.n as usize, &backend.conv2d_fwd(d, &x, &w, Some(&b), Activation::Relu))
 }
 
 fn input_gradient<B: Backend>(backend: &B, d: &Conv2dDims, [x, w, dy]: [&[f32]; 3]) -> Vec<f32> {
@@ -117,7 +117,7 @@ fn linear<B: Backend>(backend: &B, d: &LinearDims, [x, w, b, dy]: [&[f32]; 4]) -
     let ([on_x, on_dy], [w, b]) =
         ([x, dy].map(|values| backend.upload_batch(n, values)), [w, b].map(|values| backend.upload(values)));
     [
-        backend.download_batch(n, &backend.linear_fwd(d, &on_x, &w, Some(&b), true)),
+        backend.download_batch(n, &backend.linear_fwd(d, &on_x, &w, Some(&b), Activation::Relu)),
         backend.download_batch(n, &backend.linear_bwd_input(d, &on_dy, &w)),
         linear_weight_gradient(backend, d, [x, dy]),
     ]

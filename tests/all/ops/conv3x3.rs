@@ -2,7 +2,7 @@
 //! enough channels go through Winograd's transforms, which no other op does.
 
 use engine::backend::cpu::{Cpu, VectorPath};
-use engine::backend::{Conv, Memory};
+use engine::backend::{Activation, Conv, Memory};
 use engine::base::dims::Conv2dDims;
 
 use crate::backends::normal;
@@ -40,8 +40,8 @@ fn outputs<T: engine::backend::cpu::Real>(cpu: &Cpu<T>, d: &Conv2dDims, [x, w, b
     let n = d.n as usize;
     let (x, w, b, dy) = (cpu.upload_batch(n, x), cpu.upload(w), cpu.upload(b), cpu.upload_batch(n, dy));
     [
-        cpu.batch_values(n, &cpu.conv2d_fwd(d, &x, &w, None, false)),
-        cpu.batch_values(n, &cpu.conv2d_fwd(d, &x, &w, Some(&b), true)),
+        cpu.batch_values(n, &cpu.conv2d_fwd(d, &x, &w, None, Activation::Identity)),
+        cpu.batch_values(n, &cpu.conv2d_fwd(d, &x, &w, Some(&b), Activation::Relu)),
         cpu.batch_values(n, &cpu.conv2d_bwd_input(d, &x, &dy, &w)),
     ]
 }

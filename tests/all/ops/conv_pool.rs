@@ -1,9 +1,9 @@
 //! Convolution, ReLU and max pooling as one op is what the three are one after the other.
 
-use engine::backend::Backend;
+use engine::backend::{Activation, Backend};
 use engine::base::dims::{Conv2dDims, Pool2dDims};
 
-use crate::backends::{normal, on_every_backend};
+use crate::backends::{normal, on_every_backend, relu_output};
 
 on_every_backend! { is_convolution_and_pooling }
 
@@ -34,17 +34,19 @@ pub fn is_convolution_and_pooling<B: Backend>(backend: &B) {
         let bias = backend.upload(&normal(3, c_out));
         let dy = backend.upload_batch(n, &normal(4, len(p.y())));
 
-        let (expected, winners) = backend.max_pool2d_fwd(&p, &backend.conv2d_fwd(&d, &x, &weight, Some(&bias), true));
-        let (y, own_winners) = backend.conv2d_pool_fwd(&d, &p, &x, &weight, Some(&bias));
+        let (expected, indices) =
+            backend.max_pool2d_fwd(&p, &backend.conv2d_fwd(&d, &x, &weight, Some(&bias), Activation::Relu));
+        let (y, own_indices) = backend.conv2d_pool_fwd(&d, &p, &x, &weight, Some(&bias), Activation::Relu);
         assert_near(
             &backend.download_batch(n, &y),
             &backend.download_batch(n, &expected),
             &format!("y of {case:?}, {n}"),
         );
 
-        let spread = backend.max_pool2d_bwd(&p, &winners, None, &backend.relu_bwd(&y, &dy));
+        let spread = backend.max_pool2d_bwd(&p, &indices, None, &backend.activation_bwd(relu_output(&y), &dy));
         let expected = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &spread, &weight));
-        let dx = backend.download_batch(n, &backend.conv2d_pool_bwd_input(&d, &p, &own_winners, &x, &y, &dy, &weight));
+        let dx = backend
+            .download_batch(n, &backend.conv2d_pool_bwd_input(&d, &p, &own_indices, &x, relu_output(&y), &dy, &weight));
         assert_near(&dx, &expected, &format!("dx of {case:?}, {n}"));
     }
 }

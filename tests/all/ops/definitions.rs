@@ -2,11 +2,12 @@
 //! the CPU in f64 shares with every other path, and so cannot be compared with.
 
 use engine::backend::{
-    AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove, SgdParam, SgdStep,
+    Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove, SgdParam,
+    SgdStep,
 };
 use engine::base::dims::{ChannelDims, LinearDims, LogitDims, Pool2dDims};
 
-use crate::backends::{drifting, labels, normal, on_every_backend, uniform};
+use crate::backends::{drifting, labels, normal, on_every_backend, relu_if, relu_output, uniform};
 use crate::compare::assert_close;
 
 on_every_backend! {
@@ -108,14 +109,14 @@ pub fn batch_norm<B: Backend>(backend: &B) {
         let running = ChannelStats { mean, var };
         let stats = if case.batch_stats { &of_batch } else { &running };
         let residual = case.residual.then_some(&other);
-        let y = backend.batch_norm_fwd(&d, EPS, &x, stats, &gamma, &beta, residual, case.relu);
+        let y = backend.batch_norm_fwd(&d, EPS, &x, stats, &gamma, &beta, residual, relu_if(case.relu));
         let bwd = NormBwd {
             eps: EPS,
             x: &x,
             stats,
             batch_stats: case.batch_stats,
             gamma: &gamma,
-            relu: case.relu.then_some(&y),
+            activated: case.relu.then_some(relu_output(&y)),
             residual: case.residual,
             dy: &dy,
         };
@@ -207,11 +208,11 @@ pub fn max_pooling<B: Backend>(backend: &B) {
             rectified[winner] += if x[winner] <= 0.0 { 0.0 } else { f64::from(dy) };
         }
         assert!(n * c < 4 || y.iter().any(|y| y.is_nan()), "{d:?}: no NaN is the largest");
-        let (got, winners) = backend.max_pool2d_fwd(&d, &backend.upload_batch(n, &x));
+        let (got, indices) = backend.max_pool2d_fwd(&d, &backend.upload_batch(n, &x));
         assert_same(&format!("{d:?}: y"), &backend.download_batch(n, &got), &y);
         let dy = backend.upload_batch(n, &dy);
-        for (what, relu, want) in [("dx", None, dx), ("dx behind a ReLU", Some(&got), rectified)] {
-            let got = backend.download_batch(n, &backend.max_pool2d_bwd(&d, &winners, relu, &dy));
+        for (what, activated, want) in [("dx", None, dx), ("dx behind a ReLU", Some(relu_output(&got)), rectified)] {
+            let got = backend.download_batch(n, &backend.max_pool2d_bwd(&d, &indices, activated, &dy));
             assert_close(&format!("{d:?}: {what}"), &got, &want, 1e-6, 0.0);
         }
     }
@@ -332,9 +333,9 @@ pub fn linear_layers<B: Backend>(backend: &B) {
         let what = |of: &str| format!("{d:?}: {of}");
         let (x, dy) = (backend.upload_batch(n, &x), backend.upload_batch(n, &dy));
         let (w, b) = (backend.upload(&w), backend.upload(&b));
-        let got = backend.download_batch(n, &backend.linear_fwd(&d, &x, &w, Some(&b), false));
+        let got = backend.download_batch(n, &backend.linear_fwd(&d, &x, &w, Some(&b), Activation::Identity));
         assert_close(&what("y"), &got, &y, 1e-5, 0.0);
-        let got = backend.download_batch(n, &backend.linear_fwd(&d, &x, &w, Some(&b), true));
+        let got = backend.download_batch(n, &backend.linear_fwd(&d, &x, &w, Some(&b), Activation::Relu));
         let rectified: Vec<f64> = y.iter().map(|y| y.max(0.0)).collect();
         assert_close(&what("y with ReLU"), &got, &rectified, 1e-5, 1e-5);
         let got = backend.download_batch(n, &backend.linear_bwd_input(&d, &dy, &w));

@@ -1,9 +1,9 @@
 //! What no recorded value shows: NaN, ties, huge values, batches that do not fill the backend's blocks.
 
-use engine::backend::{Backend, Counts, LossKind, NormBwd};
+use engine::backend::{Activation, Backend, Counts, LossKind, NormBwd};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
-use crate::backends::{normal, on_every_backend};
+use crate::backends::{normal, on_every_backend, relu_output};
 use crate::compare::assert_close;
 
 on_every_backend! {
@@ -73,18 +73,18 @@ pub fn nan_passes_through<B: Backend>(backend: &B) {
         assert_eq!(backend.download_batch(1, &dx)[place], 1.0, "its gradient");
     }
     let x = backend.upload_batch(1, &[f32::NAN, -1.0, 2.0]);
-    let y = backend.relu_fwd(&x);
+    let y = backend.activation_fwd(Activation::Relu, &x);
     assert!(backend.download_batch(1, &y)[0].is_nan());
-    let dx = backend.relu_bwd(&y, &backend.upload_batch(1, &[5.0, 6.0, 7.0]));
+    let dx = backend.activation_bwd(relu_output(&y), &backend.upload_batch(1, &[5.0, 6.0, 7.0]));
     assert_eq!(backend.download_batch(1, &dx), [5.0, 0.0, 7.0], "as PyTorch's threshold_backward");
 
     let d = Conv2dDims::new([1, 1, 2, 2], 1, 1, 1, 0).unwrap();
     let (x, w) = (backend.upload_batch(1, &[f32::NAN, 1.0, -1.0, 2.0]), backend.upload(&[1.0]));
-    let y = backend.download_batch(1, &backend.conv2d_fwd(&d, &x, &w, None, true));
+    let y = backend.download_batch(1, &backend.conv2d_fwd(&d, &x, &w, None, Activation::Relu));
     assert!(y[0].is_nan() && y[1..] == [1.0, 0.0, 2.0], "convolution with ReLU: {y:?}");
     let d = LinearDims { n: 1, f_in: 4, f_out: 1 };
     let w = backend.upload(&[0.0, 1.0, 1.0, 1.0]);
-    let y = backend.download_batch(1, &backend.linear_fwd(&d, &x, &w, None, true));
+    let y = backend.download_batch(1, &backend.linear_fwd(&d, &x, &w, None, Activation::Relu));
     assert!(y[0].is_nan(), "linear with ReLU: {y:?}");
 }
 
@@ -138,7 +138,7 @@ fn with_dirty_padding<B: Backend>(backend: &B, dims: [usize; 4], values: &[f32])
     let d = Conv2dDims::new(dims, channels, 1, 1, 0).unwrap();
     let (x, w, b) =
         (backend.upload_batch(dims[0], &moved), backend.upload(&identity), backend.upload(&vec![64.0; channels]));
-    backend.conv2d_fwd(&d, &x, &w, Some(&b), false)
+    backend.conv2d_fwd(&d, &x, &w, Some(&b), Activation::Identity)
 }
 
 /// Every sum over a batch, of batches whose padding is dirty.
@@ -165,7 +165,7 @@ pub fn padding_never_leaks<B: Backend>(backend: &B) {
                 stats: &stats,
                 batch_stats: true,
                 gamma: &gamma,
-                relu: None,
+                activated: None,
                 residual: false,
                 dy: &dy,
             };
@@ -227,7 +227,7 @@ pub fn sizes_that_fit_no_block<B: Backend>(backend: &B) {
                 }
             }
             let (x, w, dy) = (backend.upload_batch(n, &x), backend.upload(&w), backend.upload_batch(n, &dy));
-            let got = backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, None, false));
+            let got = backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, None, Activation::Identity));
             assert_close(&format!("{what}: y"), &got, &y, 1e-5, 0.0);
             let got = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &dy, &w));
             assert_close(&format!("{what}: dx"), &got, &dx, 1e-5, 0.0);

@@ -3,11 +3,12 @@
 
 use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::{
-    AdamParam, AdamStep, Backend, ChannelStats, Constraint, Elementwise, Memory, Norm, NormBwd, SgdParam, SgdStep,
+    Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, Elementwise, Memory, Norm, NormBwd, SgdParam,
+    SgdStep,
 };
 use engine::base::dims::ChannelDims;
 
-use crate::backends::normal;
+use crate::backends::{normal, relu_if, relu_output};
 use crate::compare::assert_close;
 
 /// A batch that leaves lanes empty, one that fills a block, and one that needs a second; planes of pixels that do and
@@ -88,7 +89,7 @@ fn norm<B: Backend>(backend: &B, case: &Case) -> Vec<(&'static str, Vec<f32>)> {
     let (gamma, beta) = (backend.upload(&normal(4, c)), backend.upload(&normal(5, c)));
     let running = || ChannelStats { mean: backend.upload(&normal(6, c)), var: backend.full(c, 1.5) };
     let stats = if *batch_stats { backend.channel_stats(&d, &x) } else { running() };
-    let y = backend.batch_norm_fwd(&d, 1e-5, &x, &stats, &gamma, &beta, residual.as_ref(), *relu);
+    let y = backend.batch_norm_fwd(&d, 1e-5, &x, &stats, &gamma, &beta, residual.as_ref(), relu_if(*relu));
     let grads = backend.batch_norm_bwd(
         &d,
         &NormBwd {
@@ -97,7 +98,7 @@ fn norm<B: Backend>(backend: &B, case: &Case) -> Vec<(&'static str, Vec<f32>)> {
             stats: &stats,
             batch_stats: *batch_stats,
             gamma: &gamma,
-            relu: relu.then_some(&y),
+            activated: relu.then_some(relu_output(&y)),
             residual: residual.is_some(),
             dy: &dy,
         },
@@ -191,7 +192,7 @@ fn nan_passes() {
 
         let stats = ChannelStats { mean: backend.zeros(2), var: backend.full(2, 1.0) };
         let (gamma, beta) = (backend.full(2, 1.0), backend.zeros(2));
-        let y = backend.batch_norm_fwd(&d, 0.0, &x, &stats, &gamma, &beta, None, true);
+        let y = backend.batch_norm_fwd(&d, 0.0, &x, &stats, &gamma, &beta, None, Activation::Relu);
         let nans = |values: &[f32]| values.iter().filter(|v| v.is_nan()).count();
         assert!(backend.download_batch(5, &y)[4].is_nan(), "{path}: a NaN behind the ReLU");
         assert_eq!(nans(&backend.download_batch(5, &y)), 1, "{path}");
@@ -205,12 +206,12 @@ fn nan_passes() {
             stats: &stats,
             batch_stats: false,
             gamma: &gamma,
-            relu: Some(&y),
+            activated: Some(relu_output(&y)),
             residual: true,
             dy: &dy,
         };
         let grads = backend.batch_norm_bwd(&d, &bwd);
-        let masked = backend.download_batch(5, &backend.relu_bwd(&y, &dy));
+        let masked = backend.download_batch(5, &backend.activation_bwd(relu_output(&y), &dy));
         assert_eq!(masked[4], 2.0, "{path}");
         assert_eq!(backend.download_batch(5, &grads.dx), masked, "{path}");
         assert_eq!(backend.download_batch(5, &grads.dresidual.unwrap()), masked, "{path}");
@@ -227,7 +228,7 @@ fn others<B: Backend>(backend: &B, shape: [usize; 4]) -> Vec<(&'static str, Vec<
     let (a, b) = (batch(1), batch(2));
     let mean = backend.avg_pool_fwd(&d, &a);
     let spread = backend.avg_pool_bwd(&d, &mean);
-    let y = backend.relu_fwd(&a);
+    let y = backend.activation_fwd(Activation::Relu, &a);
     let mut sum = backend.copy_batch(&a);
     backend.add_assign(&b, &mut sum);
     let download = |x: &B::Batch| backend.download_batch(n, x);
@@ -235,7 +236,7 @@ fn others<B: Backend>(backend: &B, shape: [usize; 4]) -> Vec<(&'static str, Vec<
     vec![
         ("add", download(&backend.add(&a, &b))),
         ("add_assign", download(&sum)),
-        ("relu_bwd", download(&backend.relu_bwd(&y, &b))),
+        ("relu_bwd", download(&backend.activation_bwd(relu_output(&y), &b))),
         ("relu_fwd", download(&y)),
         ("avg_pool_fwd", download(&mean)),
         ("avg_pool_bwd", download(&spread)),

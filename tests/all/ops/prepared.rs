@@ -1,10 +1,10 @@
 //! What a layer prepares of its weight on the CPU is that of the weight as it is now, and of the sizes it is asked for.
 
 use engine::backend::cpu::{Buf, Cpu, VectorPath};
-use engine::backend::{Constraint, Conv, ConvPool, Linear, Memory, Optim, Prune, SgdParam, SgdStep};
+use engine::backend::{Activation, Constraint, Conv, ConvPool, Linear, Memory, Optim, Prune, SgdParam, SgdStep};
 use engine::base::dims::{Conv2dDims, LinearDims, Pool2dDims};
 
-use crate::backends::normal;
+use crate::backends::{normal, relu_output};
 
 /// The shape of a weight, `[c_out, c_in, k, k]`.
 type Shape = [usize; 4];
@@ -28,7 +28,7 @@ fn batch(cpu: &Cpu<f32>, seed: u64, shape: [usize; 4]) -> Buf<f32> {
 fn conv(cpu: &Cpu<f32>, shape: Shape, side: usize, w: &Buf<f32>) -> Vec<Vec<f32>> {
     let d = dims(shape, side);
     let (x, dy) = (batch(cpu, 1, d.x()), batch(cpu, 2, d.y()));
-    let passes = [cpu.conv2d_fwd(&d, &x, w, None, false), cpu.conv2d_bwd_input(&d, &x, &dy, w)];
+    let passes = [cpu.conv2d_fwd(&d, &x, w, None, Activation::Identity), cpu.conv2d_bwd_input(&d, &x, &dy, w)];
     passes.map(|values| cpu.download_batch(N, &values)).to_vec()
 }
 
@@ -36,15 +36,15 @@ fn conv_pool(cpu: &Cpu<f32>, shape: Shape, side: usize, w: &Buf<f32>) -> Vec<Vec
     let d = dims(shape, side);
     let p = Pool2dDims::new(d.y(), 2, 2).unwrap();
     let (x, dy) = (batch(cpu, 1, d.x()), batch(cpu, 2, p.y()));
-    let (y, indices) = cpu.conv2d_pool_fwd(&d, &p, &x, w, None);
-    let dx = cpu.conv2d_pool_bwd_input(&d, &p, &indices, &x, &y, &dy, w);
+    let (y, indices) = cpu.conv2d_pool_fwd(&d, &p, &x, w, None, Activation::Relu);
+    let dx = cpu.conv2d_pool_bwd_input(&d, &p, &indices, &x, relu_output(&y), &dy, w);
     [y, dx].map(|values| cpu.download_batch(N, &values)).to_vec()
 }
 
 fn linear(cpu: &Cpu<f32>, [f_out, f_in, ..]: Shape, _: usize, w: &Buf<f32>) -> Vec<Vec<f32>> {
     let d = LinearDims { n: N as u32, f_in: f_in as u32, f_out: f_out as u32 };
     let (x, dy) = (batch(cpu, 1, [N, f_in, 1, 1]), batch(cpu, 2, [N, f_out, 1, 1]));
-    let passes = [cpu.linear_fwd(&d, &x, w, None, false), cpu.linear_bwd_input(&d, &dy, w)];
+    let passes = [cpu.linear_fwd(&d, &x, w, None, Activation::Identity), cpu.linear_bwd_input(&d, &dy, w)];
     passes.map(|values| cpu.download_batch(N, &values)).to_vec()
 }
 

@@ -1,11 +1,11 @@
 //! Every op on every case recorded from PyTorch, to 1e-5.
 
 use engine::autograd::tensor::Param;
-use engine::backend::{Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove};
+use engine::backend::{Activation, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::nn::optim::{Optimizer, OptimizerConfig};
 
-use crate::backends::on_every_backend;
+use crate::backends::{on_every_backend, relu_if, relu_output};
 use crate::compare::assert_close;
 use crate::oracle::Oracle;
 
@@ -77,19 +77,19 @@ pub fn conv2d<B: Backend>(backend: &B) {
         let [n, c_in, h, width, c_out, k, stride, pad] = case.integers("dims");
         let d = Conv2dDims::new([n, c_in, h, width], c_out, k, stride, pad).unwrap();
         let (x, w, b, dy) = (case.batch("x"), case.plain("w"), case.plain("b"), case.batch("dy"));
-        case.check_batch("y", &backend.conv2d_fwd(&d, &x, &w, Some(&b), false));
+        case.check_batch("y", &backend.conv2d_fwd(&d, &x, &w, Some(&b), Activation::Identity));
         case.check_batch("dx", &backend.conv2d_bwd_input(&d, &x, &dy, &w));
         case.check_plain("dw", &backend.conv2d_bwd_weight(&d, &x, &dy));
         case.check_plain("db", &backend.bias_bwd(&ChannelDims::new(d.y()), &dy));
 
         let rectified: Vec<f32> = case.values("y").iter().map(|y| y.max(0.0)).collect();
-        let got = backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, Some(&b), true));
+        let got = backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, Some(&b), Activation::Relu));
         assert_close(&format!("{} with ReLU", case.name), &got, &rectified, RTOL, 0.0);
 
         let pixels = d.y()[2] * d.y()[3];
         let bias = |i: usize| case.values("b")[i / pixels % c_out];
         let without: Vec<f32> = case.values("y").iter().enumerate().map(|(i, y)| y - bias(i)).collect();
-        let got = backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, None, false));
+        let got = backend.download_batch(n, &backend.conv2d_fwd(&d, &x, &w, None, Activation::Identity));
         assert_close(&format!("{} without bias", case.name), &got, &without, RTOL, 0.0);
     });
 }
@@ -99,13 +99,13 @@ pub fn linear<B: Backend>(backend: &B) {
         let (n, f_out, f_in) = (case.shape("x")[0], case.shape("w")[0], case.shape("w")[1]);
         let d = LinearDims { n: n as u32, f_in: f_in as u32, f_out: f_out as u32 };
         let (x, w, b, dy) = (case.batch("x"), case.plain("w"), case.plain("b"), case.batch("dy"));
-        case.check_batch("y", &backend.linear_fwd(&d, &x, &w, Some(&b), false));
+        case.check_batch("y", &backend.linear_fwd(&d, &x, &w, Some(&b), Activation::Identity));
         case.check_batch("dx", &backend.linear_bwd_input(&d, &dy, &w));
         case.check_plain("dw", &backend.linear_bwd_weight(&d, &x, &dy));
         case.check_plain("db", &backend.bias_bwd(&ChannelDims::new([n, f_out, 1, 1]), &dy));
 
         let rectified: Vec<f32> = case.values("y").iter().map(|y| y.max(0.0)).collect();
-        let got = backend.download_batch(n, &backend.linear_fwd(&d, &x, &w, Some(&b), true));
+        let got = backend.download_batch(n, &backend.linear_fwd(&d, &x, &w, Some(&b), Activation::Relu));
         assert_close(&format!("{} with ReLU", case.name), &got, &rectified, RTOL, 0.0);
     });
 }
@@ -130,9 +130,9 @@ pub fn global_avg_pool2d<B: Backend>(backend: &B) {
 
 pub fn relu<B: Backend>(backend: &B) {
     each_case(backend, "relu", |case| {
-        let y = backend.relu_fwd(&case.batch("x"));
+        let y = backend.activation_fwd(Activation::Relu, &case.batch("x"));
         case.check_batch("y", &y);
-        case.check_batch("dx", &backend.relu_bwd(&y, &case.batch("dy")));
+        case.check_batch("dx", &backend.activation_bwd(relu_output(&y), &case.batch("dy")));
     });
 }
 
@@ -156,10 +156,12 @@ pub fn batch_norm_train<B: Backend>(backend: &B) {
 fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B::Buf>) {
     let d = ChannelDims::new(case.image_dims("x"));
     let (x, dy, gamma, beta) = (case.batch("x"), case.batch("dy"), case.plain("gamma"), case.plain("beta"));
-    let fwd = |residual, relu| case.backend.batch_norm_fwd(&d, BN_EPS, &x, stats, &gamma, &beta, residual, relu);
+    let fwd =
+        |residual, relu| case.backend.batch_norm_fwd(&d, BN_EPS, &x, stats, &gamma, &beta, residual, relu_if(relu));
     case.check_batch(&format!("{mode}.y"), &fwd(None, false));
     let batch_stats = mode == "train";
-    let plain = NormBwd { eps: BN_EPS, x: &x, stats, batch_stats, gamma: &gamma, relu: None, residual: false, dy: &dy };
+    let plain =
+        NormBwd { eps: BN_EPS, x: &x, stats, batch_stats, gamma: &gamma, activated: None, residual: false, dy: &dy };
     let grads = case.backend.batch_norm_bwd(&d, &plain);
     // With two pixels a channel all but a thousandth of the gradient cancels; the rounding errors are those of what cancels.
     let (var, values) = (case.backend.download(&stats.var), case.backend.download_batch(d.n as usize, &grads.dx));
@@ -178,9 +180,9 @@ fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B
     // With a ReLU last the gradient is that of the masked dy, which is also the residual's.
     let values = |buf: &B::Batch| case.backend.download_batch(d.n as usize, buf);
     let y = fwd(Some(&dy), true);
-    let masked = case.backend.relu_bwd(&y, &dy);
+    let masked = case.backend.activation_bwd(relu_output(&y), &dy);
     let want = case.backend.batch_norm_bwd(&d, &NormBwd { dy: &masked, ..plain });
-    let got = case.backend.batch_norm_bwd(&d, &NormBwd { relu: Some(&y), residual: true, ..plain });
+    let got = case.backend.batch_norm_bwd(&d, &NormBwd { activated: Some(relu_output(&y)), residual: true, ..plain });
     assert_close("dx behind a ReLU", &values(&got.dx), &values(&want.dx), RTOL, 0.0);
     let (got_dgamma, want_dgamma) = (case.backend.download(&got.dgamma), case.backend.download(&want.dgamma));
     assert_close("dgamma behind a ReLU", &got_dgamma, &want_dgamma, RTOL, 0.0);

@@ -1,7 +1,7 @@
 //! No number of threads changes a bit of a convolution, on any vector path of the CPU.
 
-use engine::backend::Conv;
 use engine::backend::cpu::{Cpu, VectorPath};
+use engine::backend::{Activation, Conv};
 use engine::base::dims::Conv2dDims;
 
 use crate::backends::normal;
@@ -26,7 +26,7 @@ fn threads_change_no_bit() {
             let x = cpu.batch(n, &normal(1, len(d.x())));
             let weight = cpu.buffer(&normal(2, len(d.w())));
             let dy = cpu.batch(n, &normal(3, len(d.y())));
-            let y = cpu.batch_values(n, &cpu.conv2d_fwd(&d, &x, &weight, None, true));
+            let y = cpu.batch_values(n, &cpu.conv2d_fwd(&d, &x, &weight, None, Activation::Relu));
             let dx = cpu.batch_values(n, &cpu.conv2d_bwd_input(&d, &x, &dy, &weight));
             let dw = cpu.conv2d_bwd_weight(&d, &x, &dy).to_vec();
             [y, dx, dw].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())

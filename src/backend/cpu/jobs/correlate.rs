@@ -9,8 +9,9 @@
 //! where `x` and `y` hold one vector of [`LANES`] images per pixel. What differs between a convolution, its input
 //! gradient (of any stride) and a matrix product is only the list of taps and the strides.
 
+use crate::backend::Activation;
 use crate::backend::cpu::layout::LANES;
-use crate::backend::cpu::layout::element::{Element, relu};
+use crate::backend::cpu::layout::element::{Element, activate};
 
 /// One term of the sum: offsets into the padded input (in pixels) and into the weight.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ pub struct Correlate<'a, T> {
     /// Elements of `w` between output channels.
     pub w_channel: usize,
     pub bias: Option<&'a [T]>,
-    pub relu: bool,
+    pub activation: Activation,
     pub channels: usize,
     pub rows: usize,
     pub cols: usize,
@@ -62,7 +63,7 @@ impl<T: Element> Correlate<'_, T> {
                         sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += w * x);
                     }
                     let y = self.y_first + channel * self.y_channel + row * self.y_row + col * self.y_col;
-                    self.y[y] = if self.relu { sum.map(relu) } else { sum };
+                    self.y[y] = sum.map(|sum| activate(self.activation, sum));
                 }
             }
         }

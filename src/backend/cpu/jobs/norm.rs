@@ -1,16 +1,17 @@
 //! Batch normalisation.
 
 use crate::backend::cpu::layout::LANES;
-use crate::backend::cpu::layout::element::{Element, relu};
+use crate::backend::cpu::layout::element::{Element, activate, activation_gradient};
+use crate::backend::{Activated, Activation};
 
-/// Forward pass of one channel of one block of images: `y = (x - mean) scale + beta`, plus `residual`, then ReLU.
+/// Forward pass of one channel of one block of images: `y = (x - mean) scale + beta`, plus `residual`, then the activation.
 pub struct BatchNormFwd<'a, T> {
     pub mean: T,
     pub scale: T,
     pub beta: T,
     pub x: &'a [[T; LANES]],
     pub residual: Option<&'a [[T; LANES]]>,
-    pub relu: bool,
+    pub activation: Activation,
     pub y: &'a mut [[T; LANES]],
 }
 
@@ -20,7 +21,7 @@ impl<T: Element> BatchNormFwd<'_, T> {
             for l in 0..LANES {
                 let residual = self.residual.map_or(T::zero(), |r| r[i][l]);
                 let value = (x[l] - self.mean) * self.scale + self.beta + residual;
-                y[l] = if self.relu { relu(value) } else { value };
+                y[l] = activate(self.activation, value);
             }
         }
     }
@@ -35,13 +36,13 @@ pub struct StatisticsTerm<T> {
     pub mean_g_xhat: T,
 }
 
-/// Backward pass of the same: `dresidual = g`, which is `dy` behind the ReLU whose output was `y`, and
+/// Backward pass of the same: `dresidual = g`, the gradient with respect to the activation's input, and
 /// `dx = scale (g - term)`.
 pub struct BatchNormBwd<'a, T> {
     pub scale: T,
     pub term: Option<StatisticsTerm<T>>,
     pub x: &'a [[T; LANES]],
-    pub y: Option<&'a [[T; LANES]]>,
+    pub activated: Activated<'a, [[T; LANES]]>,
     pub dy: &'a [[T; LANES]],
     pub dx: &'a mut [[T; LANES]],
     pub dresidual: Option<&'a mut [[T; LANES]]>,
@@ -51,8 +52,7 @@ impl<T: Element> BatchNormBwd<'_, T> {
     pub fn plain(mut self) {
         for (i, (dx, (x, dy))) in self.dx.iter_mut().zip(self.x.iter().zip(self.dy)).enumerate() {
             for l in 0..LANES {
-                let off = self.y.is_some_and(|y| y[i][l] <= T::zero());
-                let g = if off { T::zero() } else { dy[l] };
+                let g = activation_gradient(self.activated.activation, self.activated.y[i][l], dy[l]);
                 let gradient = self.term.map_or(g, |b| {
                     let xhat = (x[l] - b.mean) * b.inv_std;
                     g - b.mean_g - xhat * b.mean_g_xhat

@@ -1,7 +1,8 @@
 //! Sums over the pixels of one channel in one block of images.
 
+use crate::backend::Activated;
 use crate::backend::cpu::layout::LANES;
-use crate::backend::cpu::layout::element::Element;
+use crate::backend::cpu::layout::element::{Element, activation_gradient};
 
 /// The sum of the pixels, per lane.
 pub struct Sum<'a, T> {
@@ -40,12 +41,12 @@ impl<T: Element> Deviations<'_, T> {
     }
 }
 
-/// The sums of `g` and of `g (x - mean)`, per lane, where `g` is `dy` behind the ReLU whose output was `y`, if there
-/// was one.
+/// The sums of `g` and of `g (x - mean)`, per lane, where `g` is the gradient with respect to the
+/// activation's input.
 pub struct GradientSums<'a, T> {
     pub mean: T,
     pub x: &'a [[T; LANES]],
-    pub y: Option<&'a [[T; LANES]]>,
+    pub activated: Activated<'a, [[T; LANES]]>,
     pub dy: &'a [[T; LANES]],
 }
 
@@ -54,8 +55,7 @@ impl<T: Element> GradientSums<'_, T> {
         let [mut sum, mut products] = [[T::zero(); LANES]; 2];
         for (i, (x, dy)) in self.x.iter().zip(self.dy).enumerate() {
             for l in 0..LANES {
-                let off = self.y.is_some_and(|y| y[i][l] <= T::zero());
-                let g = if off { T::zero() } else { dy[l] };
+                let g = activation_gradient(self.activated.activation, self.activated.y[i][l], dy[l]);
                 sum[l] += g;
                 products[l] += g * (x[l] - self.mean);
             }

@@ -28,6 +28,7 @@
 //! sums are of larger terms) about twice. A filter of zeros transforms to zeros, so it adds exactly nothing. NaN in an
 //! image reaches every output that the tiles it belongs to produce: those of the direct sum and some neighbours.
 
+use crate::backend::Activation;
 use crate::backend::cpu::layout::LANES;
 use crate::backend::cpu::layout::sizes::Sizes;
 
@@ -92,7 +93,7 @@ pub struct WinogradFilters<'a, T> {
 pub struct WinogradStrips<'a, T> {
     pub conv: Conv3x3,
     pub bias: Option<&'a [T]>,
-    pub relu: bool,
+    pub activation: Activation,
     pub u: &'a [[T; LANES]],
     /// A row of an image.
     pub zeros: &'a [[T; LANES]],

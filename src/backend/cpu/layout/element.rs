@@ -1,5 +1,6 @@
 //! The element types of tensors on the CPU.
 
+use crate::backend::Activation;
 use num_traits::{Float, ToPrimitive};
 
 /// `f32` or `f64`.
@@ -52,6 +53,25 @@ impl Element for f64 {
     #[inline(always)]
     fn of_f64(x: f64) -> f64 {
         x
+    }
+}
+
+/// The activation of `x`.
+#[inline(always)]
+pub fn activate<T: Element>(activation: Activation, x: T) -> T {
+    match activation {
+        Activation::Identity => x,
+        Activation::Relu => relu(x),
+    }
+}
+
+/// The gradient with respect to the input of an activation whose output was `y`. Where `y` is NaN, `dy` passes.
+#[inline(always)]
+pub fn activation_gradient<T: Element>(activation: Activation, y: T, dy: T) -> T {
+    match activation {
+        Activation::Identity => dy,
+        Activation::Relu if y <= T::zero() => T::zero(),
+        Activation::Relu => dy,
     }
 }
 

@@ -9,7 +9,7 @@
 
 use pulp::Simd;
 
-use super::{per_pixel, registers, registers_mut, relu};
+use super::{activate, per_pixel, registers, registers_mut};
 use crate::backend::cpu::jobs::Correlate;
 
 impl pulp::WithSimd for Correlate<'_, f32> {
@@ -133,7 +133,7 @@ fn register_tile<S: Simd, const DENSE: bool, const CHANNELS: usize, const COLS: 
     let y = &mut registers_mut::<S>(job.y)[y_first..];
     unroll!(I < SUMS, {
         let to = &mut y[I % CHANNELS * job.y_channel * pixel + at(I / CHANNELS, job.y_col)];
-        *to = if job.relu { relu(simd, sums[I]) } else { sums[I] };
+        *to = activate(simd, job.activation, sums[I]);
     });
 }
 

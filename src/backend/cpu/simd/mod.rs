@@ -35,6 +35,7 @@ mod winograd;
 
 pub use conv2d_pool::Permuting;
 
+use crate::backend::Activation;
 use pulp::Simd;
 
 use super::layout::LANES;
@@ -56,15 +57,24 @@ pub fn registers_mut<S: Simd>(x: &mut [[f32; LANES]]) -> &mut [S::f32s] {
     bytemuck::cast_slice_mut(x)
 }
 
-/// `max(x, 0)`; NaN passes: where an operand is NaN, x86's maximum is the second one.
+/// The activation of `x`.
 #[inline(always)]
-pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.max_f32s(simd.splat_f32s(0.0), x)
+pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
+    match activation {
+        Activation::Identity => x,
+        // NaN passes: where an operand is NaN, x86's maximum is the second one.
+        Activation::Relu => simd.max_f32s(simd.splat_f32s(0.0), x),
+    }
 }
 
-/// The gradient behind a ReLU whose output was `y`, if there was one; where `y` is NaN, `dy` passes.
+/// The gradient with respect to the input of an activation whose output was `y`. Where `y` is NaN, `dy` passes.
 #[inline(always)]
-pub fn masked<S: Simd>(simd: S, relu: bool, y: S::f32s, dy: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
-    if relu { simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy) } else { dy }
+pub fn activation_gradient<S: Simd>(simd: S, activation: Activation, y: S::f32s, dy: S::f32s) -> S::f32s {
+    match activation {
+        Activation::Identity => dy,
+        Activation::Relu => {
+            let zero = simd.splat_f32s(0.0);
+            simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy)
+        }
+    }
 }

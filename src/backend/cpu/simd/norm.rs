@@ -3,7 +3,8 @@
 
 use pulp::Simd;
 
-use super::{masked, registers, registers_mut, relu};
+use super::{activate, activation_gradient, registers, registers_mut};
+use crate::backend::Activated;
 use crate::backend::cpu::jobs::{BatchNormBwd, BatchNormFwd, StatisticsTerm};
 
 impl pulp::WithSimd for BatchNormFwd<'_, f32> {
@@ -11,7 +12,7 @@ impl pulp::WithSimd for BatchNormFwd<'_, f32> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let BatchNormFwd { mean, scale, beta, x, residual, relu: apply_relu, y } = self;
+        let BatchNormFwd { mean, scale, beta, x, residual, activation, y } = self;
         let add = residual.is_some();
         let (residual, x) = (registers::<S>(residual.unwrap_or(x)), registers::<S>(x));
         let (mean, scale, beta) = (simd.splat_f32s(mean), simd.splat_f32s(scale), simd.splat_f32s(beta));
@@ -20,7 +21,7 @@ impl pulp::WithSimd for BatchNormFwd<'_, f32> {
             if add {
                 value = simd.add_f32s(value, residual);
             }
-            *y = if apply_relu { relu(simd, value) } else { value };
+            *y = activate(simd, activation, value);
         }
     }
 }
@@ -30,9 +31,8 @@ impl pulp::WithSimd for BatchNormBwd<'_, f32> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let BatchNormBwd { scale, term, x, y, dy, dx, dresidual } = self;
-        let relu = y.is_some();
-        let (x, y, dy) = (registers::<S>(x), registers::<S>(y.unwrap_or(dy)), registers::<S>(dy));
+        let BatchNormBwd { scale, term, x, activated: Activated { activation, y }, dy, dx, dresidual } = self;
+        let (x, y, dy) = (registers::<S>(x), registers::<S>(y), registers::<S>(dy));
         let dx = registers_mut::<S>(dx);
         let mut dresidual = dresidual.map(registers_mut::<S>);
         let scale = simd.splat_f32s(scale);
@@ -41,7 +41,7 @@ impl pulp::WithSimd for BatchNormBwd<'_, f32> {
         let (mean, inv_std) = (simd.splat_f32s(mean), simd.splat_f32s(inv_std));
         let (mean_g, mean_g_xhat) = (simd.splat_f32s(mean_g), simd.splat_f32s(mean_g_xhat));
         for (i, (((dx, &x), &y), &dy)) in dx.iter_mut().zip(x).zip(y).zip(dy).enumerate() {
-            let g = masked(simd, relu, y, dy);
+            let g = activation_gradient(simd, activation, y, dy);
             let mut gradient = g;
             if with_term {
                 let xhat = simd.mul_f32s(simd.sub_f32s(x, mean), inv_std);

@@ -5,7 +5,8 @@
 
 use pulp::Simd;
 
-use super::{masked, per_pixel, registers};
+use super::{activation_gradient, per_pixel, registers};
+use crate::backend::Activated;
 use crate::backend::cpu::jobs::{Deviations, GradientSums, Sum};
 use crate::backend::cpu::layout::LANES;
 
@@ -58,9 +59,8 @@ impl pulp::WithSimd for GradientSums<'_, f32> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> [[f32; LANES]; 2] {
-        let GradientSums { mean, x, y, dy } = self;
-        let relu = y.is_some();
-        let (x, y, dy) = (registers::<S>(x), registers::<S>(y.unwrap_or(dy)), registers::<S>(dy));
+        let GradientSums { mean, x, activated: Activated { activation, y }, dy } = self;
+        let (x, y, dy) = (registers::<S>(x), registers::<S>(y), registers::<S>(dy));
         let mean = simd.splat_f32s(mean);
         let (xs, x_rest) = x.as_chunks::<CHAINS>();
         let (ys, y_rest) = y.as_chunks::<CHAINS>();
@@ -68,13 +68,13 @@ impl pulp::WithSimd for GradientSums<'_, f32> {
         let [mut sums, mut products] = [[simd.splat_f32s(0.0); CHAINS]; 2];
         for ((x, y), dy) in xs.iter().zip(ys).zip(dys) {
             unroll!(I < CHAINS, {
-                let g = masked(simd, relu, y[I], dy[I]);
+                let g = activation_gradient(simd, activation, y[I], dy[I]);
                 sums[I] = simd.add_f32s(sums[I], g);
                 products[I] = simd.mul_add_f32s(g, simd.sub_f32s(x[I], mean), products[I]);
             });
         }
         for (i, ((&x, &y), &dy)) in x_rest.iter().zip(y_rest).zip(dy_rest).enumerate() {
-            let g = masked(simd, relu, y, dy);
+            let g = activation_gradient(simd, activation, y, dy);
             sums[i] = simd.add_f32s(sums[i], g);
             products[i] = simd.mul_add_f32s(g, simd.sub_f32s(x, mean), products[i]);
         }

@@ -11,7 +11,7 @@ use super::{Activations, Batch, Bf16, Buf, VEC8};
 use crate::backend::cuda::precision::{Cast, PlainBuf};
 use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
 use crate::backend::cuda::{Context, Cuda, Device, Precision};
-use crate::backend::{Accumulation, Conv, accumulate};
+use crate::backend::{Accumulation, Activation, Conv, accumulate};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 kernels! { "bf16/conv":
@@ -167,8 +167,8 @@ impl Cuda<Bf16> {
 }
 
 impl Conv for Cuda<Bf16> {
-    /// Without a ReLU a normalisation follows: statistics of the output come with it.
-    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Batch, w: &Buf, b: Option<&Buf>, relu: bool) -> Batch {
+    /// Without an activation a normalisation follows: statistics of the output come with it.
+    fn conv2d_fwd(&self, d: &Conv2dDims, x: &Batch, w: &Buf, b: Option<&Buf>, activation: Activation) -> Batch {
         assert!(b.is_none_or(|b| b.f32().len() == d.c_out as usize));
         let split = split(d, x);
         let image = match x {
@@ -178,14 +178,14 @@ impl Conv for Cuda<Bf16> {
         let (input, output) = self.input(d, &image);
         let Some(cut) = self.cut(d, false, &input) else {
             let x = Bf16::cast_f32(self, x);
-            return self.precision.f32.conv2d_fwd(d, &x, w.f32(), b.map(PlainBuf::f32), relu).into();
+            return self.precision.f32.conv2d_fwd(d, &x, w.f32(), b.map(PlainBuf::f32), activation).into();
         };
         let of = ChannelDims::new(d.y());
         let y = self.alloc_activations(&of);
-        let statistics = (!relu).then(|| self.totals(of.c, &cut));
+        let statistics = activation.is_identity().then(|| self.totals(of.c, &cut));
         let mut job = Correlate::new(&cut, &input, &self.weights(d, split, w).forward);
         job.b = b.map_or(0, |b| b.f32().address());
-        job.apply_relu = relu.into();
+        job.apply_relu = activation.code();
         job.y = y.address();
         job.totals = statistics.as_ref().map(Totals::arg).unwrap_or_default();
         job.arrivals = self.precision.arrivals.address();
@@ -243,18 +243,22 @@ impl Conv for Cuda<Bf16> {
         // The normalisations whose sums are taken.
         let mut taken = Vec::new();
         if whole
-            && let Some(Deferred { p: p @ NormalizedInput { normalization: Some(_), .. }, q, relu, gradient: None }) =
-                &x.deferred
+            && let Some(Deferred {
+                p: p @ NormalizedInput { normalization: Some(_), .. },
+                q,
+                activation,
+                gradient: None,
+            }) = &x.deferred
         {
             let totals = self.totals(image.c, &cut);
-            job.into = NormalizedInput { relu: *relu, ..p.clone() }.arg();
+            job.into = NormalizedInput { activation: *activation, ..p.clone() }.arg();
             job.totals = totals.arg();
             taken.push((p, totals));
-            if *relu && q.is_some() {
+            if !activation.is_identity() && q.is_some() {
                 job.mask = self.materialize(x).mask.as_ref().map_or(0, Device::address);
             }
-            // With a ReLU of its own the residual's gradient is not the whole one yet.
-            if let Some(q @ NormalizedInput { normalization: Some(_), relu: false, .. }) = q {
+            // With an activation of its own the residual's gradient is not the whole one yet.
+            if let Some(q @ NormalizedInput { normalization: Some(_), activation: Activation::Identity, .. }) = q {
                 let totals = self.totals(image.c, &cut);
                 job.other = q.arg();
                 job.other_totals = totals.arg();

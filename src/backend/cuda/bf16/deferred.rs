@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{Activations, Bf16, vec8s};
+use crate::backend::Activation;
 use crate::backend::cuda::{Cuda, Device};
 use crate::base::dims::ChannelDims;
 
@@ -41,7 +42,7 @@ pub struct Normalization {
 pub struct NormalizedInput {
     pub data: Arc<Device<u16>>,
     pub normalization: Option<Normalization>,
-    pub relu: bool,
+    pub activation: Activation,
 }
 
 /// The sum of one or two inputs, after a ReLU or without; or with `gradient` the gradient of a normalisation's input, computed
@@ -50,7 +51,7 @@ pub struct NormalizedInput {
 pub struct Deferred {
     pub p: NormalizedInput,
     pub q: Option<NormalizedInput>,
-    pub relu: bool,
+    pub activation: Activation,
     pub gradient: Option<NormGradient>,
 }
 
@@ -99,11 +100,11 @@ pub struct DeferredArg {
 impl NormalizedInput {
     /// A batch as it is.
     pub fn of(data: &Arc<Device<u16>>) -> Self {
-        NormalizedInput { data: data.clone(), normalization: None, relu: false }
+        NormalizedInput { data: data.clone(), normalization: None, activation: Activation::Identity }
     }
 
     pub fn arg(&self) -> NormalizedInputArg {
-        let (x, apply_relu) = (self.data.address(), self.relu.into());
+        let (x, apply_relu) = (self.data.address(), self.activation.code());
         match &self.normalization {
             None => NormalizedInputArg { x, apply_relu, ..NormalizedInputArg::default() },
             Some(Normalization { mean, var, gamma, beta, eps }) => {
@@ -118,7 +119,7 @@ impl NormalizedInput {
 impl Deferred {
     /// A batch as it is.
     pub fn of(data: &Arc<Device<u16>>) -> Self {
-        Deferred { p: NormalizedInput::of(data), q: None, relu: false, gradient: None }
+        Deferred { p: NormalizedInput::of(data), q: None, activation: Activation::Identity, gradient: None }
     }
 
     pub fn arg(&self) -> DeferredArg {
@@ -127,13 +128,13 @@ impl Deferred {
             .as_ref()
             .map_or((0, 0, 0.0), |gradient| (gradient.dgamma.address(), gradient.dbeta.address(), gradient.share));
         let q = self.q.as_ref().map(NormalizedInput::arg).unwrap_or_default();
-        DeferredArg { p: self.p.arg(), q, dgamma, dbeta, share, apply_relu: self.relu.into() }
+        DeferredArg { p: self.p.arg(), q, dgamma, dbeta, share, apply_relu: self.activation.code() }
     }
 
     /// As one input, if it is one.
     pub fn single(&self) -> Option<NormalizedInput> {
-        let Deferred { p, q: None, relu, gradient: None } = self else { return None };
-        (!p.relu || *relu).then(|| NormalizedInput { relu: *relu, ..p.clone() })
+        let Deferred { p, q: None, activation, gradient: None } = self else { return None };
+        p.activation.is_identity().then(|| NormalizedInput { activation: *activation, ..p.clone() })
     }
 }
 
@@ -174,7 +175,10 @@ impl Cuda<Bf16> {
 
     /// Memory for deferred activations, and for the mask of their ReLU.
     pub(super) fn alloc_output(&self, d: &ChannelDims, deferred: &Deferred) -> Output {
-        Output { data: self.alloc_activations(d), mask: deferred.relu.then(|| self.alloc(vec8s(d))) }
+        Output {
+            data: self.alloc_activations(d),
+            mask: (!deferred.activation.is_identity()).then(|| self.alloc(vec8s(d))),
+        }
     }
 
     /// How to read a batch: from memory if it is there.

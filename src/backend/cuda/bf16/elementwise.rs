@@ -1,14 +1,14 @@
 //! Element by element. What the networks of the tables do not do to activations is done in f32.
 
 use super::{Activations, Batch, Bf16, Buf, vec8s};
-use crate::backend::Elementwise;
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
+use crate::backend::{Activated, Activation, Elementwise};
 
 kernels! { "bf16/pool":
     axpy_bf16(n: u32, a: f32, x: &Device<u16>, y: &Device<u16>, sum: &mut Device<u16>);
-    relu_bwd_bf16(n: u32, y: &Device<u16>, dy: &Device<u16>, dx: &mut Device<u16>);
+    activation_bwd_bf16(n: u32, activation: u32, y: &Device<u16>, dy: &Device<u16>, dx: &mut Device<u16>);
 }
 
 impl Elementwise for Cuda<Bf16> {
@@ -33,19 +33,24 @@ impl Elementwise for Cuda<Bf16> {
         self.add_to(x.f32(), y.f32_mut());
     }
 
-    fn relu_fwd(&self, x: &Batch) -> Batch {
-        self.precision.f32.relu_fwd(&Bf16::cast_f32(self, x)).into()
+    fn activation_fwd(&self, activation: Activation, x: &Batch) -> Batch {
+        self.precision.f32.activation_fwd(activation, &Bf16::cast_f32(self, x)).into()
     }
 
-    fn relu_bwd(&self, y: &Batch, dy: &Batch) -> Batch {
+    fn activation_bwd(&self, Activated { activation, y }: Activated<'_, Batch>, dy: &Batch) -> Batch {
         let y = match y {
-            Batch::F32(y) => return self.precision.f32.relu_bwd(y, &Bf16::cast_f32(self, dy)).into(),
+            Batch::F32(y) => {
+                let activated = Activated { activation, y };
+                return self.precision.f32.activation_bwd(activated, &Bf16::cast_f32(self, dy)).into();
+            }
             Batch::Bf16(y) => y,
         };
         let (dy, mut dx, n) = (self.cast_bf16(&y.d, dy), self.alloc_activations(&y.d), vec8s(&y.d));
         let grid = tuning::elements(n, 1);
         // SAFETY: all three have `n` groups of eight channels.
-        unsafe { launch::relu_bwd_bf16(self, grid, n as u32, self.data(y), self.data(&dy), &mut dx) };
+        unsafe {
+            launch::activation_bwd_bf16(self, grid, n as u32, activation.code(), self.data(y), self.data(&dy), &mut dx)
+        };
         Activations::stored(&y.d, dx).into()
     }
 }

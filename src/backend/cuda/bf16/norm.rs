@@ -8,7 +8,7 @@ use super::{Activations, Batch, Bf16, Buf};
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
-use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
+use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
 
 kernels! { "bf16/norm":
@@ -38,7 +38,7 @@ impl Cuda<Bf16> {
         let [mean, var] = [&b.stats.mean, &b.stats.var].map(PlainBuf::f32);
         let dy = self.cast_bf16(d, b.dy);
         let dy = self.data(&dy);
-        let mask = b.relu.map(|y| match y {
+        let mask = b.activated.map(|activated| match activated.y {
             Batch::Bf16(y) if y.d == *d => self.materialize(y).mask.as_ref().expect("the output of a ReLU"),
             _ => unreachable!("an output that is not this normalisation's"),
         });
@@ -81,7 +81,7 @@ impl Norm for Cuda<Bf16> {
         gamma: &Buf,
         beta: &Buf,
         residual: Option<&Batch>,
-        relu: bool,
+        activation: Activation,
     ) -> Batch {
         let vectors = [&stats.mean, &stats.var, gamma, beta].map(vector);
         assert!(vectors.iter().all(|vector| vector.len() == d.c as usize));
@@ -90,13 +90,13 @@ impl Norm for Cuda<Bf16> {
         let p = NormalizedInput {
             data: self.data(&self.cast_bf16(d, x)).clone(),
             normalization: Some(normalization),
-            relu: false,
+            activation: Activation::Identity,
         };
         let q = residual.map(|residual| {
             let residual = self.cast_bf16(d, residual);
             self.reader(&residual).single().unwrap_or_else(|| NormalizedInput::of(self.data(&residual)))
         });
-        Activations::deferred(d, Deferred { p, q, relu, gradient: None }).into()
+        Activations::deferred(d, Deferred { p, q, activation, gradient: None }).into()
     }
 
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
@@ -121,8 +121,12 @@ impl Norm for Cuda<Bf16> {
         let normalization = Normalization { mean, var, gamma, beta: None, eps: b.eps };
         let deferred = Deferred {
             p: NormalizedInput::of(&g),
-            q: Some(NormalizedInput { data: x.clone(), normalization: Some(normalization), relu: false }),
-            relu: false,
+            q: Some(NormalizedInput {
+                data: x.clone(),
+                normalization: Some(normalization),
+                activation: Activation::Identity,
+            }),
+            activation: Activation::Identity,
             gradient: Some(NormGradient { dgamma: dgamma.clone(), dbeta: dbeta.clone(), share }),
         };
         let dresidual = b.residual.then(|| {

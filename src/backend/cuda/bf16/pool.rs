@@ -1,15 +1,15 @@
 //! Max pooling and global average pooling of activations.
 
 use super::{Activations, Batch, Bf16, VEC8, vec8s};
-use crate::backend::Pool;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, F32, Precision, tuning};
+use crate::backend::{Activated, Activation, Pool};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "bf16/pool":
-    max_pool2d_fwd_bf16(d: Pool2dDims, x: &Device<u16>, y: &mut Device<u16>, winners: &mut Device<u8>);
+    max_pool2d_fwd_bf16(d: Pool2dDims, x: &Device<u16>, y: &mut Device<u16>, indices: &mut Device<u8>);
     max_pool2d_bwd_bf16(
-        d: Pool2dDims, winners: &Device<u8>, relu: Option<&Device<u16>>, dy: &Device<u16>, dx: &mut Device<u16>,
+        d: Pool2dDims, activation: u32, indices: &Device<u8>, y: Option<&Device<u16>>, dy: &Device<u16>, dx: &mut Device<u16>,
     );
     avg_pool_fwd_bf16(d: ChannelDims, lanes: u32, x: &Device<u16>, y: &mut Device<f32>);
     avg_pool_bwd_bf16(d: ChannelDims, dy: &Device<f32>, dx: &mut Device<u16>);
@@ -21,7 +21,7 @@ const LARGEST_WINDOW: u32 = 16;
 /// Argmax indices of a max pooling.
 pub enum Indices {
     /// Of one in f32.
-    F32(<Cuda<F32> as Pool>::Winners),
+    F32(<Cuda<F32> as Pool>::Indices),
     /// Per channel of an output pixel, padded ones too, the largest pixel's index in its window, counted row by row.
     Bf16(Device<u8>),
 }
@@ -32,7 +32,7 @@ fn sides(d: &Pool2dDims) -> [ChannelDims; 2] {
 }
 
 impl Pool for Cuda<Bf16> {
-    type Winners = Indices;
+    type Indices = Indices;
 
     fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Batch) -> (Batch, Indices) {
         let x = match x {
@@ -52,23 +52,30 @@ impl Pool for Cuda<Bf16> {
         (Activations::stored(&outputs, y).into(), Indices::Bf16(indices))
     }
 
-    fn max_pool2d_bwd(&self, d: &Pool2dDims, indices: &Indices, relu: Option<&Batch>, dy: &Batch) -> Batch {
+    fn max_pool2d_bwd(
+        &self,
+        d: &Pool2dDims,
+        indices: &Indices,
+        activated: Option<Activated<'_, Batch>>,
+        dy: &Batch,
+    ) -> Batch {
+        let (activation, y) = activated.map_or((Activation::Identity, None), |a| (a.activation, Some(a.y)));
         let indices = match indices {
             Indices::F32(indices) => {
-                let relu = relu.map(|y| Bf16::cast_f32(self, y));
-                let dy = Bf16::cast_f32(self, dy);
-                return self.precision.f32.max_pool2d_bwd(d, indices, relu.as_deref(), &dy).into();
+                let (y, dy) = (y.map(|y| Bf16::cast_f32(self, y)), Bf16::cast_f32(self, dy));
+                let activated = y.as_deref().map(|y| Activated { activation, y });
+                return self.precision.f32.max_pool2d_bwd(d, indices, activated, &dy).into();
             }
             Indices::Bf16(indices) => indices,
         };
         let [inputs, outputs] = sides(d);
         assert_eq!(indices.len(), vec8s(&outputs) * VEC8 as usize);
         let (dy, mut dx) = (self.cast_bf16(&outputs, dy), self.alloc_activations(&inputs));
-        let relu = relu.map(|y| self.cast_bf16(&outputs, y));
-        let relu = relu.as_deref().map(|y| &**self.data(y));
+        let y = y.map(|y| self.cast_bf16(&outputs, y));
+        let y = y.as_deref().map(|y| &**self.data(y));
         let grid = tuning::elements(vec8s(&inputs), 1);
         // SAFETY: the lengths are those of `d`.
-        unsafe { launch::max_pool2d_bwd_bf16(self, grid, *d, indices, relu, self.data(&dy), &mut dx) };
+        unsafe { launch::max_pool2d_bwd_bf16(self, grid, *d, activation.code(), indices, y, self.data(&dy), &mut dx) };
         Activations::stored(&inputs, dx).into()
     }
 

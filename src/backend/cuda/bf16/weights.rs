@@ -3,6 +3,7 @@
 use super::tiles::{self, WeightCut};
 use super::tuned::Pass;
 use super::{Bf16, Buf, VEC8};
+use crate::backend::Activation;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
 use crate::backend::cuda::{Context, Cuda, Device, tuning};
 use crate::base::dims::{ChannelDims, Conv2dDims};
@@ -91,7 +92,7 @@ impl Cuda<Bf16> {
     pub(super) fn weight_gradient(&self, d: &Conv2dDims, x: &Device<u16>, dy: &Device<u16>) -> Device<f32> {
         let cut = self.select(Pass::WeightGradient, d, &tiles::weight_gradient(d), |cut| cut.tile);
         let WeightCut { tile, parts, grid } = cut.expect("the smallest tile always fits");
-        self.sum_of_parts(&ChannelDims::new(d.w()), parts, None, false, |_, _, dw| {
+        self.sum_of_parts(&ChannelDims::new(d.w()), parts, None, Activation::Identity, |_, _, dw| {
             // SAFETY: batches have the elements of `d`, `dw` those of `parts` gradients.
             unsafe { BWD_WEIGHT[tile](self, grid, *d, x, dy, dw) };
         })

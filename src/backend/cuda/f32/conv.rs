@@ -1,11 +1,11 @@
 //! Convolutions: products of matrices, cut as [`tuning`] says.
 
-use crate::backend::Conv;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{Grid, kernels};
 use crate::backend::cuda::tuning;
 use crate::backend::cuda::tuning::{BiasCut, Taps};
 use crate::backend::cuda::{Context, Cuda, F32};
+use crate::backend::{Activation, Conv};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 kernels! { "f32/conv":
@@ -113,16 +113,16 @@ impl Conv for Cuda<F32> {
         x: &Device<f32>,
         w: &Device<f32>,
         b: Option<&Device<f32>>,
-        relu: bool,
+        activation: Activation,
     ) -> Device<f32> {
         let [x_len, w_len, _] = lengths(d);
         assert!(x.len() == x_len && w.len() == w_len && b.is_none_or(|b| b.len() == d.c_out as usize));
         let (taps, cut) = tuning::conv2d_fwd(d);
         let kernel = fwd_kernels(taps)[cut.tile];
         let of = ChannelDims::new(d.y());
-        self.sum_of_parts(&of, cut.parts, b, relu, |b, relu, y| {
+        self.sum_of_parts(&of, cut.parts, b, activation, |b, activation, y| {
             // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `cut.parts` outputs.
-            unsafe { kernel(self, cut.grid, *d, x, w, b, relu.into(), y) };
+            unsafe { kernel(self, cut.grid, *d, x, w, b, activation.code(), y) };
         })
     }
 
@@ -132,7 +132,7 @@ impl Conv for Cuda<F32> {
         let (taps, cut) = tuning::conv2d_bwd_input(d);
         let kernel = bwd_input_kernels(taps)[cut.tile];
         let of = ChannelDims::new(d.x());
-        self.sum_of_parts(&of, cut.parts, None, false, |_, _, dx| {
+        self.sum_of_parts(&of, cut.parts, None, Activation::Identity, |_, _, dx| {
             // SAFETY: `dy` and `w` are as long as `d` says, `dx` has `cut.parts` inputs.
             unsafe { kernel(self, cut.grid, *d, dy, w, dx) };
         })
@@ -143,7 +143,7 @@ impl Conv for Cuda<F32> {
         assert!(x.len() == x_len && dy.len() == y_len);
         let cut = tuning::conv2d_bwd_weight(d);
         let of = ChannelDims::new(d.w());
-        self.sum_of_parts(&of, cut.parts, None, false, |_, _, dw| {
+        self.sum_of_parts(&of, cut.parts, None, Activation::Identity, |_, _, dw| {
             // SAFETY: `x` and `dy` are as long as `d` says, `dw` has `cut.parts` weights.
             unsafe { BWD_WEIGHT[cut.tile](self, cut.grid, *d, x, dy, dw) };
         })

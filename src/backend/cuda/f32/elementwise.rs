@@ -1,17 +1,17 @@
 //! Element by element, and the buffers that [`crate::backend::Memory`] fills and copies.
 
-use crate::backend::Elementwise;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Context, Cuda, F32, tuning};
+use crate::backend::{Activated, Activation, Elementwise};
 
 kernels! { "f32/elementwise":
     fill(n: u32, value: f32, y: &mut Device<f32>);
     copy(n: u32, x: &Device<f32>, y: &mut Device<f32>);
     add(n: u32, a: &Device<f32>, b: &Device<f32>, y: &mut Device<f32>);
     axpy(n: u32, a: f32, x: &Device<f32>, y: &mut Device<f32>);
-    relu_fwd(n: u32, x: &Device<f32>, y: &mut Device<f32>);
-    relu_bwd(n: u32, y: &Device<f32>, dy: &Device<f32>, dx: &mut Device<f32>);
+    activation_fwd(n: u32, activation: u32, x: &Device<f32>, y: &mut Device<f32>);
+    activation_bwd(n: u32, activation: u32, y: &Device<f32>, dy: &Device<f32>, dx: &mut Device<f32>);
 }
 
 impl Context {
@@ -56,18 +56,30 @@ impl Elementwise for Cuda<F32> {
         self.add_to(x, y);
     }
 
-    fn relu_fwd(&self, x: &Device<f32>) -> Device<f32> {
+    fn activation_fwd(&self, activation: Activation, x: &Device<f32>) -> Device<f32> {
         let mut y = self.alloc(x.len());
         // SAFETY: both have as many elements.
-        unsafe { launch::relu_fwd(self, tuning::elements(x.len(), 4), x.len() as u32, x, &mut y) };
+        unsafe {
+            launch::activation_fwd(self, tuning::elements(x.len(), 4), x.len() as u32, activation.code(), x, &mut y)
+        };
         y
     }
 
-    fn relu_bwd(&self, y: &Device<f32>, dy: &Device<f32>) -> Device<f32> {
+    fn activation_bwd(&self, Activated { activation, y }: Activated<'_, Device<f32>>, dy: &Device<f32>) -> Device<f32> {
         assert_eq!(y.len(), dy.len());
         let mut dx = self.alloc(y.len());
         // SAFETY: all three have as many elements.
-        unsafe { launch::relu_bwd(self, tuning::elements(y.len(), 4), y.len() as u32, y, dy, &mut dx) };
+        unsafe {
+            launch::activation_bwd(
+                self,
+                tuning::elements(y.len(), 4),
+                y.len() as u32,
+                activation.code(),
+                y,
+                dy,
+                &mut dx,
+            )
+        };
         dx
     }
 }

@@ -1,10 +1,10 @@
 //! Fully connected layers, and the end of every product whose sums are split over blocks.
 
-use crate::backend::Linear;
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{Grid, kernels};
 use crate::backend::cuda::{Context, Cuda, Precision, tuning};
+use crate::backend::{Activation, Linear};
 use crate::base::dims::{ChannelDims, LinearDims};
 
 kernels! { "f32/linear":
@@ -36,27 +36,27 @@ const BWD_INPUT: [Bwd; 2] = [launch::linear_bwd_input_few, launch::linear_bwd_in
 const BWD_WEIGHT: [Bwd; 2] = [launch::linear_bwd_weight_few, launch::linear_bwd_weight_wide];
 
 impl Context {
-    /// `relu(sum of parts + b)` for a result `[n, c, hw]` of which `product` writes `parts` parts, one after the other;
-    /// `b` has an element per channel. A single part is the result itself, so `product` gets the bias and the ReLU.
+    /// The activation of `sum of parts + b` for a result `[n, c, hw]` of which `product` writes `parts` parts, one after the other;
+    /// `b` has an element per channel. A single part is the result itself, so `product` gets the bias and the activation.
     pub(in crate::backend::cuda) fn sum_of_parts(
         &self,
         d: &ChannelDims,
         parts: u32,
         b: Option<&Device<f32>>,
-        relu: bool,
-        product: impl FnOnce(Option<&Device<f32>>, bool, &mut Device<f32>),
+        activation: Activation,
+        product: impl FnOnce(Option<&Device<f32>>, Activation, &mut Device<f32>),
     ) -> Device<f32> {
         let len = d.n as usize * d.c as usize * d.hw as usize;
         let mut y = self.alloc(len);
         if parts == 1 {
-            product(b, relu, &mut y);
+            product(b, activation, &mut y);
             return y;
         }
         let mut partials = self.alloc(parts as usize * len);
-        product(None, false, &mut partials);
+        product(None, Activation::Identity, &mut partials);
         let (grid, groups) = tuning::sum_partials(len, parts);
         // SAFETY: `partials` has `parts` times the elements of `y`, which are those of `d`; `b` has its channels.
-        unsafe { launch::sum_partials(self, grid, *d, parts, groups, &partials, b, relu.into(), &mut y) };
+        unsafe { launch::sum_partials(self, grid, *d, parts, groups, &partials, b, activation.code(), &mut y) };
         y
     }
 }
@@ -68,15 +68,22 @@ fn lengths(d: &LinearDims) -> [usize; 3] {
 }
 
 impl<P: Precision> Linear for Cuda<P> {
-    fn linear_fwd(&self, d: &LinearDims, x: &P::Batch, w: &P::Buf, b: Option<&P::Buf>, relu: bool) -> P::Batch {
+    fn linear_fwd(
+        &self,
+        d: &LinearDims,
+        x: &P::Batch,
+        w: &P::Buf,
+        b: Option<&P::Buf>,
+        activation: Activation,
+    ) -> P::Batch {
         let (x, w, b) = (P::cast_f32(self, x), w.f32(), b.map(PlainBuf::f32));
         let [x_len, w_len, _] = lengths(d);
         assert!(x.len() == x_len && w.len() == w_len && b.is_none_or(|b| b.len() == d.f_out as usize));
         let cut = tuning::linear_fwd(d);
         let of = ChannelDims { n: d.n, c: d.f_out, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, b, relu, |b, relu, y| {
+        self.sum_of_parts(&of, cut.parts, b, activation, |b, activation, y| {
             // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `cut.parts` outputs.
-            unsafe { FWD[cut.tile](self, cut.grid, *d, &x, w, b, relu.into(), y) };
+            unsafe { FWD[cut.tile](self, cut.grid, *d, &x, w, b, activation.code(), y) };
         })
         .into()
     }
@@ -87,7 +94,7 @@ impl<P: Precision> Linear for Cuda<P> {
         assert!(dy.len() == y_len && w.len() == w_len);
         let cut = tuning::linear_bwd_input(d);
         let of = ChannelDims { n: d.n, c: d.f_in, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, None, false, |_, _, dx| {
+        self.sum_of_parts(&of, cut.parts, None, Activation::Identity, |_, _, dx| {
             // SAFETY: `dy` and `w` are as long as `d` says, `dx` has `cut.parts` inputs.
             unsafe { BWD_INPUT[cut.tile](self, cut.grid, *d, &dy, w, dx) };
         })
@@ -100,7 +107,7 @@ impl<P: Precision> Linear for Cuda<P> {
         assert!(x.len() == x_len && dy.len() == y_len);
         let cut = tuning::linear_bwd_weight(d);
         let of = ChannelDims { n: d.f_out, c: d.f_in, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, None, false, |_, _, dw| {
+        self.sum_of_parts(&of, cut.parts, None, Activation::Identity, |_, _, dw| {
             // SAFETY: `x` and `dy` are as long as `d` says, `dw` has `cut.parts` weights.
             unsafe { BWD_WEIGHT[cut.tile](self, cut.grid, *d, &x, &dy, dw) };
         })

@@ -4,7 +4,7 @@ use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
 use crate::backend::cuda::{Context, Cuda, F32, tuning};
-use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
+use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
 
 kernels! { "f32/norm":
@@ -20,7 +20,7 @@ kernels! { "f32/norm":
         beta: &Device<f32>, residual: Option<&Device<f32>>, apply_relu: u32, y: &mut Device<f32>,
     );
     batch_norm_bwd_sums(
-        d: ChannelDims, x: &Device<f32>, mean: &Device<f32>, y: Option<&Device<f32>>, dy: &Device<f32>,
+        d: ChannelDims, activation: u32, x: &Device<f32>, mean: &Device<f32>, y: Option<&Device<f32>>, dy: &Device<f32>,
         g: Option<&mut Device<f32>>, part: &mut Device<[f32; 2]>,
     );
     batch_norm_bwd(
@@ -118,7 +118,7 @@ impl Norm for Cuda<F32> {
         gamma: &Device<f32>,
         beta: &Device<f32>,
         residual: Option<&Device<f32>>,
-        relu: bool,
+        activation: Activation,
     ) -> Device<f32> {
         assert!(x.len() == elements(d) && residual.is_none_or(|residual| residual.len() == x.len()));
         assert_eq!([&stats.mean, &stats.var, gamma, beta].map(Device::len), [d.c as usize; 4]);
@@ -126,24 +126,25 @@ impl Norm for Cuda<F32> {
         let mut y = self.alloc(x.len());
         // SAFETY: just checked: batches have as many elements as `d` says, the others one per channel.
         unsafe {
-            launch::batch_norm_fwd(self, grid, *d, eps, x, mean, var, gamma, beta, residual, relu.into(), &mut y);
+            launch::batch_norm_fwd(self, grid, *d, eps, x, mean, var, gamma, beta, residual, activation.code(), &mut y);
         }
         y
     }
 
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
-        assert!([b.x, b.dy].into_iter().chain(b.relu).all(|batch| batch.len() == elements(d)));
+        assert!([b.x, b.dy].into_iter().chain(b.activated.map(|a| a.y)).all(|batch| batch.len() == elements(d)));
         assert_eq!([&b.stats.mean, &b.stats.var, b.gamma].map(Device::len), [d.c as usize; 3]);
         let (ChannelStats { mean, var }, grid) = (b.stats, tuning::channels(d));
         let (c, parts) = (d.c as usize, grid.blocks[0]);
         let (mut dgamma, mut dbeta) = (self.alloc(c), self.alloc(c));
         let (mut part, mut dx) = (self.alloc(c * parts as usize), self.alloc(b.x.len()));
         let mut dresidual = b.residual.then(|| self.alloc(b.x.len()));
-        // Where the first kernel leaves what came through the ReLU; without ReLU nor residual that is `dy` itself.
-        let g = if b.relu.is_some() { dresidual.as_mut().or(Some(&mut dx)) } else { dresidual.as_mut() };
+        let (activation, y) = b.activated.map_or((Activation::Identity, None), |a| (a.activation, Some(a.y)));
+        // Where the first kernel leaves the gradient of the activation's input; without activation nor residual that is `dy` itself.
+        let g = if b.activated.is_some() { dresidual.as_mut().or(Some(&mut dx)) } else { dresidual.as_mut() };
         // SAFETY: just checked, as above; `part` has a pair for each block.
-        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, b.x, mean, b.relu, b.dy, g, &mut part) };
-        let g = match (&dresidual, b.relu) {
+        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, activation.code(), b.x, mean, y, b.dy, g, &mut part) };
+        let g = match (&dresidual, b.activated) {
             (Some(dresidual), _) => Some(dresidual),
             (None, Some(_)) => None,
             (None, None) => Some(b.dy),

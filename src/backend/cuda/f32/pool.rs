@@ -3,13 +3,13 @@
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, F32, Precision, tuning};
-use crate::backend::{Conv, ConvPool, Pool};
+use crate::backend::{Activated, Activation, Conv, ConvPool, Pool};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "f32/pool":
-    max_pool2d_fwd(d: Pool2dDims, x: &Device<f32>, y: &mut Device<f32>, winners: &mut Device<u16>);
+    max_pool2d_fwd(d: Pool2dDims, x: &Device<f32>, y: &mut Device<f32>, indices: &mut Device<u16>);
     max_pool2d_bwd(
-        d: Pool2dDims, winners: &Device<u16>, relu: Option<&Device<f32>>, dy: &Device<f32>, dx: &mut Device<f32>,
+        d: Pool2dDims, activation: u32, indices: &Device<u16>, y: Option<&Device<f32>>, dy: &Device<f32>, dx: &mut Device<f32>,
     );
     avg_pool_fwd(d: ChannelDims, group: u32, x: &Device<f32>, y: &mut Device<f32>);
     avg_pool_bwd(d: ChannelDims, dy: &Device<f32>, dx: &mut Device<f32>);
@@ -25,32 +25,35 @@ fn lengths(d: &Pool2dDims) -> (usize, usize) {
 impl<P: Precision> ConvPool for Cuda<P> where Cuda<P>: Conv + Pool {}
 
 impl Pool for Cuda<F32> {
-    /// Per output pixel, the winner's place in its window, counted row by row.
-    type Winners = Device<u16>;
+    /// Per output pixel, the index of the largest pixel in its window, counted row by row.
+    type Indices = Device<u16>;
 
     fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Device<f32>) -> (Device<f32>, Device<u16>) {
         let (inputs, outputs) = lengths(d);
         assert_eq!(x.len(), inputs);
-        assert!(d.k <= 256, "places in a {0}x{0} window are kept in 16 bits", d.k);
-        let (mut y, mut winners) = (self.alloc(outputs), self.alloc(outputs));
+        assert!(d.k <= 256, "indices in a {0}x{0} window are kept in 16 bits", d.k);
+        let (mut y, mut indices) = (self.alloc(outputs), self.alloc(outputs));
         // SAFETY: the lengths are those of `d`, and windows lie within the image.
-        unsafe { launch::max_pool2d_fwd(self, tuning::elements(outputs, 1), *d, x, &mut y, &mut winners) };
-        (y, winners)
+        unsafe { launch::max_pool2d_fwd(self, tuning::elements(outputs, 1), *d, x, &mut y, &mut indices) };
+        (y, indices)
     }
 
     fn max_pool2d_bwd(
         &self,
         d: &Pool2dDims,
-        winners: &Device<u16>,
-        relu: Option<&Device<f32>>,
+        indices: &Device<u16>,
+        activated: Option<Activated<'_, Device<f32>>>,
         dy: &Device<f32>,
     ) -> Device<f32> {
+        let (activation, y) = activated.map_or((Activation::Identity, None), |a| (a.activation, Some(a.y)));
         let (inputs, outputs) = lengths(d);
-        assert_eq!((winners.len(), dy.len()), (outputs, outputs));
-        assert!(relu.is_none_or(|y| y.len() == outputs));
+        assert_eq!((indices.len(), dy.len()), (outputs, outputs));
+        assert!(y.is_none_or(|y| y.len() == outputs));
         let mut dx = self.alloc(inputs);
         // SAFETY: the lengths are those of `d`.
-        unsafe { launch::max_pool2d_bwd(self, tuning::elements(inputs, 4), *d, winners, relu, dy, &mut dx) };
+        unsafe {
+            launch::max_pool2d_bwd(self, tuning::elements(inputs, 4), *d, activation.code(), indices, y, dy, &mut dx)
+        };
         dx
     }
 

@@ -4,9 +4,10 @@
 
 use pulp::Simd;
 
+use crate::backend::Activation;
 use crate::backend::cpu::jobs::{Conv3x3, POINTS, WinogradFilters, WinogradStrips, point_stride};
 use crate::backend::cpu::layout::LANES;
-use crate::backend::cpu::simd::{per_pixel, registers, registers_mut, relu};
+use crate::backend::cpu::simd::{activate, per_pixel, registers, registers_mut};
 
 /// Pixels of a filter.
 const TAPS: usize = 9;
@@ -214,8 +215,8 @@ pub fn outputs<S: Simd>(simd: S, strips: &mut WinogradStrips<'_, f32>, start: us
                         [sums[COL], sums[4 + COL]] = output_transform_1d(simd, column);
                     });
                     let at = 2 * (run.col + i) * pixel + half;
-                    output_row(simd, &sums, 0, bias, strips.relu, at, upper);
-                    output_row(simd, &sums, 4, bias, strips.relu, at, lower);
+                    output_row(simd, &sums, 0, bias, strips.activation, at, upper);
+                    output_row(simd, &sums, 4, bias, strips.activation, at, lower);
                 }
             }
         }
@@ -230,7 +231,7 @@ fn output_row<S: Simd>(
     sums: &[S::f32s; 8],
     first: usize,
     bias: S::f32s,
-    clip: bool,
+    activation: Activation,
     at: usize,
     row: &mut [S::f32s],
 ) {
@@ -238,7 +239,7 @@ fn output_row<S: Simd>(
     unroll!(I < 2, {
         let out = simd.add_f32s(out[I], bias);
         if let Some(y) = row.get_mut(at + I * per_pixel::<S>()) {
-            *y = if clip { relu(simd, out) } else { out };
+            *y = activate(simd, activation, out);
         }
     });
 }

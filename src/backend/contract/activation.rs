@@ -1,0 +1,51 @@
+//! Activations.
+
+/// A function of each element at the end of an op. A new one is a variant here and an arm wherever the compiler asks for
+/// its value, its gradient and its name; in the CUDA kernels, `kernels/primitives/activation.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x`.
+    Identity,
+    /// `max(x, 0)`. NaN passes.
+    Relu,
+}
+
+impl Activation {
+    /// Every activation.
+    pub const ALL: [Self; 2] = [Activation::Identity, Activation::Relu];
+
+    /// Whether it changes nothing.
+    pub fn is_identity(self) -> bool {
+        self == Activation::Identity
+    }
+
+    /// Its number in the CUDA kernels.
+    pub fn code(self) -> u32 {
+        match self {
+            Activation::Identity => 0,
+            Activation::Relu => 1,
+        }
+    }
+}
+
+/// An activation with its output, from which its gradient is computed.
+#[derive(Debug)]
+pub struct Activated<'a, Y: ?Sized> {
+    pub activation: Activation,
+    pub y: &'a Y,
+}
+
+impl<Y: ?Sized> Clone for Activated<'_, Y> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Y: ?Sized> Copy for Activated<'_, Y> {}
+
+impl<'a, Y: ?Sized> Activated<'a, Y> {
+    /// The same activation with what `f` makes of its output.
+    pub fn map<Z: ?Sized>(self, f: impl FnOnce(&'a Y) -> &'a Z) -> Activated<'a, Z> {
+        Activated { activation: self.activation, y: f(self.y) }
+    }
+}
