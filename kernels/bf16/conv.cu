@@ -16,6 +16,7 @@
 // values. The pixels of the padding are zeros, so times NaN they are NaN.
 #include "primitives/async_copy.cuh"
 #include "primitives/conv_geometry.cuh"
+#include "bf16/conv_tiles.cuh"
 #include "bf16/deferred.cuh"
 
 static constexpr u32 MOST_TAPS = 32;
@@ -28,7 +29,7 @@ struct Tap {
 
 // WARPS_M x WARPS_N warps, each with M x N elements of the result, pixels by channels. With WARPGROUP four of them
 // multiply together where the GPU can.
-template <u32 KC_, u32 M_, u32 N_, u32 WARPS_M_, u32 WARPS_N_, u32 TAPS_, u32 STAGES_, bool WARPGROUP_ = false>
+template <u32 KC_, u32 M_, u32 N_, u32 WARPS_M_, u32 WARPS_N_, u32 TAPS_, u32 STAGES_, bool WARPGROUP_>
 struct Tile {
     static constexpr u32 KC = KC_, M = M_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, TAPS = TAPS_, STAGES = STAGES_;
     static constexpr u32 PIXELS = M * WARPS_M, CHANNELS = N * WARPS_N, THREADS = WARP * WARPS_M * WARPS_N;
@@ -712,186 +713,12 @@ static __device__ __forceinline__ void correlate(char* memory, u32& last, const 
     if (job.totals.part) finish.put_together();
 }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k8_c8(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<8, 32, 8, 4, 1, 10, 2>>(memory, last, d, gradient, job);
-}
+#define CONV_KERNEL(NAME, KC, M, N, WARPS_M, WARPS_N, TAPS, STAGES, WARPGROUP, MIN_BLOCKS)                                     \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, MIN_BLOCKS)                                           \
+    correlate_bf16_##NAME(Conv2dDims d, u32 gradient, Correlate job) {                                                         \
+        DYNAMIC_SHARED(memory);                                                                                                \
+        SHARED(last, u32);                                                                                                     \
+        correlate<Tile<KC, M, N, WARPS_M, WARPS_N, TAPS, STAGES, WARPGROUP>>(memory, last, d, gradient, job);                  \
+    }
 
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k8_c16(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<8, 32, 16, 4, 1, 10, 2>>(memory, last, d, gradient, job);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k8_c32(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<8, 32, 32, 4, 1, 10, 2>>(memory, last, d, gradient, job);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3)
-correlate_bf16_k8_c64(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<8, 64, 32, 2, 2, 10, 2>>(memory, last, d, gradient, job);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k16_c8(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<16, 32, 8, 4, 1, 5, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k16_c16(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<16, 32, 16, 4, 1, 5, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k16_c32(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<16, 32, 32, 4, 1, 5, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3)
-correlate_bf16_k16_c64(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<16, 64, 32, 2, 2, 5, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k32_c8(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<32, 32, 8, 4, 1, 3, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k32_c16(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<32, 32, 16, 4, 1, 3, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k32_c32(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<32, 32, 32, 4, 1, 3, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3)
-correlate_bf16_k32_c64(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<32, 64, 32, 2, 2, 3, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k64_c8(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<64, 32, 8, 4, 1, 3, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k64_c16(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<64, 32, 16, 4, 1, 3, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128, 5)
-correlate_bf16_k64_c32(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<64, 32, 32, 4, 1, 1, 4>>(memory, last, d, gradient, job);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3)
-correlate_bf16_k64_c64(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<64, 64, 32, 2, 2, 1, 4>>(memory, last, d, gradient, job);
-}
-
-// registers <= 255
-extern "C" __global__ void __launch_bounds__(128, 2)
-correlate_bf16_k64_c128(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<64, 64, 64, 2, 2, 1, 4>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k8_c8_p256(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<8, 64, 8, 4, 1, 10, 2>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k8_c16_p256(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<8, 64, 16, 4, 1, 10, 2>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k16_c8_p256(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<16, 64, 8, 4, 1, 5, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 4)
-correlate_bf16_k16_c16_p256(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<16, 64, 16, 4, 1, 5, 3>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(256, 2)
-correlate_bf16_k64_c64_warpgroup(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<64, 16, 64, 8, 1, 3, 2, true>>(memory, last, d, gradient, job);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(256, 2)
-correlate_bf16_k64_c128_warpgroup(Conv2dDims d, u32 gradient, Correlate job) {
-    DYNAMIC_SHARED(memory);
-    SHARED(last, u32);
-    correlate<Tile<64, 16, 128, 8, 1, 1, 4, true>>(memory, last, d, gradient, job);
-}
+BF16_CONV_TILES(CONV_KERNEL)

@@ -9,6 +9,7 @@
 // Numerics: sums are f32, in the order of the pixels; the tensor core rounds in an order of its own.
 #include "primitives/async_copy.cuh"
 #include "primitives/vec8.cuh"
+#include "bf16/conv_tiles.cuh"
 
 static constexpr u32 MOST_WEIGHTS = 48;
 
@@ -157,29 +158,14 @@ static __device__ __forceinline__ void weight_gradient(
     }
 }
 
-// registers <= 64
-extern "C" __global__ void __launch_bounds__(128, 3)
-conv2d_bwd_weight_bf16_c8(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
-    wait_for_launch_before();
-    using T = WeightTile<16, 8, 1, 1, 4>;
-    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
-    weight_gradient<T>(memory, d, x, dy, dw);
-}
+#define BWD_WEIGHT_KERNEL(NAME, M, N, WARPS_M, WARPS_N, WARPS_K, REGISTERS)                                                    \
+    /* registers <= REGISTERS */                                                                                               \
+    extern "C" __global__ void __launch_bounds__(128, 3)                                                                       \
+    conv2d_bwd_weight_bf16_##NAME(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {                                    \
+        wait_for_launch_before();                                                                                              \
+        using T = WeightTile<M, N, WARPS_M, WARPS_N, WARPS_K>;                                                                 \
+        SHARED(memory, char[T::STAGES * T::PIECES * 16]);                                                                      \
+        weight_gradient<T>(memory, d, x, dy, dw);                                                                              \
+    }
 
-// registers <= 80
-extern "C" __global__ void __launch_bounds__(128, 3)
-conv2d_bwd_weight_bf16_c32(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
-    wait_for_launch_before();
-    using T = WeightTile<16, 16, 2, 2, 1>;
-    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
-    weight_gradient<T>(memory, d, x, dy, dw);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 3)
-conv2d_bwd_weight_bf16_c64(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
-    wait_for_launch_before();
-    using T = WeightTile<32, 32, 2, 2, 1>;
-    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
-    weight_gradient<T>(memory, d, x, dy, dw);
-}
+BF16_CONV_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)

@@ -10,6 +10,7 @@
 //
 // Numerics: f32 products and sums in the order of the slabs. Where blocks share a sum, each writes its part to a
 // workspace and `sum_partials` adds them in f64, in order. A pixel of the padding is a zero, so times NaN it is NaN.
+#include "f32/gemm_tiles.cuh"
 #include "f32/implicit_gemm.cuh"
 
 // Slabs of T::K output pixels, for the weight gradient: rows are output channels, columns are input channels by taps.
@@ -87,7 +88,7 @@ struct PixelSlabs {
 
 // A tile of the weight gradient; gridDim.x = tiles of filters by tiles of columns, gridDim.y = parts of the pixels.
 template <class T>
-static __device__ __forceinline__ void weight_gradient(
+static __device__ __forceinline__ void conv2d_bwd_weight(
     Slabs<T>& slabs, const Conv2dDims& d, const float* x, const float* dy, float* dw
 ) {
     const u32 cols = d.c_in * d.k * d.k, pixels = d.n * d.h_out * d.w_out, tiles_m = (d.c_out + T::M - 1) / T::M;
@@ -102,247 +103,72 @@ static __device__ __forceinline__ void weight_gradient(
     store_rows<T>(place, first_m, first_col, d.c_out, cols, nullptr, 0, c, dw);
 }
 
-// conv2d_fwd and conv2d_bwd_input are named after the kernel size and the channels of a tile, which has 128 pixels.
-// `k3` and `k5` have whole channels in a slab, in a gradient only at a stride of 1; `any` takes every size and stride.
-// gridDim.y = parts of the sum, in a gradient for each of stride^2 phases.
+// What loads the k-slices of forward passes and input gradients, of which a row of w has taps of one channel side by side.
+template <class T, u32 KERNEL_SIZE, bool BY_CHANNEL>
+struct LoaderOf {
+    using Type = TapSlabs<T, KERNEL_SIZE>;
+};
 
-template <class T, class Loader>
-static __device__ __forceinline__ void fwd(
+template <class T, bool BY_CHANNEL>
+struct LoaderOf<T, 0, BY_CHANNEL> {
+    using Type = ChannelSlabs<T, BY_CHANNEL>;
+};
+
+// gridDim.y = parts of the sum.
+template <class T, u32 KERNEL_SIZE>
+static __device__ __forceinline__ void conv2d_fwd(
     Slabs<T>& slabs, const Conv2dDims& d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
+    using Loader = typename LoaderOf<T, KERNEL_SIZE, true>::Type;
     correlate<T, Loader>(slabs, forward(d), blockIdx.y, gridDim.y, x, w, b, apply_relu, y);
 }
 
-template <class T, class Loader>
-static __device__ __forceinline__ void bwd_input(
+// A kernel for one kernel size is for a stride of 1. gridDim.y = parts of the sum by stride^2 phases.
+template <class T, u32 KERNEL_SIZE>
+static __device__ __forceinline__ void conv2d_bwd_input(
     Slabs<T>& slabs, const Conv2dDims& d, const float* dy, const float* w, float* dx
 ) {
+    using Loader = typename LoaderOf<T, KERNEL_SIZE, false>::Type;
     const u32 phases = d.stride * d.stride;
     const Correlation g = backward(d, blockIdx.y % phases);
     correlate<T, Loader>(slabs, g, blockIdx.y / phases, gridDim.y / phases, dy, w, nullptr, 0, dx);
 }
 
-using K3C8 = Tile<8, 128, 18, 2, 4>;
-using K3C16 = Tile<16, 128, 18, 4, 4>;
-using K3C32 = Tile<32, 128, 18, 8, 4>;
-using K3C64 = Tile<64, 128, 18, 8, 8>;
-using K5C8 = Tile<8, 128, 25, 2, 4>;
-using K5C32 = Tile<32, 128, 25, 8, 4>;
-using K5C64 = Tile<64, 128, 25, 8, 8>;
-using AnyC8 = Tile<8, 128, 16, 2, 4>;
-using AnyC32 = Tile<32, 128, 16, 8, 4>;
-using AnyC64 = Tile<64, 128, 16, 8, 8>;
+#define FWD_KERNEL(NAME, KERNEL_SIZE, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                       \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    conv2d_fwd_##NAME(Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y) {       \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slabs, Slabs<T>);                                                                                      \
+        conv2d_fwd<T, KERNEL_SIZE>(slabs, d, x, w, b, apply_relu, y);                                                 \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c8(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C8>);
-    fwd<K3C8, TapSlabs<K3C8, 3>>(slabs, d, x, w, b, apply_relu, y);
-}
+F32_CONV_TILES(FWD_KERNEL)
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c16(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C16>);
-    fwd<K3C16, TapSlabs<K3C16, 3>>(slabs, d, x, w, b, apply_relu, y);
-}
+#define BWD_INPUT_KERNEL(NAME, KERNEL_SIZE, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                 \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    conv2d_bwd_input_##NAME(Conv2dDims d, const float* dy, const float* w, float* dx) {                               \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slabs, Slabs<T>);                                                                                      \
+        conv2d_bwd_input<T, KERNEL_SIZE>(slabs, d, dy, w, dx);                                                        \
+    }
 
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c32(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C32>);
-    fwd<K3C32, TapSlabs<K3C32, 3>>(slabs, d, x, w, b, apply_relu, y);
-}
+F32_CONV_TILES(BWD_INPUT_KERNEL)
 
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k3_c64(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C64>);
-    fwd<K3C64, TapSlabs<K3C64, 3>>(slabs, d, x, w, b, apply_relu, y);
-}
+#define BWD_WEIGHT_KERNEL(NAME, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                             \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    conv2d_bwd_weight_##NAME(Conv2dDims d, const float* x, const float* dy, float* dw) {                              \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slabs, Slabs<T>);                                                                                      \
+        conv2d_bwd_weight<T>(slabs, d, x, dy, dw);                                                                    \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c8(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C8>);
-    fwd<K5C8, TapSlabs<K5C8, 5>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c32(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C32>);
-    fwd<K5C32, TapSlabs<K5C32, 5>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k5_c64(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C64>);
-    fwd<K5C64, TapSlabs<K5C64, 5>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c8(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC8>);
-    fwd<AnyC8, ChannelSlabs<AnyC8, true>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c32(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC32>);
-    fwd<AnyC32, ChannelSlabs<AnyC32, true>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_any_c64(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC64>);
-    fwd<AnyC64, ChannelSlabs<AnyC64, true>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c8(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C8>);
-    bwd_input<K3C8, TapSlabs<K3C8, 3>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c16(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C16>);
-    bwd_input<K3C16, TapSlabs<K3C16, 3>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c32(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C32>);
-    bwd_input<K3C32, TapSlabs<K3C32, 3>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k3_c64(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C64>);
-    bwd_input<K3C64, TapSlabs<K3C64, 3>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c8(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C8>);
-    bwd_input<K5C8, TapSlabs<K5C8, 5>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c32(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C32>);
-    bwd_input<K5C32, TapSlabs<K5C32, 5>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k5_c64(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C64>);
-    bwd_input<K5C64, TapSlabs<K5C64, 5>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c8(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC8>);
-    bwd_input<AnyC8, ChannelSlabs<AnyC8, false>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c32(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC32>);
-    bwd_input<AnyC32, ChannelSlabs<AnyC32, false>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_any_c64(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC64>);
-    bwd_input<AnyC64, ChannelSlabs<AnyC64, false>>(slabs, d, dy, w, dx);
-}
-
-using WeightC8 = Tile<8, 64, 32, 2, 4>;
-using WeightC32 = Tile<32, 64, 16, 4, 4>;
-using WeightC64 = Tile<64, 128, 8, 8, 8>;
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(64) conv2d_bwd_weight_c8(
-    Conv2dDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<WeightC8>);
-    weight_gradient<WeightC8>(slabs, d, x, dy, dw);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c32(
-    Conv2dDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<WeightC32>);
-    weight_gradient<WeightC32>(slabs, d, x, dy, dw);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c64(
-    Conv2dDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<WeightC64>);
-    weight_gradient<WeightC64>(slabs, d, x, dy, dw);
-}
+F32_CONV_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)
 
 static constexpr u32 BIAS_THREADS = 256;
 

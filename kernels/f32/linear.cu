@@ -8,6 +8,7 @@
 //
 // Products: gridDim.x = tiles of rows by tiles of columns, gridDim.y = parts of the sum.
 #include "f32/gemm.cuh"
+#include "f32/gemm_tiles.cuh"
 
 // Slabs of a matrix whose rows of `depth` elements go along the sum: SIDE of its rows, K elements of each.
 template <u32 SIDE, u32 K, u32 THREADS>
@@ -101,65 +102,41 @@ static __device__ __forceinline__ void product(
     store_rows<T>(place, first_row, first_col, rows, cols, bias, apply_relu, c, y + (u64)blockIdx.y * rows * cols);
 }
 
-using Wide = Tile<64, 64, 16, 8, 4>;
-using Flat = Tile<32, 32, 16, 2, 4>;
-// For as few outputs as there are classes.
-using FewCols = Tile<32, 16, 16, 2, 2>;
-using FewRows = Tile<16, 64, 16, 2, 4>;
+#define FWD_KERNEL(NAME, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                                    \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    linear_fwd_##NAME(LinearDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y) {       \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slabs, Slabs<T>);                                                                                      \
+        product<T, Along, Along>(slabs, d.n, d.f_out, d.f_in, x, w, b, apply_relu, y);                                \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) linear_fwd_wide(
-    LinearDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<Wide>);
-    product<Wide, Along, Along>(slabs, d.n, d.f_out, d.f_in, x, w, b, apply_relu, y);
-}
+F32_LINEAR_FWD_TILES(FWD_KERNEL)
 
-// registers <= 64
-extern "C" __global__ void __launch_bounds__(128) linear_fwd_few(
-    LinearDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<FewCols>);
-    product<FewCols, Along, Along>(slabs, d.n, d.f_out, d.f_in, x, w, b, apply_relu, y);
-}
+#define BWD_INPUT_KERNEL(NAME, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                              \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    linear_bwd_input_##NAME(LinearDims d, const float* dy, const float* w, float* dx) {                               \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slabs, Slabs<T>);                                                                                      \
+        product<T, Along, Across>(slabs, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);                                \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_wide(
-    LinearDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<Wide>);
-    product<Wide, Along, Across>(slabs, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);
-}
+F32_LINEAR_BWD_INPUT_TILES(BWD_INPUT_KERNEL)
 
-// registers <= 64
-extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_few(
-    LinearDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<Flat>);
-    product<Flat, Along, Across>(slabs, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);
-}
+#define BWD_WEIGHT_KERNEL(NAME, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                             \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    linear_bwd_weight_##NAME(LinearDims d, const float* x, const float* dy, float* dw) {                              \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slabs, Slabs<T>);                                                                                      \
+        product<T, Across, Across>(slabs, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);                               \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) linear_bwd_weight_wide(
-    LinearDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<Wide>);
-    product<Wide, Across, Across>(slabs, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);
-}
-
-// registers <= 64
-extern "C" __global__ void __launch_bounds__(128) linear_bwd_weight_few(
-    LinearDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<FewRows>);
-    product<FewRows, Across, Across>(slabs, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);
-}
+F32_LINEAR_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)
 
 static constexpr u32 SUM_THREADS = 256;
 

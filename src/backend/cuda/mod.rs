@@ -19,14 +19,14 @@ mod tuning;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::Memory;
 use crate::base::error::{Error, Result};
 pub use runtime::allocator::{Device, MemoryUse};
 use runtime::allocator::{Fault, Pool};
 use runtime::driver::Driver;
-use runtime::kernel::{Args, Grid, KernelSpec};
+use runtime::kernel::{Args, Declared, Grid, KernelSpec};
 pub use runtime::nvidia::{GpuInfo, cuda_version, gpu};
 use runtime::queue::Queue;
 pub use runtime::queue::Submission;
@@ -35,9 +35,16 @@ pub use runtime::timing::Timing;
 /// Storage of a tensor.
 pub type Buf = Device<f32>;
 
-/// The prototypes of all kernels.
-pub fn kernels() -> Vec<KernelSpec> {
-    [f32::kernels(), bf16::kernels()].concat()
+/// The kernels of every family; those of a launch are counted in this order.
+const KERNELS: &[&[&[Declared]]] = &[f32::KERNELS, bf16::KERNELS];
+
+/// The prototypes of all kernels, by their indices.
+pub fn kernels() -> &'static [KernelSpec] {
+    static SPECS: LazyLock<Vec<KernelSpec>> = LazyLock::new(|| {
+        let declared = KERNELS.iter().flat_map(|families| families.iter().flat_map(|kernels| kernels.iter()));
+        declared.flat_map(Declared::specs).collect()
+    });
+    &SPECS
 }
 
 /// Whether launches of a step overlap on the first visible GPU, or in one line why not.
@@ -90,7 +97,7 @@ impl Cuda {
     /// [`Error::Failed`] if the driver lacks a kernel, or has one with other parameters.
     pub fn with_driver(driver: Arc<dyn Driver>, how: Submission) -> Result<Self> {
         let pool = Pool::new(driver.clone(), how == Submission::Timed);
-        let queue = Queue::new(driver.clone(), pool.clone(), &kernels(), how)?;
+        let queue = Queue::new(driver.clone(), pool.clone(), kernels(), how)?;
         Ok(Cuda {
             driver,
             pool,
@@ -120,14 +127,14 @@ impl Cuda {
         buffer
     }
 
-    /// Launches a kernel on the backend's stream.
+    /// Launches the kernel of this index on the backend's stream.
     ///
     /// # Safety
     /// The arguments must be those of the kernel's prototype, and every buffer among them of as many elements as the kernel
     /// touches.
-    unsafe fn launch(&self, name: &'static str, grid: Grid, args: Args) {
+    unsafe fn launch(&self, kernel: usize, grid: Grid, args: Args) {
         // SAFETY: the caller's promise.
-        unsafe { self.queue.launch(name, grid, args) }
+        unsafe { self.queue.launch(kernel, grid, args) }
     }
 
     /// A buffer with these values.

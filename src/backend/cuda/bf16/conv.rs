@@ -1,42 +1,20 @@
-//! Convolutions on tensor cores, cut as [`tiles`] says.
+//! Convolutions on tensor cores, in the tiles that [`tiles`] chooses.
 
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
 
-use super::tiles::{self, Block, Cut};
+use super::tiles::{self, Block, TILES, TileConfig};
 use super::tuned::Pass;
 use super::{Batch, Buf, Device, Made, Mixed, PIECE};
-use crate::backend::cuda::Cuda;
 use crate::backend::cuda::bf16::deferred::{Operand, OperandArg, Room, Sums, Term, TermArg};
-use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::{Conv, Gathered, sum_gathered};
 use crate::base::dims::{ChannelDims, Conv2dDims};
+use crate::base::layout::layout;
 
 kernels! { "bf16/conv":
-    correlate_bf16_k8_c8(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c16(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c32(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c64(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c8(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c16(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c32(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c64(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k32_c8(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k32_c16(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k32_c32(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k32_c64(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c8(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c16(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c32(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c64(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c128(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c8_p256(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c16_p256(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c8_p256(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c16_p256(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c64_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c128_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16[TILES](d: Conv2dDims, gradient: u32, job: Correlate);
 }
 
 /// What a correlation's kernel is told (`kernels/bf16/conv.cu`); buffers by their addresses, 0 for those that it has not.
@@ -65,12 +43,32 @@ struct Correlate {
 
 impl Correlate {
     /// Reads `x` and `w`; what it writes is still to be said.
-    fn new(cut: &Cut, x: &Operand, w: &Device<u16>) -> Self {
-        let (slab, buffers) = (cut.slab, cut.buffers);
+    fn new(config: &TileConfig, x: &Operand, w: &Device<u16>) -> Self {
+        let (slab, buffers) = (config.input_pixels, config.input_tiles);
         Correlate { x: x.arg(), w: w.address(), slab, buffers, ..Zeroable::zeroed() }
     }
 }
 
+layout!(Correlate {
+    x,
+    w,
+    b,
+    y,
+    y_f32,
+    z,
+    z_mask,
+    totals,
+    onto,
+    into,
+    other,
+    mask,
+    other_totals,
+    arrivals,
+    slab,
+    buffers,
+    apply_relu,
+    _padding,
+});
 by_value!(Correlate);
 
 /// Where a kernel puts two numbers a channel together.
@@ -81,6 +79,8 @@ struct TotalsArg {
     first: u64,
     second: u64,
 }
+
+layout!(TotalsArg { part, first, second });
 
 /// Two numbers for each channel of a correlation's result, and the room that its blocks need to put them together.
 struct Totals {
@@ -96,36 +96,6 @@ impl Totals {
     }
 }
 
-/// A kernel of a forward pass, or with a 1 of an input gradient.
-type Correlation = unsafe fn(&Cuda, Grid, Conv2dDims, u32, Correlate);
-
-/// In the order of [`tiles::TILES`].
-const CORRELATE: [Correlation; tiles::TILES.len()] = [
-    launch::correlate_bf16_k8_c8,
-    launch::correlate_bf16_k8_c16,
-    launch::correlate_bf16_k8_c32,
-    launch::correlate_bf16_k8_c64,
-    launch::correlate_bf16_k16_c8,
-    launch::correlate_bf16_k16_c16,
-    launch::correlate_bf16_k16_c32,
-    launch::correlate_bf16_k16_c64,
-    launch::correlate_bf16_k32_c8,
-    launch::correlate_bf16_k32_c16,
-    launch::correlate_bf16_k32_c32,
-    launch::correlate_bf16_k32_c64,
-    launch::correlate_bf16_k64_c8,
-    launch::correlate_bf16_k64_c16,
-    launch::correlate_bf16_k64_c32,
-    launch::correlate_bf16_k64_c64,
-    launch::correlate_bf16_k64_c128,
-    launch::correlate_bf16_k8_c8_p256,
-    launch::correlate_bf16_k8_c16_p256,
-    launch::correlate_bf16_k16_c8_p256,
-    launch::correlate_bf16_k16_c16_p256,
-    launch::correlate_bf16_k64_c64_warpgroup,
-    launch::correlate_bf16_k64_c128_warpgroup,
-];
-
 fn image(d: &Conv2dDims) -> ChannelDims {
     ChannelDims::new(d.x())
 }
@@ -136,17 +106,17 @@ fn split(d: &Conv2dDims, x: &Buf) -> bool {
 }
 
 impl Mixed {
-    fn totals(&self, c: u32, cut: &Cut) -> Totals {
+    fn totals(&self, c: u32, config: &TileConfig) -> Totals {
         let [first, second] = [0, 1].map(|_| self.exact.alloc(c as usize));
-        Totals { part: self.exact.alloc(c as usize * cut.parts as usize), first, second }
+        Totals { part: self.exact.alloc(c as usize * config.partials as usize), first, second }
     }
 
-    /// How a correlation with this operand is cut, if it can be.
-    fn cut(&self, d: &Conv2dDims, gradient: bool, operand: &Operand) -> Option<Cut> {
+    /// The tile of a convolution with this operand, if one fits.
+    fn config(&self, d: &Conv2dDims, gradient: bool, operand: &Operand) -> Option<TileConfig> {
         let block = Block { shared: self.exact.driver.shared_memory(), warpgroups: self.warpgroups };
-        let cuts = tiles::correlate(d, gradient, operand.q.is_some(), block);
+        let configs = tiles::convolution(d, gradient, operand.q.is_some(), block);
         let pass = if gradient { Pass::InputGradient } else { Pass::Forward };
-        self.chosen(pass, d, &cuts, |cut| cut.tile)
+        self.chosen(pass, d, &configs, |config| config.tile)
     }
 
     /// How a convolution reads its input, and where it is to write it as well: the sum of a block and its shortcut, which the
@@ -174,13 +144,13 @@ impl Conv for Mixed {
             x => self.in_bf16(&image(d), x),
         };
         let (operand, wanted) = self.operand_to_write(d, &image);
-        let Some(cut) = self.cut(d, false, &operand) else {
+        let Some(config) = self.config(d, false, &operand) else {
             return self.exact.conv2d_fwd(d, &self.in_f32(x), w.f32(), b.map(Buf::f32), relu).into();
         };
         let of = ChannelDims::new(d.y());
         let y = self.alloc(&of);
-        let statistics = (!relu).then(|| self.totals(of.c, &cut));
-        let mut job = Correlate::new(&cut, &operand, &self.weights(d, split, w.exact()).forward);
+        let statistics = (!relu).then(|| self.totals(of.c, &config));
+        let mut job = Correlate::new(&config, &operand, &self.weights(d, split, w.exact()).forward);
         job.b = b.map_or(0, |b| b.f32().address());
         job.apply_relu = relu.into();
         job.y = y.address();
@@ -189,9 +159,9 @@ impl Conv for Mixed {
         if let Some(Room { data, mask }) = &wanted {
             (job.z, job.z_mask) = (data.address(), mask.as_ref().map_or(0, Device::address));
         }
-        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the cut
-        // says what room totals and arrivals need.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 0, job) };
+        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the
+        // configuration says what room totals and arrivals need.
+        unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 0, job) };
         if let Some(room) = wanted {
             image.written.get_or_init(|| room.into());
         }
@@ -207,16 +177,16 @@ impl Conv for Mixed {
     /// needs are taken.
     fn conv2d_bwd_gathered(&self, d: &Conv2dDims, x: &Buf, dy: &Buf, w: &Buf, gathered: Gathered<Buf>) -> Buf {
         let operand = self.operand(&self.in_bf16(&ChannelDims::new(d.y()), dy));
-        let Some(cut) = self.cut(d, true, &operand) else {
+        let Some(config) = self.config(d, true, &operand) else {
             let dx = self.exact.conv2d_bwd_input(d, &self.in_f32(x), &self.in_f32(dy), w.f32());
             return sum_gathered(self, dx.into(), gathered);
         };
-        let mut job = Correlate::new(&cut, &operand, &self.weights(d, split(d, x), w.exact()).backward);
+        let mut job = Correlate::new(&config, &operand, &self.weights(d, split(d, x), w.exact()).backward);
         let Buf::Batch(x) = x else {
             let dx = self.exact.alloc(d.x().iter().product());
             job.y_f32 = dx.address();
             // SAFETY: batches have the elements of `d`, weights too.
-            unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 1, job) };
+            unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 1, job) };
             return sum_gathered(self, dx.into(), gathered);
         };
         let image = image(d);
@@ -232,7 +202,7 @@ impl Conv for Mixed {
         // The normalisations whose sums are taken.
         let mut taken = Vec::new();
         if whole && let Some(Operand { p: p @ Term { affine: Some(_), .. }, q, relu, gradient: None }) = &x.operand {
-            let totals = self.totals(image.c, &cut);
+            let totals = self.totals(image.c, &config);
             job.into = Term { relu: *relu, ..p.clone() }.arg();
             job.totals = totals.arg();
             taken.push((p, totals));
@@ -241,15 +211,15 @@ impl Conv for Mixed {
             }
             // With a ReLU of its own the residual's gradient is not the whole one yet.
             if let Some(q @ Term { affine: Some(_), relu: false, .. }) = q {
-                let totals = self.totals(image.c, &cut);
+                let totals = self.totals(image.c, &config);
                 job.other = q.arg();
                 job.other_totals = totals.arg();
                 taken.push((q, totals));
             }
         }
-        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte a piece, and the cut says
-        // what room totals and arrivals need.
-        unsafe { CORRELATE[cut.tile](&self.exact, cut.grid, *d, 1, job) };
+        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte a piece, and the
+        // configuration says what room totals and arrivals need.
+        unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 1, job) };
         let mut dx = Batch::written(&image, dx);
         dx.sums.extend(taken.into_iter().map(|(term, Totals { first, second, .. })| Sums {
             of: term.data.clone(),

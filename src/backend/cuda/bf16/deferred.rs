@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Batch, Device, Mixed, pieces};
 use crate::base::dims::ChannelDims;
+use crate::base::layout::layout;
 
 /// Activations in memory, `[n, hw, padded c]`.
 pub struct Written {
@@ -94,6 +95,9 @@ pub struct OperandArg {
     share: f32,
     apply_relu: u32,
 }
+
+layout!(TermArg { x, mean, var, gamma, beta, eps, apply_relu });
+layout!(OperandArg { p, q, dgamma, dbeta, share, apply_relu });
 
 impl Term {
     /// A batch as it is.

@@ -20,8 +20,6 @@ mod deferred;
 mod exact;
 mod norm;
 mod pool;
-#[cfg(test)]
-mod predictions;
 mod tiles;
 mod tuned;
 mod weights;
@@ -34,7 +32,7 @@ use super::{Cuda, Submission, Timing, gpu};
 use crate::backend::Memory;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::driver::Driver;
-use crate::backend::cuda::runtime::kernel::KernelSpec;
+use crate::backend::cuda::runtime::kernel::Declared;
 use crate::base::dims::{ChannelDims, Conv2dDims};
 use crate::base::error::{Error, Result};
 use deferred::{Operand, Sums, Written};
@@ -44,10 +42,8 @@ use tuned::Pass;
 pub use tuned::Table;
 use weights::Weights;
 
-/// The prototypes of the kernels.
-pub(super) fn kernels() -> Vec<KernelSpec> {
-    [conv::KERNELS, norm::KERNELS, pool::KERNELS, weights::KERNELS].concat()
-}
+/// The kernels of each family.
+pub(super) const KERNELS: &[&[Declared]] = &[conv::KERNELS, norm::KERNELS, pool::KERNELS, weights::KERNELS];
 
 /// A GPU, or what plays one, in mixed precision.
 pub struct Mixed {

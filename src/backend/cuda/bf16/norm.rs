@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Batch, Buf, Device, Mixed};
 use crate::backend::cuda::bf16::deferred::{Affine, NormGradient, Operand, OperandArg, Room, Sums, Term};
-use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::tuning;
 use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;

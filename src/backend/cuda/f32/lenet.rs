@@ -5,6 +5,7 @@ use crate::backend::cuda::runtime::kernel::{Arg, Args, kernels};
 use crate::backend::cuda::{Buf, Cuda, Device, tuning};
 use crate::backend::{Ascent, MARGIN_CONFIDENCE};
 use crate::base::dims::LeNetDims;
+use crate::base::layout::{Layout, Type, layout};
 use crate::base::rng::{Rng, Stream};
 
 kernels! { "f32/lenet":
@@ -27,8 +28,10 @@ struct AscentArgs {
     kind: u32,
 }
 
+layout!(AscentArgs { eps, step, confidence, steps, random_start, kind });
+
 impl Arg for AscentArgs {
-    const SIZE: usize = size_of::<AscentArgs>();
+    const TYPE: &'static Type = <AscentArgs as Layout>::TYPE;
 
     fn push(self, args: &mut Args) {
         args.push_bytes(bytemuck::bytes_of(&self));

@@ -1,60 +1,46 @@
-//! Fully connected layers, and the end of every product whose sums are split over blocks.
+//! Fully connected layers, and the end of every split-K product.
 
 use crate::backend::Linear;
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::backend::cuda::runtime::kernel::{Grid, kernels};
+use crate::backend::cuda::runtime::kernel::kernels;
+use crate::backend::cuda::tuning::{LINEAR_BWD_INPUT_TILES, LINEAR_BWD_WEIGHT_TILES, LINEAR_FWD_TILES};
 use crate::backend::cuda::{Buf, Cuda, tuning};
 use crate::base::dims::{ChannelDims, LinearDims};
 
 kernels! { "f32/linear":
-    linear_fwd_few(
+    linear_fwd[LINEAR_FWD_TILES](
         d: LinearDims, x: &Device<f32>, w: &Device<f32>, b: Option<&Device<f32>>, apply_relu: u32, y: &mut Device<f32>,
     );
-    linear_fwd_wide(
-        d: LinearDims, x: &Device<f32>, w: &Device<f32>, b: Option<&Device<f32>>, apply_relu: u32, y: &mut Device<f32>,
-    );
-    linear_bwd_input_few(d: LinearDims, dy: &Device<f32>, w: &Device<f32>, dx: &mut Device<f32>);
-    linear_bwd_input_wide(d: LinearDims, dy: &Device<f32>, w: &Device<f32>, dx: &mut Device<f32>);
-    linear_bwd_weight_few(d: LinearDims, x: &Device<f32>, dy: &Device<f32>, dw: &mut Device<f32>);
-    linear_bwd_weight_wide(d: LinearDims, x: &Device<f32>, dy: &Device<f32>, dw: &mut Device<f32>);
+    linear_bwd_input[LINEAR_BWD_INPUT_TILES](d: LinearDims, dy: &Device<f32>, w: &Device<f32>, dx: &mut Device<f32>);
+    linear_bwd_weight[LINEAR_BWD_WEIGHT_TILES](d: LinearDims, x: &Device<f32>, dy: &Device<f32>, dw: &mut Device<f32>);
     sum_partials(
-        d: ChannelDims, parts: u32, groups: u32, partials: &Device<f32>, b: Option<&Device<f32>>, apply_relu: u32,
+        d: ChannelDims, split_k: u32, groups: u32, partials: &Device<f32>, b: Option<&Device<f32>>, apply_relu: u32,
         y: &mut Device<f32>,
     );
 }
 
-/// A kernel of [`Linear::linear_fwd`].
-type Fwd = unsafe fn(&Cuda, Grid, LinearDims, &Buf, &Buf, Option<&Buf>, u32, &mut Buf);
-/// A kernel of one of its gradients.
-type Bwd = unsafe fn(&Cuda, Grid, LinearDims, &Buf, &Buf, &mut Buf);
-
-// In the order of their tiles.
-const FWD: [Fwd; 2] = [launch::linear_fwd_few, launch::linear_fwd_wide];
-const BWD_INPUT: [Bwd; 2] = [launch::linear_bwd_input_few, launch::linear_bwd_input_wide];
-const BWD_WEIGHT: [Bwd; 2] = [launch::linear_bwd_weight_few, launch::linear_bwd_weight_wide];
-
 impl Cuda {
-    /// `relu(sum of parts + b)` for a result `[n, c, hw]` of which `product` writes `parts` parts, one after the other;
-    /// `b` has an element per channel. A single part is the result itself, so `product` gets the bias and the ReLU.
-    pub(in crate::backend::cuda) fn sum_of_parts(
+    /// `relu(sum + b)` for a result `[n, c, hw]` of which `product` writes `split_k` partial sums, one after the other; `b` has
+    /// an element per channel. Without a split that is the result itself, so `product` gets the bias and the ReLU.
+    pub(in crate::backend::cuda) fn split_k_product(
         &self,
         d: &ChannelDims,
-        parts: u32,
+        split_k: u32,
         b: Option<&Buf>,
         relu: bool,
         product: impl FnOnce(Option<&Buf>, bool, &mut Buf),
     ) -> Buf {
         let len = d.n as usize * d.c as usize * d.hw as usize;
         let mut y = self.alloc(len);
-        if parts == 1 {
+        if split_k == 1 {
             product(b, relu, &mut y);
             return y;
         }
-        let mut partials = self.alloc(parts as usize * len);
+        let mut partials = self.alloc(split_k as usize * len);
         product(None, false, &mut partials);
-        let (grid, groups) = tuning::sum_partials(len, parts);
-        // SAFETY: `partials` has `parts` times the elements of `y`, which are those of `d`; `b` has its channels.
-        unsafe { launch::sum_partials(self, grid, *d, parts, groups, &partials, b, relu.into(), &mut y) };
+        let (grid, groups) = tuning::sum_partials(len, split_k);
+        // SAFETY: `partials` has `split_k` times the elements of `y`, which are those of `d`; `b` has its channels.
+        unsafe { launch::sum_partials(self, grid, *d, split_k, groups, &partials, b, relu.into(), &mut y) };
         y
     }
 }
@@ -69,33 +55,33 @@ impl Linear for Cuda {
     fn linear_fwd(&self, d: &LinearDims, x: &Buf, w: &Buf, b: Option<&Buf>, relu: bool) -> Buf {
         let [x_len, w_len, _] = lengths(d);
         assert!(x.len() == x_len && w.len() == w_len && b.is_none_or(|b| b.len() == d.f_out as usize));
-        let cut = tuning::linear_fwd(d);
+        let config = tuning::linear_fwd(d);
         let of = ChannelDims { n: d.n, c: d.f_out, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, b, relu, |b, relu, y| {
-            // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `cut.parts` outputs.
-            unsafe { FWD[cut.tile](self, cut.grid, *d, x, w, b, relu.into(), y) };
+        self.split_k_product(&of, config.split_k, b, relu, |b, relu, y| {
+            // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `config.split_k` outputs.
+            unsafe { launch::linear_fwd(self, config.tile, config.grid, *d, x, w, b, relu.into(), y) };
         })
     }
 
     fn linear_bwd_input(&self, d: &LinearDims, dy: &Buf, w: &Buf) -> Buf {
         let [_, w_len, y_len] = lengths(d);
         assert!(dy.len() == y_len && w.len() == w_len);
-        let cut = tuning::linear_bwd_input(d);
+        let config = tuning::linear_bwd_input(d);
         let of = ChannelDims { n: d.n, c: d.f_in, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, None, false, |_, _, dx| {
-            // SAFETY: `dy` and `w` are as long as `d` says, `dx` has `cut.parts` inputs.
-            unsafe { BWD_INPUT[cut.tile](self, cut.grid, *d, dy, w, dx) };
+        self.split_k_product(&of, config.split_k, None, false, |_, _, dx| {
+            // SAFETY: `dy` and `w` are as long as `d` says, `dx` has `config.split_k` inputs.
+            unsafe { launch::linear_bwd_input(self, config.tile, config.grid, *d, dy, w, dx) };
         })
     }
 
     fn linear_bwd_weight(&self, d: &LinearDims, x: &Buf, dy: &Buf) -> Buf {
         let [x_len, _, y_len] = lengths(d);
         assert!(x.len() == x_len && dy.len() == y_len);
-        let cut = tuning::linear_bwd_weight(d);
+        let config = tuning::linear_bwd_weight(d);
         let of = ChannelDims { n: d.f_out, c: d.f_in, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, None, false, |_, _, dw| {
-            // SAFETY: `x` and `dy` are as long as `d` says, `dw` has `cut.parts` weights.
-            unsafe { BWD_WEIGHT[cut.tile](self, cut.grid, *d, x, dy, dw) };
+        self.split_k_product(&of, config.split_k, None, false, |_, _, dw| {
+            // SAFETY: `x` and `dy` are as long as `d` says, `dw` has `config.split_k` weights.
+            unsafe { launch::linear_bwd_weight(self, config.tile, config.grid, *d, x, dy, dw) };
         })
     }
 }

@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Buf, Cuda, tuning};
 use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE};
 use crate::base::dims::LogitDims;
+use crate::base::layout::layout;
 
 kernels! { "f32/loss":
     loss_fwd(
@@ -33,6 +34,7 @@ pub struct TallyCounts {
     zero_gradients: u64,
 }
 
+layout!(TallyCounts { samples, correct, loss, gradients, zero_gradients });
 by_value!(TallyCounts);
 
 /// A loss in the kernels (`kernels/primitives/logits.cuh`).
@@ -112,7 +114,7 @@ impl Loss for Cuda {
         let counts = TallyCounts { samples, correct, loss, gradients, zero_gradients };
         let mut tally = self.alloc(1);
         // SAFETY: a tally is one element.
-        unsafe { launch::tally_from(self, tuning::tally(), counts, &mut tally) };
+        unsafe { launch::tally_from(self, tuning::metrics(), counts, &mut tally) };
         Tally(tally)
     }
 

@@ -13,23 +13,20 @@ mod pgd;
 mod pool;
 mod prune;
 
-use super::runtime::kernel::KernelSpec;
+use super::runtime::kernel::Declared;
 
-/// The prototypes of the kernels.
-pub(super) fn kernels() -> Vec<KernelSpec> {
-    [
-        conv::KERNELS,
-        elementwise::KERNELS,
-        images::KERNELS,
-        lenet::KERNELS,
-        linear::KERNELS,
-        loss::KERNELS,
-        norm::KERNELS,
-        optim::KERNELS,
-        perturb::KERNELS,
-        pgd::KERNELS,
-        pool::KERNELS,
-        prune::KERNELS,
-    ]
-    .concat()
-}
+/// The kernels of each family.
+pub(super) const KERNELS: &[&[Declared]] = &[
+    conv::KERNELS,
+    elementwise::KERNELS,
+    images::KERNELS,
+    lenet::KERNELS,
+    linear::KERNELS,
+    loss::KERNELS,
+    norm::KERNELS,
+    optim::KERNELS,
+    perturb::KERNELS,
+    pgd::KERNELS,
+    pool::KERNELS,
+    prune::KERNELS,
+];

@@ -1,10 +1,11 @@
 //! Batch normalisation: one or two launches for statistics, one forwards, two backwards.
 
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Buf, Cuda, tuning};
 use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
+use crate::base::layout::layout;
 
 kernels! { "f32/norm":
     channel_stats(
@@ -51,6 +52,8 @@ struct Moves {
     at: [Move; MOVES],
 }
 
+layout!(Move { mean, var, running_mean, running_var, c, unbias });
+layout!(Moves { at });
 by_value!(Moves);
 
 /// Elements of a batch.

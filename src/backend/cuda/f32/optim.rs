@@ -1,8 +1,9 @@
 //! Parameter updates, all parameters in one launch.
 
-use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{Grid, by_value, kernels};
 use crate::backend::cuda::{Buf, Cuda, tuning};
 use crate::backend::{AdamParam, AdamStep, Constraint, Optim, SgdParam, SgdStep};
+use crate::base::layout::layout;
 
 kernels! { "f32/optim":
     sgd_step(s: SgdStep, count: u32, segments: Segments);
@@ -52,6 +53,9 @@ struct AdamRates {
     weight_decay: f32,
 }
 
+layout!(Segment { g, m, v, w, a, b, n, rho });
+layout!(Segments { at, first });
+layout!(AdamRates { step, root, beta2, one_minus_beta1, one_minus_beta2, eps, weight_decay });
 by_value!(Segments, AdamRates);
 
 impl AdamRates {
