@@ -1,4 +1,4 @@
-// 2-d convolution as products of matrices that exist only as slabs in shared memory; x [n][c_in][h_in][w_in],
+// 2-d convolution as products of matrices that exist only as k-slices in shared memory; x [n][c_in][h_in][w_in],
 // w [c_out][c_in][k][k], y [n][c_out][h_out][w_out].
 //
 //   y[o][p]          = relu(b[o] + sum over c, kh, kw of  w[o][c][kh][kw] x[c][p stride - pad + (kh, kw)])
@@ -8,14 +8,14 @@
 //
 // Nothing accumulates: all results are overwritten, and there are no atomics.
 //
-// Numerics: f32 products and sums in the order of the slabs. Where blocks share a sum, each writes its part to a
+// Numerics: f32 products and sums in the order of the k-slices. In a split-K product each block writes its partial sums to a
 // workspace and `sum_partials` adds them in f64, in order. A pixel of the padding is a zero, so times NaN it is NaN.
 #include "f32/gemm_tiles.cuh"
 #include "f32/implicit_gemm.cuh"
 
-// Slabs of T::K output pixels, for the weight gradient: rows are output channels, columns are input channels by taps.
+// K-slices of T::K output pixels, for the weight gradient: rows are output channels, columns are input channels by taps.
 template <class T>
-struct PixelSlabs {
+struct PixelLoader {
     // Eight neighbouring threads take eight neighbouring pixels.
     static constexpr u32 LANES = 8, PIXELS = T::K / LANES, ROWS = T::THREADS / LANES;
     static constexpr u32 M_PASSES = T::M / ROWS, N_PASSES = T::N / ROWS;
@@ -31,7 +31,7 @@ struct PixelSlabs {
     u32 filters, dy_row;                    // of M_PASSES, that exist; from one to the next
     u32 offset[N_PASSES], tap[N_PASSES];    // of each column: in the image, and kh << 16 | kw
 
-    __device__ __forceinline__ PixelSlabs(
+    __device__ __forceinline__ PixelLoader(
         const Conv2dDims& d_, u32 first_m, u32 first_col, u32 pixel, u32 end, const float* x_, const float* dy_
     ) : d(d_), x(x_) {
         const u32 cols = d.c_in * d.k * d.k, lane = threadIdx.x % LANES, mine = threadIdx.x / LANES;
@@ -86,52 +86,52 @@ struct PixelSlabs {
     }
 };
 
-// A tile of the weight gradient; gridDim.x = tiles of filters by tiles of columns, gridDim.y = parts of the pixels.
+// A tile of the weight gradient; gridDim.x = tiles of filters by tiles of columns, gridDim.y = split-K of the pixels.
 template <class T>
 static __device__ __forceinline__ void conv2d_bwd_weight(
-    Slabs<T>& slabs, const Conv2dDims& d, const float* x, const float* dy, float* dw
+    KSlices<T>& slices, const Conv2dDims& d, const float* x, const float* dy, float* dw
 ) {
     const u32 cols = d.c_in * d.k * d.k, pixels = d.n * d.h_out * d.w_out, tiles_m = (d.c_out + T::M - 1) / T::M;
     const u32 first_m = blockIdx.x % tiles_m * T::M, first_col = blockIdx.x / tiles_m * T::N;
-    const Place<T> place;
-    const Part share((pixels + T::K - 1) / T::K, gridDim.y, blockIdx.y);
+    const MicroTile<T> micro;
+    const SplitK share((pixels + T::K - 1) / T::K, gridDim.y, blockIdx.y);
     const u32 end = min((share.begin + share.count) * T::K, pixels);
-    PixelSlabs<T> loader(d, first_m, first_col, share.begin * T::K, end, x, dy);
+    PixelLoader<T> loader(d, first_m, first_col, share.begin * T::K, end, x, dy);
     float c[T::MICRO_M][T::MICRO_N];
-    multiply<T>(slabs, loader, share.count, place, c);
+    multiply<T>(slices, loader, share.count, micro, c);
     dw += (u64)blockIdx.y * d.c_out * cols;
-    store_rows<T>(place, first_m, first_col, d.c_out, cols, nullptr, 0, c, dw);
+    store_rows<T>(micro, first_m, first_col, d.c_out, cols, nullptr, 0, c, dw);
 }
 
-// What loads the k-slices of forward passes and input gradients, of which a row of w has taps of one channel side by side.
+// The loader of k-slices for a kernel size, 0 for any.
 template <class T, u32 KERNEL_SIZE, bool BY_CHANNEL>
 struct LoaderOf {
-    using Type = TapSlabs<T, KERNEL_SIZE>;
+    using Type = TapLoader<T, KERNEL_SIZE>;
 };
 
 template <class T, bool BY_CHANNEL>
 struct LoaderOf<T, 0, BY_CHANNEL> {
-    using Type = ChannelSlabs<T, BY_CHANNEL>;
+    using Type = ChannelLoader<T, BY_CHANNEL>;
 };
 
-// gridDim.y = parts of the sum.
+// gridDim.y = split-K.
 template <class T, u32 KERNEL_SIZE>
 static __device__ __forceinline__ void conv2d_fwd(
-    Slabs<T>& slabs, const Conv2dDims& d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
+    KSlices<T>& slices, const Conv2dDims& d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
 ) {
     using Loader = typename LoaderOf<T, KERNEL_SIZE, true>::Type;
-    correlate<T, Loader>(slabs, forward(d), blockIdx.y, gridDim.y, x, w, b, apply_relu, y);
+    implicit_gemm<T, Loader>(slices, conv_fwd_geometry(d), blockIdx.y, gridDim.y, x, w, b, apply_relu, y);
 }
 
-// A kernel for one kernel size is for a stride of 1. gridDim.y = parts of the sum by stride^2 phases.
+// A kernel for one kernel size is for a stride of 1. gridDim.y = split-K by stride^2 phases.
 template <class T, u32 KERNEL_SIZE>
 static __device__ __forceinline__ void conv2d_bwd_input(
-    Slabs<T>& slabs, const Conv2dDims& d, const float* dy, const float* w, float* dx
+    KSlices<T>& slices, const Conv2dDims& d, const float* dy, const float* w, float* dx
 ) {
     using Loader = typename LoaderOf<T, KERNEL_SIZE, false>::Type;
     const u32 phases = d.stride * d.stride;
-    const Correlation g = backward(d, blockIdx.y % phases);
-    correlate<T, Loader>(slabs, g, blockIdx.y / phases, gridDim.y / phases, dy, w, nullptr, 0, dx);
+    const ConvGeometry g = conv_bwd_input_geometry(d, blockIdx.y % phases);
+    implicit_gemm<T, Loader>(slices, g, blockIdx.y / phases, gridDim.y / phases, dy, w, nullptr, 0, dx);
 }
 
 #define FWD_KERNEL(NAME, KERNEL_SIZE, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                       \
@@ -140,8 +140,8 @@ static __device__ __forceinline__ void conv2d_bwd_input(
     conv2d_fwd_##NAME(Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y) {       \
         wait_for_launch_before();                                                                                     \
         using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
-        SHARED(slabs, Slabs<T>);                                                                                      \
-        conv2d_fwd<T, KERNEL_SIZE>(slabs, d, x, w, b, apply_relu, y);                                                 \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        conv2d_fwd<T, KERNEL_SIZE>(slices, d, x, w, b, apply_relu, y);                                                \
     }
 
 F32_CONV_TILES(FWD_KERNEL)
@@ -152,8 +152,8 @@ F32_CONV_TILES(FWD_KERNEL)
     conv2d_bwd_input_##NAME(Conv2dDims d, const float* dy, const float* w, float* dx) {                               \
         wait_for_launch_before();                                                                                     \
         using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
-        SHARED(slabs, Slabs<T>);                                                                                      \
-        conv2d_bwd_input<T, KERNEL_SIZE>(slabs, d, dy, w, dx);                                                        \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        conv2d_bwd_input<T, KERNEL_SIZE>(slices, d, dy, w, dx);                                                       \
     }
 
 F32_CONV_TILES(BWD_INPUT_KERNEL)
@@ -164,16 +164,16 @@ F32_CONV_TILES(BWD_INPUT_KERNEL)
     conv2d_bwd_weight_##NAME(Conv2dDims d, const float* x, const float* dy, float* dw) {                              \
         wait_for_launch_before();                                                                                     \
         using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
-        SHARED(slabs, Slabs<T>);                                                                                      \
-        conv2d_bwd_weight<T>(slabs, d, x, dy, dw);                                                                    \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        conv2d_bwd_weight<T>(slices, d, x, dy, dw);                                                                   \
     }
 
 F32_CONV_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)
 
 static constexpr u32 BIAS_THREADS = 256;
 
-// db[c] = sum of dy over images and pixels: gridDim.x = channels, gridDim.y = parts of the images. `lanes`, a power of
-// two, is how many threads share a row of pixels. With one part there are no partials, else they are [parts][c], for
+// db[c] = sum of dy over images and pixels: gridDim.x = channels, gridDim.y = splits of the images. `lanes`, a power of
+// two, is how many threads share a row of pixels. Without a split there are no partials, else they are [splits][c], for
 // bias_bwd_finish.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256) bias_bwd(
@@ -206,14 +206,14 @@ extern "C" __global__ void __launch_bounds__(256) bias_bwd(
     }
 }
 
-// Adds the parts of bias_bwd; one thread per channel.
+// Adds the partial sums of bias_bwd; one thread per channel.
 // registers <= 40
-extern "C" __global__ void __launch_bounds__(128) bias_bwd_finish(u32 c, u32 parts, const double* partials, float* db) {
+extern "C" __global__ void __launch_bounds__(128) bias_bwd_finish(u32 c, u32 splits, const double* partials, float* db) {
     wait_for_launch_before();
     const u32 channel = blockIdx.x * blockDim.x + threadIdx.x;
     if (channel >= c) return;
     double sum = 0.0;
-    for (u32 part = 0; part < parts; part++) sum += partials[(u64)part * c + channel];
+    for (u32 split = 0; split < splits; split++) sum += partials[(u64)split * c + channel];
     db[channel] = (float)sum;
 }
 

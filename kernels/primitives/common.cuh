@@ -54,14 +54,14 @@ struct LogitDims {
 static constexpr u32 WARP = 32;
 static constexpr u32 FULL_WARP = 0xffffffffu;
 
-// The slabs of part `index` of `parts`: where they begin, and how many there are.
-struct Part {
+// The k-slices of block `index` of the `blocks` that share a sum: where they begin, and how many there are.
+struct SplitK {
     u32 begin, count;
 
-    __device__ __forceinline__ Part(u32 slabs, u32 parts, u32 index) {
-        const u32 each = (slabs + parts - 1) / parts;
-        begin = min(index * each, slabs);
-        count = min(each, slabs - begin);
+    __device__ __forceinline__ SplitK(u32 slices, u32 blocks, u32 index) {
+        const u32 each = (slices + blocks - 1) / blocks;
+        begin = min(index * each, slices);
+        count = min(each, slices - begin);
     }
 };
 

@@ -14,73 +14,73 @@ use crate::base::dims::{ChannelDims, Conv2dDims};
 use crate::base::layout::layout;
 
 kernels! { "bf16/conv":
-    correlate_bf16[TILES](d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16[TILES](d: Conv2dDims, gradient: u32, params: ConvParams);
 }
 
-/// What a correlation's kernel is told (`kernels/bf16/conv.cu`); buffers by their addresses, 0 for those that it has not.
+/// The parameters of a kernel of `kernels/bf16/conv.cu`; buffers by their addresses, 0 for those that it has not.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Correlate {
+struct ConvParams {
     x: OperandArg,
     w: u64,
     b: u64,
     y: u64,
     y_f32: u64,
-    z: u64,
-    z_mask: u64,
-    totals: TotalsArg,
-    onto: u64,
-    into: TermArg,
-    other: TermArg,
-    mask: u64,
-    other_totals: TotalsArg,
+    materialized: u64,
+    materialized_mask: u64,
+    sums: TotalsArg,
+    addend: u64,
+    input_norm: TermArg,
+    residual_norm: TermArg,
+    relu_mask: u64,
+    residual_sums: TotalsArg,
     arrivals: u64,
-    slab: u32,
-    buffers: u32,
+    input_pixels: u32,
+    input_tiles: u32,
     apply_relu: u32,
     _padding: u32,
 }
 
-impl Correlate {
+impl ConvParams {
     /// Reads `x` and `w`; what it writes is still to be said.
     fn new(config: &TileConfig, x: &Operand, w: &Device<u16>) -> Self {
-        let (slab, buffers) = (config.input_pixels, config.input_tiles);
-        Correlate { x: x.arg(), w: w.address(), slab, buffers, ..Zeroable::zeroed() }
+        let TileConfig { input_pixels, input_tiles, .. } = *config;
+        ConvParams { x: x.arg(), w: w.address(), input_pixels, input_tiles, ..Zeroable::zeroed() }
     }
 }
 
-layout!(Correlate {
+layout!(ConvParams {
     x,
     w,
     b,
     y,
     y_f32,
-    z,
-    z_mask,
-    totals,
-    onto,
-    into,
-    other,
-    mask,
-    other_totals,
+    materialized,
+    materialized_mask,
+    sums,
+    addend,
+    input_norm,
+    residual_norm,
+    relu_mask,
+    residual_sums,
     arrivals,
-    slab,
-    buffers,
+    input_pixels,
+    input_tiles,
     apply_relu,
     _padding,
 });
-by_value!(Correlate);
+by_value!(ConvParams);
 
 /// Where a kernel puts two numbers a channel together.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct TotalsArg {
-    part: u64,
+    partials: u64,
     first: u64,
     second: u64,
 }
 
-layout!(TotalsArg { part, first, second });
+layout!(TotalsArg { partials, first, second });
 
 /// Two numbers for each channel of a correlation's result, and the room that its blocks need to put them together.
 struct Totals {
@@ -92,7 +92,7 @@ struct Totals {
 impl Totals {
     fn arg(&self) -> TotalsArg {
         let Totals { part, first, second } = self;
-        TotalsArg { part: part.address(), first: first.address(), second: second.address() }
+        TotalsArg { partials: part.address(), first: first.address(), second: second.address() }
     }
 }
 
@@ -150,18 +150,19 @@ impl Conv for Mixed {
         let of = ChannelDims::new(d.y());
         let y = self.alloc(&of);
         let statistics = (!relu).then(|| self.totals(of.c, &config));
-        let mut job = Correlate::new(&config, &operand, &self.weights(d, split, w.exact()).forward);
-        job.b = b.map_or(0, |b| b.f32().address());
-        job.apply_relu = relu.into();
-        job.y = y.address();
-        job.totals = statistics.as_ref().map(Totals::arg).unwrap_or_default();
-        job.arrivals = self.arrivals.address();
+        let mut params = ConvParams::new(&config, &operand, &self.weights(d, split, w.exact()).forward);
+        params.b = b.map_or(0, |b| b.f32().address());
+        params.apply_relu = relu.into();
+        params.y = y.address();
+        params.sums = statistics.as_ref().map(Totals::arg).unwrap_or_default();
+        params.arrivals = self.arrivals.address();
         if let Some(Room { data, mask }) = &wanted {
-            (job.z, job.z_mask) = (data.address(), mask.as_ref().map_or(0, Device::address));
+            (params.materialized, params.materialized_mask) =
+                (data.address(), mask.as_ref().map_or(0, Device::address));
         }
         // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte a piece, and the
         // configuration says what room totals and arrivals need.
-        unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 0, job) };
+        unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 0, params) };
         if let Some(room) = wanted {
             image.written.get_or_init(|| room.into());
         }
@@ -181,12 +182,12 @@ impl Conv for Mixed {
             let dx = self.exact.conv2d_bwd_input(d, &self.in_f32(x), &self.in_f32(dy), w.f32());
             return sum_gathered(self, dx.into(), gathered);
         };
-        let mut job = Correlate::new(&config, &operand, &self.weights(d, split(d, x), w.exact()).backward);
+        let mut params = ConvParams::new(&config, &operand, &self.weights(d, split(d, x), w.exact()).backward);
         let Buf::Batch(x) = x else {
             let dx = self.exact.alloc(d.x().iter().product());
-            job.y_f32 = dx.address();
+            params.y_f32 = dx.address();
             // SAFETY: batches have the elements of `d`, weights too.
-            unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 1, job) };
+            unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 1, params) };
             return sum_gathered(self, dx.into(), gathered);
         };
         let image = image(d);
@@ -196,30 +197,30 @@ impl Conv for Mixed {
             Gathered::Rest(onto) => (true, onto.as_ref().map(|onto| self.in_bf16(&image, onto))),
         };
         let dx = self.alloc(&image);
-        job.y = dx.address();
-        job.onto = onto.as_ref().map_or(0, |onto| self.data(onto).address());
-        job.arrivals = self.arrivals.address();
+        params.y = dx.address();
+        params.addend = onto.as_ref().map_or(0, |onto| self.data(onto).address());
+        params.arrivals = self.arrivals.address();
         // The normalisations whose sums are taken.
         let mut taken = Vec::new();
         if whole && let Some(Operand { p: p @ Term { affine: Some(_), .. }, q, relu, gradient: None }) = &x.operand {
             let totals = self.totals(image.c, &config);
-            job.into = Term { relu: *relu, ..p.clone() }.arg();
-            job.totals = totals.arg();
+            params.input_norm = Term { relu: *relu, ..p.clone() }.arg();
+            params.sums = totals.arg();
             taken.push((p, totals));
             if *relu && q.is_some() {
-                job.mask = self.write(x).mask.as_ref().map_or(0, Device::address);
+                params.relu_mask = self.write(x).mask.as_ref().map_or(0, Device::address);
             }
             // With a ReLU of its own the residual's gradient is not the whole one yet.
             if let Some(q @ Term { affine: Some(_), relu: false, .. }) = q {
                 let totals = self.totals(image.c, &config);
-                job.other = q.arg();
-                job.other_totals = totals.arg();
+                params.residual_norm = q.arg();
+                params.residual_sums = totals.arg();
                 taken.push((q, totals));
             }
         }
         // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte a piece, and the
         // configuration says what room totals and arrivals need.
-        unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 1, job) };
+        unsafe { launch::correlate_bf16(&self.exact, config.tile, config.grid, *d, 1, params) };
         let mut dx = Batch::written(&image, dx);
         dx.sums.extend(taken.into_iter().map(|(term, Totals { first, second, .. })| Sums {
             of: term.data.clone(),

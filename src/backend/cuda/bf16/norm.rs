@@ -11,13 +11,13 @@ use crate::backend::{ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
 
 kernels! { "bf16/norm":
-    write_operand(d: ChannelDims, of: OperandArg, mask: Option<&mut Device<u8>>, y: &mut Device<u16>);
+    materialize(d: ChannelDims, of: OperandArg, mask: Option<&mut Device<u8>>, y: &mut Device<u16>);
     batch_norm_bwd_sums_bf16(
         d: ChannelDims, x: &Device<u16>, mean: &Device<f32>, mask: Option<&Device<u8>>, dy: &Device<u16>,
-        g: Option<&mut Device<u16>>, part: &mut Device<[f32; 2]>,
+        g: Option<&mut Device<u16>>, partials: &mut Device<[f32; 2]>,
     );
     batch_norm_bwd_finish(
-        c: u32, eps: f32, parts: u32, var: &Device<f32>, part: &Device<[f32; 2]>, dgamma: &mut Device<f32>,
+        c: u32, eps: f32, splits: u32, var: &Device<f32>, partials: &Device<[f32; 2]>, dgamma: &mut Device<f32>,
         dbeta: &mut Device<f32>,
     );
 }
@@ -29,7 +29,7 @@ impl Mixed {
     pub(super) fn write_operand(&self, d: &ChannelDims, operand: &Operand, Room { data, mask }: &mut Room) {
         let grid = tuning::pixels_bf16(d);
         // SAFETY: batches have the elements of `d`, vectors one per channel, the mask one per piece.
-        unsafe { launch::write_operand(&self.exact, grid, *d, operand.arg(), mask.as_mut(), data) };
+        unsafe { launch::materialize(&self.exact, grid, *d, operand.arg(), mask.as_mut(), data) };
     }
 
     /// What came through the ReLU of a normalisation of `x`, and the sums of it.

@@ -11,9 +11,9 @@ kernels! { "bf16/pool":
     to_f32(d: ChannelDims, x: &Device<u16>, y: &mut Device<f32>);
     axpy_bf16(n: u32, a: f32, x: &Device<u16>, y: &Device<u16>, sum: &mut Device<u16>);
     relu_bwd_bf16(n: u32, y: &Device<u16>, dy: &Device<u16>, dx: &mut Device<u16>);
-    max_pool2d_fwd_bf16(d: Pool2dDims, x: &Device<u16>, y: &mut Device<u16>, winners: &mut Device<u8>);
+    max_pool2d_fwd_bf16(d: Pool2dDims, x: &Device<u16>, y: &mut Device<u16>, argmax: &mut Device<u8>);
     max_pool2d_bwd_bf16(
-        d: Pool2dDims, winners: &Device<u8>, relu: Option<&Device<u16>>, dy: &Device<u16>, dx: &mut Device<u16>,
+        d: Pool2dDims, argmax: &Device<u8>, relu: Option<&Device<u16>>, dy: &Device<u16>, dx: &mut Device<u16>,
     );
     avg_pool_fwd_bf16(d: ChannelDims, lanes: u32, x: &Device<u16>, y: &mut Device<f32>);
     avg_pool_bwd_bf16(d: ChannelDims, dy: &Device<f32>, dx: &mut Device<u16>);

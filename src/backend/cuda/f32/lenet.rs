@@ -12,7 +12,7 @@ kernels! { "f32/lenet":
     lenet_attack(
         d: LeNetDims, a: AscentArgs, rng: Rng, first: u64, w1: &Device<f32>, b1: &Device<f32>, w2: &Device<f32>,
         b2: &Device<f32>, w3: &Device<f32>, b3: &Device<f32>, w4: &Device<f32>, b4: &Device<f32>, clean: &Device<f32>,
-        labels: &Device<u8>, attacked: &mut Device<f32>, tally: &mut Device<TallyCounts>,
+        labels: &Device<u8>, attacked: &mut Device<f32>, metrics: &mut Device<TallyCounts>,
     );
 }
 

@@ -16,14 +16,14 @@ kernels! { "f32/loss":
         loss: &mut Device<f32>, dlogits: &mut Device<f32>,
     );
     predictions(d: LogitDims, logits: &Device<f32>, classes: &mut Device<u8>);
-    tally_add(d: LogitDims, logits: &Device<f32>, labels: &Device<u8>, tally: &mut Device<TallyCounts>);
-    tally_from(counts: TallyCounts, tally: &mut Device<TallyCounts>);
+    metrics_add(d: LogitDims, logits: &Device<f32>, labels: &Device<u8>, metrics: &mut Device<TallyCounts>);
+    metrics_from(counts: TallyCounts, metrics: &mut Device<TallyCounts>);
 }
 
 /// Most classes that the kernels know of.
 const CLASSES: u32 = 256;
 
-/// [`Counts`] as the kernels have them (`kernels/primitives/tally.cuh`).
+/// [`Counts`] as the kernels have them (`kernels/primitives/metrics.cuh`).
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct TallyCounts {
@@ -114,14 +114,14 @@ impl Loss for Cuda {
         let counts = TallyCounts { samples, correct, loss, gradients, zero_gradients };
         let mut tally = self.alloc(1);
         // SAFETY: a tally is one element.
-        unsafe { launch::tally_from(self, tuning::metrics(), counts, &mut tally) };
+        unsafe { launch::metrics_from(self, tuning::metrics(), counts, &mut tally) };
         Tally(tally)
     }
 
     fn tally_add(&self, d: &LogitDims, logits: &Buf, labels: &Labels, tally: &mut Tally) {
         let labels = labels.of_logits(d, logits);
         // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, a tally is one element.
-        unsafe { launch::tally_add(self, tuning::loss(), *d, logits, labels, &mut tally.0) };
+        unsafe { launch::metrics_add(self, tuning::loss(), *d, logits, labels, &mut tally.0) };
     }
 
     fn tally_read(&self, tally: &Tally) -> Counts {
