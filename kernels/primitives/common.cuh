@@ -9,7 +9,8 @@
 // - A kernel begins by wait_for_launch_before().
 // - No thread leaves a kernel before a barrier that others still reach.
 // - Sums have a fixed order: no float atomics. Integer atomics commute, so they may be used.
-// - `// registers <= N` above a kernel is its budget; a test holds the compiler to it, and to no spills.
+// - `// registers <= N` above a kernel is its budget; without that line it is what the launch bounds leave a thread. A test holds the
+//   compiler to it, and to no spills.
 #pragma once
 
 template <class T>
