@@ -1,4 +1,5 @@
-//! Records the commit for `run.json` and `engine doctor`, and compiles the kernels into the program.
+//! Records the commit for `run.json` and `engine doctor`, compiles the kernels into the program, and hands their lists of tiles
+//! to the host.
 //!
 //! Where there is no NVRTC the program has their sources only, and compiles them when they are first used. Results are kept
 //! in the target directory, so that the profiles do not compile the same kernels again.
@@ -51,6 +52,7 @@ fn kernels() -> Result<(), String> {
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?);
     let files = read_sources(Path::new("kernels")).map_err(|e| format!("kernels: {e}"))?;
+    write_tile_lists(&out, &files).map_err(|e| format!("{}: {e}", out.display()))?;
     let table = match find::nvrtc() {
         Ok(nvrtc) => {
             // Not the bare name of one that the dynamic loader has found: Cargo would miss such a file here every time.
@@ -95,6 +97,22 @@ fn read_sources(root: &Path) -> io::Result<Vec<(String, String)>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Writes every list of tiles, `#define LIST(TILE)` and a row `TILE(name, …)` for each kernel, as `list.rs`: an array of calls
+/// `tile("name", …)`, which the host's tables include.
+fn write_tile_lists(out: &Path, files: &[(String, String)]) -> io::Result<()> {
+    for (_, text) in files {
+        let mut lines = text.lines().map(|line| line.trim_end_matches('\\').trim());
+        while let Some(line) = lines.next() {
+            let list = line.strip_prefix("#define ").and_then(|rest| rest.strip_suffix("(TILE)"));
+            let Some(list) = list else { continue };
+            let rows = lines.by_ref().map_while(|line| line.strip_prefix("TILE(")?.strip_suffix(')')?.split_once(','));
+            let calls: String = rows.map(|(name, columns)| format!("tile({name:?},{columns}),\n")).collect();
+            fs::write(out.join(format!("{}.rs", list.to_lowercase())), format!("[\n{calls}]\n"))?;
+        }
+    }
+    Ok(())
 }
 
 fn architectures(nvrtc: &Nvrtc) -> Result<Vec<String>, String> {

@@ -53,7 +53,8 @@ cp benches/peers/pytorch_c*.py "$kit/benches/peers"
 cp benches/gpu-check.sh "$kit"
 cp "$visits" "$kit/gpu-visits.sh"
 git rev-parse HEAD > "$kit/commit"
-cargo test --quiet --lib -- --ignored --nocapture predictions | grep -E '^(gpu|H[0-9]+),' > "$kit/predictions.csv"
+# By a model of the kernels that was made before any of them had run on a GPU.
+cp benches/predictions.csv "$kit"
 if [ -n "$data" ]; then
     most=48
     cp -rL "$data" "$kit/data"

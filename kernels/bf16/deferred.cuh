@@ -1,39 +1,41 @@
-// Batches in bf16 that nobody has written: what a normalisation, a residual addition and a ReLU make of batches that are
-// there, computed where it is read. A batch that is there is one of them too.
+// Deferred activations: batches in bf16 that are computed where they are read. A normalisation with its residual and its ReLU
+// is described by what it is computed from, and so is the input gradient of a normalisation. A batch in memory is the
+// simplest deferred activation.
 #pragma once
+#include "primitives/activation.cuh"
 #include "primitives/vec8.cuh"
 
 // (x - mean) gamma / sqrt(var + eps) + beta, then ReLU if asked; x as it is where `mean` is null.
-struct Term {
+struct AffineRelu {
     const bf16* x;
     const float *mean, *var, *gamma, *beta;
     float eps;
-    u32 apply_relu;
+    u32 activation;
 };
 
 // p + q, then ReLU if asked; `q.x` may be null. Or, where `dgamma` is not, the input gradient of a normalisation, of which q is
 // the input and p what came through its ReLU:
 //
 //     gamma / sqrt(var + eps) (p - [dbeta + xhat dgamma] share), xhat = (q - mean) / sqrt(var + eps)
-struct Operand {
-    Term p, q;
+struct DeferredActivation {
+    AffineRelu p, q;
     const float *dgamma, *dbeta;
     // One over the elements of a channel, 0 with constant statistics.
     float share;
-    u32 apply_relu;
+    u32 activation;
 };
 
-// Scale and shift of a term's channel.
-static __device__ __forceinline__ float2 affine(const Term& term, u32 channel) {
-    if (!term.x) return make_float2(0.0f, 0.0f);
-    if (!term.mean) return make_float2(1.0f, 0.0f);
-    const float scale = term.gamma[channel] * rsqrtf(term.var[channel] + term.eps);
-    return make_float2(scale, term.beta[channel] - term.mean[channel] * scale);
+// Scale and shift of a channel.
+static __device__ __forceinline__ float2 affine(const AffineRelu& of, u32 channel) {
+    if (!of.x) return make_float2(0.0f, 0.0f);
+    if (!of.mean) return make_float2(1.0f, 0.0f);
+    const float scale = of.gamma[channel] * rsqrtf(of.var[channel] + of.eps);
+    return make_float2(scale, of.beta[channel] - of.mean[channel] * scale);
 }
 
-// Both terms' scale and shift, so that every operand is relu(x p + y + relu(z q + w)). Zero from channel `c` on, where the
-// padding is.
-static __device__ __forceinline__ float4 coefficients(const Operand& of, u32 channel, u32 c) {
+// Scale and shift of both batches, so that every deferred activation is relu(x p + y + relu(z q + w)). Zero from channel `c` on,
+// where the padding is.
+static __device__ __forceinline__ float4 coefficients(const DeferredActivation& of, u32 channel, u32 c) {
     if (channel >= c) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (of.dgamma) {
         const float inverse_std = rsqrtf(of.q.var[channel] + of.q.eps), scale = of.q.gamma[channel] * inverse_std;
@@ -45,31 +47,32 @@ static __device__ __forceinline__ float4 coefficients(const Operand& of, u32 cha
     return make_float4(p.x, p.y, q.x, q.y);
 }
 
-static __device__ __forceinline__ bool is_there(const Operand& of) {
-    return !of.p.mean && !of.q.x && !of.apply_relu;
+// Whether it is a batch in memory as it is.
+static __device__ __forceinline__ bool is_materialized(const DeferredActivation& of) {
+    return !of.p.mean && !of.q.x && !of.activation;
 }
 
-// Makes the value of an operand's piece of those of its terms, `values` and, where `TWO` says that there is a second, `more`.
-// `k[kind]` are the coefficients of the eight channels, as in `coefficients`.
+// Computes a vec8 from those of p, `values`, and, where `TWO` says that there is a q, of q, `more`. `k[kind]` are the
+// coefficients of the eight channels, as in `coefficients`.
 template <bool TWO>
-static __device__ __forceinline__ void apply_operand(
-    const Operand& of, const float (&k)[4][PIECE], float (&values)[PIECE], const float (&more)[PIECE]
+static __device__ __forceinline__ void apply_deferred(
+    const DeferredActivation& of, const float (&k)[4][VEC8], float (&values)[VEC8], const float (&more)[VEC8]
 ) {
 #pragma unroll
-    for (u32 i = 0; i < PIECE; i++) {
+    for (u32 i = 0; i < VEC8; i++) {
         values[i] = values[i] * k[0][i] + k[1][i];
         if (TWO) {
-            const float term = more[i] * k[2][i] + k[3][i];
-            values[i] += of.q.apply_relu ? relu(term) : term;
+            const float q = more[i] * k[2][i] + k[3][i];
+            values[i] += activate(of.q.activation, q);
         }
-        if (of.apply_relu) values[i] = relu(values[i]);
+        values[i] = activate(of.activation, values[i]);
     }
 }
 
 // Bit i says whether a ReLU that made `values` let channel i through.
-static __device__ __forceinline__ u32 let_through(const float (&values)[PIECE]) {
+static __device__ __forceinline__ u32 relu_mask(const float (&values)[VEC8]) {
     u32 bits = 0;
 #pragma unroll
-    for (u32 i = 0; i < PIECE; i++) bits |= (u32)!(values[i] <= 0.0f) << i;
+    for (u32 i = 0; i < VEC8; i++) bits |= (u32)!(values[i] <= 0.0f) << i;
     return bits;
 }

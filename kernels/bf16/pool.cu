@@ -1,189 +1,105 @@
-// What else is done to batches in bf16 (primitives/vec8.cuh): conversions from and to f32 in NCHW, arithmetic, pooling.
-//
-// An image is *split* where it has at most four channels: the first four of the eight channels are what bf16 keeps of it, the
-// others what it has lost, in bf16 again. With the same weights for both a convolution sees sixteen bits of a pixel, so that
-// an attack's steps are not rounded away.
+// Pooling of batches in bf16 (primitives/vec8.cuh).
+#include "primitives/activation.cuh"
 #include "primitives/vec8.cuh"
 
 static constexpr u32 THREADS = 256;
 
-// `f(index)` for `n` indices, by the whole grid.
-template <class F>
-static __device__ __forceinline__ void each(u64 n, F f) {
-    const u64 step = (u64)gridDim.x * blockDim.x;
-    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) f(i);
-}
-
-// Neighbouring threads take neighbouring pixels.
-// registers <= 40
-extern "C" __global__ void __launch_bounds__(256)
-to_bf16(ChannelDims d, u32 split, const float* x, bf16* y) {
-    wait_for_launch_before();
-    const u32 pieces = padded(d.c) / PIECE;
-    each((u64)d.n * pieces * d.hw, [&](u64 i) {
-        const u32 pixel = (u32)(i % d.hw), piece = (u32)(i / d.hw % pieces), image = (u32)(i / d.hw / pieces);
-        float values[PIECE] = {};
-#pragma unroll
-        for (u32 q = 0; q < PIECE; q++) {
-            const u32 channel = piece * PIECE + q;
-            if (channel < d.c) values[q] = x[((u64)image * d.c + channel) * d.hw + pixel];
-        }
-        if (split) {
-#pragma unroll
-            for (u32 q = 0; q < PIECE / 2; q++) values[q + PIECE / 2] = values[q] - rounded(values[q]);
-        }
-        write_piece(y, ((u64)image * d.hw + pixel) * pieces + piece, values);
-    });
-}
-
-// registers <= 40
-extern "C" __global__ void __launch_bounds__(256)
-to_f32(ChannelDims d, const bf16* x, float* y) {
-    wait_for_launch_before();
-    const u32 pieces = padded(d.c) / PIECE;
-    each((u64)d.n * pieces * d.hw, [&](u64 i) {
-        const u32 pixel = (u32)(i % d.hw), piece = (u32)(i / d.hw % pieces), image = (u32)(i / d.hw / pieces);
-        float values[PIECE];
-        read_piece(x, ((u64)image * d.hw + pixel) * pieces + piece, values);
-#pragma unroll
-        for (u32 q = 0; q < PIECE; q++) {
-            const u32 channel = piece * PIECE + q;
-            if (channel < d.c) y[((u64)image * d.c + channel) * d.hw + pixel] = values[q];
-        }
-    });
-}
-
-// sum = y + a x of `n` pieces.
-// registers <= 40
-extern "C" __global__ void __launch_bounds__(256)
-axpy_bf16(u32 n, float a, const bf16* x, const bf16* y, bf16* sum) {
-    wait_for_launch_before();
-    each(n, [&](u64 i) {
-        float term[PIECE], total[PIECE];
-        read_piece(x, i, term);
-        read_piece(y, i, total);
-#pragma unroll
-        for (u32 q = 0; q < PIECE; q++) total[q] += a * term[q];
-        write_piece(sum, i, total);
-    });
-}
-
-// `dy` of `n` pieces where `y` is positive, else 0.
-// registers <= 40
-extern "C" __global__ void __launch_bounds__(256)
-relu_bwd_bf16(u32 n, const bf16* y, const bf16* dy, bf16* dx) {
-    wait_for_launch_before();
-    each(n, [&](u64 i) {
-        float output[PIECE], g[PIECE];
-        read_piece(y, i, output);
-        read_piece(dy, i, g);
-#pragma unroll
-        for (u32 q = 0; q < PIECE; q++) g[q] = output[q] <= 0.0f ? 0.0f : g[q];
-        write_piece(dx, i, g);
-    });
-}
-
-// `winners` has a byte a channel: the winner's place in its window, row by row. Windows have at most 256 pixels.
 // registers <= 56
 extern "C" __global__ void __launch_bounds__(256)
-max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* winners) {
+max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* argmax) {
     wait_for_launch_before();
-    const u32 pieces = padded(d.c) / PIECE;
-    each((u64)d.n * d.h_out * d.w_out * pieces, [&](u64 i) {
-        const u32 piece = (u32)(i % pieces), pixel = (u32)(i / pieces), col = pixel % d.w_out;
+    const u32 vec8s = padded(d.c) / VEC8;
+    each((u64)d.n * d.h_out * d.w_out * vec8s, [&](u64 i) {
+        const u32 vec8 = (u32)(i % vec8s), pixel = (u32)(i / vec8s), col = pixel % d.w_out;
         const u32 row = pixel / d.w_out % d.h_out, image = pixel / d.w_out / d.h_out;
-        float best[PIECE];
-        u32 place[PIECE] = {};
+        float best[VEC8];
+        u32 place[VEC8] = {};
         for (u32 at = 0; at < d.k * d.k; at++) {
             const u32 h = row * d.stride + at / d.k, w = col * d.stride + at % d.k;
-            float values[PIECE];
-            read_piece(x, ((u64)(image * d.h_in + h) * d.w_in + w) * pieces + piece, values);
+            float values[VEC8];
+            read_vec8(x, ((u64)(image * d.h_in + h) * d.w_in + w) * vec8s + vec8, values);
 #pragma unroll
-            for (u32 q = 0; q < PIECE; q++) {
+            for (u32 q = 0; q < VEC8; q++) {
                 // The first of equal ones wins, and the last NaN, as in pool.cu.
                 const bool wins = at == 0 || values[q] > best[q] || values[q] != values[q];
                 best[q] = wins ? values[q] : best[q];
                 place[q] = wins ? at : place[q];
             }
         }
-        write_piece(y, i, best);
-        reinterpret_cast<uint2*>(winners)[i] = make_uint2(
+        write_vec8(y, i, best);
+        reinterpret_cast<uint2*>(argmax)[i] = make_uint2(
             place[0] | place[1] << 8 | place[2] << 16 | place[3] << 24,
             place[4] | place[5] << 8 | place[6] << 16 | place[7] << 24
         );
     });
 }
 
-// Each pixel of dx adds up the windows that it is in. `relu` is the output of a ReLU, through which dy goes first, or null.
 // registers <= 56
 extern "C" __global__ void __launch_bounds__(256)
-max_pool2d_bwd_bf16(Pool2dDims d, const u8* winners, const bf16* relu, const bf16* dy, bf16* dx) {
+max_pool2d_bwd_bf16(Pool2dDims d, u32 activation, const u8* argmax, const bf16* y, const bf16* dy, bf16* dx) {
     wait_for_launch_before();
-    const u32 pieces = padded(d.c) / PIECE;
-    each((u64)d.n * d.h_in * d.w_in * pieces, [&](u64 i) {
-        const u32 piece = (u32)(i % pieces), pixel = (u32)(i / pieces), w = pixel % d.w_in;
+    const u32 vec8s = padded(d.c) / VEC8;
+    each((u64)d.n * d.h_in * d.w_in * vec8s, [&](u64 i) {
+        const u32 vec8 = (u32)(i % vec8s), pixel = (u32)(i / vec8s), w = pixel % d.w_in;
         const u32 h = pixel / d.w_in % d.h_in, image = pixel / d.w_in / d.h_in;
-        float sum[PIECE] = {};
+        float sum[VEC8] = {};
         const u32 first_row = h < d.k ? 0 : (h - d.k) / d.stride + 1, first_col = w < d.k ? 0 : (w - d.k) / d.stride + 1;
         for (u32 row = first_row; row < d.h_out && row * d.stride <= h; row++) {
             for (u32 col = first_col; col < d.w_out && col * d.stride <= w; col++) {
-                const u64 window = ((u64)(image * d.h_out + row) * d.w_out + col) * pieces + piece;
+                const u64 window = ((u64)(image * d.h_out + row) * d.w_out + col) * vec8s + vec8;
                 const u32 place = (h - row * d.stride) * d.k + w - col * d.stride;
-                const uint2 won = reinterpret_cast<const uint2*>(winners)[window];
-                float g[PIECE], y[PIECE];
-                read_piece(dy, window, g);
-                if (relu) read_piece(relu, window, y);
+                const uint2 places = reinterpret_cast<const uint2*>(argmax)[window];
+                float g[VEC8], output[VEC8];
+                read_vec8(dy, window, g);
+                if (y) read_vec8(y, window, output);
 #pragma unroll
-                for (u32 q = 0; q < PIECE; q++) {
-                    if (relu && y[q] <= 0.0f) continue;
-                    if (((q < 4 ? won.x : won.y) >> q % 4 * 8 & 255) == place) sum[q] += g[q];
+                for (u32 q = 0; q < VEC8; q++) {
+                    if (((q < 4 ? places.x : places.y) >> q % 4 * 8 & 255) != place) continue;
+                    sum[q] += y ? activation_gradient(activation, output[q], g[q]) : g[q];
                 }
             }
         }
-        write_piece(dx, i, sum);
+        write_vec8(dx, i, sum);
     });
 }
 
-// The mean over height and width, in f32. A block for each image and each `blockDim.x / lanes` pieces; `lanes` threads, which
-// divide a warp, share the pixels of a piece.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 avg_pool_fwd_bf16(ChannelDims d, u32 lanes, const bf16* x, float* y) {
     wait_for_launch_before();
-    const u32 pieces = padded(d.c) / PIECE, lane = threadIdx.x % lanes, image = blockIdx.x;
-    const u32 piece = blockIdx.y * (THREADS / lanes) + threadIdx.x / lanes;
-    float sum[PIECE] = {};
-    if (piece < pieces) {
+    const u32 vec8s = padded(d.c) / VEC8, lane = threadIdx.x % lanes, image = blockIdx.x;
+    const u32 vec8 = blockIdx.y * (THREADS / lanes) + threadIdx.x / lanes;
+    float sum[VEC8] = {};
+    if (vec8 < vec8s) {
         for (u32 pixel = lane; pixel < d.hw; pixel += lanes) {
-            float values[PIECE];
-            read_piece(x, ((u64)image * d.hw + pixel) * pieces + piece, values);
+            float values[VEC8];
+            read_vec8(x, ((u64)image * d.hw + pixel) * vec8s + vec8, values);
 #pragma unroll
-            for (u32 q = 0; q < PIECE; q++) sum[q] += values[q];
+            for (u32 q = 0; q < VEC8; q++) sum[q] += values[q];
         }
     }
 #pragma unroll
-    for (u32 q = 0; q < PIECE; q++) {
+    for (u32 q = 0; q < VEC8; q++) {
         for (u32 offset = lanes / 2; offset > 0; offset /= 2) sum[q] += __shfl_xor_sync(FULL_WARP, sum[q], offset);
-        const u32 channel = piece * PIECE + q;
+        const u32 channel = vec8 * VEC8 + q;
         if (lane == 0 && channel < d.c) y[(u64)image * d.c + channel] = sum[q] / static_cast<float>(d.hw);
     }
 }
 
-// dy / hw at every pixel.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 avg_pool_bwd_bf16(ChannelDims d, const float* dy, bf16* dx) {
     wait_for_launch_before();
-    const u32 pieces = padded(d.c) / PIECE;
+    const u32 vec8s = padded(d.c) / VEC8;
     const float share = static_cast<float>(d.hw);
-    each((u64)d.n * d.hw * pieces, [&](u64 i) {
-        const u32 piece = (u32)(i % pieces), image = (u32)(i / pieces / d.hw);
-        float values[PIECE] = {};
+    each((u64)d.n * d.hw * vec8s, [&](u64 i) {
+        const u32 vec8 = (u32)(i % vec8s), image = (u32)(i / vec8s / d.hw);
+        float values[VEC8] = {};
 #pragma unroll
-        for (u32 q = 0; q < PIECE; q++) {
-            const u32 channel = piece * PIECE + q;
+        for (u32 q = 0; q < VEC8; q++) {
+            const u32 channel = vec8 * VEC8 + q;
             if (channel < d.c) values[q] = dy[(u64)image * d.c + channel] / share;
         }
-        write_piece(dx, i, values);
+        write_vec8(dx, i, values);
     });
 }

@@ -1,19 +1,20 @@
-// Weights of 2-d convolutions on tensor cores (conv_bf16.cu): how they are read there, and their gradients.
+// Weights of 2-d convolutions on tensor cores (bf16/conv.cu): how they are read there, and their gradients.
 //
 //   pack_weights              OIHW in f32 to [tap][m][c] in bf16, for each of the two correlations
 //   conv2d_bwd_weight_bf16    dw[o][c][kh][kw] = sum over images and p of  dy[p][o] x[p stride - pad + (kh, kw)][c]
 //
 // A weight gradient's block owns a tile of filters by channels of one tap and sums over a share of the pixels; pixels are the
-// rows in shared memory of both its operands.
+// rows in shared memory of both its inputs.
 //
 // Numerics: sums are f32, in the order of the pixels; the tensor core rounds in an order of its own.
 #include "primitives/async_copy.cuh"
 #include "primitives/vec8.cuh"
+#include "bf16/conv_tiles.cuh"
 
 static constexpr u32 MOST_WEIGHTS = 48;
 
 // A convolution's weights and both orders of them: for the forward pass [tap][c_out][c_in], for the input gradient
-// [tap][c_in][c_out]. Where an image has been `split` (batch_bf16.cu), the channels from the fourth on are its lower halves,
+// [tap][c_in][c_out]. Where an image has been `split` (bf16/pool.cu), the channels from the fourth on are its lower halves,
 // which get the same weights.
 struct Packing {
     const float* w;
@@ -41,7 +42,7 @@ pack_weights(Packings packings) {
         float pair[2];
         for (u32 q = 0; q < 2; q++) {
             const u32 out = ahead ? row : column + q, input = ahead ? column + q : row;
-            const u32 in = ahead && of.split && input >= PIECE / 2 ? input - PIECE / 2 : input;
+            const u32 in = ahead && of.split && input >= VEC8 / 2 ? input - VEC8 / 2 : input;
             pair[q] = out < of.c_out && in < of.c_in ? of.w[((u64)out * of.c_in + in) * of.taps + tap] : 0.0f;
         }
         *reinterpret_cast<u32*>((ahead ? of.forward : of.backward) + at) = to_bf16x2(pair[0], pair[1]);
@@ -56,7 +57,7 @@ struct WeightTile {
     static constexpr u32 FILTERS = M * WARPS_M, CHANNELS = N * WARPS_N, THREADS = WARP * WARPS_M * WARPS_N * WARPS_K;
     static constexpr u32 PIXELS = 64, STAGES = 3, ACROSS = N / 8, DOWN = M / 16, PAIRS = (ACROSS + 1) / 2;
     // Pieces of a pixel's row of dy and of x, and those of a stage.
-    static constexpr u32 P_DY = FILTERS / PIECE, P_X = CHANNELS / PIECE, PIECES = PIXELS * (P_DY + P_X);
+    static constexpr u32 P_DY = FILTERS / VEC8, P_X = CHANNELS / VEC8, VEC8S = PIXELS * (P_DY + P_X);
     static_assert(THREADS == 2 * PIXELS, "two threads a pixel");
 };
 
@@ -64,28 +65,28 @@ struct WeightTile {
 // gridDim = (tiles of channels by tiles of filters, taps, shares).
 template <class T>
 static __device__ __forceinline__ void weight_gradient(
-    char (&memory)[T::STAGES * T::PIECES * 16], const Conv2dDims& d, const bf16* x, const bf16* dy, float* dw
+    char (&memory)[T::STAGES * T::VEC8S * 16], const Conv2dDims& d, const bf16* x, const bf16* dy, float* dw
 ) {
     const u32 c_in = padded(d.c_in), c_out = padded(d.c_out), tiles = (c_in + T::CHANNELS - 1) / T::CHANNELS;
     const u32 first_c = blockIdx.x % tiles * T::CHANNELS, first_o = blockIdx.x / tiles * T::FILTERS, tap = blockIdx.y;
     const u32 plane = d.h_out * d.w_out, pixels = d.n * plane;
-    const Part share((pixels + T::PIXELS - 1) / T::PIXELS, gridDim.z, blockIdx.z);
+    const SplitK share((pixels + T::PIXELS - 1) / T::PIXELS, gridDim.z, blockIdx.z);
     const i32 tap_h = (i32)(tap / d.k) - (i32)d.pad, tap_w = (i32)(tap % d.k) - (i32)d.pad;
     const auto load = [&](u32 stage) {
         const u32 row = threadIdx.x / 2, pixel = (share.begin + stage) * T::PIXELS + row;
         const u32 image = pixel / plane, at = pixel % plane;
         const u32 h = (u32)((i32)(at / d.w_out * d.stride) + tap_h), w = (u32)((i32)(at % d.w_out * d.stride) + tap_w);
         const bool exists = pixel < pixels, inside = exists && h < d.h_in && w < d.w_in;
-        char* const to = memory + stage % T::STAGES * T::PIECES * 16;
-        for (u32 piece = threadIdx.x % 2; piece < T::P_DY; piece += 2) {
-            const u32 channel = first_o + piece * PIECE;
-            copy_piece(to + place<T::P_DY>(row, piece) * 16, dy + (u64)pixel * c_out + channel, exists && channel < c_out);
+        char* const to = memory + stage % T::STAGES * T::VEC8S * 16;
+        for (u32 vec8 = threadIdx.x % 2; vec8 < T::P_DY; vec8 += 2) {
+            const u32 channel = first_o + vec8 * VEC8;
+            copy_vec8(to + swizzled<T::P_DY>(row, vec8) * 16, dy + (u64)pixel * c_out + channel, exists && channel < c_out);
         }
-        for (u32 piece = threadIdx.x % 2; piece < T::P_X; piece += 2) {
-            const u32 channel = first_c + piece * PIECE;
+        for (u32 vec8 = threadIdx.x % 2; vec8 < T::P_X; vec8 += 2) {
+            const u32 channel = first_c + vec8 * VEC8;
             const u64 from = inside ? ((u64)(image * d.h_in + h) * d.w_in + w) * c_in + channel : 0;
-            char* const slot = to + (T::PIXELS * T::P_DY + place<T::P_X>(row, piece)) * 16;
-            copy_piece(slot, x + from, inside && channel < c_in);
+            char* const slot = to + (T::PIXELS * T::P_DY + swizzled<T::P_X>(row, vec8)) * 16;
+            copy_vec8(slot, x + from, inside && channel < c_in);
         }
     };
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, k = warp / (T::WARPS_M * T::WARPS_N);
@@ -100,7 +101,7 @@ static __device__ __forceinline__ void weight_gradient(
         __syncthreads();
         if (stage + T::STAGES - 1 < share.count) load(stage + T::STAGES - 1);
         end_group();
-        const char* const from = memory + stage % T::STAGES * T::PIECES * 16;
+        const char* const from = memory + stage % T::STAGES * T::VEC8S * 16;
         const char* const from_x = from + T::PIXELS * T::P_DY * 16;
 #pragma unroll
         for (u32 step = 0; step < T::PIXELS / 16 / T::WARPS_K; step++) {
@@ -108,13 +109,13 @@ static __device__ __forceinline__ void weight_gradient(
             u32 a[T::DOWN][4], b[T::PAIRS][4];
 #pragma unroll
             for (u32 j = 0; j < T::PAIRS; j++) {
-                const u32 piece = warp_n * T::ACROSS + j * 2 + (T::ACROSS > 1 ? lane / 16 : 0);
-                load_transposed(b[j], shared_address(from_x + place<T::P_X>(row + lane / 8 % 2 * 8, piece) * 16));
+                const u32 vec8 = warp_n * T::ACROSS + j * 2 + (T::ACROSS > 1 ? lane / 16 : 0);
+                load_matrices_transposed(b[j], shared_address(from_x + swizzled<T::P_X>(row + lane / 8 % 2 * 8, vec8) * 16));
             }
 #pragma unroll
             for (u32 i = 0; i < T::DOWN; i++) {
-                const u32 piece = (warp_m * T::DOWN + i) * 2 + lane / 8 % 2;
-                load_transposed(a[i], shared_address(from + place<T::P_DY>(row + lane / 16 * 8, piece) * 16));
+                const u32 vec8 = (warp_m * T::DOWN + i) * 2 + lane / 8 % 2;
+                load_matrices_transposed(a[i], shared_address(from + swizzled<T::P_DY>(row + lane / 16 * 8, vec8) * 16));
             }
 #pragma unroll
             for (u32 i = 0; i < T::DOWN; i++) {
@@ -157,29 +158,14 @@ static __device__ __forceinline__ void weight_gradient(
     }
 }
 
-// registers <= 64
-extern "C" __global__ void __launch_bounds__(128, 3)
-conv2d_bwd_weight_bf16_c8(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
-    wait_for_launch_before();
-    using T = WeightTile<16, 8, 1, 1, 4>;
-    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
-    weight_gradient<T>(memory, d, x, dy, dw);
-}
+#define BWD_WEIGHT_KERNEL(NAME, M, N, WARPS_M, WARPS_N, WARPS_K, REGISTERS)                                           \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__(128, 3)                                                              \
+    conv2d_bwd_weight_bf16_##NAME(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {                           \
+        wait_for_launch_before();                                                                                     \
+        using T = WeightTile<M, N, WARPS_M, WARPS_N, WARPS_K>;                                                        \
+        SHARED(memory, char[T::STAGES * T::VEC8S * 16]);                                                              \
+        weight_gradient<T>(memory, d, x, dy, dw);                                                                     \
+    }
 
-// registers <= 80
-extern "C" __global__ void __launch_bounds__(128, 3)
-conv2d_bwd_weight_bf16_c32(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
-    wait_for_launch_before();
-    using T = WeightTile<16, 16, 2, 2, 1>;
-    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
-    weight_gradient<T>(memory, d, x, dy, dw);
-}
-
-// registers <= 128
-extern "C" __global__ void __launch_bounds__(128, 3)
-conv2d_bwd_weight_bf16_c64(Conv2dDims d, const bf16* x, const bf16* dy, float* dw) {
-    wait_for_launch_before();
-    using T = WeightTile<32, 32, 2, 2, 1>;
-    SHARED(memory, char[T::STAGES * T::PIECES * 16]);
-    weight_gradient<T>(memory, d, x, dy, dw);
-}
+BF16_CONV_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)

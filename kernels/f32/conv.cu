@@ -1,4 +1,4 @@
-// 2-d convolution as products of matrices that exist only as slabs in shared memory; x [n][c_in][h_in][w_in],
+// 2-d convolution as products of matrices that exist only as k-slices in shared memory; x [n][c_in][h_in][w_in],
 // w [c_out][c_in][k][k], y [n][c_out][h_out][w_out].
 //
 //   y[o][p]          = relu(b[o] + sum over c, kh, kw of  w[o][c][kh][kw] x[c][p stride - pad + (kh, kw)])
@@ -8,13 +8,14 @@
 //
 // Nothing accumulates: all results are overwritten, and there are no atomics.
 //
-// Numerics: f32 products and sums in the order of the slabs. Where blocks share a sum, each writes its part to a
+// Numerics: f32 products and sums in the order of the k-slices. In a split-K product each block writes its partial sums to a
 // workspace and `sum_partials` adds them in f64, in order. A pixel of the padding is a zero, so times NaN it is NaN.
+#include "f32/gemm_tiles.cuh"
 #include "f32/implicit_gemm.cuh"
 
-// Slabs of T::K output pixels, for the weight gradient: rows are output channels, columns are input channels by taps.
+// K-slices of T::K output pixels, for the weight gradient: rows are output channels, columns are input channels by taps.
 template <class T>
-struct PixelSlabs {
+struct PixelLoader {
     // Eight neighbouring threads take eight neighbouring pixels.
     static constexpr u32 LANES = 8, PIXELS = T::K / LANES, ROWS = T::THREADS / LANES;
     static constexpr u32 M_PASSES = T::M / ROWS, N_PASSES = T::N / ROWS;
@@ -30,7 +31,7 @@ struct PixelSlabs {
     u32 filters, dy_row;                    // of M_PASSES, that exist; from one to the next
     u32 offset[N_PASSES], tap[N_PASSES];    // of each column: in the image, and kh << 16 | kw
 
-    __device__ __forceinline__ PixelSlabs(
+    __device__ __forceinline__ PixelLoader(
         const Conv2dDims& d_, u32 first_m, u32 first_col, u32 pixel, u32 end, const float* x_, const float* dy_
     ) : d(d_), x(x_) {
         const u32 cols = d.c_in * d.k * d.k, lane = threadIdx.x % LANES, mine = threadIdx.x / LANES;
@@ -85,269 +86,94 @@ struct PixelSlabs {
     }
 };
 
-// A tile of the weight gradient; gridDim.x = tiles of filters by tiles of columns, gridDim.y = parts of the pixels.
+// A tile of the weight gradient; gridDim.x = tiles of filters by tiles of columns, gridDim.y = split-K of the pixels.
 template <class T>
-static __device__ __forceinline__ void weight_gradient(
-    Slabs<T>& slabs, const Conv2dDims& d, const float* x, const float* dy, float* dw
+static __device__ __forceinline__ void conv2d_bwd_weight(
+    KSlices<T>& slices, const Conv2dDims& d, const float* x, const float* dy, float* dw
 ) {
     const u32 cols = d.c_in * d.k * d.k, pixels = d.n * d.h_out * d.w_out, tiles_m = (d.c_out + T::M - 1) / T::M;
     const u32 first_m = blockIdx.x % tiles_m * T::M, first_col = blockIdx.x / tiles_m * T::N;
-    const Place<T> place;
-    const Part share((pixels + T::K - 1) / T::K, gridDim.y, blockIdx.y);
+    const MicroTile<T> micro;
+    const SplitK share((pixels + T::K - 1) / T::K, gridDim.y, blockIdx.y);
     const u32 end = min((share.begin + share.count) * T::K, pixels);
-    PixelSlabs<T> loader(d, first_m, first_col, share.begin * T::K, end, x, dy);
+    PixelLoader<T> loader(d, first_m, first_col, share.begin * T::K, end, x, dy);
     float c[T::MICRO_M][T::MICRO_N];
-    multiply<T>(slabs, loader, share.count, place, c);
+    multiply<T>(slices, loader, share.count, micro, c);
     dw += (u64)blockIdx.y * d.c_out * cols;
-    store_rows<T>(place, first_m, first_col, d.c_out, cols, nullptr, 0, c, dw);
+    store_rows<T>(micro, first_m, first_col, d.c_out, cols, nullptr, 0, c, dw);
 }
 
-// conv2d_fwd and conv2d_bwd_input are named after the kernel size and the channels of a tile, which has 128 pixels.
-// `k3` and `k5` have whole channels in a slab, in a gradient only at a stride of 1; `any` takes every size and stride.
-// gridDim.y = parts of the sum, in a gradient for each of stride^2 phases.
+// The loader of k-slices for a kernel size, 0 for any.
+template <class T, u32 KERNEL_SIZE, bool BY_CHANNEL>
+struct LoaderOf {
+    using Type = TapLoader<T, KERNEL_SIZE>;
+};
 
-template <class T, class Loader>
-static __device__ __forceinline__ void fwd(
-    Slabs<T>& slabs, const Conv2dDims& d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
+template <class T, bool BY_CHANNEL>
+struct LoaderOf<T, 0, BY_CHANNEL> {
+    using Type = ChannelLoader<T, BY_CHANNEL>;
+};
+
+// gridDim.y = split-K.
+template <class T, u32 KERNEL_SIZE>
+static __device__ __forceinline__ void conv2d_fwd(
+    KSlices<T>& slices, const Conv2dDims& d, const float* x, const float* w, const float* b, u32 activation, float* y
 ) {
-    correlate<T, Loader>(slabs, forward(d), blockIdx.y, gridDim.y, x, w, b, apply_relu, y);
+    using Loader = typename LoaderOf<T, KERNEL_SIZE, true>::Type;
+    implicit_gemm<T, Loader>(slices, conv_fwd_geometry(d), blockIdx.y, gridDim.y, x, w, b, activation, y);
 }
 
-template <class T, class Loader>
-static __device__ __forceinline__ void bwd_input(
-    Slabs<T>& slabs, const Conv2dDims& d, const float* dy, const float* w, float* dx
+// A kernel for one kernel size is for a stride of 1. gridDim.y = split-K by stride^2 phases.
+template <class T, u32 KERNEL_SIZE>
+static __device__ __forceinline__ void conv2d_bwd_input(
+    KSlices<T>& slices, const Conv2dDims& d, const float* dy, const float* w, float* dx
 ) {
+    using Loader = typename LoaderOf<T, KERNEL_SIZE, false>::Type;
     const u32 phases = d.stride * d.stride;
-    const Correlation g = backward(d, blockIdx.y % phases);
-    correlate<T, Loader>(slabs, g, blockIdx.y / phases, gridDim.y / phases, dy, w, nullptr, 0, dx);
+    const ConvGeometry g = conv_bwd_input_geometry(d, blockIdx.y % phases);
+    implicit_gemm<T, Loader>(slices, g, blockIdx.y / phases, gridDim.y / phases, dy, w, nullptr, 0, dx);
 }
 
-using K3C8 = Tile<8, 128, 18, 2, 4>;
-using K3C16 = Tile<16, 128, 18, 4, 4>;
-using K3C32 = Tile<32, 128, 18, 8, 4>;
-using K3C64 = Tile<64, 128, 18, 8, 8>;
-using K5C8 = Tile<8, 128, 25, 2, 4>;
-using K5C32 = Tile<32, 128, 25, 8, 4>;
-using K5C64 = Tile<64, 128, 25, 8, 8>;
-using AnyC8 = Tile<8, 128, 16, 2, 4>;
-using AnyC32 = Tile<32, 128, 16, 8, 4>;
-using AnyC64 = Tile<64, 128, 16, 8, 8>;
+#define FWD_KERNEL(NAME, KERNEL_SIZE, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                       \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    conv2d_fwd_##NAME(Conv2dDims d, const float* x, const float* w, const float* b, u32 activation, float* y) {       \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        conv2d_fwd<T, KERNEL_SIZE>(slices, d, x, w, b, activation, y);                                                \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c8(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C8>);
-    fwd<K3C8, TapSlabs<K3C8, 3>>(slabs, d, x, w, b, apply_relu, y);
-}
+F32_CONV_TILES(FWD_KERNEL)
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c16(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C16>);
-    fwd<K3C16, TapSlabs<K3C16, 3>>(slabs, d, x, w, b, apply_relu, y);
-}
+#define BWD_INPUT_KERNEL(NAME, KERNEL_SIZE, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                 \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    conv2d_bwd_input_##NAME(Conv2dDims d, const float* dy, const float* w, float* dx) {                               \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        conv2d_bwd_input<T, KERNEL_SIZE>(slices, d, dy, w, dx);                                                       \
+    }
 
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k3_c32(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C32>);
-    fwd<K3C32, TapSlabs<K3C32, 3>>(slabs, d, x, w, b, apply_relu, y);
-}
+F32_CONV_TILES(BWD_INPUT_KERNEL)
 
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k3_c64(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C64>);
-    fwd<K3C64, TapSlabs<K3C64, 3>>(slabs, d, x, w, b, apply_relu, y);
-}
+#define BWD_WEIGHT_KERNEL(NAME, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                             \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    conv2d_bwd_weight_##NAME(Conv2dDims d, const float* x, const float* dy, float* dw) {                              \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        conv2d_bwd_weight<T>(slices, d, x, dy, dw);                                                                   \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c8(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C8>);
-    fwd<K5C8, TapSlabs<K5C8, 5>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_k5_c32(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C32>);
-    fwd<K5C32, TapSlabs<K5C32, 5>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_k5_c64(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C64>);
-    fwd<K5C64, TapSlabs<K5C64, 5>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c8(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC8>);
-    fwd<AnyC8, ChannelSlabs<AnyC8, true>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_fwd_any_c32(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC32>);
-    fwd<AnyC32, ChannelSlabs<AnyC32, true>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_any_c64(
-    Conv2dDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC64>);
-    fwd<AnyC64, ChannelSlabs<AnyC64, true>>(slabs, d, x, w, b, apply_relu, y);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c8(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C8>);
-    bwd_input<K3C8, TapSlabs<K3C8, 3>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c16(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C16>);
-    bwd_input<K3C16, TapSlabs<K3C16, 3>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k3_c32(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C32>);
-    bwd_input<K3C32, TapSlabs<K3C32, 3>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k3_c64(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K3C64>);
-    bwd_input<K3C64, TapSlabs<K3C64, 3>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c8(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C8>);
-    bwd_input<K5C8, TapSlabs<K5C8, 5>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_k5_c32(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C32>);
-    bwd_input<K5C32, TapSlabs<K5C32, 5>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_k5_c64(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<K5C64>);
-    bwd_input<K5C64, TapSlabs<K5C64, 5>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c8(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC8>);
-    bwd_input<AnyC8, ChannelSlabs<AnyC8, false>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_input_any_c32(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC32>);
-    bwd_input<AnyC32, ChannelSlabs<AnyC32, false>>(slabs, d, dy, w, dx);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128, 3) conv2d_bwd_input_any_c64(
-    Conv2dDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<AnyC64>);
-    bwd_input<AnyC64, ChannelSlabs<AnyC64, false>>(slabs, d, dy, w, dx);
-}
-
-using WeightC8 = Tile<8, 64, 32, 2, 4>;
-using WeightC32 = Tile<32, 64, 16, 4, 4>;
-using WeightC64 = Tile<64, 128, 8, 8, 8>;
-
-// registers <= 112
-extern "C" __global__ void __launch_bounds__(64) conv2d_bwd_weight_c8(
-    Conv2dDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<WeightC8>);
-    weight_gradient<WeightC8>(slabs, d, x, dy, dw);
-}
-
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c32(
-    Conv2dDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<WeightC32>);
-    weight_gradient<WeightC32>(slabs, d, x, dy, dw);
-}
-
-// registers <= 168
-extern "C" __global__ void __launch_bounds__(128) conv2d_bwd_weight_c64(
-    Conv2dDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<WeightC64>);
-    weight_gradient<WeightC64>(slabs, d, x, dy, dw);
-}
+F32_CONV_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)
 
 static constexpr u32 BIAS_THREADS = 256;
 
-// db[c] = sum of dy over images and pixels: gridDim.x = channels, gridDim.y = parts of the images. `lanes`, a power of
-// two, is how many threads share a row of pixels. With one part there are no partials, else they are [parts][c], for
+// db[c] = sum of dy over images and pixels: gridDim.x = channels, gridDim.y = splits of the images. `lanes`, a power of
+// two, is how many threads share a row of pixels. Without a split there are no partials, else they are [splits][c], for
 // bias_bwd_finish.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256) bias_bwd(
@@ -380,14 +206,14 @@ extern "C" __global__ void __launch_bounds__(256) bias_bwd(
     }
 }
 
-// Adds the parts of bias_bwd; one thread per channel.
+// Adds the partial sums of bias_bwd; one thread per channel.
 // registers <= 40
-extern "C" __global__ void __launch_bounds__(128) bias_bwd_finish(u32 c, u32 parts, const double* partials, float* db) {
+extern "C" __global__ void __launch_bounds__(128) bias_bwd_finish(u32 c, u32 splits, const double* partials, float* db) {
     wait_for_launch_before();
     const u32 channel = blockIdx.x * blockDim.x + threadIdx.x;
     if (channel >= c) return;
     double sum = 0.0;
-    for (u32 part = 0; part < parts; part++) sum += partials[(u64)part * c + channel];
+    for (u32 split = 0; split < splits; split++) sum += partials[(u64)split * c + channel];
     db[channel] = (float)sum;
 }
 

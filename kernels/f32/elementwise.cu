@@ -1,12 +1,12 @@
 // Element by element, on plain buffers and batches alike.
 //
-//     fill      y = value                     relu_fwd  y = max(x, 0), NaN passes
-//     copy      y = x                         relu_bwd  dx = dy where the output y of the ReLU is not <= 0, else 0
-//     add       y = a + b
-//     axpy      y += a x                      scale_by  y = s[0] x
+//     fill   y = value         add_assign       y += x
+//     copy   y = x             activation_fwd   y = activation of x
+//     add    y = a + b         activation_bwd   dx = gradient from the activation's output y and dy
 //
 // Grid-stride over float4, and the last n % 4 elements by the grid's first threads. All are bound by memory; one
-// 16-byte access per operand and thread fills it. Only axpy reads what it writes.
+// 16-byte access per operand and thread fills it. Only add_assign reads what it writes.
+#include "primitives/activation.cuh"
 #include "primitives/common.cuh"
 #include "primitives/vector.cuh"
 
@@ -34,26 +34,20 @@ extern "C" __global__ void __launch_bounds__(256) add(u32 n, const float* a, con
 }
 
 // registers <= 32
-extern "C" __global__ void __launch_bounds__(256) axpy(u32 n, float a, const float* x, float* y) {
+extern "C" __global__ void __launch_bounds__(256) add_assign(u32 n, const float* x, float* y) {
     wait_for_launch_before();
-    map(n, y, [a](float x, float y) { return y + a * x; }, x, y);
+    map(n, y, [](float x, float y) { return y + x; }, x, y);
 }
 
 // registers <= 32
-extern "C" __global__ void __launch_bounds__(256) scale_by(u32 n, const float* s, const float* x, float* y) {
+extern "C" __global__ void __launch_bounds__(256) activation_fwd(u32 n, u32 activation, const float* x, float* y) {
     wait_for_launch_before();
-    const float scale = s[0];
-    map(n, y, [scale](float x) { return scale * x; }, x);
+    map(n, y, [activation](float x) { return activate(activation, x); }, x);
 }
 
 // registers <= 32
-extern "C" __global__ void __launch_bounds__(256) relu_fwd(u32 n, const float* x, float* y) {
+extern "C" __global__ void __launch_bounds__(256)
+activation_bwd(u32 n, u32 activation, const float* y, const float* dy, float* dx) {
     wait_for_launch_before();
-    map(n, y, [](float x) { return relu(x); }, x);
-}
-
-// registers <= 32
-extern "C" __global__ void __launch_bounds__(256) relu_bwd(u32 n, const float* y, const float* dy, float* dx) {
-    wait_for_launch_before();
-    map(n, dx, [](float y, float dy) { return y <= 0.0f ? 0.0f : dy; }, y, dy);
+    map(n, dx, [activation](float y, float dy) { return activation_gradient(activation, y, dy); }, y, dy);
 }

@@ -10,11 +10,12 @@
 //
 // Both convolutions, forward and backward, are made of 2 x 2 sums of 25 products from a patch of 6 x 6 pixels in registers.
 // Forward that is a window of the pooling, and several filters share a patch, for what bounds them is reading shared memory.
-// Backward the gradient is spread to the windows' winners first, in planes with a border, as many channels at a time as there
+// Backward the gradient is spread to the windows' largest pixels first, in planes with a border, as many channels at a time as there
 // is room for.
+#include "primitives/activation.cuh"
 #include "primitives/logits.cuh"
+#include "primitives/metrics.cuh"
 #include "primitives/steps.cuh"
-#include "primitives/tally.cuh"
 
 // The struct of src/base/dims.rs.
 struct LeNetDims {
@@ -97,22 +98,22 @@ struct Patch {
 };
 
 // ReLU and pooling of a window: its maximum, and which of the four pixels it is.
-static __device__ __forceinline__ float pooled(const float (&sum)[4], float bias, u32& winner) {
+static __device__ __forceinline__ float pooled(const float (&sum)[4], float bias, u32& index) {
     float best = relu(sum[0] + bias);
-    winner = 0;
+    index = 0;
 #pragma unroll
     for (u32 q = 1; q < 4; q++) {
         const float v = relu(sum[q] + bias);
-        if (v > best || v != v) best = v, winner = q;
+        if (v > best || v != v) best = v, index = q;
     }
     return best;
 }
 
-// Spreads the gradients of `channels` x SIDE x SIDE windows to their winners, in planes of twice the side and a border of
+// Spreads the gradients of `channels` x SIDE x SIDE windows to their largest pixels, in planes of twice the side and a border of
 // zeros. Row r, column c of a channel of `gradients` is at r * PITCH + c.
 template <u32 SIDE, u32 PITCH>
 static __device__ __forceinline__ void spread(
-    u32 channels, const float* gradients, u32 channel_pitch, const u8* winners, float* planes) {
+    u32 channels, const float* gradients, u32 channel_pitch, const u8* argmax, float* planes) {
     constexpr u32 ROW = 2 * SIDE + 2 * PAD, PLANE = ROW * ROW;
     for (u32 i = threadIdx.x; i < channels * PLANE; i += THREADS) {
         const u32 channel = i / PLANE, row = i % PLANE / ROW - PAD, col = i % ROW - PAD;
@@ -120,8 +121,8 @@ static __device__ __forceinline__ void spread(
         // Wraps around in the border before the first pixel.
         if (row < 2 * SIDE && col < 2 * SIDE) {
             const u32 r = row / 2, c = col / 2;
-            const bool won = winners[(channel * SIDE + r) * SIDE + c] == row % 2 * 2 + col % 2;
-            value = won ? gradients[channel * channel_pitch + r * PITCH + c] : 0.0f;
+            const bool largest = argmax[(channel * SIDE + r) * SIDE + c] == row % 2 * 2 + col % 2;
+            value = largest ? gradients[channel * channel_pitch + r * PITCH + c] : 0.0f;
         }
         planes[i] = value;
     }
@@ -131,7 +132,7 @@ static __device__ __forceinline__ void spread(
 extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     LeNetDims d, Ascent a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
     const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, const u8* labels,
-    float* attacked, TallyCounts* tally
+    float* attacked, Metrics* metrics
 ) {
     wait_for_launch_before();
     DYNAMIC_SHARED(memory);
@@ -150,8 +151,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     const u32 features = d.c2 * WINDOWS2;
     w3 = keep(room, w3, d.f1 * features), b3 = keep(room, b3, d.f1);
     w4 = keep(room, w4, d.classes * d.f1), b4 = keep(room, b4, d.classes);
-    u8* const winners1 = room.take<u8>(d.c1 * WINDOWS1);
-    u8* const winners2 = room.take<u8>(d.c2 * WINDOWS2);
+    u8* const argmax1 = room.take<u8>(d.c1 * WINDOWS1);
+    u8* const argmax2 = room.take<u8>(d.c2 * WINDOWS2);
 
     const u32 me = threadIdx.x, image = blockIdx.x, label = labels[image];
     clean += (u64)image * PIXELS, attacked += (u64)image * PIXELS;
@@ -182,9 +183,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
             for (u32 c = 0; c < d.c1; c++) {
                 float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
                 patch.add<false>(w1 + c * FILTER, sum);
-                u32 winner;
-                p1[c * PLANE2 + (row1 + PAD) * ROW2 + col1 + PAD] = pooled(sum, b1[c], winner);
-                winners1[c * WINDOWS1 + me] = (u8)winner;
+                u32 index;
+                p1[c * PLANE2 + (row1 + PAD) * ROW2 + col1 + PAD] = pooled(sum, b1[c], index);
+                argmax1[c * WINDOWS1 + me] = (u8)index;
             }
         }
         __syncthreads();
@@ -199,11 +200,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
                 patch.add<false>(w2 + (c * d.c1 + b) * FILTER, sum[0]);
                 patch.add<false>(w2 + (next * d.c1 + b) * FILTER, sum[1]);
             }
-            u32 winner;
-            p2[c * WINDOWS2 + window] = pooled(sum[0], b2[c], winner);
-            winners2[c * WINDOWS2 + window] = (u8)winner;
-            p2[next * WINDOWS2 + window] = pooled(sum[1], b2[next], winner);
-            winners2[next * WINDOWS2 + window] = (u8)winner;
+            u32 index;
+            p2[c * WINDOWS2 + window] = pooled(sum[0], b2[c], index);
+            argmax2[c * WINDOWS2 + window] = (u8)index;
+            p2[next * WINDOWS2 + window] = pooled(sum[1], b2[next], index);
+            argmax2[next * WINDOWS2 + window] = (u8)index;
         }
         __syncthreads();
         // Four lanes share a hidden unit, so that a warp's loads of a row-major weight fall into different banks.
@@ -249,7 +250,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
         for (u32 c = 0; c < d.c2; c += SPREAD / PLANE2) {
             const u32 channels = min(d.c2 - c, SPREAD / PLANE2);
             __syncthreads();
-            spread<POOLED2, POOLED2>(channels, p2 + c * WINDOWS2, WINDOWS2, winners2 + c * WINDOWS2, planes);
+            spread<POOLED2, POOLED2>(channels, p2 + c * WINDOWS2, WINDOWS2, argmax2 + c * WINDOWS2, planes);
             __syncthreads();
             if (c1 < d.c1) {
 #pragma unroll 1
@@ -271,7 +272,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
             const u32 channels = min(d.c1 - c, SPREAD / PLANE1);
             __syncthreads();
             const float* gradients = p1 + c * PLANE2 + PAD * ROW2 + PAD;
-            spread<POOLED1, ROW2>(channels, gradients, PLANE2, winners1 + c * WINDOWS1, planes);
+            spread<POOLED1, ROW2>(channels, gradients, PLANE2, argmax1 + c * WINDOWS1, planes);
             __syncthreads();
             if (me < WINDOWS1) {
 #pragma unroll 1
@@ -294,7 +295,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     for (u32 i = me; i < PIXELS; i += THREADS) attacked[i] = x[(i / SIDE1 + PAD) * ROW1 + i % SIDE1 + PAD];
     zeros = block_sum<THREADS>(zeros, scratch);
     if (me == 0) {
-        if (zeros > 0) atomicAdd(&tally->zero_gradients, (u64)zeros);
-        atomicAdd(&tally->gradients, (u64)a.steps * PIXELS);
+        if (zeros > 0) atomicAdd(&metrics->zero_gradients, (u64)zeros);
+        atomicAdd(&metrics->gradients, (u64)a.steps * PIXELS);
     }
 }

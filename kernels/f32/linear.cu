@@ -2,14 +2,15 @@
 //
 //   y  = relu(x w^T + b)     dx = dy w     dw = dy^T x
 //
-// and the end of every sum that is split over blocks, also those of conv.cu. All results are overwritten.
+// and the end of every split-K product, also those of conv.cu. All results are overwritten.
 //
-// Numerics: f32 products and sums in order; parts of a split sum are added in f64, in order.
+// Numerics: f32 products and sums in order; the partial sums of a split-K product are added in f64, in order.
 //
-// Products: gridDim.x = tiles of rows by tiles of columns, gridDim.y = parts of the sum.
+// Products: gridDim.x = tiles of rows by tiles of columns, gridDim.y = split-K.
 #include "f32/gemm.cuh"
+#include "f32/gemm_tiles.cuh"
 
-// Slabs of a matrix whose rows of `depth` elements go along the sum: SIDE of its rows, K elements of each.
+// K-slices of a matrix whose rows of `depth` elements go along the sum: SIDE of its rows, K elements of each.
 template <u32 SIDE, u32 K, u32 THREADS>
 struct Along {
     static constexpr u32 ROWS = THREADS / K, PASSES = SIDE / ROWS;
@@ -18,25 +19,25 @@ struct Along {
     const float* from;
     u32 k, depth, rows;  // of the thread's next elements; rows of PASSES that exist
 
-    __device__ __forceinline__ Along(const float* x, u32 rows_, u32 depth_, u32 first_row, u32 slab) : depth(depth_) {
+    __device__ __forceinline__ Along(const float* x, u32 rows_, u32 depth_, u32 first_row, u32 slice) : depth(depth_) {
         const u32 row = first_row + threadIdx.x / K;
-        k = slab * K + threadIdx.x % K;
+        k = slice * K + threadIdx.x % K;
         from = x + (u64)row * depth + k;
         rows = row < rows_ ? (rows_ - row - 1) / ROWS + 1 : 0;
     }
 
     template <u32 ROW>
-    __device__ __forceinline__ void copy(float (&slab)[K][ROW]) {
+    __device__ __forceinline__ void copy(float (&slice)[K][ROW]) {
         const u32 exist = k < depth ? rows : 0, step = ROWS * depth;
 #pragma unroll
         for (u32 i = 0; i < PASSES; i++) {
-            copy_one(&slab[threadIdx.x % K][threadIdx.x / K + i * ROWS], from + (u64)i * step, i < exist);
+            copy_one(&slice[threadIdx.x % K][threadIdx.x / K + i * ROWS], from + (u64)i * step, i < exist);
         }
         k += K, from += K;
     }
 };
 
-// Slabs of a matrix whose `depth` rows of `cols` elements go across the sum: SIDE elements of K of its rows.
+// K-slices of a matrix whose `depth` rows of `cols` elements go across the sum: SIDE elements of K of its rows.
 template <u32 SIDE, u32 K, u32 THREADS>
 struct Across {
     static constexpr u32 LANES = SIDE / 4, ROWS = THREADS / LANES, PASSES = (K + ROWS - 1) / ROWS;
@@ -44,21 +45,21 @@ struct Across {
     const float* from;
     u32 k, depth, cols, left;  // the thread's next row; elements from its first one to the row's end
 
-    __device__ __forceinline__ Across(const float* x, u32 cols_, u32 depth_, u32 first_col, u32 slab)
+    __device__ __forceinline__ Across(const float* x, u32 cols_, u32 depth_, u32 first_col, u32 slice)
         : depth(depth_), cols(cols_) {
         const u32 col = first_col + threadIdx.x % LANES * 4;
-        k = slab * K + threadIdx.x / LANES;
+        k = slice * K + threadIdx.x / LANES;
         from = x + (u64)k * cols + col;
         left = col < cols ? cols - col : 0;
     }
 
     template <u32 ROW>
-    __device__ __forceinline__ void copy(float (&slab)[K][ROW]) {
+    __device__ __forceinline__ void copy(float (&slice)[K][ROW]) {
 #pragma unroll
         for (u32 i = 0; i < PASSES; i++) {
             const u32 row = threadIdx.x / LANES + i * ROWS, exist = k + i * ROWS < depth ? left : 0;
             if (PASSES * ROWS > K && row >= K) break;
-            float* to = &slab[row][threadIdx.x % LANES * 4];
+            float* to = &slice[row][threadIdx.x % LANES * 4];
             const float* four = from + (u64)i * ROWS * cols;
             if (cols % 4 == 0) {
                 copy_four(to, four, exist > 0);
@@ -72,7 +73,7 @@ struct Across {
 };
 
 template <class T, class A, class B>
-struct MatrixSlabs {
+struct MatrixLoader {
     A a;
     B b;
 
@@ -84,90 +85,66 @@ struct MatrixSlabs {
 // A tile of y [rows][cols], a sum over `depth`.
 template <class T, template <u32, u32, u32> class A, template <u32, u32, u32> class B>
 static __device__ __forceinline__ void product(
-    Slabs<T>& slabs, u32 rows, u32 cols, u32 depth, const float* a, const float* b, const float* bias, u32 apply_relu,
+    KSlices<T>& slices, u32 rows, u32 cols, u32 depth, const float* a, const float* b, const float* bias, u32 activation,
     float* y
 ) {
     const u32 tiles_m = (rows + T::M - 1) / T::M;
     const u32 first_row = blockIdx.x % tiles_m * T::M, first_col = blockIdx.x / tiles_m * T::N;
-    const Place<T> place;
-    const Part share((depth + T::K - 1) / T::K, gridDim.y, blockIdx.y);
+    const MicroTile<T> micro;
+    const SplitK share((depth + T::K - 1) / T::K, gridDim.y, blockIdx.y);
     using LoadA = A<T::M, T::K, T::THREADS>;
     using LoadB = B<T::N, T::K, T::THREADS>;
-    MatrixSlabs<T, LoadA, LoadB> loader = {
+    MatrixLoader<T, LoadA, LoadB> loader = {
         LoadA(a, rows, depth, first_row, share.begin), LoadB(b, cols, depth, first_col, share.begin)
     };
     float c[T::MICRO_M][T::MICRO_N];
-    multiply<T>(slabs, loader, share.count, place, c);
-    store_rows<T>(place, first_row, first_col, rows, cols, bias, apply_relu, c, y + (u64)blockIdx.y * rows * cols);
+    multiply<T>(slices, loader, share.count, micro, c);
+    store_rows<T>(micro, first_row, first_col, rows, cols, bias, activation, c, y + (u64)blockIdx.y * rows * cols);
 }
 
-using Wide = Tile<64, 64, 16, 8, 4>;
-using Flat = Tile<32, 32, 16, 2, 4>;
-// For as few outputs as there are classes.
-using FewCols = Tile<32, 16, 16, 2, 2>;
-using FewRows = Tile<16, 64, 16, 2, 4>;
+#define FWD_KERNEL(NAME, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                                    \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    linear_fwd_##NAME(LinearDims d, const float* x, const float* w, const float* b, u32 activation, float* y) {       \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        product<T, Along, Along>(slices, d.n, d.f_out, d.f_in, x, w, b, activation, y);                               \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) linear_fwd_wide(
-    LinearDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<Wide>);
-    product<Wide, Along, Along>(slabs, d.n, d.f_out, d.f_in, x, w, b, apply_relu, y);
-}
+F32_LINEAR_FWD_TILES(FWD_KERNEL)
 
-// registers <= 64
-extern "C" __global__ void __launch_bounds__(128) linear_fwd_few(
-    LinearDims d, const float* x, const float* w, const float* b, u32 apply_relu, float* y
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<FewCols>);
-    product<FewCols, Along, Along>(slabs, d.n, d.f_out, d.f_in, x, w, b, apply_relu, y);
-}
+#define BWD_INPUT_KERNEL(NAME, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                              \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    linear_bwd_input_##NAME(LinearDims d, const float* dy, const float* w, float* dx) {                               \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        product<T, Along, Across>(slices, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);                               \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_wide(
-    LinearDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<Wide>);
-    product<Wide, Along, Across>(slabs, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);
-}
+F32_LINEAR_BWD_INPUT_TILES(BWD_INPUT_KERNEL)
 
-// registers <= 64
-extern "C" __global__ void __launch_bounds__(128) linear_bwd_input_few(
-    LinearDims d, const float* dy, const float* w, float* dx
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<Flat>);
-    product<Flat, Along, Across>(slabs, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);
-}
+#define BWD_WEIGHT_KERNEL(NAME, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                             \
+    /* registers <= REGISTERS */                                                                                      \
+    extern "C" __global__ void __launch_bounds__((M / MICRO_M) * (N / MICRO_N), MIN_BLOCKS)                           \
+    linear_bwd_weight_##NAME(LinearDims d, const float* x, const float* dy, float* dw) {                              \
+        wait_for_launch_before();                                                                                     \
+        using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
+        SHARED(slices, KSlices<T>);                                                                                   \
+        product<T, Across, Across>(slices, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);                              \
+    }
 
-// registers <= 96
-extern "C" __global__ void __launch_bounds__(128) linear_bwd_weight_wide(
-    LinearDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<Wide>);
-    product<Wide, Across, Across>(slabs, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);
-}
-
-// registers <= 64
-extern "C" __global__ void __launch_bounds__(128) linear_bwd_weight_few(
-    LinearDims d, const float* x, const float* dy, float* dw
-) {
-    wait_for_launch_before();
-    SHARED(slabs, Slabs<FewRows>);
-    product<FewRows, Across, Across>(slabs, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);
-}
+F32_LINEAR_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)
 
 static constexpr u32 SUM_THREADS = 256;
 
-// y = relu(sum over parts + b): d.n x d.c x d.hw elements a part, `parts` parts, a bias per channel.
-// `groups` divides SUM_THREADS: so many threads share the parts of an element; their sums are added in order.
+// y = relu(sum over partials + b): `split_k` partial sums of d.n x d.c x d.hw elements, a bias per channel.
+// `groups` divides SUM_THREADS: so many threads share the partial sums of an element; their sums are added in order.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256) sum_partials(
-    ChannelDims d, u32 parts, u32 groups, const float* partials, const float* b, u32 apply_relu, float* y
+    ChannelDims d, u32 split_k, u32 groups, const float* partials, const float* b, u32 activation, float* y
 ) {
     wait_for_launch_before();
     SHARED(sums, double[SUM_THREADS]);
@@ -177,14 +154,14 @@ extern "C" __global__ void __launch_bounds__(256) sum_partials(
         double sum = 0.0;
         if (i < len) {
 #pragma unroll 4
-            for (u32 part = group; part < parts; part += groups) sum += partials[(u64)part * len + i];
+            for (u32 split = group; split < split_k; split += groups) sum += partials[(u64)split * len + i];
         }
         sums[threadIdx.x] = sum;
         __syncthreads();
         if (group == 0 && i < len) {
             for (u32 g = 1; g < groups; g++) sum += sums[threadIdx.x + g * elements];
             const float total = (float)(b ? sum + b[i / d.hw % d.c] : sum);
-            y[i] = apply_relu ? relu(total) : total;
+            y[i] = activate(activation, total);
         }
         __syncthreads();
     }

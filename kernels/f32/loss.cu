@@ -1,8 +1,8 @@
 // Losses of logits [n, classes], classes <= 256, and counters: what logits.cuh computes of a sample, for a batch.
 // loss_fwd gives weight Σ loss and weight dz. The losses of a batch are added by one block, in a fixed order: with a few
-// hundred samples a second launch would cost more. Only tally_add accumulates.
+// hundred samples a second launch would cost more. Only metrics_add accumulates.
 #include "primitives/logits.cuh"
-#include "primitives/tally.cuh"
+#include "primitives/metrics.cuh"
 
 static constexpr u32 THREADS = 1024;
 
@@ -73,7 +73,7 @@ static __device__ __forceinline__ Seen seen(const LogitDims& d, const float* log
 // One block.
 // registers <= 64
 extern "C" __global__ void __launch_bounds__(1024)
-tally_add(LogitDims d, const float* logits, const u8* labels, TallyCounts* tally) {
+metrics_add(LogitDims d, const float* logits, const u8* labels, Metrics* metrics) {
     wait_for_launch_before();
     SHARED(losses, double[THREADS / WARP]);
     SHARED(hits, u32[THREADS / WARP]);
@@ -81,14 +81,14 @@ tally_add(LogitDims d, const float* logits, const u8* labels, TallyCounts* tally
     const double loss = block_sum<THREADS>(part.loss, losses);
     const u32 correct = block_sum<THREADS>(part.correct, hits);
     if (threadIdx.x == 0) {
-        tally->samples += d.n;
-        tally->correct += correct;
-        tally->loss += loss;
+        metrics->samples += d.n;
+        metrics->correct += correct;
+        metrics->loss += loss;
     }
 }
 
 // registers <= 32
-extern "C" __global__ void __launch_bounds__(32) tally_from(TallyCounts counts, TallyCounts* tally) {
+extern "C" __global__ void __launch_bounds__(32) metrics_from(Metrics counts, Metrics* metrics) {
     wait_for_launch_before();
-    if (threadIdx.x == 0) *tally = counts;
+    if (threadIdx.x == 0) *metrics = counts;
 }

@@ -8,13 +8,14 @@
 //                      statistics
 //     move_running     running += momentum (batch - running)
 //
-// Blocks are (part of a channel, channel): what depends on the channel alone is computed once per thread, and a
+// Blocks are (share of a channel, channel): what depends on the channel alone is computed once per thread, and a
 // block's sums are of one channel. Warps read whole planes of hw pixels, float4 where hw % 4 == 0.
 //
 // Numerics: sums of a block are f32, in a fixed tree of at most some thousand terms; blocks are put together in f64,
 // in the order of their indices. The variance never comes from Σ x², which cancels: a block keeps its pixels in
 // registers, takes its own mean and then the squared differences to it, and blocks are combined as by Chan, Golub &
 // LeVeque (1983). Nothing accumulates into its output but move_running.
+#include "primitives/activation.cuh"
 #include "primitives/common.cuh"
 #include "primitives/vector.cuh"
 
@@ -69,7 +70,7 @@ static __device__ __forceinline__ float inverse_std(float var, float eps) {
     return 1.0f / sqrtf(var + eps);
 }
 
-// The part's mean and Σ (x - mean)², in every thread. `values` pixels a thread are kept.
+// The block's mean and Σ (x - mean)², in every thread. `values` pixels a thread are kept.
 template <class T>
 static __device__ __forceinline__ float2 part_stats(const ChannelDims& d, u32 values, const T* x,
                                                     float (&scratch)[STATS_THREADS / WARP]) {
@@ -103,41 +104,41 @@ static __device__ __forceinline__ float2 part_stats(const ChannelDims& d, u32 va
     return make_float2(mean, block_sum<STATS_THREADS>(squares, scratch));
 }
 
-// One part of 512 `values` pixels per block, its mean and squared differences to `part`, [c][blocks in x]. A channel
-// that is one part is finished here.
+// 512 `values` pixels of a channel per block, its mean and squared differences to `partials`, [c][blocks in x]. A channel
+// that one block has is finished here.
 // registers <= 56
 extern "C" __global__ void __launch_bounds__(512)
-channel_stats(ChannelDims d, u32 values, const float* x, float2* part, float* mean, float* var) {
+channel_stats(ChannelDims d, u32 values, const float* x, float2* partials, float* mean, float* var) {
     wait_for_launch_before();
     SHARED(scratch, float[STATS_THREADS / WARP]);
     const float2 stats = d.hw % 4 == 0 ? part_stats(d, values, as<float4>(x), scratch)
                                        : part_stats(d, values, x, scratch);
     if (threadIdx.x > 0) return;
     if (gridDim.x > 1) {
-        part[blockIdx.y * gridDim.x + blockIdx.x] = stats;
+        partials[blockIdx.y * gridDim.x + blockIdx.x] = stats;
     } else {
         mean[blockIdx.y] = stats.x;
         var[blockIdx.y] = stats.y / static_cast<float>(d.n * d.hw);
     }
 }
 
-// A warp per channel; `size` pixels in each part but the last.
+// A warp per channel; `size` pixels in each split but the last.
 // registers <= 48
 extern "C" __global__ void __launch_bounds__(128)
-channel_stats_finish(ChannelDims d, u32 parts, u32 size, const float2* part, float* mean, float* var) {
+channel_stats_finish(ChannelDims d, u32 splits, u32 size, const float2* partials, float* mean, float* var) {
     wait_for_launch_before();
     const u32 channel = blockIdx.x * (128 / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (channel >= d.c) return;
-    part += channel * parts;
+    partials += channel * splits;
     const u32 pixels = d.n * d.hw;
     const double count = pixels;
     double sum = 0.0;
-    for (u32 p = lane; p < parts; p += WARP) sum += min(size, pixels - p * size) * static_cast<double>(part[p].x);
+    for (u32 p = lane; p < splits; p += WARP) sum += min(size, pixels - p * size) * static_cast<double>(partials[p].x);
     const double whole = warp_sum(sum) / count;
     double squares = 0.0;
-    for (u32 p = lane; p < parts; p += WARP) {
-        const double apart = part[p].x - whole;
-        squares += part[p].y + min(size, pixels - p * size) * apart * apart;
+    for (u32 p = lane; p < splits; p += WARP) {
+        const double apart = partials[p].x - whole;
+        squares += partials[p].y + min(size, pixels - p * size) * apart * apart;
     }
     squares = warp_sum(squares);
     if (lane == 0) {
@@ -148,11 +149,11 @@ channel_stats_finish(ChannelDims d, u32 parts, u32 size, const float2* part, flo
 
 template <class T>
 static __device__ __forceinline__ void normalise(const ChannelDims& d, const T* x, float mean, float scale, float beta,
-                                                 const T* residual, u32 apply_relu, T* y) {
+                                                 const T* residual, u32 activation, T* y) {
     over_channel<T>(d, [&](u32 i) {
         T value = lanes([&](float x) { return (x - mean) * scale + beta; }, x[i]);
         if (residual) value = lanes([](float a, float b) { return a + b; }, value, residual[i]);
-        y[i] = apply_relu ? lanes([](float a) { return relu(a); }, value) : value;
+        y[i] = lanes([&](float a) { return activate(activation, a); }, value);
     });
 }
 
@@ -160,52 +161,52 @@ static __device__ __forceinline__ void normalise(const ChannelDims& d, const T* 
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
 batch_norm_fwd(ChannelDims d, float eps, const float* x, const float* mean, const float* var, const float* gamma,
-               const float* beta, const float* residual, u32 apply_relu, float* y) {
+               const float* beta, const float* residual, u32 activation, float* y) {
     wait_for_launch_before();
     const u32 c = blockIdx.y;
     const float scale = gamma[c] * inverse_std(var[c], eps);
     if (d.hw % 4 == 0) {
-        normalise(d, as<float4>(x), mean[c], scale, beta[c], as<float4>(residual), apply_relu, as<float4>(y));
+        normalise(d, as<float4>(x), mean[c], scale, beta[c], as<float4>(residual), activation, as<float4>(y));
     } else {
-        normalise(d, x, mean[c], scale, beta[c], residual, apply_relu, y);
+        normalise(d, x, mean[c], scale, beta[c], residual, activation, y);
     }
 }
 
 // This thread's Σ g and Σ g (x - mean).
 template <class T>
-static __device__ __forceinline__ float2 masked_sums(const ChannelDims& d, const T* x, float mean, const T* y,
-                                                     const T* dy, T* g) {
+static __device__ __forceinline__ float2 gradient_sums(const ChannelDims& d, u32 activation, const T* x, float mean,
+                                                     const T* y, const T* dy, T* g) {
     float sum = 0.0f, sum_x = 0.0f;
     over_channel<T>(d, [&](u32 i) {
         const T pixels = x[i];
-        T masked = dy[i];
-        if (y) masked = lanes([](float y, float dy) { return y <= 0.0f ? 0.0f : dy; }, y[i], masked);
-        if (g) g[i] = masked;
+        T before = dy[i];
+        if (y) before = lanes([&](float y, float dy) { return activation_gradient(activation, y, dy); }, y[i], before);
+        if (g) g[i] = before;
         lanes(
             [&](float g, float x) {
                 sum += g;
                 return sum_x += g * (x - mean);
             },
-            masked, pixels);
+            before, pixels);
     });
     return make_float2(sum, sum_x);
 }
 
-// The first half of the backward pass: Σ g and Σ g (x - mean) of each block to `part`, [c][blocks in x], and g itself
-// to `g` where it is wanted. `y` is the ReLU's output, null if there was none. With g written here the second half
+// The first half of the backward pass: Σ g and Σ g (x - mean) of each block to `partials`, [c][blocks in x], and g itself
+// to `g` where it is wanted. `y` is the activation's output, null if there was none. With g written here the second half
 // has one tensor less to read, and where there is a residual, g is its gradient.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
-batch_norm_bwd_sums(ChannelDims d, const float* x, const float* mean, const float* y, const float* dy, float* g,
-                    float2* part) {
+batch_norm_bwd_sums(ChannelDims d, u32 activation, const float* x, const float* mean, const float* y, const float* dy, float* g,
+                    float2* partials) {
     wait_for_launch_before();
     SHARED(scratch, float[THREADS / WARP]);
     const float shift = mean[blockIdx.y];
     const float2 sums = d.hw % 4 == 0
-        ? masked_sums(d, as<float4>(x), shift, as<float4>(y), as<float4>(dy), as<float4>(g))
-        : masked_sums(d, x, shift, y, dy, g);
+        ? gradient_sums(d, activation, as<float4>(x), shift, as<float4>(y), as<float4>(dy), as<float4>(g))
+        : gradient_sums(d, activation, x, shift, y, dy, g);
     const float sum = block_sum<THREADS>(sums.x, scratch), sum_x = block_sum<THREADS>(sums.y, scratch);
-    if (threadIdx.x == 0) part[blockIdx.y * gridDim.x + blockIdx.x] = make_float2(sum, sum_x);
+    if (threadIdx.x == 0) partials[blockIdx.y * gridDim.x + blockIdx.x] = make_float2(sum, sum_x);
 }
 
 template <class T>
@@ -223,12 +224,12 @@ static __device__ __forceinline__ void input_gradient(const ChannelDims& d, u32 
     });
 }
 
-// The second half. Each block adds up the `parts` of its channel for itself, which is a few lines of cache and saves
+// The second half. Each block adds up the `splits` partial sums of its channel for itself, which is a few lines of cache and saves
 // a launch. `g` is null where it lies in `dx` already.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
-batch_norm_bwd(ChannelDims d, float eps, u32 batch_stats, u32 parts, const float* x, const float* mean,
-               const float* var, const float* gamma, const float2* part, const float* g, float* dgamma, float* dbeta,
+batch_norm_bwd(ChannelDims d, float eps, u32 batch_stats, u32 splits, const float* x, const float* mean,
+               const float* var, const float* gamma, const float2* partials, const float* g, float* dgamma, float* dbeta,
                float* dx) {
     wait_for_launch_before();
     SHARED(means, float2);
@@ -236,9 +237,9 @@ batch_norm_bwd(ChannelDims d, float eps, u32 batch_stats, u32 parts, const float
     const float shift = mean[c], inv_std = inverse_std(var[c], eps), scale = gamma[c] * inv_std;
     if (threadIdx.x < WARP) {
         double sum = 0.0, sum_x = 0.0;
-        for (u32 p = threadIdx.x; p < parts; p += WARP) {
-            sum += part[c * parts + p].x;
-            sum_x += part[c * parts + p].y;
+        for (u32 p = threadIdx.x; p < splits; p += WARP) {
+            sum += partials[c * splits + p].x;
+            sum_x += partials[c * splits + p].y;
         }
         sum = warp_sum(sum);
         sum_x = warp_sum(sum_x) * inv_std;

@@ -7,7 +7,7 @@
 // merge with the sum after it. pgd_step works in place and adds to the counters of gradients; nothing else accumulates.
 #include "primitives/common.cuh"
 #include "primitives/steps.cuh"
-#include "primitives/tally.cuh"
+#include "primitives/metrics.cuh"
 
 static constexpr u32 THREADS = 256;
 
@@ -42,7 +42,7 @@ random_start(u32 n, u64 first, float eps, Rng rng, const float* clean, float* x)
 
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-pgd_step(u32 n, float eps, float step, const float* clean, const float* dx, float* x, TallyCounts* tally) {
+pgd_step(u32 n, float eps, float step, const float* clean, const float* dx, float* x, Metrics* metrics) {
     wait_for_launch_before();
     SHARED(scratch, u32[THREADS / WARP]);
     const u32 thread = blockIdx.x * THREADS + threadIdx.x;
@@ -63,6 +63,6 @@ pgd_step(u32 n, float eps, float step, const float* clean, const float* dx, floa
     }
     // The counters are integers, so the order in which blocks arrive does not matter.
     zeros = block_sum<THREADS>(zeros, scratch);
-    if (threadIdx.x == 0 && zeros > 0) atomicAdd(&tally->zero_gradients, (u64)zeros);
-    if (thread == 0) atomicAdd(&tally->gradients, (u64)n);
+    if (threadIdx.x == 0 && zeros > 0) atomicAdd(&metrics->zero_gradients, (u64)zeros);
+    if (thread == 0) atomicAdd(&metrics->gradients, (u64)n);
 }

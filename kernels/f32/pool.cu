@@ -1,21 +1,22 @@
 // Max pooling without padding, and global average pooling, of NCHW batches.
 //
-//     max_pool2d_fwd   y = max over the k x k window at (stride row, stride col); winners = the maximum's place in the
+//     max_pool2d_fwd   y = max over the k x k window at (stride row, stride col); argmax = the maximum's place in the
 //                      window, row by row. The first of equals wins; NaN wins over numbers, the last NaN over others.
-//     max_pool2d_bwd   dx = Σ dy of the windows that the pixel won, in the windows' order; 0 where no window is.
+//     max_pool2d_bwd   dx = Σ dy of the windows whose largest pixel it is, in the windows' order; 0 where no window is.
 //     avg_pool_fwd     y = Σ x / hw over a plane
 //     avg_pool_bwd     dx = dy / hw
 //
 // Maxima are exact, and gradients are gathered, so nothing is written twice and nothing accumulates. Windows of 2 x 2
 // side by side, which is what the networks have, take two 8-byte accesses per window in either direction where rows
 // are of even length.
+#include "primitives/activation.cuh"
 #include "primitives/common.cuh"
 #include "primitives/vector.cuh"
 
-static __device__ __forceinline__ void keep_larger(float x, u32 place, float& best, u32& winner) {
+static __device__ __forceinline__ void keep_larger(float x, u32 place, float& best, u32& index) {
     if (x > best || x != x) {
         best = x;
-        winner = place;
+        index = place;
     }
 }
 
@@ -33,41 +34,41 @@ static __device__ __forceinline__ bool pairs(const Pool2dDims& d) {
 
 // A thread per window.
 // registers <= 40
-extern "C" __global__ void __launch_bounds__(256) max_pool2d_fwd(Pool2dDims d, const float* x, float* y, u16* winners) {
+extern "C" __global__ void __launch_bounds__(256) max_pool2d_fwd(Pool2dDims d, const float* x, float* y, u16* argmax) {
     wait_for_launch_before();
     const u32 n = d.n * d.c * d.h_out * d.w_out;
     for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
         const float* pixel = x + window(d, i);
         float best;
-        u32 winner = 0;
+        u32 index = 0;
         if (pairs(d)) {
             const float2 upper = *reinterpret_cast<const float2*>(pixel);
             const float2 lower = *reinterpret_cast<const float2*>(pixel + d.w_in);
             best = upper.x;
-            keep_larger(upper.y, 1, best, winner);
-            keep_larger(lower.x, 2, best, winner);
-            keep_larger(lower.y, 3, best, winner);
+            keep_larger(upper.y, 1, best, index);
+            keep_larger(lower.x, 2, best, index);
+            keep_larger(lower.y, 3, best, index);
         } else {
             best = pixel[0];
             for (u32 row = 0; row < d.k; row++) {
                 for (u32 col = 0; col < d.k; col++) {
-                    keep_larger(pixel[row * d.w_in + col], row * d.k + col, best, winner);
+                    keep_larger(pixel[row * d.w_in + col], row * d.k + col, best, index);
                 }
             }
         }
         y[i] = best;
-        winners[i] = static_cast<u16>(winner);
+        argmax[i] = static_cast<u16>(index);
     }
 }
 
-// The gradient of output pixel `i`, before a ReLU if `relu` is its output.
-static __device__ __forceinline__ float through(const float* relu, const float* dy, u32 i) {
-    return relu && relu[i] <= 0.0f ? 0.0f : dy[i];
+// The gradient of output pixel `i`, before the activation if `y` is its output.
+static __device__ __forceinline__ float through(u32 activation, const float* y, const float* dy, u32 i) {
+    return y ? activation_gradient(activation, y[i], dy[i]) : dy[i];
 }
 
 // The gradient of input pixel `i`, from all windows that cover it.
-static __device__ __forceinline__ float gathered(
-    const Pool2dDims& d, const u16* winners, const float* relu, const float* dy, u32 i
+static __device__ __forceinline__ float gradient_of_pixel(
+    const Pool2dDims& d, u32 activation, const u16* argmax, const float* y, const float* dy, u32 i
 ) {
     const u32 line = i / d.w_in, col = i - line * d.w_in;
     const u32 plane = line / d.h_in, row = line - plane * d.h_in;
@@ -79,32 +80,32 @@ static __device__ __forceinline__ float gathered(
         for (u32 c = first_col; c <= last_col; c++) {
             const u32 at = (plane * d.h_out + r) * d.w_out + c;
             const u32 place = (row - r * d.stride) * d.k + col - c * d.stride;
-            if (winners[at] == place) sum += through(relu, dy, at);
+            if (argmax[at] == place) sum += through(activation, y, dy, at);
         }
     }
     return sum;
 }
 
-// `relu` may be null. A thread per window where 2 x 2 windows tile the image, else a thread per input pixel.
+// `y`, the output of the activation, may be null. A thread per window where 2 x 2 windows tile the image, else a thread per input pixel.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256)
-max_pool2d_bwd(Pool2dDims d, const u16* winners, const float* relu, const float* dy, float* dx) {
+max_pool2d_bwd(Pool2dDims d, u32 activation, const u16* argmax, const float* y, const float* dy, float* dx) {
     wait_for_launch_before();
     const u32 first = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
     if (pairs(d) && d.h_in % 2 == 0) {
         const u32 n = d.n * d.c * d.h_out * d.w_out;
         for (u32 i = first; i < n; i += step) {
-            const u32 winner = winners[i];
-            const float gradient = through(relu, dy, i);
+            const u32 index = argmax[i];
+            const float gradient = through(activation, y, dy, i);
             float* pixel = dx + window(d, i);
-            const float2 upper = make_float2(winner == 0 ? gradient : 0.0f, winner == 1 ? gradient : 0.0f);
-            const float2 lower = make_float2(winner == 2 ? gradient : 0.0f, winner == 3 ? gradient : 0.0f);
+            const float2 upper = make_float2(index == 0 ? gradient : 0.0f, index == 1 ? gradient : 0.0f);
+            const float2 lower = make_float2(index == 2 ? gradient : 0.0f, index == 3 ? gradient : 0.0f);
             *reinterpret_cast<float2*>(pixel) = upper;
             *reinterpret_cast<float2*>(pixel + d.w_in) = lower;
         }
     } else {
         const u32 n = d.n * d.c * d.h_in * d.w_in;
-        for (u32 i = first; i < n; i += step) dx[i] = gathered(d, winners, relu, dy, i);
+        for (u32 i = first; i < n; i += step) dx[i] = gradient_of_pixel(d, activation, argmax, y, dy, i);
     }
 }
 

@@ -24,7 +24,7 @@ static __device__ __forceinline__ void copy_four(float* to, const float* from, u
 }
 
 // Sixteen bytes of anything, past the first-level cache: for what a block reads once.
-static __device__ __forceinline__ void copy_piece(void* to, const void* from, u32 exists) {
+static __device__ __forceinline__ void copy_vec8(void* to, const void* from, u32 exists) {
     const u32 at = (u32)__cvta_generic_to_shared(to), size = exists ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(size) : "memory");
 }
@@ -40,5 +40,5 @@ static __device__ __forceinline__ void wait_for_groups() {
     asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
 }
 #else
-using host::copy_one, host::copy_four, host::copy_piece, host::end_group, host::wait_for_groups;
+using host::copy_one, host::copy_four, host::copy_vec8, host::end_group, host::wait_for_groups;
 #endif

@@ -9,7 +9,8 @@
 // - A kernel begins by wait_for_launch_before().
 // - No thread leaves a kernel before a barrier that others still reach.
 // - Sums have a fixed order: no float atomics. Integer atomics commute, so they may be used.
-// - `// registers <= N` above a kernel is its budget; a test holds the compiler to it, and to no spills.
+// - `// registers <= N` above a kernel is its budget; without that line it is what the launch bounds leave a thread. A test holds the
+//   compiler to it, and to no spills.
 #pragma once
 
 template <class T>
@@ -54,21 +55,16 @@ struct LogitDims {
 static constexpr u32 WARP = 32;
 static constexpr u32 FULL_WARP = 0xffffffffu;
 
-// The slabs of part `index` of `parts`: where they begin, and how many there are.
-struct Part {
+// The k-slices of block `index` of the `blocks` that share a sum: where they begin, and how many there are.
+struct SplitK {
     u32 begin, count;
 
-    __device__ __forceinline__ Part(u32 slabs, u32 parts, u32 index) {
-        const u32 each = (slabs + parts - 1) / parts;
-        begin = min(index * each, slabs);
-        count = min(each, slabs - begin);
+    __device__ __forceinline__ SplitK(u32 slices, u32 blocks, u32 index) {
+        const u32 each = (slices + blocks - 1) / blocks;
+        begin = min(index * each, slices);
+        count = min(each, slices - begin);
     }
 };
-
-// NaN goes through, as in PyTorch: a comparison with NaN is false.
-static __device__ __forceinline__ float relu(float x) {
-    return x <= 0.0f ? 0.0f : x;
-}
 
 // The sum of `value` over the warp, in every lane; the order is a fixed tree.
 template <class T>

@@ -8,7 +8,7 @@
 #pragma once
 #include "primitives/common.cuh"
 
-struct Correlation {
+struct ConvGeometry {
     // The image: channels, height, width.
     u32 n, c, h, w;
     // The result of this phase: channels, rows, columns. Tap (0, 0) of result (i, j) is at
@@ -23,7 +23,7 @@ struct Correlation {
     u32 y_rows, y_cols, y_step, y_h, y_w;
 };
 
-static __device__ __forceinline__ Correlation forward(const Conv2dDims& d) {
+static __device__ __forceinline__ ConvGeometry conv_fwd_geometry(const Conv2dDims& d) {
     const i32 k = d.k, pad = d.pad;
     return {
         d.n, d.c_in, d.h_in, d.w_in, d.c_out, d.h_out, d.w_out, d.stride, -pad, -pad,
@@ -46,7 +46,7 @@ struct PhaseSide {
 };
 
 // The taps go backwards, so that the image is read forwards.
-static __device__ __forceinline__ Correlation backward(const Conv2dDims& d, u32 phase) {
+static __device__ __forceinline__ ConvGeometry conv_bwd_input_geometry(const Conv2dDims& d, u32 phase) {
     const u32 phase_h = phase / d.stride, phase_w = phase % d.stride;
     const PhaseSide h(phase_h, d.k, d.stride, d.pad, d.h_in), w(phase_w, d.k, d.stride, d.pad, d.w_in);
     const i32 last_h = (i32)h.taps - 1, last_w = (i32)w.taps - 1, k = d.k, stride = d.stride;

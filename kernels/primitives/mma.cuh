@@ -8,14 +8,14 @@
 //                                      b: [2t][g], [2t + 8][g], each with its lower neighbour
 //                                      c: [g][2t], [g][2t + 1], [g + 8][2t], [g + 8][2t + 1]
 //
-// A load reads pieces of 8 x 8 elements, of which each row is 16 bytes somewhere in shared memory: lane l says where row l % 8
-// of piece l / 8 is. It gives lane l the elements [g][2t] and [g][2t + 1] of each piece, or, transposed, [2t][g] and
+// A load reads matrices of 8 x 8 elements, of which each row is 16 bytes somewhere in shared memory: lane l says where row l % 8
+// of matrix l / 8 is. It gives lane l the elements [g][2t] and [g][2t + 1] of each matrix, or, transposed, [2t][g] and
 // [2t + 1][g]. So a comes from rows of k, or transposed from rows of m; b from rows of k (a column of b in a row) as it is,
 // from rows of n transposed.
 //
 // A warpgroup, four warps, multiplies together, c[64][N] += a[64][16] b[16][N], where the GPU can (WARPGROUPS): each warp has sixteen rows of a and
 // of c in fragments as above, and b stays in shared memory. A column of b is a row of 128 bytes there, of which a product takes
-// 32, and in row r piece p lies at the place of p ^ r % 8; the first row is at a multiple of 1024 bytes.
+// 32, and in row r vec8 p lies at the place of p ^ r % 8; the first row is at a multiple of 1024 bytes.
 #pragma once
 #include "primitives/common.cuh"
 
@@ -49,12 +49,12 @@ static __device__ __forceinline__ SharedAddress shared_address(const void* at) {
     return (u32)__cvta_generic_to_shared(at);
 }
 
-static __device__ __forceinline__ void load_pieces(u32 (&to)[4], SharedAddress at) {
+static __device__ __forceinline__ void load_matrices(u32 (&to)[4], SharedAddress at) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at) : "memory");
 }
 
-static __device__ __forceinline__ void load_transposed(u32 (&to)[4], SharedAddress at) {
+static __device__ __forceinline__ void load_matrices_transposed(u32 (&to)[4], SharedAddress at) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(at) : "memory");
 }

@@ -1,6 +1,7 @@
 //! Shapes of the ops, as plain structs that are passed whole to a kernel, on the CPU and (as `repr(C)`) on a GPU.
 
 use crate::base::error::{Error, Result};
+use crate::base::layout::layout;
 
 /// A 2-d convolution, or with `h = w = k = 1` any batched matrix product. Activations are NCHW, weights OIHW.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,6 +19,8 @@ pub struct Conv2dDims {
     pub stride: u32,
     pub pad: u32,
 }
+
+layout!(Conv2dDims { n, c_in, h_in, w_in, c_out, h_out, w_out, k, stride, pad });
 
 impl Conv2dDims {
     /// The dims of a convolution of `[n, c_in, h_in, w_in]` with `[c_out, c_in, k, k]`.
@@ -79,6 +82,8 @@ pub struct LinearDims {
     pub f_out: u32,
 }
 
+layout!(LinearDims { n, f_in, f_out });
+
 /// Max pooling without padding; the last rows and columns that fill no window are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
@@ -92,6 +97,8 @@ pub struct Pool2dDims {
     pub k: u32,
     pub stride: u32,
 }
+
+layout!(Pool2dDims { n, c, h_in, w_in, h_out, w_out, k, stride });
 
 impl Pool2dDims {
     /// The dims of a `k`×`k` pooling of `[n, c, h_in, w_in]`.
@@ -137,6 +144,8 @@ pub struct LeNetDims {
     pub classes: u32,
 }
 
+layout!(LeNetDims { n, c1, c2, f1, classes });
+
 /// A batch of images seen per channel: batch normalisation, global average pooling, bias gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
@@ -146,6 +155,8 @@ pub struct ChannelDims {
     /// Height times width.
     pub hw: u32,
 }
+
+layout!(ChannelDims { n, c, hw });
 
 impl ChannelDims {
     /// The channel view of `[n, c, h, w]`.
@@ -161,6 +172,8 @@ pub struct LogitDims {
     pub n: u32,
     pub classes: u32,
 }
+
+layout!(LogitDims { n, classes });
 
 /// Positions of a window of `k` at `stride` in `size` pixels padded by `pad` on both sides; `None` if it never fits.
 fn window_positions(size: usize, k: usize, stride: usize, pad: usize) -> Option<usize> {

@@ -3,6 +3,8 @@
 //! A number is a pure function of (seed, stream, step, element), so any thread, chunk or GPU block can compute its
 //! own part and the bits do not depend on who computes what, or on where a run was interrupted.
 
+use crate::base::layout::layout;
+
 /// What random numbers are used for; each use has numbers of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -35,6 +37,8 @@ pub struct Rng {
     step: u32,
     stream: u32,
 }
+
+layout!(Rng { key, step, stream });
 
 /// Of the Philox4x32 round.
 pub const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

@@ -1,25 +1,19 @@
 //! The kernels as text and as machine code: within their register budgets, with the prototypes the host believes in, free of
 //! other people's libraries, and compiled at run time where nothing is embedded.
 
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::backend::cuda::runtime::kernel::KernelSpec;
+use engine::backend::cuda::runtime::kernel::{KernelSpec, Param};
 use engine::backend::cuda::runtime::modules;
 use engine::backend::cuda::runtime::modules::{Embedded, Origin};
+use engine::base::layout::{Field, Layout, Type};
 
 use crate::skip::{Missing, skip};
-
-/// A kernel as its file declares it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Prototype {
-    name: String,
-    /// From the line above, `// registers <= N`.
-    budget: Option<u32>,
-    /// Name of each parameter, and whether it is a pointer.
-    params: Vec<(String, bool)>,
-}
+use source::{Prototype, differences, expanded, prototypes, units};
 
 /// What the compiler's log says of a kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,41 +22,6 @@ struct Use {
     registers: u32,
     /// Bytes stored and loaded, also by functions that are not inlined.
     spills: u32,
-}
-
-/// The kernels of a `.cu` file.
-fn prototypes(text: &str) -> Vec<Prototype> {
-    let mut found = Vec::new();
-    let (mut at, marker) = (0, "extern \"C\" __global__");
-    while let Some(start) = text[at..].find(marker).map(|i| at + i) {
-        at = start + marker.len();
-        let line = text[..start].rfind('\n').unwrap_or(0);
-        let above = text[..line].lines().next_back().unwrap_or_default();
-        let budget = above.trim().strip_prefix("// registers <=").and_then(|n| n.trim().parse().ok());
-        let head = text[at..].split(['{', ';']).next().unwrap_or_default();
-        let head: String = head.lines().map(|l| l.split("//").next().unwrap_or_default().to_string() + " ").collect();
-        // `void __launch_bounds__(threads, blocks) name(params)`: the last parentheses are those of the parameters.
-        let (before, params) = head.rsplit_once('(').unwrap_or((&head, ""));
-        let params = params.split(')').next().unwrap_or_default().split(',').filter(|p| !p.trim().is_empty());
-        found.push(Prototype {
-            name: last_word(before),
-            budget,
-            params: params.map(|p| (last_word(p), p.contains('*'))).collect(),
-        });
-    }
-    found
-}
-
-fn last_word(text: &str) -> String {
-    text.split(|c: char| !c.is_alphanumeric() && c != '_')
-        .rfind(|word| !word.is_empty())
-        .unwrap_or_default()
-        .to_string()
-}
-
-/// Name and text of the `.cu` files, as they were when this was built.
-fn units() -> Vec<(&'static str, &'static str)> {
-    modules::sources().iter().filter_map(|(name, text)| Some((name.strip_suffix(".cu")?, *text))).collect()
 }
 
 /// The kernels in the log of `ptxas -v`.
@@ -94,7 +53,9 @@ fn over_budget(prototypes: &[Prototype], log: &str) -> Vec<String> {
         let name = &prototype.name;
         match (uses.iter().find(|u| u.name == *name), prototype.budget) {
             (None, _) => broken.push(format!("{name} is not in the log")),
-            (_, None) => broken.push(format!("{name} has no line `// registers <= N` above it")),
+            (_, None) => {
+                broken.push(format!("{name} has neither a line `// registers <= N` above it nor a number of blocks"))
+            }
             (Some(used), Some(budget)) => {
                 if used.registers > budget || used.registers == 0 {
                     broken.push(format!("{name} uses {} registers, its budget is {budget}", used.registers));
@@ -107,25 +68,6 @@ fn over_budget(prototypes: &[Prototype], log: &str) -> Vec<String> {
     }
     let undeclared = uses.iter().filter(|used| prototypes.iter().all(|p| p.name != used.name));
     broken.extend(undeclared.map(|used| format!("{} is not declared as extern \"C\" __global__", used.name)));
-    broken
-}
-
-/// What differs between the kernels of a file and those the host would launch.
-fn differences(file: &str, prototypes: &[Prototype], specs: &[KernelSpec]) -> Vec<String> {
-    let mut broken = Vec::new();
-    for prototype in prototypes {
-        let name = &prototype.name;
-        let Some(spec) = specs.iter().find(|s| s.file == file && s.name == name) else {
-            broken.push(format!("kernels/{file}.cu: no function launches {name}"));
-            continue;
-        };
-        let host: Vec<(String, bool)> = spec.params.iter().map(|p| (p.name.to_string(), p.pointer)).collect();
-        if prototype.params != host {
-            broken.push(format!("kernels/{file}.cu: {name} takes {:?}, the host passes {host:?}", prototype.params));
-        }
-    }
-    let missing = specs.iter().filter(|s| s.file == file && prototypes.iter().all(|p| p.name != s.name));
-    broken.extend(missing.map(|s| format!("kernels/{file}.cu has no {}, which the host launches", s.name)));
     broken
 }
 
@@ -167,7 +109,7 @@ fn every_kernel_keeps_to_its_registers_and_spills_nothing() {
     }
     let mut broken = Vec::new();
     for (file, text) in units() {
-        let prototypes = prototypes(text);
+        let prototypes = prototypes(&text);
         let archs: Vec<&Embedded> = embedded.iter().filter(|e| e.file == file).collect();
         assert!(archs.len() >= 2 && !prototypes.is_empty(), "{file}: {} images", archs.len());
         for image in archs.iter().filter(|e| !e.arch.starts_with("ptx")) {
@@ -184,8 +126,7 @@ fn the_host_launches_what_is_there() {
     let names: BTreeSet<&str> = specs.iter().map(|s| s.name).collect();
     assert!(names.len() == specs.len() && names.len() > 20, "{} names, {} kernels", names.len(), specs.len());
     let units = units();
-    let mut broken: Vec<String> =
-        units.iter().flat_map(|(file, text)| differences(file, &prototypes(text), &specs)).collect();
+    let mut broken: Vec<String> = units.iter().flat_map(|(file, text)| differences(file, text, specs)).collect();
     let lost = specs.iter().filter(|s| units.iter().all(|(file, _)| *file != s.file));
     broken.extend(lost.map(|s| format!("{}: there is no kernels/{}.cu", s.name, s.file)));
     assert!(broken.is_empty(), "{}", broken.join("\n"));
@@ -198,7 +139,7 @@ fn parameters_have_the_sizes_that_the_host_passes() {
     let compiled: BTreeMap<&str, Vec<usize>> =
         texts.flat_map(|e| entries(std::str::from_utf8(e.image).unwrap())).collect();
     let specs = engine::backend::cuda::kernels();
-    let host = specs.iter().map(|s| (s.name, s.params.iter().map(|p| p.size).collect::<Vec<usize>>()));
+    let host = specs.iter().map(|s| (s.name, s.params.iter().map(Param::size).collect::<Vec<usize>>()));
     let wrong: Vec<_> = host.filter(|(name, sizes)| compiled.get(name) != Some(sizes)).collect();
     assert!(wrong.is_empty(), "the host passes {wrong:?}, compiled are {compiled:?}");
 }
@@ -295,12 +236,44 @@ extern "C" __global__ void
 
 #[test]
 fn prototypes_are_read() {
-    let params =
-        |of: &[(&str, bool)]| of.iter().map(|(name, pointer)| (name.to_string(), *pointer)).collect::<Vec<_>>();
+    let param = |name: &str, ty: &str, pointer| source::Param { name: name.to_string(), ty: ty.to_string(), pointer };
     let [add, fill] = &prototypes(SAMPLE)[..] else { panic!("{:?}", prototypes(SAMPLE)) };
     assert_eq!((&add.name[..], add.budget), ("add", Some(32)));
-    assert_eq!(add.params, params(&[("n", false), ("a", true), ("y", true), ("d", false)]));
-    assert_eq!((&fill.name[..], fill.budget, &fill.params), ("fill", None, &params(&[("value", false)])));
+    let [n, a, y, d] = [("n", "u32", false), ("a", "float", true), ("y", "float4", true), ("d", "Conv2dDims", false)];
+    assert_eq!(add.params, [n, a, y, d].map(|(name, ty, pointer)| param(name, ty, pointer)));
+    assert_eq!((&fill.name[..], fill.budget, &fill.params[..]), ("fill", None, &[param("value", "float", false)][..]));
+}
+
+#[test]
+fn a_list_of_tiles_is_expanded() {
+    let list = r#"
+#define LIST(TILE)           \
+    TILE(small, 1, 4, 64)    \
+    TILE(large, 2, 2, 32)
+#define KERNEL(NAME, WARPS, MIN_BLOCKS, REGISTERS)                                            \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS * 2, MIN_BLOCKS) scale_##NAME(    \
+        float* y                                                                              \
+    ) {}
+#define BUDGETED(NAME, WARPS, MIN_BLOCKS, REGISTERS)                                          \
+    /* registers <= REGISTERS */                                                              \
+    extern "C" __global__ void __launch_bounds__(32 * (WARPS + 1)) shift_##NAME(u32 n) {}
+
+LIST(KERNEL)
+LIST(BUDGETED)
+"#;
+    let found = prototypes(&expanded(list));
+    let found: Vec<(&str, Option<u32>, &str)> =
+        found.iter().map(|p| (&p.name[..], p.budget, &p.params[0].name[..])).collect();
+    let wanted = [
+        ("scale_small", Some(255), "y"),
+        ("scale_large", Some(255), "y"),
+        ("shift_small", Some(64), "n"),
+        ("shift_large", Some(32), "n"),
+    ];
+    assert_eq!(found, wanted);
+    // 65536 / (256 * 3) = 85.3, in eights.
+    let bounds = |bounds: &str| format!("extern \"C\" __global__ void __launch_bounds__({bounds}) k(u32 n) {{}}");
+    assert_eq!(["32 * 4 * 2, 3", "256", "BLOCK, 2"].map(|b| prototypes(&bounds(b))[0].budget), [Some(80), None, None]);
 }
 
 #[test]
@@ -323,23 +296,71 @@ ptxas info    : Used 33 registers, used 1 barriers, 1664 bytes cumulative stack 
     assert_eq!(over_budget(&all[..1], &good), Vec::<String>::new());
     assert_eq!(over_budget(&[], &good), ["add is not declared as extern \"C\" __global__"]);
     let unbounded = Prototype { budget: None, ..all[0].clone() };
-    assert_eq!(over_budget(&[unbounded], &good), ["add has no line `// registers <= N` above it"]);
+    let line = "add has neither a line `// registers <= N` above it nor a number of blocks";
+    assert_eq!(over_budget(&[unbounded], &good), [line]);
 }
 
 #[test]
 fn a_prototype_that_differs_is_seen() {
-    use engine::backend::cuda::runtime::kernel::Param;
-    const N: Param = Param { name: "n", size: 4, pointer: false };
-    const Y: Param = Param { name: "y", size: 8, pointer: true };
-    let own = prototypes("extern \"C\" __global__ void fill(u32 n, float* y) {}");
+    const N: Param = Param { name: "n", pointer: false, ty: u32::TYPE };
+    const Y: Param = Param { name: "y", pointer: true, ty: f32::TYPE };
+    const DOUBLES: Param = Param { ty: f64::TYPE, ..Y };
+    let own = "extern \"C\" __global__ void fill(u32 n, float* y) {}";
     let spec = |name: &'static str, params: &'static [Param]| KernelSpec { file: "f", name, params, exclusive: false };
-    assert!(differences("f", &own, &[spec("fill", &[N, Y])]).is_empty());
-    for (specs, broken) in [(vec![spec("fill", &[N])], 1), (vec![spec("fill", &[Y, N])], 1), (vec![], 1)] {
-        assert_eq!(differences("f", &own, &specs).len(), broken, "{specs:?}");
+    assert!(differences("f", own, &[spec("fill", &[N, Y])]).is_empty());
+    for specs in [&[spec("fill", &[N])][..], &[spec("fill", &[Y, N])], &[spec("fill", &[N, DOUBLES])], &[]] {
+        assert_eq!(differences("f", own, specs).len(), 1, "{specs:?}");
     }
-    assert_eq!(differences("f", &own, &[spec("fill", &[N, Y]), spec("full", &[])]).len(), 1);
+    assert_eq!(differences("f", own, &[spec("fill", &[N, Y]), spec("full", &[])]).len(), 1);
     let ptx = ".visible .entry k(\n\t.param .u32 k_param_0,\n\t.param .u64 .ptr .align 1 k_param_1,\n\
                \t.param .align 4 .b8 k_param_2[20],\n\t.param .f64 k_param_3\n)\n.maxntid 256, 1, 1\n\
                .visible .entry none()\n{";
     assert_eq!(entries(ptx), BTreeMap::from([("k", vec![4, 8, 20, 8]), ("none", vec![])]));
+}
+
+#[test]
+fn a_struct_that_differs_is_seen() {
+    const fn field(name: &'static str, offset: usize, ty: &'static Type) -> Field {
+        Field { name, offset, ty }
+    }
+    const POINT: &Type = &Type::Struct(16, &[field("at", 0, u64::TYPE), field("k", 8, <[u32; 2]>::TYPE)]);
+    const LINE: &Type = &Type::Struct(
+        48,
+        &[
+            field("eps", 0, f32::TYPE),
+            field("left", 8, POINT),
+            field("right", 24, POINT),
+            field("flag", 40, u32::TYPE),
+            field("_padding", 44, u32::TYPE),
+        ],
+    );
+    const PARAMS: &[Param] = &[Param { name: "line", pointer: false, ty: LINE }];
+    let specs = [KernelSpec { file: "f", name: "draw", params: PARAMS, exclusive: false }];
+    let text = "
+static constexpr u32 SIDES = 2;
+// Where.
+struct Point {
+    const float* at;  // may be null
+    u32 k[SIDES];
+};
+struct Line {
+    float eps;
+    Point left, right;
+    u32 flag;
+};
+extern \"C\" __global__ void draw(const Line line) {}
+";
+    assert_eq!(differences("f", text, &specs), Vec::<String>::new());
+    for (old, new) in [
+        ("Point left, right", "Point right, left"),
+        ("    float eps;\n    Point left, right;\n", "    Point left, right;\n    float eps;\n"),
+        ("    u32 k[SIDES];\n", "    u32 k[SIDES];\n    float more;\n"),
+        ("SIDES = 2", "SIDES = 4"),
+        ("u32 flag", "float flag"),
+        ("const float* at", "double at"),
+        ("    u32 flag;\n", ""),
+        ("const Line line", "const Line* line"),
+    ] {
+        assert_eq!(differences("f", &text.replace(old, new), &specs).len(), 1, "{new}");
+    }
 }

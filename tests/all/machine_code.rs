@@ -162,7 +162,7 @@ fn overlaps(image: &Embedded) -> bool {
 /// The bf16 convolutions ask for their first weights before they wait, by copies that the compiler must leave where they are.
 /// That these read nothing else is checked where the kernels run on the host.
 fn may_come_early(file: &str, instruction: &str) -> bool {
-    file == "conv_bf16" && instruction.starts_with("LDGSTS.")
+    file == "bf16/conv" && instruction.starts_with("LDGSTS.")
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_planted_load_before_the_wait_is_seen() {
         return skip(Missing::Nvrtc, &why);
     }
     let sources = modules::sources().iter();
-    let (name, text) = sources.into_iter().find(|(name, _)| *name == "elementwise.cu").unwrap();
+    let (name, text) = sources.into_iter().find(|(name, _)| *name == "f32/elementwise.cu").unwrap();
     let wait_and_load = "wait_for_launch_before();\n    const float scale = s[0];";
     let planted = |instead: &str| {
         let image = modules::compile_text(name, &text.replace(wait_and_load, instead), (9, 0), None).unwrap();

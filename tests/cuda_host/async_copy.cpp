@@ -46,7 +46,7 @@ void copy_four(float* to, const float* from, unsigned exists) {
     begin<16>(to, from, exists != 0, __builtin_return_address(0));
 }
 
-void copy_piece(void* to, const void* from, unsigned exists) {
+void copy_vec8(void* to, const void* from, unsigned exists) {
     begin<16>(to, from, exists != 0, __builtin_return_address(0));
 }
 

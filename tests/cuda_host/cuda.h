@@ -208,18 +208,18 @@ __attribute__((noinline, no_sanitize("thread"))) static inline void multiply_fra
 }
 
 template <bool TRANSPOSED>
-static inline void load_pieces(unsigned (&to)[4], Bits mine, Site site) {
+static inline void load_matrices(unsigned (&to)[4], Bits mine, Site site) {
     if (mine % 16 != 0) misaligned(reinterpret_cast<const void*>(mine), site);
     const unsigned g = lane() / 4, t = lane() % 4;
-    for (unsigned piece = 0; piece < 4; piece++) {
+    for (unsigned matrix = 0; matrix < 4; matrix++) {
         if constexpr (TRANSPOSED) {
-            const Bits first = exchange(Exchange::values, 0xffffffffu, mine, piece * 8 + 2 * t, site);
-            const Bits second = exchange(Exchange::values, 0xffffffffu, mine, piece * 8 + 2 * t + 1, site);
+            const Bits first = exchange(Exchange::values, 0xffffffffu, mine, matrix * 8 + 2 * t, site);
+            const Bits second = exchange(Exchange::values, 0xffffffffu, mine, matrix * 8 + 2 * t + 1, site);
             const unsigned low = reinterpret_cast<const unsigned short*>(first)[g];
-            to[piece] = low | unsigned(reinterpret_cast<const unsigned short*>(second)[g]) << 16;
+            to[matrix] = low | unsigned(reinterpret_cast<const unsigned short*>(second)[g]) << 16;
         } else {
-            const Bits at = exchange(Exchange::values, 0xffffffffu, mine, piece * 8 + g, site);
-            to[piece] = reinterpret_cast<const unsigned*>(at)[t];
+            const Bits at = exchange(Exchange::values, 0xffffffffu, mine, matrix * 8 + g, site);
+            to[matrix] = reinterpret_cast<const unsigned*>(at)[t];
         }
     }
 }
@@ -249,12 +249,12 @@ static inline SharedAddress shared_address(const void* at) {
     return reinterpret_cast<SharedAddress>(at);
 }
 
-static inline void load_pieces(unsigned (&to)[4], SharedAddress at, host::Site site = host::Site::here()) {
-    host::load_pieces<false>(to, at, site);
+static inline void load_matrices(unsigned (&to)[4], SharedAddress at, host::Site site = host::Site::here()) {
+    host::load_matrices<false>(to, at, site);
 }
 
-static inline void load_transposed(unsigned (&to)[4], SharedAddress at, host::Site site = host::Site::here()) {
-    host::load_pieces<true>(to, at, site);
+static inline void load_matrices_transposed(unsigned (&to)[4], SharedAddress at, host::Site site = host::Site::here()) {
+    host::load_matrices<true>(to, at, site);
 }
 
 // Products of a warpgroup are finished at once. They begin with a row of shared memory, at one of its four parts.
@@ -271,9 +271,9 @@ static inline void multiply_add(float (&c)[TILES][4], const unsigned (&a)[4], Sh
     const unsigned g = host::lane() / 4, t = host::lane() % 4;
     for (unsigned tile = 0; tile < TILES; tile++) {
         unsigned column[2];
-        for (unsigned piece = 0; piece < 2; piece++) {
-            const host::Bits at = b + (tile * 8 + g) * 128 + piece * 16;
-            column[piece] = reinterpret_cast<const unsigned*>(at ^ (at / 128 % 8 * 16))[t];
+        for (unsigned vec8 = 0; vec8 < 2; vec8++) {
+            const host::Bits at = b + (tile * 8 + g) * 128 + vec8 * 16;
+            column[vec8] = reinterpret_cast<const unsigned*>(at ^ (at / 128 % 8 * 16))[t];
         }
         multiply_add(c[tile], a, column, site);
     }

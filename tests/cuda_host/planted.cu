@@ -400,25 +400,25 @@ extern "C" __global__ void copy_within_shared(const float* x, float* y) {
     y[threadIdx.x] = tile[THREADS + threadIdx.x];
 }
 
-// y[i] = sum over `count` slabs of x, of the element of the warp's first lane. While one of three stages is added, the next
-// two are under way. The bugs: `pending` is 2, so the slab may still be; `early` copies come before the barrier, to where
-// others still read; slabs `beyond` the last one are begun, and nobody waits for them.
-extern "C" __global__ void sum_slabs(u32 pending, u32 early, u32 beyond, u32 count, const float* x, float* y) {
-    SHARED(slabs, float[3][THREADS]);
+// y[i] = sum over `count` slices of x, of the element of the warp's first lane. While one of three stages is added, the next
+// two are under way. The bugs: `pending` is 2, so the slice may still be; `early` copies come before the barrier, to where
+// others still read; slices `beyond` the last one are begun, and nobody waits for them.
+extern "C" __global__ void sum_slices(u32 pending, u32 early, u32 beyond, u32 count, const float* x, float* y) {
+    SHARED(slices, float[3][THREADS]);
     const u32 i = threadIdx.x;
-    const auto load = [&](u32 slab) {
-        if (slab < count + beyond) copy_one(&slabs[slab % 3][i], x + slab * THREADS + i, slab < count);
+    const auto load = [&](u32 slice) {
+        if (slice < count + beyond) copy_one(&slices[slice % 3][i], x + slice * THREADS + i, slice < count);
         end_group();
     };
     load(0), load(1);
     float sum = 0.0f;
-    for (u32 slab = 0; slab < count; slab++) {
+    for (u32 slice = 0; slice < count; slice++) {
         if (pending == 1) wait_for_groups<1>();
         else wait_for_groups<2>();
-        if (early) load(slab + 2);
+        if (early) load(slice + 2);
         __syncthreads();
-        if (!early) load(slab + 2);
-        sum += slabs[slab % 3][i / WARP * WARP];
+        if (!early) load(slice + 2);
+        sum += slices[slice % 3][i / WARP * WARP];
     }
     y[i] = sum;
 }
@@ -430,7 +430,7 @@ extern "C" __global__ void sum_slabs(u32 pending, u32 early, u32 beyond, u32 cou
 static __device__ void matrix_product(u32 turned, u32 row, u32 rows_of_b, const float* a, const float* b, float* c) {
     SHARED(left, bf16[16 * 24]);
     SHARED(right, bf16[16 * 24]);
-    const u32 lane = threadIdx.x % WARP, half = lane % 8, piece = lane / 8;
+    const u32 lane = threadIdx.x % WARP, half = lane % 8, matrix = lane / 8;
     for (u32 i = threadIdx.x; i < 16 * 16; i += THREADS) left[i / 16 * row + i % 16] = (bf16)to_bf16x2(a[i], 0.0f);
     // Where it is not turned, a row in shared memory is a column of b.
     for (u32 i = threadIdx.x; i < rows_of_b * 8; i += THREADS) {
@@ -440,11 +440,11 @@ static __device__ void matrix_product(u32 turned, u32 row, u32 rows_of_b, const 
     if (threadIdx.x >= WARP) return;
     u32 x[4], y[4];
     if (turned) {
-        load_transposed(x, shared_address(left + (piece / 2 * 8 + half) * row + piece % 2 * 8));
-        load_transposed(y, shared_address(right + (piece % 2 * 8 + half) * row));
+        load_matrices_transposed(x, shared_address(left + (matrix / 2 * 8 + half) * row + matrix % 2 * 8));
+        load_matrices_transposed(y, shared_address(right + (matrix % 2 * 8 + half) * row));
     } else {
-        load_pieces(x, shared_address(left + (piece % 2 * 8 + half) * row + piece / 2 * 8));
-        load_pieces(y, shared_address(right + half * row + piece % 2 * 8));
+        load_matrices(x, shared_address(left + (matrix % 2 * 8 + half) * row + matrix / 2 * 8));
+        load_matrices(y, shared_address(right + half * row + matrix % 2 * 8));
     }
     const u32 columns[2] = {y[0], y[1]};
     float sum[4] = {};
@@ -475,7 +475,7 @@ extern "C" __global__ void product_of_warpgroup(u32 columns, u32 shift, const fl
     show_to_products();
     __syncthreads();
     u32 x[4];
-    load_pieces(x, shared_address(left + (warp * 16 + lane % 16) * 16 + lane / 16 * 8));
+    load_matrices(x, shared_address(left + (warp * 16 + lane % 16) * 16 + lane / 16 * 8));
     float sums[8][4] = {};
     begin_products();
     multiply_add(sums, x, shared_address(memory) + shift);

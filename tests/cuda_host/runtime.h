@@ -68,7 +68,7 @@ HOST_HIDDEN void other_blocks_are_done();
 // The copies of async_copy.cuh.
 HOST_HIDDEN void copy_one(float* to, const float* from, unsigned exists);
 HOST_HIDDEN void copy_four(float* to, const float* from, unsigned exists);
-HOST_HIDDEN void copy_piece(void* to, const void* from, unsigned exists);
+HOST_HIDDEN void copy_vec8(void* to, const void* from, unsigned exists);
 HOST_HIDDEN void end_group();
 HOST_HIDDEN void wait_for_groups_but(unsigned pending);
 

@@ -1,6 +1,7 @@
 //! Optimiser updates.
 
 use super::Memory;
+use crate::base::layout::layout;
 
 /// Constants of an SGD update.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
@@ -10,6 +11,8 @@ pub struct SgdStep {
     pub momentum: f32,
     pub weight_decay: f32,
 }
+
+layout!(SgdStep { lr, momentum, weight_decay });
 
 /// Constants of an Adam update.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]

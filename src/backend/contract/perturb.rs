@@ -1,6 +1,7 @@
 //! The attacks beyond PGD.
 
 use super::{AdamStep, Memory};
+use crate::base::layout::layout;
 
 /// What lies between the iterates of APGD: four batches.
 pub struct ApgdPoints<'a, Batch> {
@@ -26,6 +27,8 @@ pub struct ApgdMove {
     pub restart: u32,
 }
 
+layout!(ApgdMove { step, improved, restart });
+
 /// Constants of the l-infinity FAB attack (Croce & Hein, 2020).
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
 #[repr(C)]
@@ -35,6 +38,8 @@ pub struct FabStep {
     /// Most weight of the step that starts from the clean image.
     pub alpha_max: f32,
 }
+
+layout!(FabStep { eta, alpha_max });
 
 /// A square within one image, all of whose pixels move by the same amount in each channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
@@ -49,6 +54,8 @@ pub struct Window {
     /// Bit `c`: channel `c` moves up; else down.
     pub up: u32,
 }
+
+layout!(Window { top, left, side, up });
 
 /// How far images are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ pub mod runtime;
 mod tuning;
 
 use std::ops::{Deref, Range};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::Memory;
 use crate::base::error::{Error, Result};
@@ -34,14 +34,21 @@ pub use precision::Precision;
 pub use runtime::allocator::{Device, MemoryUse};
 pub use runtime::context::Context;
 use runtime::driver::Driver;
-use runtime::kernel::KernelSpec;
+use runtime::kernel::{Declared, KernelSpec};
 pub use runtime::nvidia::{GpuInfo, cuda_version, gpu};
 pub use runtime::queue::Submission;
 pub use runtime::timing::Timing;
 
-/// The prototypes of all kernels.
-pub fn kernels() -> Vec<KernelSpec> {
-    [f32::kernels(), bf16::kernels()].concat()
+/// The kernels of every family; those of a launch are counted in this order.
+const KERNELS: &[&[&[Declared]]] = &[f32::KERNELS, bf16::KERNELS];
+
+/// The prototypes of all kernels, by their indices.
+pub fn kernels() -> &'static [KernelSpec] {
+    static SPECS: LazyLock<Vec<KernelSpec>> = LazyLock::new(|| {
+        let declared = KERNELS.iter().flat_map(|families| families.iter().flat_map(|kernels| kernels.iter()));
+        declared.flat_map(Declared::specs).collect()
+    });
+    &SPECS
 }
 
 /// Whether launches of a step overlap on the first visible GPU, or in one line why not.
@@ -77,7 +84,7 @@ impl<P: Precision> Cuda<P> {
     }
 
     fn on_gpu(how: Submission) -> Result<Self> {
-        let context = Context::new(Arc::new(runtime::nvidia::Nvidia::open()?), &kernels(), how)?;
+        let context = Context::new(Arc::new(runtime::nvidia::Nvidia::open()?), kernels(), how)?;
         let gpu = gpu().map_err(Error::Failed)?;
         Ok(Cuda::of(context, Some(gpu.compute_capability)))
     }
@@ -87,7 +94,7 @@ impl<P: Precision> Cuda<P> {
     /// # Errors
     /// [`Error::Failed`] if the driver lacks a kernel, or has one with other parameters.
     pub fn with_driver(driver: Arc<dyn Driver>, how: Submission) -> Result<Self> {
-        Ok(Cuda::of(Context::new(driver, &kernels(), how)?, None))
+        Ok(Cuda::of(Context::new(driver, kernels(), how)?, None))
     }
 
     fn of(context: Context, compute_capability: Option<(i32, i32)>) -> Self {

@@ -1,5 +1,5 @@
-//! Launch sizes of every kernel. What is fixed in a kernel's text (tiles, `__launch_bounds__`) is repeated here and must
-//! agree with it.
+//! Launch sizes of every kernel. Tiles of products come from `kernels/f32/gemm_tiles.cuh`; other sizes that a kernel's text fixes
+//! (`__launch_bounds__`) are repeated here and must agree with it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -67,12 +67,12 @@ pub fn admm_norms() -> Grid {
 }
 
 /// A block for each image of an attack in one launch; `None` where what a block keeps does not fit in `shared` bytes, the
-/// gradient of conv2's input has more pieces than the block has threads, or there are more classes than lanes in a warp.
+/// gradient of conv2's input has more 2×2 windows than the block has threads, or there are more classes than lanes in a warp.
 pub fn lenet_attack(d: &LeNetDims, shared: u32) -> Option<Grid> {
     let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(u64::from);
     // A filter's 25 weights take 28 places.
     let weights = 28 * c1 + c1 + 28 * c1 * c2 + c2 + 49 * c2 * f1 + f1 + f1 * classes + classes;
-    // The padded image, room for spread gradients, activations; the winners of the poolings are bytes.
+    // The padded image, room for spread gradients, activations; the argmax indices of the poolings are bytes.
     let activations = 32 * 32 + 2 * 32 * 32 + 18 * 18 * c1 + 49 * c2 + f1 + 2 * classes;
     let bytes = 4 * (weights + activations) + 196 * c1 + 49 * c2;
     // Beside it there is what the kernel declares.
@@ -103,7 +103,7 @@ pub fn channels(d: &ChannelDims) -> Grid {
 }
 
 /// The same for `channel_stats`, and the values that a thread keeps, a multiple of four. A channel that fits in a block
-/// is one; the others are cut as finely as it takes for 256 blocks.
+/// is one; the others are split as finely as it takes for 256 blocks.
 pub fn channel_stats(d: &ChannelDims) -> (Grid, u32) {
     let (threads, most) = STATS;
     let (pixels, _) = channel(d);
@@ -127,12 +127,12 @@ pub fn avg_pool(d: &ChannelDims) -> (Grid, u32) {
 }
 
 /// For kernels of which a thread keeps to eight channels of each of its pixels: about four pixels a thread, and at most four
-/// blocks on each multiprocessor, because each leaves a part of its sums.
+/// blocks on each multiprocessor, because each leaves partial sums.
 pub fn pixels_bf16(d: &ChannelDims) -> Grid {
-    let (pieces, threads) = (d.c.div_ceil(8), CHANNEL as u32);
-    let at_once = threads / pieces.min(threads);
+    let (vec8s, threads) = (d.c.div_ceil(8), CHANNEL as u32);
+    let at_once = threads / vec8s.min(threads);
     let blocks = (d.n * d.hw).div_ceil(4 * at_once).min(4 * PROCESSORS as u32);
-    Grid { blocks: [blocks, pieces.div_ceil(threads), 1], threads, shared: 0 }
+    Grid { blocks: [blocks, vec8s.div_ceil(threads), 1], threads, shared: 0 }
 }
 
 /// For packing `count` weights, the largest of which has `len` elements in either order.
@@ -158,48 +158,103 @@ pub fn predictions(d: &LogitDims) -> Grid {
 }
 
 /// One thread of one warp.
-pub fn tally() -> Grid {
+pub fn metrics() -> Grid {
     Grid::line(1, 32)
 }
 
 // ---- conv and linear
 
-/// Multiprocessors of the GPU that the products are cut for. On another one they give the same results, a little later.
+/// Multiprocessors of the GPU that tiles are chosen for. On another one they give the same results, a little later.
 const PROCESSORS: usize = 132;
-/// Clock cycles that a slab takes at least beside its instructions, and those that it takes to add up parts of a sum.
-const SLAB_LATENCY: usize = 250;
+/// Clock cycles that a k-slice takes at least beside its instructions, and those that it takes to add up the partial sums of a
+/// split-K product.
+const SLICE_LATENCY: usize = 250;
 const SUM_LATENCY: usize = 5000;
 /// Bytes that a GPU's memory moves in a cycle.
 const BYTES_A_CYCLE: usize = 2500;
 /// Longest sum of f32 products in a row; rounding errors grow with it.
 const LONGEST_SUM: usize = 2560;
-/// Most parts of a sum.
-const MOST_PARTS: usize = 4096;
+/// Most blocks that share a sum.
+const MOST_SPLITS: usize = 4096;
 
-/// A tile of a product in `kernels/`: the smallest piece that a block computes.
+/// A tile of a matrix product: a row of `kernels/f32/gemm_tiles.cuh`.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
+    /// What its kernel's name ends in.
+    pub name: &'static str,
+    /// The kernel size of the convolutions that it is for; 0 for any, and for what is no convolution.
+    kernel_size: u32,
     rows: usize,
     cols: usize,
     /// Terms of the sum that lie in shared memory at a time.
-    slab: usize,
+    depth: usize,
     threads: u32,
-    /// Cycles of a multiprocessor that is full of such blocks, for a slab of one of them: instructions of the inner loop
-    /// times warps, by four.
+    /// Cycles of a multiprocessor that is full of such blocks, for a k-slice of one of them.
     cycles: usize,
 }
 
-const fn tile(rows: usize, cols: usize, slab: usize, threads: u32, cycles: usize) -> Tile {
-    Tile { rows, cols, slab, threads, cycles }
+/// A row of a list of tiles; launch bounds and registers concern the kernels only.
+#[allow(clippy::too_many_arguments)]
+const fn tile(
+    name: &'static str,
+    rows: usize,
+    cols: usize,
+    depth: usize,
+    thread_rows: usize,
+    thread_cols: usize,
+    _min_blocks: u32,
+    _registers: u32,
+    cycles: usize,
+) -> Tile {
+    let threads = ((rows / thread_rows) * (cols / thread_cols)) as u32;
+    Tile { name, kernel_size: 0, rows, cols, depth, threads, cycles }
 }
 
-/// How a product of `rows` by `cols` elements is cut.
+/// Reads a list of tiles as the build script has written it: an array of calls of `tile`.
+macro_rules! tiles {
+    ($list:literal) => {
+        &include!(concat!(env!("OUT_DIR"), "/", $list, ".rs"))
+    };
+}
+pub(in crate::backend::cuda) use tiles;
+
+/// Tiles of channels by pixels, forwards and in an input gradient.
+pub const CONV_TILES: &[Tile] = {
+    #[allow(clippy::too_many_arguments)]
+    const fn tile(
+        name: &'static str,
+        kernel_size: u32,
+        rows: usize,
+        cols: usize,
+        depth: usize,
+        thread_rows: usize,
+        thread_cols: usize,
+        min_blocks: u32,
+        registers: u32,
+        cycles: usize,
+    ) -> Tile {
+        let tile =
+            super::tuning::tile(name, rows, cols, depth, thread_rows, thread_cols, min_blocks, registers, cycles);
+        Tile { kernel_size, ..tile }
+    }
+    tiles!("f32_conv_tiles")
+};
+/// Of filters by their weights.
+pub const CONV_BWD_WEIGHT_TILES: &[Tile] = tiles!("f32_conv_bwd_weight_tiles");
+/// Of samples by outputs.
+pub const LINEAR_FWD_TILES: &[Tile] = tiles!("f32_linear_fwd_tiles");
+/// Of samples by inputs.
+pub const LINEAR_BWD_INPUT_TILES: &[Tile] = tiles!("f32_linear_bwd_input_tiles");
+/// Of outputs by inputs.
+pub const LINEAR_BWD_WEIGHT_TILES: &[Tile] = tiles!("f32_linear_bwd_weight_tiles");
+
+/// How the blocks of a launch share a product of `rows` by `cols` elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// Which of the tiles.
+pub struct TileConfig {
+    /// Which of the list's tiles.
     pub tile: usize,
-    /// Blocks that share a sum. If there is more than one, the kernel's result are the parts, one after the other.
-    pub parts: u32,
+    /// Blocks that share a sum. If there is more than one, the kernel's result are so many partial sums, one after the other.
+    pub split_k: u32,
     pub grid: Grid,
 }
 
@@ -215,156 +270,152 @@ pub fn remembered<K: Eq + Hash, V: Clone>(
     before.with_borrow_mut(|before| before.entry(key).or_insert_with(f).clone())
 }
 
-/// The fastest cut of sums of `terms` terms; `repeats` of the product run side by side.
-fn cut(tiles: &'static [Tile], rows: usize, cols: usize, terms: usize, repeats: usize) -> Cut {
-    thread_local! { static CUTS: Remembered<(*const Tile, [usize; 4]), Cut> = RefCell::default(); }
-    let key = (tiles.as_ptr(), [rows, cols, terms, repeats]);
-    remembered(&CUTS, key, || fastest(tiles, rows, cols, terms, repeats))
+/// Size of a matrix product, of which `repeats` run side by side: `rows` by `cols` sums of `terms` terms.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Product {
+    rows: usize,
+    cols: usize,
+    terms: usize,
+    repeats: usize,
 }
 
-/// By a rough model: a block alone waits for memory at every slab, several on one multiprocessor share its instructions, and
-/// adding up parts is a launch more.
-fn fastest(tiles: &[Tile], rows: usize, cols: usize, terms: usize, repeats: usize) -> Cut {
-    let cost_of = |index: usize, wanted: usize| {
-        let tile = &tiles[index];
-        let blocks = rows.div_ceil(tile.rows) * cols.div_ceil(tile.cols);
-        let slabs = terms.div_ceil(tile.slab).max(1);
-        // As many parts as have slabs.
-        let each = slabs.div_ceil(wanted).min(LONGEST_SUM / tile.slab).max(slabs.div_ceil(MOST_PARTS));
-        let parts = slabs.div_ceil(each);
-        let together = (blocks * parts * repeats).div_ceil(PROCESSORS);
-        let sum = match parts {
-            1 => 0,
-            _ => SUM_LATENCY + 4 * (parts + 1) * rows * cols * repeats / BYTES_A_CYCLE + 6 * parts,
-        };
-        let cost = each * (SLAB_LATENCY + tile.cycles).max(together * tile.cycles) + sum;
-        let grid = Grid { blocks: [blocks as u32, (parts * repeats) as u32, 1], threads: tile.threads, shared: 0 };
-        (cost, Cut { tile: index, parts: parts as u32, grid })
-    };
-    let mut best = cost_of(0, 1);
-    for index in 0..tiles.len() {
-        for wanted in (0..=12).flat_map(|log| [1 << log, 3 << log]) {
-            let other = cost_of(index, wanted);
-            if other.0 < best.0 {
-                best = other;
+/// The fastest way to compute a product with one of the tiles for this kernel size.
+fn config(tiles: &'static [Tile], kernel_size: u32, product: Product) -> TileConfig {
+    thread_local! { static CONFIGS: Remembered<(*const Tile, u32, Product), TileConfig> = RefCell::default(); }
+    remembered(&CONFIGS, (tiles.as_ptr(), kernel_size, product), || {
+        let mut best: Option<(usize, TileConfig)> = None;
+        for (index, tile) in tiles.iter().enumerate().filter(|(_, tile)| tile.kernel_size == kernel_size) {
+            for wanted in (0..=12).flat_map(|log| [1 << log, 3 << log]) {
+                let (cost, split_k, grid) = cost(tile, product, wanted);
+                if best.is_none_or(|(least, _)| cost < least) {
+                    best = Some((cost, TileConfig { tile: index, split_k, grid }));
+                }
             }
         }
-    }
-    best.1
+        best.expect("a list has tiles for every kernel size").1
+    })
 }
 
-/// Which kernels of a convolution: those for 3×3 and 5×5 taps, or those for any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taps {
-    K3,
-    K5,
-    Any,
+/// What a tile costs if about `wanted` blocks share a sum, how many then do, and its launch. It is a rough model: a block alone
+/// waits for memory at every k-slice, several on one multiprocessor share its instructions, and adding up partial sums is a
+/// launch more.
+fn cost(tile: &Tile, product: Product, wanted: usize) -> (usize, u32, Grid) {
+    let Product { rows, cols, terms, repeats } = product;
+    let blocks = rows.div_ceil(tile.rows) * cols.div_ceil(tile.cols);
+    let slices = terms.div_ceil(tile.depth).max(1);
+    // As many blocks as have k-slices.
+    let each = slices.div_ceil(wanted).min(LONGEST_SUM / tile.depth).max(slices.div_ceil(MOST_SPLITS));
+    let split_k = slices.div_ceil(each);
+    let together = (blocks * split_k * repeats).div_ceil(PROCESSORS);
+    let sum = match split_k {
+        1 => 0,
+        _ => SUM_LATENCY + 4 * (split_k + 1) * rows * cols * repeats / BYTES_A_CYCLE + 6 * split_k,
+    };
+    let cost = each * (SLICE_LATENCY + tile.cycles).max(together * tile.cycles) + sum;
+    let grid = Grid { blocks: [blocks as u32, (split_k * repeats) as u32, 1], threads: tile.threads, shared: 0 };
+    (cost, split_k as u32, grid)
 }
 
-impl Taps {
-    /// Tiles of channels by pixels, in the order of the kernels.
-    const fn tiles(self) -> &'static [Tile] {
-        const K3: &[Tile] = &[
-            tile(8, 128, 18, 128, 285),
-            tile(16, 128, 18, 128, 433),
-            tile(32, 128, 18, 128, 768),
-            tile(64, 128, 18, 128, 1374),
-        ];
-        const K5: &[Tile] = &[tile(8, 128, 25, 128, 358), tile(32, 128, 25, 128, 1034), tile(64, 128, 25, 128, 1880)];
-        const ANY: &[Tile] = &[tile(8, 128, 16, 128, 277), tile(32, 128, 16, 128, 714), tile(64, 128, 16, 128, 1250)];
-        match self {
-            Taps::K3 => K3,
-            Taps::K5 => K5,
-            Taps::Any => ANY,
-        }
-    }
+/// The kernel size whose tiles a convolution takes: its own, or 0 where there are none for it.
+fn kernel_size_of_tiles(k: u32) -> u32 {
+    if CONV_TILES.iter().any(|tile| tile.kernel_size == k) { k } else { 0 }
+}
 
-    fn of(k: u32) -> Self {
-        match k {
-            3 => Taps::K3,
-            5 => Taps::K5,
-            _ => Taps::Any,
-        }
-    }
-
-    /// Terms of a sum over `channels` and `taps`, with those that only fill slabs.
-    fn terms(self, channels: u32, taps: u32) -> usize {
-        let channels = if self == Taps::Any { channels.next_multiple_of(16) } else { channels };
-        channels as usize * taps as usize
-    }
+/// Terms of a sum over `channels` and `taps`, with those that only fill a k-slice of channels of one tap.
+fn conv_terms(kernel_size: u32, channels: u32, taps: u32) -> usize {
+    let channels = if kernel_size == 0 { channels.next_multiple_of(16) } else { channels };
+    channels as usize * taps as usize
 }
 
 /// Channels by pixels.
-pub fn conv2d_fwd(d: &Conv2dDims) -> (Taps, Cut) {
-    let taps = Taps::of(d.k);
-    let pixels = d.n as usize * d.h_out as usize * d.w_out as usize;
-    (taps, cut(taps.tiles(), d.c_out as usize, pixels, taps.terms(d.c_in, d.k * d.k), 1))
+pub fn conv2d_fwd(d: &Conv2dDims) -> TileConfig {
+    let size = kernel_size_of_tiles(d.k);
+    let cols = d.n as usize * d.h_out as usize * d.w_out as usize;
+    let terms = conv_terms(size, d.c_in, d.k * d.k);
+    config(CONV_TILES, size, Product { rows: d.c_out as usize, cols, terms, repeats: 1 })
 }
 
 /// Channels by the pixels of a phase, for each of stride² phases.
-pub fn conv2d_bwd_input(d: &Conv2dDims) -> (Taps, Cut) {
-    let taps = if d.stride == 1 { Taps::of(d.k) } else { Taps::Any };
-    let pixels = d.n as usize * d.h_in.div_ceil(d.stride) as usize * d.w_in.div_ceil(d.stride) as usize;
-    let terms = taps.terms(d.c_out, d.k.div_ceil(d.stride).pow(2));
-    (taps, cut(taps.tiles(), d.c_in as usize, pixels, terms, d.stride.pow(2) as usize))
+pub fn conv2d_bwd_input(d: &Conv2dDims) -> TileConfig {
+    let size = if d.stride == 1 { kernel_size_of_tiles(d.k) } else { 0 };
+    let cols = d.n as usize * d.h_in.div_ceil(d.stride) as usize * d.w_in.div_ceil(d.stride) as usize;
+    let terms = conv_terms(size, d.c_out, d.k.div_ceil(d.stride).pow(2));
+    config(CONV_TILES, size, Product { rows: d.c_in as usize, cols, terms, repeats: d.stride.pow(2) as usize })
 }
 
 /// Filters by their weights.
-pub fn conv2d_bwd_weight(d: &Conv2dDims) -> Cut {
-    const TILES: &[Tile] = &[tile(8, 64, 32, 64, 408), tile(32, 64, 16, 128, 497), tile(64, 128, 8, 128, 724)];
-    let (weights, pixels) = (d.c_in * d.k * d.k, d.n as usize * d.h_out as usize * d.w_out as usize);
-    cut(TILES, d.c_out as usize, weights as usize, pixels, 1)
+pub fn conv2d_bwd_weight(d: &Conv2dDims) -> TileConfig {
+    let (cols, terms) = (d.c_in * d.k * d.k, d.n as usize * d.h_out as usize * d.w_out as usize);
+    let product = Product { rows: d.c_out as usize, cols: cols as usize, terms, repeats: 1 };
+    config(CONV_BWD_WEIGHT_TILES, 0, product)
+}
+
+fn linear(tiles: &'static [Tile], rows: u32, cols: u32, terms: u32) -> TileConfig {
+    config(tiles, 0, Product { rows: rows as usize, cols: cols as usize, terms: terms as usize, repeats: 1 })
 }
 
 /// Samples by outputs.
-pub fn linear_fwd(d: &LinearDims) -> Cut {
-    const TILES: &[Tile] = &[tile(32, 16, 16, 128, 168), tile(64, 64, 16, 128, 662)];
-    cut(TILES, d.n as usize, d.f_out as usize, d.f_in as usize, 1)
+pub fn linear_fwd(d: &LinearDims) -> TileConfig {
+    linear(LINEAR_FWD_TILES, d.n, d.f_out, d.f_in)
 }
 
 /// Samples by inputs.
-pub fn linear_bwd_input(d: &LinearDims) -> Cut {
-    const TILES: &[Tile] = &[tile(32, 32, 16, 128, 227), tile(64, 64, 16, 128, 671)];
-    cut(TILES, d.n as usize, d.f_in as usize, d.f_out as usize, 1)
+pub fn linear_bwd_input(d: &LinearDims) -> TileConfig {
+    linear(LINEAR_BWD_INPUT_TILES, d.n, d.f_in, d.f_out)
 }
 
 /// Outputs by inputs.
-pub fn linear_bwd_weight(d: &LinearDims) -> Cut {
-    const TILES: &[Tile] = &[tile(16, 64, 16, 128, 251), tile(64, 64, 16, 128, 658)];
-    cut(TILES, d.f_out as usize, d.f_in as usize, d.n as usize, 1)
+pub fn linear_bwd_weight(d: &LinearDims) -> TileConfig {
+    linear(LINEAR_BWD_WEIGHT_TILES, d.f_out, d.f_in, d.n)
 }
 
-/// For adding up `parts` of `len` elements; and how many threads share an element.
-pub fn sum_partials(len: usize, parts: u32) -> (Grid, u32) {
+/// For adding up `split_k` partial sums of `len` elements; and how many threads share an element.
+pub fn sum_partials(len: usize, split_k: u32) -> (Grid, u32) {
     let threads = 256;
-    // Few elements of many parts would keep few threads busy for long.
-    let groups = (parts / 4).min((131_072 / len.max(1)) as u32).clamp(1, 32);
+    // Few elements of many partial sums would keep few threads busy for long.
+    let groups = (split_k / 4).min((131_072 / len.max(1)) as u32).clamp(1, 32);
     let groups = 1 << groups.ilog2();
     let blocks = len.div_ceil((threads / groups) as usize).clamp(1, ELEMENT_BLOCKS as usize);
     (Grid::line(blocks as u32, threads), groups)
 }
 
-/// How the sums of a bias's gradient are cut.
+/// How blocks share the sums of a bias's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BiasCut {
+pub enum BiasConfig {
     /// Channels of one element, 32 a block.
     Columns(Grid),
-    /// A block for a channel, or for each of `parts` of its images; so many threads share a row of pixels.
-    Rows { grid: Grid, lanes: u32, parts: u32 },
+    /// A block for each channel and for each of `splits` shares of its images; so many threads share a row of pixels.
+    Rows { grid: Grid, lanes: u32, splits: u32 },
 }
 
 /// About 1024 blocks, if each has 2048 elements to add.
-pub fn bias_bwd(d: &ChannelDims) -> BiasCut {
+pub fn bias_bwd(d: &ChannelDims) -> BiasConfig {
     if d.hw == 1 {
-        return BiasCut::Columns(Grid::line(d.c.div_ceil(32), 1024));
+        return BiasConfig::Columns(Grid::line(d.c.div_ceil(32), 1024));
     }
     let most = (u64::from(d.n) * u64::from(d.hw) / 2048).clamp(1, u64::from(d.n)) as u32;
-    let parts = (1024 / d.c).clamp(1, most);
+    let splits = (1024 / d.c).clamp(1, most);
     let lanes = if d.hw.is_multiple_of(4) { d.hw / 4 } else { d.hw }.next_power_of_two().min(256);
-    BiasCut::Rows { grid: Grid { blocks: [d.c, parts, 1], threads: 256, shared: 0 }, lanes, parts }
+    BiasConfig::Rows { grid: Grid { blocks: [d.c, splits, 1], threads: 256, shared: 0 }, lanes, splits }
 }
 
 /// A thread for each channel.
 pub fn bias_bwd_finish(c: u32) -> Grid {
     Grid::line(c.div_ceil(128), 128)
+}
+
+/// The convolutions of a ResNet-18 whose first stage has `c` channels, for a batch of `n`; each stage has a shortcut.
+#[cfg(test)]
+pub fn resnet18_convolutions(n: usize, c: usize) -> Vec<Conv2dDims> {
+    let conv = |c_in, side, c_out, k: usize, stride| {
+        Conv2dDims::new([n, c_in, side, side], c_out, k, stride, k / 2).expect("fits")
+    };
+    let mut all = vec![conv(3, 32, c, 3, 1)];
+    for (stage, side) in [32, 32, 16, 8].into_iter().enumerate() {
+        let (c_in, c_out) = (c << stage.saturating_sub(1), c << stage);
+        let stride = if stage == 0 { 1 } else { 2 };
+        let within = conv(c_out, side / stride, c_out, 3, 1);
+        all.extend([conv(c_in, side, c_out, 3, stride), conv(c_in, side, c_out, 1, stride), within]);
+    }
+    all
 }

@@ -157,12 +157,12 @@ fn running_out_of_memory_says_what_would_fit() {
 
 #[test]
 fn a_failing_kernel_is_named_with_its_sizes() {
-    let Some((backend, calls)) = spied(Submission::Waiting, PLENTY, Some("axpy")) else { return };
+    let Some((backend, calls)) = spied(Submission::Waiting, PLENTY, Some("add_assign")) else { return };
     let x = backend.upload_batch(1, &[1.0; 7]);
     let mut y = backend.copy_batch(&x);
     backend.add_assign(&x, &mut y);
     let line = backend.status().expect_err("the launch failed").to_string();
-    assert!(line.contains("kernel axpy(n = [7], ") && line.contains("planted failure"), "{line}");
+    assert!(line.contains("kernel add_assign(n = [7]") && line.contains("planted failure"), "{line}");
     let launches = calls.all()[3];
     let z = backend.add(&x, &y);
     assert_eq!(calls.all()[3], launches, "nothing is launched after a fault");

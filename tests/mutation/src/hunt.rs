@@ -134,9 +134,9 @@ impl Hunt<'_> {
         }
         let affected = kernels::affected(&sources, name);
         let mut tests: Vec<&Known> =
-            self.known.iter().filter(|known| known.kernels.iter().any(|kernel| affected.contains(kernel))).collect();
+            self.known.iter().filter(|known| affected.iter().any(|kernel| kernels::launched(kernel, &known.kernels))).collect();
         let near = kernels::at(&original, fault.edit.range.start);
-        tests.sort_by_key(|known| near.as_ref().is_some_and(|near| !known.kernels.contains(near)));
+        tests.sort_by_key(|known| near.as_ref().is_some_and(|near| !kernels::launched(near, &known.kernels)));
         let tried = self.ask(self.runner, fault, tests, &env);
         std::fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         tried

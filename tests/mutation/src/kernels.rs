@@ -43,17 +43,24 @@ fn includes(sources: &Files, file: &str, name: &str, seen: &mut BTreeSet<String>
     quoted.map(String::from).collect::<Vec<_>>().iter().any(|next| includes(sources, next, name, seen))
 }
 
-/// The kernels of a file, each with where it begins.
+/// The kernels of a file, each with where it begins; a macro that makes one of every tile of a list as `conv2d_fwd_*`.
 fn kernels(text: &str) -> Vec<(usize, String)> {
     let name = |(at, _): (usize, &str)| {
-        let mut rest = text[at..].strip_prefix(KERNEL)?.trim_start();
-        if let Some(bounds) = rest.strip_prefix("void __launch_bounds__(") {
-            rest = bounds.split_once(')')?.1;
-        }
-        let declared = rest.split_once('(')?.0;
-        Some((at, declared.split_whitespace().next_back()?.to_string()))
+        // The last parentheses before the body are those of the parameters.
+        let (declared, _) = text[at..].split_once('{')?.0.rsplit_once('(')?;
+        let name = declared.trim_end().rsplit(|c: char| !c.is_alphanumeric() && c != '_' && c != '#').next()?;
+        let name = name.split_once("##").map_or_else(|| name.to_string(), |(family, _)| format!("{family}*"));
+        Some((at, name))
     };
     text.match_indices(KERNEL).filter_map(name).collect()
+}
+
+/// Whether a kernel, or one that a macro makes, is among those that were launched.
+pub fn launched(kernel: &str, among: &BTreeSet<String>) -> bool {
+    match kernel.strip_suffix('*') {
+        Some(family) => among.iter().any(|name| name.starts_with(family)),
+        None => among.contains(kernel),
+    }
 }
 
 /// The last kernel that begins before an offset in its file.
@@ -63,7 +70,9 @@ pub fn at(text: &str, offset: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Files, affected, at};
+    use std::collections::BTreeSet;
+
+    use super::{Files, affected, at, launched};
 
     #[test]
     fn units_and_their_kernels() {
@@ -75,11 +84,24 @@ mod tests {
                 "d.cu",
                 "extern \"C\" __global__ void fill(float* y) {}\nextern \"C\" __global__ void copy(float* y) {}\n",
             ),
+            (
+                "tiles.cu",
+                "#define KERNEL(NAME, N) \\\n    extern \"C\" __global__ void __launch_bounds__((N) * 2, 1) \\\n    \
+                 scale_##NAME(float* y) {}\n",
+            ),
         ];
         let files: Files = files.map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())).into();
         assert_eq!(affected(&files, "c.cuh"), [String::from("add")].into());
         assert_eq!(affected(&files, "d.cu"), [String::from("copy"), String::from("fill")].into());
+        assert_eq!(affected(&files, "tiles.cu"), [String::from("scale_*")].into());
         let text = String::from_utf8_lossy(&files["d.cu"]).into_owned();
         assert_eq!([at(&text, 30), at(&text, text.len())], [Some("fill".to_string()), Some("copy".to_string())]);
+    }
+
+    #[test]
+    fn a_kernel_of_a_list_is_launched_as_any_tile() {
+        let among: BTreeSet<String> = ["scale_c8", "fill"].map(String::from).into();
+        let found = ["scale_*", "scale_c8", "fill", "scale_c16", "fil*", "copy_*"].map(|name| launched(name, &among));
+        assert_eq!(found, [true, true, true, false, true, false]);
     }
 }

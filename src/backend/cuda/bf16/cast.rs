@@ -6,7 +6,7 @@ use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, tuning};
 use crate::base::dims::ChannelDims;
 
-kernels! { "bf16/pool":
+kernels! { "bf16/cast":
     to_bf16(d: ChannelDims, split: u32, x: &Device<f32>, y: &mut Device<u16>);
     to_f32(d: ChannelDims, x: &Device<u16>, y: &mut Device<f32>);
 }

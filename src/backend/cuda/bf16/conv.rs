@@ -1,87 +1,88 @@
-//! Convolutions on tensor cores, cut as [`tiles`] says.
+//! Convolutions on tensor cores, in the tiles that [`tiles`] chooses.
 
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
 
 use super::deferred::{Deferred, DeferredArg, NormSums, NormalizedInput, NormalizedInputArg, Output};
-use super::tiles::{self, Block, Cut};
+use super::tiles::{self, Block, TILES, TileConfig};
 use super::tuned::Pass;
 use super::{Activations, Batch, Bf16, Buf, VEC8};
 use crate::backend::cuda::precision::{Cast, PlainBuf};
-use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
-use crate::backend::cuda::{Context, Cuda, Device, Precision};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
+use crate::backend::cuda::{Cuda, Device, Precision};
 use crate::backend::{Accumulation, Activation, Conv, accumulate};
 use crate::base::dims::{ChannelDims, Conv2dDims};
+use crate::base::layout::layout;
 
 kernels! { "bf16/conv":
-    correlate_bf16_k8_c8(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c16(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c32(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c64(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c8(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c16(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c32(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c64(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k32_c8(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k32_c16(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k32_c32(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k32_c64(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c8(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c16(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c32(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c64(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c128(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c8_p256(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k8_c16_p256(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c8_p256(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k16_c16_p256(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c64_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
-    correlate_bf16_k64_c128_warpgroup(d: Conv2dDims, gradient: u32, job: Correlate);
+    correlate_bf16[TILES](d: Conv2dDims, gradient: u32, params: ConvParams);
 }
 
-/// What a correlation's kernel is told (`kernels/bf16/conv.cu`); buffers by their addresses, 0 for those that it has not.
+/// The parameters of a kernel of `kernels/bf16/conv.cu`; buffers by their addresses, 0 for those that it has not.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Correlate {
+struct ConvParams {
     x: DeferredArg,
     w: u64,
     b: u64,
     y: u64,
     y_f32: u64,
-    z: u64,
-    z_mask: u64,
-    totals: TotalsArg,
-    onto: u64,
-    into: NormalizedInputArg,
-    other: NormalizedInputArg,
-    mask: u64,
-    other_totals: TotalsArg,
+    materialized: u64,
+    materialized_mask: u64,
+    sums: TotalsArg,
+    addend: u64,
+    input_norm: NormalizedInputArg,
+    residual_norm: NormalizedInputArg,
+    relu_mask: u64,
+    residual_sums: TotalsArg,
     arrivals: u64,
-    slab: u32,
-    buffers: u32,
-    apply_relu: u32,
+    input_pixels: u32,
+    input_tiles: u32,
+    activation: u32,
     _padding: u32,
 }
 
-impl Correlate {
+impl ConvParams {
     /// Reads `x` and `w`; what it writes is still to be said.
-    fn new(cut: &Cut, x: &Deferred, w: &Device<u16>) -> Self {
-        let (slab, buffers) = (cut.slab, cut.buffers);
-        Correlate { x: x.arg(), w: w.address(), slab, buffers, ..Zeroable::zeroed() }
+    fn new(config: &TileConfig, x: &Deferred, w: &Device<u16>) -> Self {
+        let TileConfig { input_pixels, input_tiles, .. } = *config;
+        ConvParams { x: x.arg(), w: w.address(), input_pixels, input_tiles, ..Zeroable::zeroed() }
     }
 }
 
-by_value!(Correlate);
+layout!(ConvParams {
+    x,
+    w,
+    b,
+    y,
+    y_f32,
+    materialized,
+    materialized_mask,
+    sums,
+    addend,
+    input_norm,
+    residual_norm,
+    relu_mask,
+    residual_sums,
+    arrivals,
+    input_pixels,
+    input_tiles,
+    activation,
+    _padding,
+});
+by_value!(ConvParams);
 
 /// Where a kernel puts two numbers a channel together.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct TotalsArg {
-    part: u64,
+    partials: u64,
     first: u64,
     second: u64,
 }
+
+layout!(TotalsArg { partials, first, second });
 
 /// Two numbers for each channel of a correlation's result, and the room that its blocks need to put them together.
 struct Totals {
@@ -93,39 +94,9 @@ struct Totals {
 impl Totals {
     fn arg(&self) -> TotalsArg {
         let Totals { part, first, second } = self;
-        TotalsArg { part: part.address(), first: first.address(), second: second.address() }
+        TotalsArg { partials: part.address(), first: first.address(), second: second.address() }
     }
 }
-
-/// A kernel of a forward pass, or with a 1 of an input gradient.
-type Correlation = unsafe fn(&Context, Grid, Conv2dDims, u32, Correlate);
-
-/// In the order of [`tiles::TILES`].
-const CORRELATE: [Correlation; tiles::TILES.len()] = [
-    launch::correlate_bf16_k8_c8,
-    launch::correlate_bf16_k8_c16,
-    launch::correlate_bf16_k8_c32,
-    launch::correlate_bf16_k8_c64,
-    launch::correlate_bf16_k16_c8,
-    launch::correlate_bf16_k16_c16,
-    launch::correlate_bf16_k16_c32,
-    launch::correlate_bf16_k16_c64,
-    launch::correlate_bf16_k32_c8,
-    launch::correlate_bf16_k32_c16,
-    launch::correlate_bf16_k32_c32,
-    launch::correlate_bf16_k32_c64,
-    launch::correlate_bf16_k64_c8,
-    launch::correlate_bf16_k64_c16,
-    launch::correlate_bf16_k64_c32,
-    launch::correlate_bf16_k64_c64,
-    launch::correlate_bf16_k64_c128,
-    launch::correlate_bf16_k8_c8_p256,
-    launch::correlate_bf16_k8_c16_p256,
-    launch::correlate_bf16_k16_c8_p256,
-    launch::correlate_bf16_k16_c16_p256,
-    launch::correlate_bf16_k64_c64_warpgroup,
-    launch::correlate_bf16_k64_c128_warpgroup,
-];
 
 fn image(d: &Conv2dDims) -> ChannelDims {
     ChannelDims::new(d.x())
@@ -137,17 +108,17 @@ fn split(d: &Conv2dDims, x: &Batch) -> bool {
 }
 
 impl Cuda<Bf16> {
-    fn totals(&self, c: u32, cut: &Cut) -> Totals {
+    fn totals(&self, c: u32, config: &TileConfig) -> Totals {
         let [first, second] = [0, 1].map(|_| self.alloc(c as usize));
-        Totals { part: self.alloc(c as usize * cut.parts as usize), first, second }
+        Totals { part: self.alloc(c as usize * config.partials as usize), first, second }
     }
 
-    /// The tile and grid of a correlation with this input, if one fits.
-    fn cut(&self, d: &Conv2dDims, gradient: bool, input: &Deferred) -> Option<Cut> {
+    /// The tile of a convolution with this input, if one fits.
+    fn config(&self, d: &Conv2dDims, gradient: bool, input: &Deferred) -> Option<TileConfig> {
         let block = Block { shared: self.shared_memory(), warpgroups: self.precision.warpgroups };
-        let cuts = tiles::correlate(d, gradient, input.q.is_some(), block);
+        let configs = tiles::convolution(d, gradient, input.q.is_some(), block);
         let pass = if gradient { Pass::InputGradient } else { Pass::Forward };
-        self.select(pass, d, &cuts, |cut| cut.tile)
+        self.select(pass, d, &configs, |config| config.tile)
     }
 
     /// How a convolution reads its input, and the memory it writes it to as well: the sum of a block and its shortcut, which
@@ -176,25 +147,26 @@ impl Conv for Cuda<Bf16> {
             x => self.cast_bf16(&image(d), x),
         };
         let (input, output) = self.input(d, &image);
-        let Some(cut) = self.cut(d, false, &input) else {
+        let Some(config) = self.config(d, false, &input) else {
             let x = Bf16::cast_f32(self, x);
             return self.precision.f32.conv2d_fwd(d, &x, w.f32(), b.map(PlainBuf::f32), activation).into();
         };
         let of = ChannelDims::new(d.y());
         let y = self.alloc_activations(&of);
-        let statistics = activation.is_identity().then(|| self.totals(of.c, &cut));
-        let mut job = Correlate::new(&cut, &input, &self.weights(d, split, w).forward);
-        job.b = b.map_or(0, |b| b.f32().address());
-        job.apply_relu = activation.code();
-        job.y = y.address();
-        job.totals = statistics.as_ref().map(Totals::arg).unwrap_or_default();
-        job.arrivals = self.precision.arrivals.address();
+        let statistics = activation.is_identity().then(|| self.totals(of.c, &config));
+        let mut params = ConvParams::new(&config, &input, &self.weights(d, split, w).forward);
+        params.b = b.map_or(0, |b| b.f32().address());
+        params.activation = activation.code();
+        params.y = y.address();
+        params.sums = statistics.as_ref().map(Totals::arg).unwrap_or_default();
+        params.arrivals = self.precision.arrivals.address();
         if let Some(Output { data, mask }) = &output {
-            (job.z, job.z_mask) = (data.address(), mask.as_ref().map_or(0, Device::address));
+            (params.materialized, params.materialized_mask) =
+                (data.address(), mask.as_ref().map_or(0, Device::address));
         }
-        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte for eight channels, and the cut
-        // says what room totals and arrivals need.
-        unsafe { CORRELATE[cut.tile](self, cut.grid, *d, 0, job) };
+        // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte for eight channels, and the
+        // configuration says what room totals and arrivals need.
+        unsafe { launch::correlate_bf16(self, config.tile, config.grid, *d, 0, params) };
         if let Some(output) = output {
             image.materialized.get_or_init(|| output.into());
         }
@@ -217,17 +189,17 @@ impl Conv for Cuda<Bf16> {
         accumulation: Accumulation<Batch>,
     ) -> Batch {
         let input = self.reader(&self.cast_bf16(&ChannelDims::new(d.y()), dy));
-        let Some(cut) = self.cut(d, true, &input) else {
+        let Some(config) = self.config(d, true, &input) else {
             let [x, dy] = [x, dy].map(|batch| Bf16::cast_f32(self, batch));
             let dx = self.precision.f32.conv2d_bwd_input(d, &x, &dy, w.f32());
             return accumulate(self, dx.into(), accumulation);
         };
-        let mut job = Correlate::new(&cut, &input, &self.weights(d, split(d, x), w).backward);
+        let mut params = ConvParams::new(&config, &input, &self.weights(d, split(d, x), w).backward);
         let Batch::Bf16(x) = x else {
             let dx = self.alloc(d.x().iter().product());
-            job.y_f32 = dx.address();
+            params.y_f32 = dx.address();
             // SAFETY: batches have the elements of `d`, weights too.
-            unsafe { CORRELATE[cut.tile](self, cut.grid, *d, 1, job) };
+            unsafe { launch::correlate_bf16(self, config.tile, config.grid, *d, 1, params) };
             return accumulate(self, dx.into(), accumulation);
         };
         let image = image(d);
@@ -237,9 +209,9 @@ impl Conv for Cuda<Bf16> {
             Accumulation::Last(sum) => (true, sum.as_ref().map(|sum| self.cast_bf16(&image, sum))),
         };
         let dx = self.alloc_activations(&image);
-        job.y = dx.address();
-        job.onto = sum.as_ref().map_or(0, |sum| self.data(sum).address());
-        job.arrivals = self.precision.arrivals.address();
+        params.y = dx.address();
+        params.addend = sum.as_ref().map_or(0, |sum| self.data(sum).address());
+        params.arrivals = self.precision.arrivals.address();
         // The normalisations whose sums are taken.
         let mut taken = Vec::new();
         if whole
@@ -250,24 +222,24 @@ impl Conv for Cuda<Bf16> {
                 gradient: None,
             }) = &x.deferred
         {
-            let totals = self.totals(image.c, &cut);
-            job.into = NormalizedInput { activation: *activation, ..p.clone() }.arg();
-            job.totals = totals.arg();
+            let totals = self.totals(image.c, &config);
+            params.input_norm = NormalizedInput { activation: *activation, ..p.clone() }.arg();
+            params.sums = totals.arg();
             taken.push((p, totals));
             if !activation.is_identity() && q.is_some() {
-                job.mask = self.materialize(x).mask.as_ref().map_or(0, Device::address);
+                params.relu_mask = self.materialize(x).mask.as_ref().map_or(0, Device::address);
             }
             // With an activation of its own the residual's gradient is not the whole one yet.
             if let Some(q @ NormalizedInput { normalization: Some(_), activation: Activation::Identity, .. }) = q {
-                let totals = self.totals(image.c, &cut);
-                job.other = q.arg();
-                job.other_totals = totals.arg();
+                let totals = self.totals(image.c, &config);
+                params.residual_norm = q.arg();
+                params.residual_sums = totals.arg();
                 taken.push((q, totals));
             }
         }
-        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte for eight channels, and the cut says
-        // what room totals and arrivals need.
-        unsafe { CORRELATE[cut.tile](self, cut.grid, *d, 1, job) };
+        // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte for eight channels, and the
+        // configuration says what room totals and arrivals need.
+        unsafe { launch::correlate_bf16(self, config.tile, config.grid, *d, 1, params) };
         let mut dx = Activations::stored(&image, dx);
         dx.sums.extend(taken.into_iter().map(|(input, Totals { first, second, .. })| NormSums {
             of: input.data.clone(),

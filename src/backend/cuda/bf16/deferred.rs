@@ -6,6 +6,7 @@ use super::{Activations, Bf16, vec8s};
 use crate::backend::Activation;
 use crate::backend::cuda::{Cuda, Device};
 use crate::base::dims::ChannelDims;
+use crate::base::layout::layout;
 
 /// Activations in memory, `[n, hw, padded c]`.
 pub struct Materialized {
@@ -82,7 +83,7 @@ pub struct NormalizedInputArg {
     gamma: u64,
     beta: u64,
     eps: f32,
-    apply_relu: u32,
+    activation: u32,
 }
 
 /// [`Deferred`] as a kernel parameter.
@@ -94,8 +95,11 @@ pub struct DeferredArg {
     dgamma: u64,
     dbeta: u64,
     share: f32,
-    apply_relu: u32,
+    activation: u32,
 }
+
+layout!(NormalizedInputArg { x, mean, var, gamma, beta, eps, activation });
+layout!(DeferredArg { p, q, dgamma, dbeta, share, activation });
 
 impl NormalizedInput {
     /// A batch as it is.
@@ -104,13 +108,13 @@ impl NormalizedInput {
     }
 
     pub fn arg(&self) -> NormalizedInputArg {
-        let (x, apply_relu) = (self.data.address(), self.activation.code());
+        let (x, activation) = (self.data.address(), self.activation.code());
         match &self.normalization {
-            None => NormalizedInputArg { x, apply_relu, ..NormalizedInputArg::default() },
+            None => NormalizedInputArg { x, activation, ..NormalizedInputArg::default() },
             Some(Normalization { mean, var, gamma, beta, eps }) => {
                 let [mean, var, gamma] = [mean, var, gamma].map(|vector| vector.address());
                 let beta = beta.as_ref().map_or(0, |beta| beta.address());
-                NormalizedInputArg { x, mean, var, gamma, beta, eps: *eps, apply_relu }
+                NormalizedInputArg { x, mean, var, gamma, beta, eps: *eps, activation }
             }
         }
     }
@@ -128,7 +132,7 @@ impl Deferred {
             .as_ref()
             .map_or((0, 0, 0.0), |gradient| (gradient.dgamma.address(), gradient.dbeta.address(), gradient.share));
         let q = self.q.as_ref().map(NormalizedInput::arg).unwrap_or_default();
-        DeferredArg { p: self.p.arg(), q, dgamma, dbeta, share, apply_relu: self.activation.code() }
+        DeferredArg { p: self.p.arg(), q, dgamma, dbeta, share, activation: self.activation.code() }
     }
 
     /// As one input, if it is one.

@@ -6,8 +6,8 @@ use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{Activated, Activation, Elementwise};
 
-kernels! { "bf16/pool":
-    axpy_bf16(n: u32, a: f32, x: &Device<u16>, y: &Device<u16>, sum: &mut Device<u16>);
+kernels! { "bf16/elementwise":
+    add_bf16(n: u32, x: &Device<u16>, y: &Device<u16>, sum: &mut Device<u16>);
     activation_bwd_bf16(n: u32, activation: u32, y: &Device<u16>, dy: &Device<u16>, dx: &mut Device<u16>);
 }
 
@@ -25,7 +25,7 @@ impl Elementwise for Cuda<Bf16> {
         let (x, n, mut sum) = (self.cast_bf16(&y.d, x), vec8s(&y.d), self.alloc_activations(&y.d));
         let (terms, grid) = ([self.data(&x), self.data(y)], tuning::elements(n, 1));
         // SAFETY: all three have `n` groups of eight channels.
-        unsafe { launch::axpy_bf16(self, grid, n as u32, 1.0, terms[0], terms[1], &mut sum) };
+        unsafe { launch::add_bf16(self, grid, n as u32, terms[0], terms[1], &mut sum) };
         *y = Activations::stored(&y.d, sum);
     }
 

@@ -20,8 +20,6 @@ mod deferred;
 mod elementwise;
 mod norm;
 mod pool;
-#[cfg(test)]
-mod predictions;
 mod tiles;
 mod tuned;
 mod weights;
@@ -30,7 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::precision::{Cast, PlainBuf};
-use super::runtime::kernel::KernelSpec;
+use super::runtime::kernel::Declared;
 use super::{Context, Cuda, Device, F32, Precision};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 use crate::base::error::Result;
@@ -41,10 +39,9 @@ use tuned::Pass;
 pub use tuned::Table;
 use weights::PackedWeights;
 
-/// The prototypes of the kernels.
-pub(super) fn kernels() -> Vec<KernelSpec> {
-    [cast::KERNELS, conv::KERNELS, elementwise::KERNELS, norm::KERNELS, pool::KERNELS, weights::KERNELS].concat()
-}
+/// The kernels of each family.
+pub(super) const KERNELS: &[&[Declared]] =
+    &[cast::KERNELS, conv::KERNELS, elementwise::KERNELS, norm::KERNELS, pool::KERNELS, weights::KERNELS];
 
 /// Mixed precision: bf16 for activations and products, f32 for the rest.
 pub struct Bf16 {

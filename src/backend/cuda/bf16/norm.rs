@@ -6,19 +6,19 @@ use std::sync::Arc;
 use super::deferred::{Deferred, DeferredArg, NormGradient, NormSums, Normalization, NormalizedInput, Output};
 use super::{Activations, Batch, Bf16, Buf};
 use crate::backend::cuda::precision::PlainBuf;
-use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
 
 kernels! { "bf16/norm":
-    write_operand(d: ChannelDims, of: DeferredArg, mask: Option<&mut Device<u8>>, y: &mut Device<u16>);
+    materialize(d: ChannelDims, of: DeferredArg, mask: Option<&mut Device<u8>>, y: &mut Device<u16>);
     batch_norm_bwd_sums_bf16(
         d: ChannelDims, x: &Device<u16>, mean: &Device<f32>, mask: Option<&Device<u8>>, dy: &Device<u16>,
-        g: Option<&mut Device<u16>>, part: &mut Device<[f32; 2]>,
+        g: Option<&mut Device<u16>>, partials: &mut Device<[f32; 2]>,
     );
     batch_norm_bwd_finish(
-        c: u32, eps: f32, parts: u32, var: &Device<f32>, part: &Device<[f32; 2]>, dgamma: &mut Device<f32>,
+        c: u32, eps: f32, splits: u32, var: &Device<f32>, partials: &Device<[f32; 2]>, dgamma: &mut Device<f32>,
         dbeta: &mut Device<f32>,
     );
 }
@@ -30,7 +30,7 @@ impl Cuda<Bf16> {
     pub(super) fn evaluate(&self, d: &ChannelDims, deferred: &Deferred, Output { data, mask }: &mut Output) {
         let grid = tuning::pixels_bf16(d);
         // SAFETY: batches have the elements of `d`, vectors one per channel, the mask a byte for eight channels.
-        unsafe { launch::write_operand(self, grid, *d, deferred.arg(), mask.as_mut(), data) };
+        unsafe { launch::materialize(self, grid, *d, deferred.arg(), mask.as_mut(), data) };
     }
 
     /// The gradient that came through the ReLU of a normalisation of `x`, and the sums of it.

@@ -7,9 +7,9 @@ use crate::backend::{Activated, Activation, Pool};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "bf16/pool":
-    max_pool2d_fwd_bf16(d: Pool2dDims, x: &Device<u16>, y: &mut Device<u16>, indices: &mut Device<u8>);
+    max_pool2d_fwd_bf16(d: Pool2dDims, x: &Device<u16>, y: &mut Device<u16>, argmax: &mut Device<u8>);
     max_pool2d_bwd_bf16(
-        d: Pool2dDims, activation: u32, indices: &Device<u8>, y: Option<&Device<u16>>, dy: &Device<u16>, dx: &mut Device<u16>,
+        d: Pool2dDims, activation: u32, argmax: &Device<u8>, y: Option<&Device<u16>>, dy: &Device<u16>, dx: &mut Device<u16>,
     );
     avg_pool_fwd_bf16(d: ChannelDims, lanes: u32, x: &Device<u16>, y: &mut Device<f32>);
     avg_pool_bwd_bf16(d: ChannelDims, dy: &Device<f32>, dx: &mut Device<u16>);

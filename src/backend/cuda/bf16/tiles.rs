@@ -1,127 +1,85 @@
-//! How convolutions on tensor cores are cut. What is fixed in `kernels/bf16/conv.cu` is repeated here and must agree with it.
+//! Which tiles the blocks of a convolution on tensor cores take: the kernels are those of `kernels/bf16/conv_tiles.cuh`.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::fmt;
 use std::rc::Rc;
 
 use super::VEC8;
 use crate::backend::cuda::runtime::kernel::Grid;
-use crate::backend::cuda::tuning::{Remembered, remembered};
+use crate::backend::cuda::tuning::{Remembered, remembered, tiles};
 use crate::base::dims::Conv2dDims;
 
 /// Threads of a block of a weight gradient.
 const THREADS: u32 = 128;
 /// Counters for blocks and groups of blocks.
 pub const ARRIVALS: u32 = 1 << 16;
-/// Taps that a correlation can have.
+/// Taps that a convolution can have.
 const MOST_TAPS: u32 = 32;
-/// Multiprocessors that the products are cut for, the shared memory of one, and what a block takes of it beside what its launch
+/// Multiprocessors that tiles are chosen for, the shared memory of one, and what a block takes of it beside what its launch
 /// brings along: what the kernel declares, and what CUDA keeps for itself.
 const PROCESSORS: u32 = 132;
 const SHARED: u32 = 228 << 10;
 const DECLARED: u32 = 1 << 10;
 const RESERVED: u32 = 1 << 10;
 
-/// A kernel of a correlation.
+/// A tile of a forward pass or an input gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
-    /// Channels of the image that lie in shared memory at a time.
-    pub depth: u32,
-    /// Channels of the result.
-    pub channels: u32,
-    /// Pixels of the result.
+    /// What its kernel's name ends in.
+    pub name: &'static str,
+    /// Input channels that lie in shared memory at a time.
+    depth: u32,
+    /// Channels and pixels of the result.
+    channels: u32,
     pixels: u32,
     /// Taps of a stage of weights, and how many stages there are at a time.
     taps: u32,
     stages: u32,
     /// Whether a warpgroup, four warps, multiplies together where the GPU can (compute capability 9.0).
     warpgroup: bool,
+    threads: u32,
+    /// Blocks that a multiprocessor has registers for.
+    min_blocks: u32,
 }
 
-/// As in the name of the kernel: `k64_c128`; `p256` if it has more pixels than others.
-impl fmt::Display for Tile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tile { depth, channels, pixels, warpgroup, .. } = self;
-        write!(f, "k{depth}_c{channels}")?;
-        if *pixels != PIXELS {
-            write!(f, "_p{pixels}")?;
-        }
-        f.write_str(if *warpgroup { "_warpgroup" } else { "" })
+/// Tiles of forward passes and input gradients.
+pub const TILES: &[Tile] = {
+    #[allow(clippy::too_many_arguments)]
+    const fn tile(
+        name: &'static str,
+        depth: u32,
+        warp_pixels: u32,
+        warp_channels: u32,
+        warps_down: u32,
+        warps_across: u32,
+        taps: u32,
+        stages: u32,
+        warpgroup: bool,
+        min_blocks: u32,
+    ) -> Tile {
+        let (pixels, channels) = (warp_pixels * warps_down, warp_channels * warps_across);
+        let threads = 32 * warps_down * warps_across;
+        Tile { name, depth, channels, pixels, taps, stages, warpgroup, threads, min_blocks }
     }
-}
+    tiles!("bf16_conv_tiles")
+};
 
 impl Tile {
-    /// Threads of a block.
-    fn threads(&self) -> u32 {
-        if self.warpgroup { 256 } else { 128 }
-    }
-
     /// Blocks that put together what they have of a channel before groups do.
-    pub fn group(&self) -> u32 {
+    fn group(&self) -> u32 {
         if self.channels <= 16 { 512 } else { 64 }
     }
 
-    /// Blocks that a multiprocessor has room for: registers, as the kernels' launch bounds say, and shared memory.
-    pub fn resident(&self, shared: u32) -> u32 {
-        let registers = match self {
-            Tile { warpgroup: true, .. } | Tile { channels: 128, .. } => 2,
-            Tile { channels: 64, .. } => 3,
-            Tile { channels: 16, .. } | Tile { depth: 32, channels: 32, .. } => 4,
-            Tile { pixels, .. } if *pixels != PIXELS => 4,
-            _ => 5,
-        };
-        registers.min(SHARED / (shared + DECLARED + RESERVED))
+    /// Blocks that a multiprocessor has room for: registers and shared memory.
+    fn resident(&self, shared: u32) -> u32 {
+        self.min_blocks.min(SHARED / (shared + DECLARED + RESERVED))
     }
 }
 
-/// Pixels of most tiles.
-const PIXELS: u32 = 128;
-
-const fn tile(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
-    Tile { depth, channels, pixels: PIXELS, taps, stages, warpgroup: false }
-}
-
-/// With twice the pixels.
-const fn tall(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
-    Tile { pixels: 2 * PIXELS, ..tile(depth, channels, taps, stages) }
-}
-
-const fn warpgroup(depth: u32, channels: u32, taps: u32, stages: u32) -> Tile {
-    Tile { warpgroup: true, ..tile(depth, channels, taps, stages) }
-}
-
-/// In the order of the kernels.
-pub const TILES: [Tile; 23] = [
-    tile(8, 8, 10, 2),
-    tile(8, 16, 10, 2),
-    tile(8, 32, 10, 2),
-    tile(8, 64, 10, 2),
-    tile(16, 8, 5, 3),
-    tile(16, 16, 5, 3),
-    tile(16, 32, 5, 3),
-    tile(16, 64, 5, 3),
-    tile(32, 8, 3, 3),
-    tile(32, 16, 3, 3),
-    tile(32, 32, 3, 3),
-    tile(32, 64, 3, 3),
-    tile(64, 8, 3, 3),
-    tile(64, 16, 3, 3),
-    tile(64, 32, 1, 4),
-    tile(64, 64, 1, 4),
-    tile(64, 128, 1, 4),
-    tall(8, 8, 10, 2),
-    tall(8, 16, 10, 2),
-    tall(16, 8, 5, 3),
-    tall(16, 16, 5, 3),
-    warpgroup(64, 64, 3, 2),
-    warpgroup(64, 128, 1, 4),
-];
-
-/// A convolution or its input gradient, as `kernels/primitives/conv_geometry.cuh` has it; of a gradient the first phase, which has the
-/// most pixels and taps.
+/// A convolution or its input gradient, as `kernels/primitives/conv_geometry.cuh` has it; of a gradient the first phase, which
+/// has the most pixels and taps.
 #[derive(Clone, Copy)]
-struct Correlation {
+struct ConvGeometry {
     n: u32,
     channels: u32,
     h: u32,
@@ -138,7 +96,7 @@ struct Correlation {
     gradient: bool,
 }
 
-impl Correlation {
+impl ConvGeometry {
     fn of(d: &Conv2dDims, gradient: bool) -> Self {
         let Conv2dDims { n, k, stride, pad, .. } = *d;
         let side = |pixels: u32| if gradient { pixels.div_ceil(stride) } else { pixels };
@@ -146,7 +104,7 @@ impl Correlation {
         let ([channels, h, w], [results, rows, cols]) = if gradient { (result, image) } else { (image, result) };
         let phases = if gradient { stride } else { 1 };
         let step = if gradient { 1 } else { stride };
-        Correlation {
+        ConvGeometry {
             n,
             channels,
             h,
@@ -179,7 +137,7 @@ impl Correlation {
 
     /// Most pixels of the image that a tile of so many pixels, a power of two, reaches: whole rows. Tiles repeat where one
     /// begins with an image.
-    fn slab(&self, size: u32) -> u32 {
+    fn input_tile(&self, size: u32) -> u32 {
         let (plane, h) = (self.rows * self.cols, i64::from(self.h));
         let period = plane >> plane.trailing_zeros().min(size.trailing_zeros());
         let tiles = self.pixels().div_ceil(size).min(period);
@@ -199,16 +157,16 @@ impl Correlation {
     }
 }
 
-/// How a correlation is cut.
+/// How the blocks of a launch share a forward pass or an input gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Cut {
+pub struct TileConfig {
     /// Which of [`TILES`].
     pub tile: usize,
-    /// Pixels of a slab of the image, and how many slabs lie in shared memory.
-    pub slab: u32,
-    pub buffers: u32,
-    /// Pairs a channel that blocks, and groups of blocks, leave behind.
-    pub parts: u32,
+    /// Pixels of an input tile, and how many input tiles lie in shared memory: two if there are more channels than one holds.
+    pub input_pixels: u32,
+    pub input_tiles: u32,
+    /// Partial sums of a channel, pairs of numbers, that blocks and groups of blocks leave behind.
+    pub partials: u32,
     pub grid: Grid,
 }
 
@@ -219,45 +177,48 @@ pub struct Block {
     pub warpgroups: bool,
 }
 
-/// Every way to cut the forward pass or the input gradient of what has one or `two_terms`, what should be fastest first; none
-/// if no tile's slab fits a block.
-pub fn correlate(d: &Conv2dDims, gradient: bool, two_terms: bool, block: Block) -> Rc<[Cut]> {
-    thread_local! { static CUTS: Remembered<(Conv2dDims, bool, bool, Block), Rc<[Cut]>> = RefCell::default(); }
-    remembered(&CUTS, (*d, gradient, two_terms, block), || cuts(d, gradient, two_terms, block).into())
+/// Every tile that fits the forward pass or the input gradient of a convolution whose input is one batch or the sum of
+/// `two_inputs`, what should be fastest first; none if no input tile fits a block.
+pub fn convolution(d: &Conv2dDims, gradient: bool, two_inputs: bool, block: Block) -> Rc<[TileConfig]> {
+    type Key = (Conv2dDims, bool, bool, Block);
+    thread_local! { static CONFIGS: Remembered<Key, Rc<[TileConfig]>> = RefCell::default(); }
+    remembered(&CONFIGS, (*d, gradient, two_inputs, block), || configs(d, gradient, two_inputs, block).into())
 }
 
-fn cuts(d: &Conv2dDims, gradient: bool, two_terms: bool, block: Block) -> Vec<Cut> {
+/// The launch with a tile; `None` if its input tile does not fit a block or there are too few counters.
+fn config(tile: usize, g: &ConvGeometry, two_inputs: bool, block: Block) -> Option<TileConfig> {
+    let Tile { depth, channels, pixels, taps, stages, threads, .. } = TILES[tile];
+    let results = g.results.next_multiple_of(VEC8);
+    // Rows that are swizzled together begin at a multiple of eight.
+    let input_pixels = g.input_tile(pixels).next_multiple_of(8);
+    let input_tiles = g.channels.div_ceil(depth).min(2);
+    // The input tiles and a row of zeros, the second input, the stages of weights; in their place, at the end, the result and sums.
+    let rows = (input_tiles + u32::from(two_inputs)) * input_pixels + 8 + stages * taps * channels;
+    let tables = (MOST_TAPS * 8 + g.channels.next_multiple_of(VEC8) * 16).next_multiple_of(1024);
+    let end = pixels * channels * 2 + ((threads / 32 + 1) * channels * 4).max(threads * 8);
+    let shared = tables + (rows * depth * 2).max(end);
+    let tiles = g.pixels().div_ceil(pixels);
+    let blocks = [tiles * results.div_ceil(channels), g.phases * g.phases, 1];
+    let blocks_a_channel = tiles * g.phases * g.phases;
+    let groups = blocks_a_channel.div_ceil(TILES[tile].group());
+    let fits = shared + DECLARED <= block.shared && results.div_ceil(channels) * (groups + 1) <= ARRIVALS;
+    let (partials, grid) = (blocks_a_channel + groups, Grid { blocks, threads, shared });
+    fits.then_some(TileConfig { tile, input_pixels, input_tiles, partials, grid })
+}
+
+fn configs(d: &Conv2dDims, gradient: bool, two_inputs: bool, block: Block) -> Vec<TileConfig> {
     if d.k * d.k > MOST_TAPS {
         return Vec::new();
     }
-    let c = Correlation::of(d, gradient);
-    let results = c.results.next_multiple_of(VEC8);
-    let cut = |index: usize, tile: &Tile| {
-        // Rows that are swizzled together begin at a multiple of eight.
-        let slab = c.slab(tile.pixels).next_multiple_of(8);
-        let buffers = c.channels.div_ceil(tile.depth).min(2);
-        // The slabs and a row of zeros, the second term, the stages of weights; in their place, at the end, the result and sums.
-        let rows = (buffers + u32::from(two_terms)) * slab + 8 + tile.stages * tile.taps * tile.channels;
-        let tables = (MOST_TAPS * 8 + c.channels.next_multiple_of(VEC8) * 16).next_multiple_of(1024);
-        let threads = tile.threads();
-        let end = tile.pixels * tile.channels * 2 + ((threads / 32 + 1) * tile.channels * 4).max(threads * 8);
-        let bytes = tables + (rows * tile.depth * 2).max(end);
-        let tiles = c.pixels().div_ceil(tile.pixels);
-        let blocks = tiles * results.div_ceil(tile.channels);
-        let grid = Grid { blocks: [blocks, c.phases * c.phases, 1], threads, shared: bytes };
-        let blocks_a_channel = tiles * c.phases * c.phases;
-        let groups = blocks_a_channel.div_ceil(tile.group());
-        let counted = results.div_ceil(tile.channels) * (groups + 1) <= ARRIVALS;
-        let parts = blocks_a_channel + groups;
-        (bytes + DECLARED <= block.shared && counted).then_some(Cut { tile: index, slab, buffers, parts, grid })
-    };
+    let g = ConvGeometry::of(d, gradient);
     let narrow = |size: u32, most: u32| size.next_power_of_two().clamp(VEC8, most);
+    let (depth, channels) = (narrow(g.channels, 64), narrow(g.results.next_multiple_of(VEC8), 128));
     // As deep as the image and as wide as the result, but so that nearly every multiprocessor gets a block, and room for two; with
     // more pixels only if that means fewer rounds of blocks. Warpgroups were faster in every layer that was measured on an H100
     // and is wide enough for them; where they do not multiply together their tiles only have smaller fragments.
-    let wanted = |cut: &Cut| {
-        let (tile, blocks) = (&TILES[cut.tile], cut.grid.blocks[0] * cut.grid.blocks[1]);
-        let resident = tile.resident(cut.grid.shared);
+    let wanted = |config: &TileConfig| {
+        let (tile, blocks) = (&TILES[config.tile], config.grid.blocks[0] * config.grid.blocks[1]);
+        let resident = tile.resident(config.grid.shared);
         let rounds = blocks.div_ceil(PROCESSORS * resident);
         (
             block.warpgroups || !tile.warpgroup,
@@ -269,108 +230,118 @@ fn cuts(d: &Conv2dDims, gradient: bool, two_terms: bool, block: Block) -> Vec<Cu
             Reverse((rounds, tile.pixels)),
         )
     };
-    let fits = |tile: &Tile| tile.depth <= narrow(c.channels, 64) && tile.channels <= narrow(results, 128);
-    let mut cuts: Vec<Cut> =
-        TILES.iter().enumerate().filter(|(_, tile)| fits(tile)).filter_map(|(i, tile)| cut(i, tile)).collect();
-    cuts.sort_by_key(|cut| Reverse(wanted(cut)));
-    cuts
+    let narrow_enough = |&tile: &usize| TILES[tile].depth <= depth && TILES[tile].channels <= channels;
+    let fitting = (0..TILES.len()).filter(narrow_enough).filter_map(|tile| config(tile, &g, two_inputs, block));
+    let mut configs: Vec<TileConfig> = fitting.collect();
+    configs.sort_by_key(|config| Reverse(wanted(config)));
+    configs
 }
 
-/// Filters and channels of the tiles of a weight gradient, in the order of the kernels.
-pub const WEIGHT_TILES: [(u32, u32); 3] = [(16, 8), (32, 32), (64, 64)];
-
-/// As in the name of the kernel: `c64`.
-pub fn weight_tile_name(tile: usize) -> String {
-    format!("c{}", WEIGHT_TILES[tile].1)
+/// A tile of a weight gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightTile {
+    /// What its kernel's name ends in.
+    pub name: &'static str,
+    filters: u32,
+    /// Input channels.
+    channels: u32,
 }
+
+/// Tiles of weight gradients.
+pub const WEIGHT_TILES: &[WeightTile] = {
+    /// Warps in the third direction share a tile's pixels.
+    const fn tile(
+        name: &'static str,
+        warp_filters: u32,
+        warp_channels: u32,
+        warps_down: u32,
+        warps_across: u32,
+        _warps_deep: u32,
+        _registers: u32,
+    ) -> WeightTile {
+        WeightTile { name, filters: warp_filters * warps_down, channels: warp_channels * warps_across }
+    }
+    tiles!("bf16_conv_bwd_weight_tiles")
+};
 
 /// Pixels of a stage of a weight gradient; the most that a block adds up, because errors of the sum grow with it.
 const STAGE: u32 = 64;
 const LONGEST_SUM: u32 = 4096;
 
-/// How a weight gradient is cut: which of [`WEIGHT_TILES`], and how many blocks share the pixels.
+/// How the blocks of a launch share a weight gradient: which of [`WEIGHT_TILES`], and how many blocks share the pixels.
 #[derive(Clone, Copy, Debug)]
-pub struct WeightCut {
+pub struct WeightConfig {
     pub tile: usize,
-    pub parts: u32,
+    pub split_k: u32,
     pub grid: Grid,
 }
 
-/// Every way to cut a weight gradient, what should be fastest first.
-pub fn weight_gradient(d: &Conv2dDims) -> Vec<WeightCut> {
+/// Every tile that fits a weight gradient, what should be fastest first.
+pub fn weight_gradient(d: &Conv2dDims) -> Vec<WeightConfig> {
     let (c_in, c_out) = (d.c_in.next_multiple_of(VEC8), d.c_out.next_multiple_of(VEC8));
     // A tile that is half empty does as many products as two of half its size.
-    let fits = |&(filters, channels): &(u32, u32)| {
-        filters <= c_out.next_power_of_two() && channels <= c_in.next_power_of_two()
-    };
-    let cut = |tile: usize| {
-        let (filters, channels) = WEIGHT_TILES[tile];
+    let fits =
+        |tile: &WeightTile| tile.filters <= c_out.next_power_of_two() && tile.channels <= c_in.next_power_of_two();
+    let config = |tile: usize| {
+        let WeightTile { filters, channels, .. } = WEIGHT_TILES[tile];
         let (blocks, taps) = (c_in.div_ceil(channels) * c_out.div_ceil(filters), d.k * d.k);
         let pixels = d.n * d.h_out * d.w_out;
         let stages = pixels.div_ceil(STAGE);
         let wanted = (4 * PROCESSORS).div_ceil(blocks * taps).max(pixels.div_ceil(LONGEST_SUM));
-        // As many as have stages.
-        let parts = stages.div_ceil(stages.div_ceil(wanted));
-        WeightCut { tile, parts, grid: Grid { blocks: [blocks, taps, parts], threads: THREADS, shared: 0 } }
+        // As many blocks as have stages.
+        let split_k = stages.div_ceil(stages.div_ceil(wanted));
+        WeightConfig { tile, split_k, grid: Grid { blocks: [blocks, taps, split_k], threads: THREADS, shared: 0 } }
     };
-    (0..WEIGHT_TILES.len()).rev().filter(|&tile| tile == 0 || fits(&WEIGHT_TILES[tile])).map(cut).collect()
+    (0..WEIGHT_TILES.len()).rev().filter(|&tile| tile == 0 || fits(&WEIGHT_TILES[tile])).map(config).collect()
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
-    use crate::nn::models::{Architecture, Network, Operation};
+    use crate::backend::cuda::tuning::resnet18_convolutions;
 
     /// On a Hopper, but without its warpgroups.
     const BLOCK: Block = Block { shared: 227 << 10, warpgroups: false };
+    /// Pixels of the smaller tiles.
+    const PIXELS: u32 = 128;
 
-    /// The convolutions of a network for a batch of `n`.
-    fn convolutions(network: Network, w: usize, n: usize) -> Vec<Conv2dDims> {
-        let architecture = Architecture::new(network, w, 10).unwrap();
-        let mut shapes = vec![network.input()];
-        let mut found = Vec::new();
-        for node in architecture.operations().unwrap() {
-            let [c, h, width] = shapes[node.inputs[0]];
-            shapes.push(match node.operation {
-                Operation::Conv2d { weight, stride, pad, .. } => {
-                    let spec = &architecture.params[weight].shape;
-                    let d = Conv2dDims::new([n, c, h, width], spec[0], spec[3], stride, pad).unwrap();
-                    found.push(d);
-                    [spec[0], d.h_out as usize, d.w_out as usize]
-                }
-                Operation::MaxPool2d { k } => [c, h / k, width / k],
-                _ => [c, h, width],
-            });
+    /// Those of networks of width `w` for a batch of `n`: a LeNet for either size of images, a VGG-16 and a ResNet-18.
+    fn convolutions(w: usize, n: usize) -> Vec<Conv2dDims> {
+        let conv = |c_in, side, c_out, k| Conv2dDims::new([n, c_in, side, side], c_out, k, 1, k / 2).unwrap();
+        let lenet = |c, side| [conv(c, side, 2 * w, 5), conv(2 * w, side / 2, 4 * w, 5)];
+        let mut all = resnet18_convolutions(n, 4 * w);
+        all.extend(lenet(1, 28).into_iter().chain(lenet(3, 32)));
+        all.push(conv(3, 32, 4 * w, 3));
+        for (group, (side, repeats)) in [(32, 1), (16, 1), (8, 2), (4, 2), (2, 2)].into_iter().enumerate() {
+            let channels = |group: usize| (4 * w) << group.min(3);
+            if group > 0 {
+                all.push(conv(channels(group - 1), side, channels(group), 3));
+            }
+            all.extend(vec![conv(channels(group), side, channels(group), 3); repeats]);
         }
-        found
-    }
-
-    pub fn resnet18(w: usize, n: usize) -> Vec<Conv2dDims> {
-        convolutions(Network::ResNet18, w, n)
+        all
     }
 
     #[test]
-    fn every_convolution_of_the_networks_is_cut() {
+    fn every_convolution_of_the_networks_fits_a_tile() {
         let mut used = std::collections::BTreeSet::new();
-        for network in [Network::LeNet, Network::LeNetCifar, Network::ResNet18, Network::Vgg16Bn] {
-            for (w, n) in [(1, 128), (2, 50), (4, 128), (8, 512), (16, 128), (16, 1)] {
-                for d in convolutions(network, w, n) {
-                    for (gradient, two_terms) in [(false, false), (false, true), (true, true)] {
-                        let cuts = correlate(&d, gradient, two_terms, BLOCK);
-                        assert!(
-                            !cuts.is_empty() && cuts.iter().all(|c| c.grid.shared + DECLARED <= BLOCK.shared),
-                            "{d:?}"
-                        );
-                        used.insert(cuts[0].tile);
-                        used.insert(correlate(&d, gradient, two_terms, Block { warpgroups: true, ..BLOCK })[0].tile);
-                    }
-                    let pixels = d.n * d.h_out * d.w_out;
-                    for WeightCut { parts, grid, .. } in weight_gradient(&d) {
-                        assert!(
-                            grid.blocks[2] <= 65_535 && pixels.div_ceil(parts) <= LONGEST_SUM + STAGE,
-                            "{d:?}: {grid:?}"
-                        );
-                    }
+        for (w, n) in [(1, 128), (2, 50), (4, 128), (8, 512), (16, 128), (16, 1)] {
+            for d in convolutions(w, n) {
+                for (gradient, two_inputs) in [(false, false), (false, true), (true, true)] {
+                    let configs = convolution(&d, gradient, two_inputs, BLOCK);
+                    assert!(
+                        !configs.is_empty() && configs.iter().all(|c| c.grid.shared + DECLARED <= BLOCK.shared),
+                        "{d:?}"
+                    );
+                    used.insert(configs[0].tile);
+                    used.insert(convolution(&d, gradient, two_inputs, Block { warpgroups: true, ..BLOCK })[0].tile);
+                }
+                let pixels = d.n * d.h_out * d.w_out;
+                for WeightConfig { split_k, grid, .. } in weight_gradient(&d) {
+                    assert!(
+                        grid.blocks[2] <= 65_535 && pixels.div_ceil(split_k) <= LONGEST_SUM + STAGE,
+                        "{d:?}: {grid:?}"
+                    );
                 }
             }
         }
@@ -381,16 +352,16 @@ pub mod tests {
     /// In the wide layers of a wide network two blocks share a multiprocessor.
     #[test]
     fn wide_layers_leave_room_for_two_blocks() {
-        for d in resnet18(16, 128) {
+        for d in resnet18_convolutions(128, 64) {
             for (gradient, warpgroups) in [(false, false), (true, false), (false, true), (true, true)] {
-                let cut = correlate(&d, gradient, true, Block { warpgroups, ..BLOCK })[0];
-                assert!(2 * (cut.grid.shared + DECLARED + RESERVED) <= SHARED, "{d:?}: {cut:?}");
+                let config = convolution(&d, gradient, true, Block { warpgroups, ..BLOCK })[0];
+                assert!(2 * (config.grid.shared + DECLARED + RESERVED) <= SHARED, "{d:?}: {config:?}");
             }
         }
     }
 
     #[test]
-    fn a_slab_holds_what_any_tile_reaches() {
+    fn an_input_tile_holds_what_any_tile_reaches() {
         for (shape, k, stride, pad) in [
             ([3, 8, 9, 7], 3, 1, 1),
             ([5, 8, 5, 5], 5, 2, 2),
@@ -399,7 +370,7 @@ pub mod tests {
             ([2, 8, 12, 30], 3, 1, 2),
         ] {
             let d = Conv2dDims::new(shape, 8, k, stride, pad).unwrap();
-            let c = Correlation::of(&d, false);
+            let c = ConvGeometry::of(&d, false);
             for size in [PIXELS, 2 * PIXELS] {
                 let largest = (0..c.pixels().div_ceil(size)).map(|tile| {
                     let pixels = tile * size..((tile + 1) * size).min(c.pixels());
@@ -416,8 +387,8 @@ pub mod tests {
                     rows.iter().max().unwrap() + 1 - rows.iter().min().unwrap()
                 });
                 let needed = largest.max().unwrap() * d.w_in;
-                let slab = c.slab(size);
-                assert!((needed..=needed + 2 * d.w_in).contains(&slab), "{d:?}: {slab} of {needed}");
+                let reached = c.input_tile(size);
+                assert!((needed..=needed + 2 * d.w_in).contains(&reached), "{d:?}: {reached} of {needed}");
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::tiles::{TILES, WEIGHT_TILES, weight_tile_name};
+use super::tiles::{TILES, WEIGHT_TILES};
 use crate::backend::cuda::Timing;
 use crate::base::csv::to_csv;
 use crate::base::dims::Conv2dDims;
@@ -28,8 +28,8 @@ impl Pass {
     /// The index of the tile of this name.
     fn tile(self, name: &str) -> Option<usize> {
         match self {
-            Pass::WeightGradient => (0..WEIGHT_TILES.len()).find(|&tile| weight_tile_name(tile) == name),
-            _ => TILES.iter().position(|tile| tile.to_string() == name),
+            Pass::WeightGradient => WEIGHT_TILES.iter().position(|tile| tile.name == name),
+            _ => TILES.iter().position(|tile| tile.name == name),
         }
     }
 }

@@ -1,18 +1,17 @@
 //! Weights of convolutions: packed for tensor cores, and their gradients (`kernels/bf16/weights.cu`).
 
-use super::tiles::{self, WeightCut};
+use super::tiles::{self, WEIGHT_TILES, WeightConfig};
 use super::tuned::Pass;
 use super::{Bf16, Buf, VEC8};
 use crate::backend::Activation;
-use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
-use crate::backend::cuda::{Context, Cuda, Device, tuning};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
+use crate::backend::cuda::{Cuda, Device, tuning};
 use crate::base::dims::{ChannelDims, Conv2dDims};
+use crate::base::layout::layout;
 
 kernels! { "bf16/weights":
     #[exclusive] pack_weights(packings: Packings);
-    conv2d_bwd_weight_bf16_c8(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
-    conv2d_bwd_weight_bf16_c32(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
-    conv2d_bwd_weight_bf16_c64(d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
+    conv2d_bwd_weight_bf16[WEIGHT_TILES](d: Conv2dDims, x: &Device<u16>, dy: &Device<u16>, dw: &mut Device<f32>);
 }
 
 /// Weights of one launch that packs them.
@@ -37,14 +36,9 @@ struct Packings {
     at: [Packing; MOST_WEIGHTS],
 }
 
+layout!(Packing { w, forward, backward, c_in, c_out, taps, split });
+layout!(Packings { at });
 by_value!(Packings);
-
-/// A kernel of [`Cuda::weight_gradient`].
-type BwdWeight = unsafe fn(&Context, Grid, Conv2dDims, &Device<u16>, &Device<u16>, &mut Device<f32>);
-
-/// In the order of [`tiles::WEIGHT_TILES`].
-const BWD_WEIGHT: [BwdWeight; tiles::WEIGHT_TILES.len()] =
-    [launch::conv2d_bwd_weight_bf16_c8, launch::conv2d_bwd_weight_bf16_c32, launch::conv2d_bwd_weight_bf16_c64];
 
 /// A convolution's weights in bf16.
 pub struct PackedWeights {
@@ -90,11 +84,11 @@ impl Cuda<Bf16> {
 
     /// `dw` of batches that are in memory.
     pub(super) fn weight_gradient(&self, d: &Conv2dDims, x: &Device<u16>, dy: &Device<u16>) -> Device<f32> {
-        let cut = self.select(Pass::WeightGradient, d, &tiles::weight_gradient(d), |cut| cut.tile);
-        let WeightCut { tile, parts, grid } = cut.expect("the smallest tile always fits");
-        self.sum_of_parts(&ChannelDims::new(d.w()), parts, None, Activation::Identity, |_, _, dw| {
-            // SAFETY: batches have the elements of `d`, `dw` those of `parts` gradients.
-            unsafe { BWD_WEIGHT[tile](self, grid, *d, x, dy, dw) };
+        let config = self.select(Pass::WeightGradient, d, &tiles::weight_gradient(d), |config| config.tile);
+        let WeightConfig { tile, split_k, grid } = config.expect("the smallest tile always fits");
+        self.split_k_product(&ChannelDims::new(d.w()), split_k, None, Activation::Identity, |_, _, dw| {
+            // SAFETY: batches have the elements of `d`, `dw` those of `split_k` gradients.
+            unsafe { launch::conv2d_bwd_weight_bf16(self, tile, grid, *d, x, dy, dw) };
         })
     }
 }

@@ -9,7 +9,7 @@ kernels! { "f32/elementwise":
     fill(n: u32, value: f32, y: &mut Device<f32>);
     copy(n: u32, x: &Device<f32>, y: &mut Device<f32>);
     add(n: u32, a: &Device<f32>, b: &Device<f32>, y: &mut Device<f32>);
-    axpy(n: u32, a: f32, x: &Device<f32>, y: &mut Device<f32>);
+    add_assign(n: u32, x: &Device<f32>, y: &mut Device<f32>);
     activation_fwd(n: u32, activation: u32, x: &Device<f32>, y: &mut Device<f32>);
     activation_bwd(n: u32, activation: u32, y: &Device<f32>, dy: &Device<f32>, dx: &mut Device<f32>);
 }
@@ -35,7 +35,7 @@ impl Context {
     pub(in crate::backend::cuda) fn add_to(&self, x: &Device<f32>, y: &mut Device<f32>) {
         assert_eq!(x.len(), y.len());
         // SAFETY: both have as many elements.
-        unsafe { launch::axpy(self, tuning::elements(x.len(), 4), x.len() as u32, 1.0, x, y) };
+        unsafe { launch::add_assign(self, tuning::elements(x.len(), 4), x.len() as u32, x, y) };
     }
 }
 

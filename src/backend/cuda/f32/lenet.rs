@@ -5,13 +5,14 @@ use crate::backend::cuda::runtime::kernel::{Arg, Args, kernels};
 use crate::backend::cuda::{Context, Device, tuning};
 use crate::backend::{Ascent, MARGIN_CONFIDENCE};
 use crate::base::dims::LeNetDims;
+use crate::base::layout::{Layout, Type, layout};
 use crate::base::rng::{Rng, Stream};
 
 kernels! { "f32/lenet":
     lenet_attack(
         d: LeNetDims, a: AscentArgs, rng: Rng, first: u64, w1: &Device<f32>, b1: &Device<f32>, w2: &Device<f32>,
         b2: &Device<f32>, w3: &Device<f32>, b3: &Device<f32>, w4: &Device<f32>, b4: &Device<f32>, clean: &Device<f32>,
-        labels: &Device<u8>, attacked: &mut Device<f32>, tally: &mut Device<TallyCounts>,
+        labels: &Device<u8>, attacked: &mut Device<f32>, metrics: &mut Device<TallyCounts>,
     );
 }
 
@@ -27,8 +28,10 @@ struct AscentArgs {
     kind: u32,
 }
 
+layout!(AscentArgs { eps, step, confidence, steps, random_start, kind });
+
 impl Arg for AscentArgs {
-    const SIZE: usize = size_of::<AscentArgs>();
+    const TYPE: &'static Type = <AscentArgs as Layout>::TYPE;
 
     fn push(self, args: &mut Args) {
         args.push_bytes(bytemuck::bytes_of(&self));

@@ -1,62 +1,47 @@
-//! Fully connected layers, and the end of every product whose sums are split over blocks.
+//! Fully connected layers, and the end of every split-K product.
 
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::backend::cuda::runtime::kernel::{Grid, kernels};
+use crate::backend::cuda::runtime::kernel::kernels;
+use crate::backend::cuda::tuning::{LINEAR_BWD_INPUT_TILES, LINEAR_BWD_WEIGHT_TILES, LINEAR_FWD_TILES};
 use crate::backend::cuda::{Context, Cuda, Precision, tuning};
 use crate::backend::{Activation, Linear};
 use crate::base::dims::{ChannelDims, LinearDims};
 
 kernels! { "f32/linear":
-    linear_fwd_few(
-        d: LinearDims, x: &Device<f32>, w: &Device<f32>, b: Option<&Device<f32>>, apply_relu: u32, y: &mut Device<f32>,
+    linear_fwd[LINEAR_FWD_TILES](
+        d: LinearDims, x: &Device<f32>, w: &Device<f32>, b: Option<&Device<f32>>, activation: u32, y: &mut Device<f32>,
     );
-    linear_fwd_wide(
-        d: LinearDims, x: &Device<f32>, w: &Device<f32>, b: Option<&Device<f32>>, apply_relu: u32, y: &mut Device<f32>,
-    );
-    linear_bwd_input_few(d: LinearDims, dy: &Device<f32>, w: &Device<f32>, dx: &mut Device<f32>);
-    linear_bwd_input_wide(d: LinearDims, dy: &Device<f32>, w: &Device<f32>, dx: &mut Device<f32>);
-    linear_bwd_weight_few(d: LinearDims, x: &Device<f32>, dy: &Device<f32>, dw: &mut Device<f32>);
-    linear_bwd_weight_wide(d: LinearDims, x: &Device<f32>, dy: &Device<f32>, dw: &mut Device<f32>);
+    linear_bwd_input[LINEAR_BWD_INPUT_TILES](d: LinearDims, dy: &Device<f32>, w: &Device<f32>, dx: &mut Device<f32>);
+    linear_bwd_weight[LINEAR_BWD_WEIGHT_TILES](d: LinearDims, x: &Device<f32>, dy: &Device<f32>, dw: &mut Device<f32>);
     sum_partials(
-        d: ChannelDims, parts: u32, groups: u32, partials: &Device<f32>, b: Option<&Device<f32>>, apply_relu: u32,
+        d: ChannelDims, split_k: u32, groups: u32, partials: &Device<f32>, b: Option<&Device<f32>>, activation: u32,
         y: &mut Device<f32>,
     );
 }
 
-/// A kernel of [`Linear::linear_fwd`].
-type Fwd =
-    unsafe fn(&Context, Grid, LinearDims, &Device<f32>, &Device<f32>, Option<&Device<f32>>, u32, &mut Device<f32>);
-/// A kernel of one of its gradients.
-type Bwd = unsafe fn(&Context, Grid, LinearDims, &Device<f32>, &Device<f32>, &mut Device<f32>);
-
-// In the order of their tiles.
-const FWD: [Fwd; 2] = [launch::linear_fwd_few, launch::linear_fwd_wide];
-const BWD_INPUT: [Bwd; 2] = [launch::linear_bwd_input_few, launch::linear_bwd_input_wide];
-const BWD_WEIGHT: [Bwd; 2] = [launch::linear_bwd_weight_few, launch::linear_bwd_weight_wide];
-
 impl Context {
-    /// The activation of `sum of parts + b` for a result `[n, c, hw]` of which `product` writes `parts` parts, one after the other;
-    /// `b` has an element per channel. A single part is the result itself, so `product` gets the bias and the activation.
-    pub(in crate::backend::cuda) fn sum_of_parts(
+    /// The activation of `sum + b` for a result `[n, c, hw]` of which `product` writes `split_k` partial sums, one after the other; `b` has
+    /// an element per channel. Without a split that is the result itself, so `product` gets the bias and the activation.
+    pub(in crate::backend::cuda) fn split_k_product(
         &self,
         d: &ChannelDims,
-        parts: u32,
+        split_k: u32,
         b: Option<&Device<f32>>,
         activation: Activation,
         product: impl FnOnce(Option<&Device<f32>>, Activation, &mut Device<f32>),
     ) -> Device<f32> {
         let len = d.n as usize * d.c as usize * d.hw as usize;
         let mut y = self.alloc(len);
-        if parts == 1 {
+        if split_k == 1 {
             product(b, activation, &mut y);
             return y;
         }
-        let mut partials = self.alloc(parts as usize * len);
+        let mut partials = self.alloc(split_k as usize * len);
         product(None, Activation::Identity, &mut partials);
-        let (grid, groups) = tuning::sum_partials(len, parts);
-        // SAFETY: `partials` has `parts` times the elements of `y`, which are those of `d`; `b` has its channels.
-        unsafe { launch::sum_partials(self, grid, *d, parts, groups, &partials, b, activation.code(), &mut y) };
+        let (grid, groups) = tuning::sum_partials(len, split_k);
+        // SAFETY: `partials` has `split_k` times the elements of `y`, which are those of `d`; `b` has its channels.
+        unsafe { launch::sum_partials(self, grid, *d, split_k, groups, &partials, b, activation.code(), &mut y) };
         y
     }
 }
@@ -79,11 +64,11 @@ impl<P: Precision> Linear for Cuda<P> {
         let (x, w, b) = (P::cast_f32(self, x), w.f32(), b.map(PlainBuf::f32));
         let [x_len, w_len, _] = lengths(d);
         assert!(x.len() == x_len && w.len() == w_len && b.is_none_or(|b| b.len() == d.f_out as usize));
-        let cut = tuning::linear_fwd(d);
+        let config = tuning::linear_fwd(d);
         let of = ChannelDims { n: d.n, c: d.f_out, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, b, activation, |b, activation, y| {
-            // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `cut.parts` outputs.
-            unsafe { FWD[cut.tile](self, cut.grid, *d, &x, w, b, activation.code(), y) };
+        self.split_k_product(&of, config.split_k, b, activation, |b, activation, y| {
+            // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `config.split_k` outputs.
+            unsafe { launch::linear_fwd(self, config.tile, config.grid, *d, &x, w, b, activation.code(), y) };
         })
         .into()
     }
@@ -92,11 +77,11 @@ impl<P: Precision> Linear for Cuda<P> {
         let (dy, w) = (P::cast_f32(self, dy), w.f32());
         let [_, w_len, y_len] = lengths(d);
         assert!(dy.len() == y_len && w.len() == w_len);
-        let cut = tuning::linear_bwd_input(d);
+        let config = tuning::linear_bwd_input(d);
         let of = ChannelDims { n: d.n, c: d.f_in, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, None, Activation::Identity, |_, _, dx| {
-            // SAFETY: `dy` and `w` are as long as `d` says, `dx` has `cut.parts` inputs.
-            unsafe { BWD_INPUT[cut.tile](self, cut.grid, *d, &dy, w, dx) };
+        self.split_k_product(&of, config.split_k, None, Activation::Identity, |_, _, dx| {
+            // SAFETY: `dy` and `w` are as long as `d` says, `dx` has `config.split_k` inputs.
+            unsafe { launch::linear_bwd_input(self, config.tile, config.grid, *d, &dy, w, dx) };
         })
         .into()
     }
@@ -105,11 +90,11 @@ impl<P: Precision> Linear for Cuda<P> {
         let (x, dy) = (P::cast_f32(self, x), P::cast_f32(self, dy));
         let [x_len, _, y_len] = lengths(d);
         assert!(x.len() == x_len && dy.len() == y_len);
-        let cut = tuning::linear_bwd_weight(d);
+        let config = tuning::linear_bwd_weight(d);
         let of = ChannelDims { n: d.f_out, c: d.f_in, hw: 1 };
-        self.sum_of_parts(&of, cut.parts, None, Activation::Identity, |_, _, dw| {
-            // SAFETY: `x` and `dy` are as long as `d` says, `dw` has `cut.parts` weights.
-            unsafe { BWD_WEIGHT[cut.tile](self, cut.grid, *d, &x, &dy, dw) };
+        self.split_k_product(&of, config.split_k, None, Activation::Identity, |_, _, dw| {
+            // SAFETY: `x` and `dy` are as long as `d` says, `dw` has `config.split_k` weights.
+            unsafe { launch::linear_bwd_weight(self, config.tile, config.grid, *d, &x, &dy, dw) };
         })
         .into()
     }

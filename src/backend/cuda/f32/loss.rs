@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Precision, tuning};
 use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE};
 use crate::base::dims::LogitDims;
+use crate::base::layout::layout;
 
 kernels! { "f32/loss":
     loss_fwd(
@@ -15,14 +16,14 @@ kernels! { "f32/loss":
         loss: &mut Device<f32>, dlogits: &mut Device<f32>,
     );
     predictions(d: LogitDims, logits: &Device<f32>, classes: &mut Device<u8>);
-    tally_add(d: LogitDims, logits: &Device<f32>, labels: &Device<u8>, tally: &mut Device<TallyCounts>);
-    tally_from(counts: TallyCounts, tally: &mut Device<TallyCounts>);
+    metrics_add(d: LogitDims, logits: &Device<f32>, labels: &Device<u8>, metrics: &mut Device<TallyCounts>);
+    metrics_from(counts: TallyCounts, metrics: &mut Device<TallyCounts>);
 }
 
 /// Most classes that the kernels know of.
 const CLASSES: u32 = 256;
 
-/// [`Counts`] as the kernels have them (`kernels/primitives/tally.cuh`).
+/// [`Counts`] as the kernels have them (`kernels/primitives/metrics.cuh`).
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct TallyCounts {
@@ -33,6 +34,7 @@ pub struct TallyCounts {
     zero_gradients: u64,
 }
 
+layout!(TallyCounts { samples, correct, loss, gradients, zero_gradients });
 by_value!(TallyCounts);
 
 /// A loss in the kernels (`kernels/primitives/logits.cuh`).
@@ -114,7 +116,7 @@ impl<P: Precision> Loss for Cuda<P> {
         let counts = TallyCounts { samples, correct, loss, gradients, zero_gradients };
         let mut tally = self.alloc(1);
         // SAFETY: a tally is one element.
-        unsafe { launch::tally_from(self, tuning::tally(), counts, &mut tally) };
+        unsafe { launch::metrics_from(self, tuning::metrics(), counts, &mut tally) };
         Tally(tally)
     }
 
@@ -122,7 +124,7 @@ impl<P: Precision> Loss for Cuda<P> {
         let logits = &*P::cast_f32(self, logits);
         let labels = labels.of_logits(d, logits);
         // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, a tally is one element.
-        unsafe { launch::tally_add(self, tuning::loss(), *d, logits, labels, &mut tally.0) };
+        unsafe { launch::metrics_add(self, tuning::loss(), *d, logits, labels, &mut tally.0) };
     }
 
     fn tally_read(&self, tally: &Tally) -> Counts {

@@ -16,7 +16,7 @@ mod prune;
 use std::sync::Arc;
 
 use super::precision::{Cast, PlainBuf};
-use super::runtime::kernel::KernelSpec;
+use super::runtime::kernel::Declared;
 use super::{Context, Cuda, Device, Precision};
 
 /// Single precision throughout: exact SIMT arithmetic.
@@ -59,21 +59,18 @@ impl Precision for F32 {
     fn updated<'a>(_: &Cuda<F32>, _: impl Iterator<Item = &'a Device<f32>>) {}
 }
 
-/// The prototypes of the kernels.
-pub(super) fn kernels() -> Vec<KernelSpec> {
-    [
-        conv::KERNELS,
-        elementwise::KERNELS,
-        images::KERNELS,
-        lenet::KERNELS,
-        linear::KERNELS,
-        loss::KERNELS,
-        norm::KERNELS,
-        optim::KERNELS,
-        perturb::KERNELS,
-        pgd::KERNELS,
-        pool::KERNELS,
-        prune::KERNELS,
-    ]
-    .concat()
-}
+/// The kernels of each family.
+pub(super) const KERNELS: &[&[Declared]] = &[
+    conv::KERNELS,
+    elementwise::KERNELS,
+    images::KERNELS,
+    lenet::KERNELS,
+    linear::KERNELS,
+    loss::KERNELS,
+    norm::KERNELS,
+    optim::KERNELS,
+    perturb::KERNELS,
+    pgd::KERNELS,
+    pool::KERNELS,
+    prune::KERNELS,
+];

@@ -2,30 +2,31 @@
 
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Context, Cuda, F32, tuning};
 use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
 use crate::base::dims::ChannelDims;
+use crate::base::layout::layout;
 
 kernels! { "f32/norm":
     channel_stats(
-        d: ChannelDims, values: u32, x: &Device<f32>, part: Option<&mut Device<[f32; 2]>>, mean: &mut Device<f32>,
+        d: ChannelDims, values: u32, x: &Device<f32>, partials: Option<&mut Device<[f32; 2]>>, mean: &mut Device<f32>,
         var: &mut Device<f32>,
     );
     channel_stats_finish(
-        d: ChannelDims, parts: u32, size: u32, part: &Device<[f32; 2]>, mean: &mut Device<f32>, var: &mut Device<f32>,
+        d: ChannelDims, splits: u32, size: u32, partials: &Device<[f32; 2]>, mean: &mut Device<f32>, var: &mut Device<f32>,
     );
     batch_norm_fwd(
         d: ChannelDims, eps: f32, x: &Device<f32>, mean: &Device<f32>, var: &Device<f32>, gamma: &Device<f32>,
-        beta: &Device<f32>, residual: Option<&Device<f32>>, apply_relu: u32, y: &mut Device<f32>,
+        beta: &Device<f32>, residual: Option<&Device<f32>>, activation: u32, y: &mut Device<f32>,
     );
     batch_norm_bwd_sums(
         d: ChannelDims, activation: u32, x: &Device<f32>, mean: &Device<f32>, y: Option<&Device<f32>>, dy: &Device<f32>,
-        g: Option<&mut Device<f32>>, part: &mut Device<[f32; 2]>,
+        g: Option<&mut Device<f32>>, partials: &mut Device<[f32; 2]>,
     );
     batch_norm_bwd(
-        d: ChannelDims, eps: f32, batch_stats: u32, parts: u32, x: &Device<f32>, mean: &Device<f32>, var: &Device<f32>,
-        gamma: &Device<f32>, part: &Device<[f32; 2]>, g: Option<&Device<f32>>, dgamma: &mut Device<f32>,
+        d: ChannelDims, eps: f32, batch_stats: u32, splits: u32, x: &Device<f32>, mean: &Device<f32>, var: &Device<f32>,
+        gamma: &Device<f32>, partials: &Device<[f32; 2]>, g: Option<&Device<f32>>, dgamma: &mut Device<f32>,
         dbeta: &mut Device<f32>, dx: &mut Device<f32>,
     );
     move_running(momentum: f32, moves: Moves);
@@ -52,6 +53,8 @@ struct Moves {
     at: [Move; MOVES],
 }
 
+layout!(Move { mean, var, running_mean, running_var, c, unbias });
+layout!(Moves { at });
 by_value!(Moves);
 
 /// Elements of a batch.

@@ -1,9 +1,10 @@
 //! Parameter updates, all parameters in one launch.
 
 use crate::backend::cuda::precision::PlainBuf;
-use crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{Grid, by_value, kernels};
 use crate::backend::cuda::{Context, Cuda, Device, Precision, tuning};
 use crate::backend::{AdamParam, AdamStep, Constraint, Optim, SgdParam, SgdStep};
+use crate::base::layout::layout;
 
 kernels! { "f32/optim":
     sgd_step(s: SgdStep, count: u32, segments: Segments);
@@ -53,6 +54,9 @@ struct AdamRates {
     weight_decay: f32,
 }
 
+layout!(Segment { g, m, v, w, a, b, n, rho });
+layout!(Segments { at, first });
+layout!(AdamRates { step, root, beta2, one_minus_beta1, one_minus_beta2, eps, weight_decay });
 by_value!(Segments, AdamRates);
 
 impl AdamRates {

@@ -18,7 +18,7 @@ kernels! { "f32/pgd":
         clean: &Device<f32>,
         dx: &Device<f32>,
         x: &mut Device<f32>,
-        tally: &mut Device<TallyCounts>,
+        metrics: &mut Device<TallyCounts>,
     );
 }
 

@@ -7,9 +7,9 @@ use crate::backend::{Activated, Activation, Conv, ConvPool, Pool};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "f32/pool":
-    max_pool2d_fwd(d: Pool2dDims, x: &Device<f32>, y: &mut Device<f32>, indices: &mut Device<u16>);
+    max_pool2d_fwd(d: Pool2dDims, x: &Device<f32>, y: &mut Device<f32>, argmax: &mut Device<u16>);
     max_pool2d_bwd(
-        d: Pool2dDims, activation: u32, indices: &Device<u16>, y: Option<&Device<f32>>, dy: &Device<f32>, dx: &mut Device<f32>,
+        d: Pool2dDims, activation: u32, argmax: &Device<u16>, y: Option<&Device<f32>>, dy: &Device<f32>, dx: &mut Device<f32>,
     );
     avg_pool_fwd(d: ChannelDims, group: u32, x: &Device<f32>, y: &mut Device<f32>);
     avg_pool_bwd(d: ChannelDims, dy: &Device<f32>, dx: &mut Device<f32>);

@@ -1,9 +1,10 @@
 //! Selection of what to keep, and ADMM's variables.
 
 use crate::backend::cuda::precision::PlainBuf;
-use crate::backend::cuda::runtime::kernel::{Arg, Args, by_value, kernels};
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Context, Cuda, Device, Precision, tuning};
 use crate::backend::{AdmmParam, Memory, Prune, Residuals};
+use crate::base::layout::layout;
 
 kernels! { "f32/prune":
     row_norms(cols: u32, first: u32, x: &Device<f32>, sums: &mut Device<f64>, norms: &mut Device<f32>);
@@ -61,6 +62,8 @@ struct Segments {
     first: [u32; SEGMENTS],
 }
 
+layout!(Selection { border, needed, end, nan });
+layout!(Segments { x, mask, n, k, first });
 by_value!(Segments);
 
 /// Bins of a histogram of digits.

@@ -68,14 +68,14 @@ impl Context {
         buffer
     }
 
-    /// Launches a kernel.
+    /// Launches the kernel of this index.
     ///
     /// # Safety
     /// The arguments must be those of the kernel's prototype, and every buffer among them of as many elements as the kernel
     /// touches.
-    pub(in crate::backend::cuda) unsafe fn launch(&self, name: &'static str, grid: Grid, args: Args) {
+    pub(in crate::backend::cuda) unsafe fn launch(&self, kernel: usize, grid: Grid, args: Args) {
         // SAFETY: the caller's promise.
-        unsafe { self.queue.launch(name, grid, args) }
+        unsafe { self.queue.launch(kernel, grid, args) }
     }
 
     /// A buffer with these values.

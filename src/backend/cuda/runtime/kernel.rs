@@ -3,8 +3,9 @@
 use std::ffi::c_void;
 
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::backend::{AdamStep, FabStep, SgdStep};
+use crate::backend::{FabStep, SgdStep};
 use crate::base::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims, Pool2dDims};
+use crate::base::layout::{Layout, Type};
 use crate::base::rng::Rng;
 
 /// A kernel's prototype.
@@ -26,47 +27,142 @@ pub struct KernelSpec {
 pub struct Param {
     /// Its name.
     pub name: &'static str,
-    /// Its size in bytes.
-    pub size: usize,
     /// Whether it is an address.
     pub pointer: bool,
+    /// Its type, or the type of what is at the address.
+    pub ty: &'static Type,
+}
+
+impl Param {
+    /// Bytes of the parameter.
+    pub const fn size(&self) -> usize {
+        if self.pointer { 8 } else { self.ty.size() }
+    }
+}
+
+/// A kernel as [`kernels!`] declares it, or one for each tile of a list: `<name>_<tile>`.
+#[derive(Debug)]
+pub struct Declared {
+    /// As in [`KernelSpec`], which it stands for, without the tile's name.
+    pub spec: KernelSpec,
+    /// The names of the tiles.
+    pub tiles: Option<&'static [&'static str]>,
+}
+
+impl Declared {
+    const fn count(&self) -> usize {
+        match self.tiles {
+            Some(tiles) => tiles.len(),
+            None => 1,
+        }
+    }
+
+    /// The prototypes it stands for. Names of tiles are put together for the rest of the process.
+    pub(in crate::backend::cuda) fn specs(&self) -> Vec<KernelSpec> {
+        let of_tile = |tile: &&str| KernelSpec { name: format!("{}_{tile}", self.spec.name).leak(), ..self.spec };
+        self.tiles.map_or_else(|| vec![self.spec], |tiles| tiles.iter().map(of_tile).collect())
+    }
+}
+
+/// The index of a kernel among all that are declared, or of that of its first tile.
+pub(in crate::backend::cuda) const fn index_of(name: &str, declared: &[&[&[Declared]]]) -> usize {
+    let (mut index, mut precision) = (0, 0);
+    while precision < declared.len() {
+        let mut family = 0;
+        while family < declared[precision].len() {
+            let kernels = declared[precision][family];
+            let mut kernel = 0;
+            while kernel < kernels.len() {
+                if equal(kernels[kernel].spec.name.as_bytes(), name.as_bytes()) {
+                    return index;
+                }
+                index += kernels[kernel].count();
+                kernel += 1;
+            }
+            family += 1;
+        }
+        precision += 1;
+    }
+    panic!("a family of kernels that is not in the list of its precision")
+}
+
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
 }
 
 /// Declares the kernels of a file: `const KERNELS` with their prototypes, and in the module `launch` an unsafe function
-/// of the same name for each, which takes the [`Context`](super::context::Context), the [`Grid`] and the arguments. A kernel may be `#[exclusive]`.
+/// of the same name for each, which takes the [`Context`](super::context::Context), the [`Grid`] and the arguments. A kernel
+/// may be `#[exclusive]`. With `name[TILES](…)` there is a kernel for each tile, and the function takes the tile's index before
+/// the grid.
 macro_rules! kernels {
     (@exclusive) => { false };
     (@exclusive exclusive) => { true };
-    ($file:literal: $( $(#[$mark:ident])? $name:ident ( $($arg:ident : $ty:ty),* $(,)? ); )+) => {
-        /// Prototypes of the kernels in this family's file.
-        pub(super) const KERNELS: &[$crate::backend::cuda::runtime::kernel::KernelSpec] = &[$(
-            $crate::backend::cuda::runtime::kernel::KernelSpec {
-                file: $file,
-                name: stringify!($name),
-                params: &[$( $crate::backend::cuda::runtime::kernel::Param {
-                    name: stringify!($arg),
-                    size: <$ty as $crate::backend::cuda::runtime::kernel::Arg>::SIZE,
-                    pointer: <$ty as $crate::backend::cuda::runtime::kernel::Arg>::POINTER,
-                } ),*],
-                exclusive: $crate::backend::cuda::runtime::kernel::kernels!(@exclusive $($mark)?),
+    (@tiles) => { None };
+    (@tiles $tiles:expr) => { {
+        const NAMES: [&str; $tiles.len()] = {
+            let mut names = [""; $tiles.len()];
+            let mut i = 0;
+            while i < names.len() {
+                names[i] = $tiles[i].name;
+                i += 1;
             }
-        ),+];
+            names
+        };
+        Some(&NAMES)
+    } };
+    (@launch $name:ident [] ($($arg:ident : $ty:ty),*)) => {
+        #[allow(clippy::too_many_arguments)]
+        pub unsafe fn $name(context: &Context, grid: Grid, $($arg: $ty),*) {
+            let args = kernels!(@args $($arg: $ty),*);
+            // SAFETY: the arguments have the types of the prototype, which is checked against the kernel when the
+            // backend starts; the caller vouches for the lengths.
+            unsafe { context.launch(const { index_of(stringify!($name), KERNELS_OF_ALL) }, grid, args) }
+        }
+    };
+    (@launch $name:ident [$tiles:expr] ($($arg:ident : $ty:ty),*)) => {
+        #[allow(clippy::too_many_arguments)]
+        pub unsafe fn $name(context: &Context, tile: usize, grid: Grid, $($arg: $ty),*) {
+            assert!(tile < $tiles.len());
+            let args = kernels!(@args $($arg: $ty),*);
+            // SAFETY: as above; every tile has the same prototype.
+            unsafe { context.launch(const { index_of(stringify!($name), KERNELS_OF_ALL) } + tile, grid, args) }
+        }
+    };
+    (@args $($arg:ident : $ty:ty),*) => { {
+        let mut args = Args::with_room(&[$( <$ty as Arg>::SIZE ),*]);
+        $( Arg::push($arg, &mut args); )*
+        args
+    } };
+    ($file:literal: $( $(#[$mark:ident])? $name:ident $([$tiles:expr])? ( $($arg:ident : $ty:ty),* $(,)? ); )+) => {
+        /// The kernels in this family's file.
+        pub(in crate::backend::cuda) const KERNELS: &[$crate::backend::cuda::runtime::kernel::Declared] = {
+            use $crate::backend::cuda::runtime::kernel::{Arg, Declared, KernelSpec, Param, kernels};
+            &[$( Declared {
+                spec: KernelSpec {
+                    file: $file,
+                    name: stringify!($name),
+                    params: &[$( Param {
+                        name: stringify!($arg),
+                        pointer: <$ty as Arg>::POINTER,
+                        ty: <$ty as Arg>::TYPE,
+                    } ),*],
+                    exclusive: kernels!(@exclusive $($mark)?),
+                },
+                tiles: kernels!(@tiles $($tiles)?),
+            } ),+]
+        };
 
         /// A function for each kernel. They are unsafe because a kernel believes what it is told about lengths.
         mod launch {
             #[allow(unused_imports)]
             use super::*;
-            use $crate::backend::cuda::{Context, runtime::kernel::{Arg, Args, Grid}};
-            $(
-                #[allow(clippy::too_many_arguments)]
-                pub unsafe fn $name(context: &Context, grid: Grid, $($arg: $ty),*) {
-                    let mut args = Args::with_room(&[$( <$ty as Arg>::SIZE ),*]);
-                    $( Arg::push($arg, &mut args); )*
-                    // SAFETY: the arguments have the types of the prototype, which is checked against the kernel when the
-                    // backend starts; the caller vouches for the lengths.
-                    unsafe { context.launch(stringify!($name), grid, args) }
-                }
-            )+
+            use $crate::backend::cuda::runtime::kernel::{Arg, Args, Grid, index_of, kernels};
+            use $crate::backend::cuda::{Context, KERNELS as KERNELS_OF_ALL};
+            $( kernels! { @launch $name [$($tiles)?] ($($arg: $ty),*) } )+
         }
     };
 }
@@ -143,10 +239,12 @@ pub(in crate::backend::cuda) fn pointers(words: &[u64], starts: &[u32]) -> Vec<*
 
 /// What can be an argument.
 pub trait Arg {
-    /// Bytes of the kernel's parameter.
-    const SIZE: usize;
+    /// Its type, or of an address the type of what is there.
+    const TYPE: &'static Type;
     /// Whether it is an address.
     const POINTER: bool = false;
+    /// Bytes of the kernel's parameter.
+    const SIZE: usize = if Self::POINTER { 8 } else { Self::TYPE.size() };
     /// Appends the value.
     fn push(self, args: &mut Args);
 }
@@ -154,9 +252,9 @@ pub trait Arg {
 /// Types that are passed as they are.
 macro_rules! by_value {
     ($($ty:ty),+ $(,)?) => { $(
-        impl Arg for $ty {
-            const SIZE: usize = size_of::<$ty>();
-            fn push(self, args: &mut Args) {
+        impl $crate::backend::cuda::runtime::kernel::Arg for $ty {
+            const TYPE: &'static $crate::base::layout::Type = <$ty as $crate::base::layout::Layout>::TYPE;
+            fn push(self, args: &mut $crate::backend::cuda::runtime::kernel::Args) {
                 args.push_bytes(bytemuck::bytes_of(&self));
             }
         }
@@ -164,13 +262,13 @@ macro_rules! by_value {
 }
 pub(in crate::backend::cuda) use by_value;
 
-by_value!(u32, u64, f32, f64, Pool2dDims, ChannelDims, LogitDims, SgdStep, AdamStep, FabStep, Rng);
+by_value!(u32, u64, f32, f64, Pool2dDims, ChannelDims, LogitDims, SgdStep, FabStep, Rng);
 
 /// Sizes that tell how many multiply-adds a kernel does.
 macro_rules! by_value_with_products {
     ($($ty:ty: |$d:ident| $products:expr),+ $(,)?) => { $(
-        impl Arg for $ty {
-            const SIZE: usize = size_of::<$ty>();
+        impl $crate::backend::cuda::runtime::kernel::Arg for $ty {
+            const TYPE: &'static $crate::base::layout::Type = <$ty as $crate::base::layout::Layout>::TYPE;
             fn push(self, args: &mut Args) {
                 args.push_bytes(bytemuck::bytes_of(&self));
                 let $d = self;
@@ -192,16 +290,16 @@ fn product<const N: usize>(sizes: [u32; N]) -> f64 {
     sizes.into_iter().map(f64::from).product()
 }
 
-impl<T> Arg for &Device<T> {
-    const SIZE: usize = 8;
+impl<T: Layout> Arg for &Device<T> {
+    const TYPE: &'static Type = T::TYPE;
     const POINTER: bool = true;
     fn push(self, args: &mut Args) {
         self.address().push(args);
     }
 }
 
-impl<T> Arg for &mut Device<T> {
-    const SIZE: usize = 8;
+impl<T: Layout> Arg for &mut Device<T> {
+    const TYPE: &'static Type = T::TYPE;
     const POINTER: bool = true;
     fn push(self, args: &mut Args) {
         self.address().push(args);
@@ -210,7 +308,7 @@ impl<T> Arg for &mut Device<T> {
 
 /// A null pointer for `None`.
 impl<D: Arg> Arg for Option<D> {
-    const SIZE: usize = D::SIZE;
+    const TYPE: &'static Type = D::TYPE;
     const POINTER: bool = D::POINTER;
     fn push(self, args: &mut Args) {
         match self {

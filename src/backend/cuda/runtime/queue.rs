@@ -1,6 +1,5 @@
 //! Launches on their way to the driver: at once, or written down for a step and submitted as a graph.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,7 +52,6 @@ pub(in crate::backend::cuda) struct Queue {
     driver: Arc<dyn Driver>,
     pool: Arc<Pool>,
     kernels: Vec<(KernelSpec, Function)>,
-    by_name: HashMap<&'static str, usize>,
     how: Submission,
     state: Mutex<State>,
     /// Whether the next launch that is submitted alone may overlap with the one before it.
@@ -105,7 +103,7 @@ impl Queue {
         let mut kernels = Vec::new();
         for spec in specs {
             let function = driver.function(spec.name).map_err(|why| failed(spec.name, why))?;
-            let declared: Vec<usize> = spec.params.iter().map(|p| p.size).collect();
+            let declared: Vec<usize> = spec.params.iter().map(Param::size).collect();
             match driver.param_sizes(function).map_err(|why| failed(spec.name, why))? {
                 Some(sizes) if sizes != declared => {
                     return Err(failed(
@@ -116,12 +114,10 @@ impl Queue {
                 _ => kernels.push((*spec, function)),
             }
         }
-        let by_name = specs.iter().enumerate().map(|(i, spec)| (spec.name, i)).collect();
         Ok(Queue {
             driver,
             pool,
             kernels,
-            by_name,
             how,
             state: Mutex::default(),
             overlaps: AtomicBool::new(false),
@@ -133,15 +129,15 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Launches a kernel, or writes it down if a step is in flight. After a fault it does nothing.
+    /// Launches the kernel of this index, or writes it down if a step is in flight. After a fault it does nothing.
     ///
     /// # Safety
     /// As [`Driver::launch`]; the buffers may be dropped at once.
-    pub unsafe fn launch(&self, name: &'static str, grid: Grid, args: Args) {
+    pub unsafe fn launch(&self, kernel: usize, grid: Grid, args: Args) {
         if self.pool.fault().is_some() {
             return;
         }
-        let mut launch = Launch { kernel: self.by_name[name], grid, args, handed_out: Vec::new() };
+        let mut launch = Launch { kernel, grid, args, handed_out: Vec::new() };
         match &mut self.lock().recording {
             Some(launches) => {
                 launch.handed_out = self.pool.take_held_back();
@@ -302,12 +298,12 @@ impl Queue {
     /// `d = [8, 3, 32, …], relu = [1]`.
     fn sizes(&self, launch: &Launch) -> String {
         let (spec, _) = &self.kernels[launch.kernel];
-        let sizes = |param: &Param| !param.pointer && param.size <= LARGEST_SHOWN;
+        let sizes = |param: &Param| !param.pointer && param.size() <= LARGEST_SHOWN;
         let args = spec.params.iter().zip(launch.args.starts()).filter(|(param, _)| sizes(param));
         let shown = args.map(|(param, &start)| {
             let words = &launch.args.words()[start as usize..];
             let ints = words.iter().flat_map(|word| [*word as u32, (word >> 32) as u32]);
-            let ints: Vec<String> = ints.take(param.size / 4).map(|i| i.to_string()).collect();
+            let ints: Vec<String> = ints.take(param.size() / 4).map(|i| i.to_string()).collect();
             format!("{} = [{}]", param.name, ints.join(", "))
         });
         shown.collect::<Vec<_>>().join(", ")

@@ -31,15 +31,15 @@ fn copies_of_a_pipeline() {
     let (x, y) = (device.counting(5 * THREADS), device.unwritten(256));
     let args = |pending, early, beyond| [Number(pending), Number(early), Number(beyond), Number(5), x, y];
     // The last groups are empty, and so may be pending at the end.
-    device.passes("sum_slabs", 1, &args(1, 0, 0));
-    let want = (0..THREADS).map(|i| (0..5).map(|slab| (slab * THREADS + i / 32 * 32) as f32).sum::<f32>());
+    device.passes("sum_slices", 1, &args(1, 0, 0));
+    let want = (0..THREADS).map(|i| (0..5).map(|slice| (slice * THREADS + i / 32 * 32) as f32).sum::<f32>());
     assert_eq!(device.read::<f32>(y, 64).unwrap(), want.collect::<Vec<_>>());
-    let read = "read of 4 bytes at byte 128 of shared memory 'slabs' of 768 bytes, to which a copy of thread 32 is";
-    device.stops("sum_slabs", 1, &args(2, 0, 0), &[read, "still on its way"]);
-    let race = ["race: write of 4 bytes at byte ", "of shared memory 'slabs'", "has read with no barrier since"];
-    device.stops("sum_slabs", 1, &args(1, 1, 0), &race);
-    let left = ["copy that its thread has not waited for: write of 4 bytes at byte ", "of shared memory 'slabs'"];
-    device.stops("sum_slabs", 1, &args(1, 0, 1), &left);
+    let read = "read of 4 bytes at byte 128 of shared memory 'slices' of 768 bytes, to which a copy of thread 32 is";
+    device.stops("sum_slices", 1, &args(2, 0, 0), &[read, "still on its way"]);
+    let race = ["race: write of 4 bytes at byte ", "of shared memory 'slices'", "has read with no barrier since"];
+    device.stops("sum_slices", 1, &args(1, 1, 0), &race);
+    let left = ["copy that its thread has not waited for: write of 4 bytes at byte ", "of shared memory 'slices'"];
+    device.stops("sum_slices", 1, &args(1, 0, 1), &left);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 #pragma once
 #include "primitives/common.cuh"
 
-struct TallyCounts {
-    // Seen by tally_add, and correct among them.
+struct Metrics {
+    // Seen by metrics_add, and correct among them.
     u64 samples, correct;
     // Sum of their cross-entropies.
     double loss;
