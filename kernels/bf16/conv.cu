@@ -24,7 +24,7 @@ template <class T>
 static __device__ __forceinline__ void conv_tile(char* memory, const Epilogue<T>& epilogue) {
     const ConvGeometry& g = epilogue.g;
     const ConvParams& params = epilogue.params;
-    const u32 input_rows = params.input_tiles * params.input_pixels, c_memory = padded(g.c), m = padded(g.m);
+    const u32 input_pixels = params.input_pixels, input_tiles = params.input_tiles, c_memory = padded(g.c), m = padded(g.m);
     const u32 first_m = epilogue.first_m, first_pixel = epilogue.first_pixel, mine = epilogue.pixels, count = g.taps_h * g.taps_w;
     Tap* const taps = reinterpret_cast<Tap*>(memory);
     float* const coefficient = reinterpret_cast<float*>(memory + MOST_TAPS * sizeof(Tap));
@@ -40,15 +40,15 @@ static __device__ __forceinline__ void conv_tile(char* memory, const Epilogue<T>
     const u32 first_row = first_pixel / plane * g.h + (u32)min(max(top, 0), (i32)g.h - 1);
     const u32 last_row = last_pixel / plane * g.h + (u32)min(max(bottom, 0), (i32)g.h - 1);
     // A row of zeros behind the input tiles; rows that are swizzled together begin at a multiple of eight.
-    char* const second_input = input + (input_rows + 8) * T::P * 16;
-    char* const weights = second_input + (params.x.q.x ? params.input_pixels * T::P * 16 : 0);
+    char* const second_input = input + (input_tiles * input_pixels + 8) * T::P * 16;
+    char* const weights = second_input + (params.x.q.x ? input_pixels * T::P * 16 : 0);
     const Mainloop<T> k = {
         g, params, taps, coefficient, input, second_input, weights, c_memory, m,
         first_m, first_row * g.w, (last_row + 1 - first_row) * g.w, first_pixel - first_row * g.w, mine,
         count,
     };
     for (u32 i = threadIdx.x; i < T::P; i += T::THREADS) {
-        *reinterpret_cast<uint4*>(input + (input_rows * T::P + i) * 16) = make_uint4(0, 0, 0, 0);
+        *reinterpret_cast<uint4*>(input + (input_tiles * input_pixels * T::P + i) * 16) = make_uint4(0, 0, 0, 0);
     }
     const PixelRows<T> pixels(g, first_pixel, k.first_row);
     __syncthreads();

@@ -151,7 +151,7 @@ fn left_by_bounds(head: &str) -> Option<u32> {
     let (bounds, _) = head.split_once("__launch_bounds__(")?.1.rsplit_once(')')?;
     let (threads, blocks) = bounds.rsplit_once(',')?;
     let threads: Option<u32> = threads.split('*').map(|factor| factor.trim().parse::<u32>().ok()).product();
-    let each = 65_536 / (threads? * blocks.trim().parse::<u32>().ok()?);
+    let each = 65_536_u32.checked_div(threads? * blocks.trim().parse::<u32>().ok()?)?;
     Some((each / 8 * 8).min(255))
 }
 
