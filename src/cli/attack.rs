@@ -6,7 +6,6 @@ use clap::Args;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::device::Device;
 use super::passes::Passes;
 use super::subject::{Subject, SubjectArgs, check_model};
 use super::suite_args::SuiteArgs;
@@ -21,7 +20,7 @@ use crate::base::error::{Error, Result};
 use crate::checkpoint::load_model;
 use crate::data::DataId;
 use crate::data::source::hex;
-use crate::experiments::pipeline::{BackendName, Task, on_backend};
+use crate::experiments::pipeline::{BackendName, on_backend};
 use crate::experiments::report::grid::{Grid, PER_PAGE, Tile};
 use crate::experiments::report::verdicts;
 use crate::nn::models::Model;
@@ -97,9 +96,8 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
         state.discard()?;
     }
     let assessment = state.load()?;
-    let Device { backend, precision, threads, .. } = subject.device;
     let task = SuiteTask { args, subject: &subject, attacks: &attacks, state: &mut state, assessment };
-    let (assessment, checks) = on_backend(backend, precision, threads, task)?;
+    let (assessment, checks) = on_backend!(&subject.device.start()?, |backend| task.run(backend))?;
     print_accuracies(&subject, &attacks, &assessment)?;
     print_checks(&checks)?;
     let pages = write_grids(&args.out, &subject, attacks[0].eps(), &assessment)?;
@@ -125,10 +123,8 @@ struct SuiteTask<'a> {
     assessment: Assessment,
 }
 
-impl Task for SuiteTask<'_> {
-    type Output = (Assessment, Vec<Check>);
-
-    fn run<B: Backend>(self, backend: &B) -> Result<Self::Output> {
+impl SuiteTask<'_> {
+    fn run<B: Backend>(self, backend: &B) -> Result<(Assessment, Vec<Check>)> {
         let SuiteTask { args, subject, attacks, state, mut assessment } = self;
         let data = &subject.data;
         let (model, _) = load_model(backend, &subject.model)?;

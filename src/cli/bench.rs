@@ -23,7 +23,7 @@ use crate::base::error::{Error, Result};
 use crate::base::nvtx;
 use crate::base::rng::{Rng, Stream};
 use crate::data::DatasetName;
-use crate::experiments::pipeline::{BackendName, Precision, Task, on_backend};
+use crate::experiments::pipeline::{BackendName, Precision, on_backend};
 use crate::experiments::tables::defaults::paper_attack;
 use crate::nn::init::{Init, initial_values};
 use crate::nn::models::{Architecture, Mode, Model, Network};
@@ -92,8 +92,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if let Some(path) = &args.tune {
         return args.write_tiles(path, &attack);
     }
-    let task = Bench { args, attack: &attack };
-    let (seconds, peak) = on_backend(device.backend, device.precision, device.threads, task)?;
+    let (seconds, peak) = on_backend!(&device.start()?, |backend| {
+        (backend.scope(|| args.median_seconds(backend, &attack))?, backend.peak_bytes())
+    });
     let BenchArgs { network, width, batch, .. } = args;
     let (work, attack_steps) = if args.forward { ("forward", 0) } else { ("step", args.steps) };
     let (threads, version, speed) = (device.threads, env!("CARGO_PKG_VERSION"), f64::from(*batch) / seconds);
@@ -104,22 +105,6 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     ))?;
     output::note(&format!("{}, at most {:.1} MiB in buffers", device.describe(), peak as f64 / f64::from(1 << 20)));
     Ok(())
-}
-
-/// The benchmark, on whatever backend.
-struct Bench<'a> {
-    args: &'a BenchArgs,
-    attack: &'a PgdConfig,
-}
-
-impl Task for Bench<'_> {
-    /// Seconds of a step or pass, and the most bytes in buffers.
-    type Output = (f64, usize);
-
-    fn run<B: Backend>(self, backend: &B) -> Result<Self::Output> {
-        let seconds = backend.scope(|| self.args.median_seconds(backend, self.attack))?;
-        Ok((seconds, backend.peak_bytes()))
-    }
 }
 
 impl BenchArgs {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
 
 use super::attack_args::AttackArgs;
 use super::dataset::DatasetArgs;
@@ -13,7 +12,7 @@ use super::{execute, output};
 use crate::attack::PgdConfig;
 use crate::base::error::{Error, Result};
 use crate::data::Dataset;
-use crate::experiments::pipeline::{JobId, Plan, Scores, StageConfig, Store, set_all};
+use crate::experiments::pipeline::{JobId, Plan, StageConfig, StageResult, Store, set_all};
 use crate::train::{TrainConfig, validate_attack};
 
 #[derive(Args)]
@@ -73,7 +72,7 @@ impl ChainArgs {
         data: &Dataset,
         model: Option<&Path>,
         mut links: Vec<Link>,
-        publish: impl FnOnce(&[(&StageConfig, Value)]) -> Result<()>,
+        publish: impl FnOnce(&[StageResult]) -> Result<()>,
     ) -> Result<()> {
         let device = self.device.resolve()?;
         self.settle(&mut links, data)?;
@@ -96,8 +95,7 @@ impl ChainArgs {
         ))?;
 
         let outcome = execute::execute(&plan, prepared, data, &device, 1, self.quiet, model)?;
-        let results = plan.jobs().iter().zip(outcome.results);
-        let finished: Option<Vec<_>> = results.map(|(job, result)| Some((&job.stage.config, result?))).collect();
+        let finished: Option<Vec<StageResult>> = outcome.results.into_iter().collect();
         let published = finished.map_or(Ok(()), |results| {
             publish(&results)?;
             output::print(&format!("model: {}", dir.join("model.safetensors").display()))
@@ -132,8 +130,9 @@ fn is_given_by_flags(path: &str) -> bool {
         || target.contains(&path)
 }
 
-/// "natural 98.12, adversarial 91.40", and whether the network has collapsed.
-pub fn scores(scores: &Scores) -> String {
+/// "natural 98.12, adversarial 91.40", and whether the network has collapsed; nothing for a model that was not measured.
+pub fn scores(result: &StageResult) -> String {
+    let Some(scores) = result.scores() else { return String::new() };
     let collapsed = if scores.collapsed { "; collapsed: one class for every image" } else { "" };
     format!("natural {:.2}, adversarial {:.2}{collapsed}", scores.natural, scores.adversarial)
 }

@@ -47,8 +47,9 @@ pub fn execute(
     import: Option<&Path>,
 ) -> Result<Outcome> {
     let stop = interrupt::flag()?;
+    let spec = device.spec((device.threads / jobs).max(1));
+    let worker = EngineWorker::new(data, import, spec, jobs.min(prepared.pending()))?;
     let progress = Progress::new(plan, &prepared, quiet);
-    let worker = EngineWorker { data, threads: (device.threads / jobs).max(1), import };
     let outcome = prepared.run(&worker, &progress, stop, jobs);
     progress.finish();
     Ok(outcome)

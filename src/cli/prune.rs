@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::chain::{ChainArgs, Link, scores};
 use super::given::Given;
@@ -14,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::Dataset;
-use crate::experiments::pipeline::{PruneConfig, PruneResult, Scores, StageConfig};
+use crate::experiments::pipeline::{PruneConfig, StageConfig, StageResult};
 use crate::experiments::tables::Profile;
 use crate::experiments::tables::chains::{Phase, Phases, RHO_GROWTH, update_every};
 use crate::experiments::tables::defaults::paper_training;
@@ -112,18 +110,15 @@ pub fn run(args: &PruneArgs) -> Result<()> {
 }
 
 /// What pruning and retraining came to.
-fn publish(results: &[(&StageConfig, Value)]) -> Result<()> {
-    let Some(at) = results.iter().position(|(config, _)| matches!(config, StageConfig::Prune(_))) else {
-        return Ok(());
-    };
-    let (config, result) = &results[at];
-    let pruned = PruneResult::deserialize(result).map_err(|e| Error::Failed(format!("no pruning result ({e})")))?;
+fn publish(results: &[StageResult]) -> Result<()> {
+    let mut results = results.iter().skip_while(|result| !matches!(result, StageResult::Prune(_)));
+    let Some(after @ StageResult::Prune(pruned)) = results.next() else { return Ok(()) };
     output::print(&pruned.sparsity.text())?;
-    let PruneResult { before, .. } = &pruned;
+    let before = &pruned.before;
     output::print(&format!("before pruning    natural {:.2}, adversarial {:.2}", before.natural, before.adversarial))?;
-    output::print(&format!("after pruning     {}", scores(&Scores::of(config, result)?)))?;
-    match results.get(at + 1) {
-        Some((config, result)) => output::print(&format!("after retraining  {}", scores(&Scores::of(config, result)?))),
+    output::print(&format!("after pruning     {}", scores(after)))?;
+    match results.next() {
+        Some(result) => output::print(&format!("after retraining  {}", scores(result))),
         None => Ok(()),
     }
 }

@@ -15,7 +15,6 @@ use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::{Dataset, DatasetName};
-use crate::experiments::pipeline::{Task, on_backend};
 
 #[derive(Args)]
 pub struct SubjectArgs {
@@ -91,34 +90,19 @@ impl Subject {
     /// Measures on the test images, and shows the progress.
     ///
     /// # Errors
-    /// As [`load_model`] and [`evaluate`]; what keeps the device from starting.
-    pub fn measure(&self, attack: Option<&PgdConfig>) -> Result<EvalReport> {
-        let Device { backend, precision, threads, .. } = self.device;
-        on_backend(backend, precision, threads, Measurement { subject: self, attack })
-    }
-}
-
-/// [`Subject::measure`], on whatever backend.
-struct Measurement<'a> {
-    subject: &'a Subject,
-    attack: Option<&'a PgdConfig>,
-}
-
-impl Task for Measurement<'_> {
-    type Output = EvalReport;
-
-    fn run<B: Backend>(self, backend: &B) -> Result<EvalReport> {
-        let Subject { data, model, seed, quiet, .. } = self.subject;
+    /// As [`load_model`] and [`evaluate`].
+    pub fn measure<B: Backend>(&self, backend: &B, attack: Option<&PgdConfig>) -> Result<EvalReport> {
+        let Subject { data, model, seed, quiet, .. } = self;
         let (model, _) = load_model(backend, model)?;
         let indices: Vec<u32> = (0..data.test.len() as u32).collect();
         let images = backend.resident(data.shape, &data.test.images);
         let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
-        let progress = Passes::new(evaluation::passes(indices.len(), self.attack), *quiet);
-        let tick = |passes| {
+        let progress = Passes::new(evaluation::passes(indices.len(), attack), *quiet);
+        let advance = |passes| {
             progress.add(passes);
             Ok(())
         };
-        let measured = backend.scope(|| evaluate(backend, &model, &subset, self.attack, *seed, &tick));
+        let measured = backend.scope(|| evaluate(backend, &model, &subset, attack, *seed, &advance));
         progress.finish();
         measured
     }

@@ -11,7 +11,7 @@ use super::device::Device;
 use super::{doctor, execute, output};
 use crate::base::error::{Error, Result};
 use crate::data::Dataset;
-use crate::experiments::pipeline::{Job, Plan, Prepared, Store};
+use crate::experiments::pipeline::{Job, Plan, Prepared, StageResult, Store};
 use crate::experiments::report::run_record::{DataRecord, Machine, RunRecord};
 use crate::experiments::report::{Report, csv, curves, markdown, rates, svg, terminal};
 use crate::experiments::tables;
@@ -51,8 +51,8 @@ impl TableRun<'_> {
     }
 
     /// Writes and prints what the finished cells say; `start` is when this run began.
-    pub fn publish(&self, results: &[Option<Value>], start: Instant) -> Result<()> {
-        let report = self.report(results)?;
+    pub fn publish(&self, results: &[Option<StageResult>], start: Instant) -> Result<()> {
+        let report = self.report(results);
         self.write(&report, start.elapsed())?;
         output::print(&format!("\n{}", terminal::terminal(&report)))?;
         output::print(&format!(
@@ -62,8 +62,8 @@ impl TableRun<'_> {
     }
 
     /// The report of the finished cells, with a note of where the numbers come from.
-    fn report(&self, results: &[Option<Value>]) -> Result<Report> {
-        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.jobs, results)?;
+    fn report(&self, results: &[Option<StageResult>]) -> Report {
+        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.jobs, results);
         let Device { backend, precision, .. } = &self.device;
         let comparable = match self.settings.profile {
             Profile::Smoke => " A quick look on few images: NOT comparable with the published numbers.",
@@ -87,7 +87,7 @@ impl TableRun<'_> {
             let images = images.min(self.settings.test_images);
             report.notes.push(format!("AutoAttack: the standard ensemble on the first {images} test images."));
         }
-        Ok(report)
+        report
     }
 
     /// Writes the table's files; `wall` is the time this run took.

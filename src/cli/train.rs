@@ -10,7 +10,7 @@ use super::output;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::data::Dataset;
-use crate::experiments::pipeline::{Scores, StageConfig};
+use crate::experiments::pipeline::StageConfig;
 use crate::experiments::tables::defaults::{adam, paper_training, sgd};
 use crate::nn::init::Init;
 use crate::nn::models::Network;
@@ -71,7 +71,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let title = format!("{} w={} on {} seed {}", config.network, config.width, data.id.name, config.seed);
     links.push(("", StageConfig::Train(config)));
     args.chain.run(&title, &data, args.model.as_deref(), links, |results| match results.last() {
-        Some((config, result)) => output::print(&scores(&Scores::of(config, result)?)),
+        Some(result) => output::print(&scores(result)),
         None => Ok(()),
     })
 }

@@ -16,12 +16,12 @@ mod stages;
 
 use engine::attack::Ramp;
 use engine::data::{DataId, DatasetName};
-use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig, StageResult};
 use engine::experiments::tables;
 use engine::experiments::tables::{Cell, CellJobs, Profile, Published, Settings, TABLES, Table};
 use engine::nn::optim::{LrShape, OptimizerConfig};
 use engine::train::TrainConfig;
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn settings(profile: Profile) -> Settings {
     let subset = if profile == Profile::Smoke { "sample" } else { "full" };
@@ -218,16 +218,17 @@ fn overrides_apply_where_they_exist_and_are_checked() {
     assert_eq!(usage_error(&none), "epochs: must be 1 to 100000, got 0");
 }
 
-fn result(natural: f64, collapsed: bool) -> Value {
+fn result(config: &StageConfig, natural: f64, collapsed: bool) -> StageResult {
     let test = json!({
         "images": 1000, "natural": natural, "adversarial": natural - 5.0, "natural_loss": 0.1,
         "adversarial_loss": 0.2, "zero_gradient": 0.0, "constant_prediction": null,
     });
     let selected = json!({ "select": "test-best", "epoch": 3, "test": test, "held_out": null });
-    json!({
+    let json = json!({
         "selected": selected, "candidates": [selected], "collapsed": collapsed, "parameters": 13514,
         "epochs": 5, "seconds": 2.5,
-    })
+    });
+    StageResult::from_json(config, json).unwrap()
 }
 
 #[test]
@@ -239,8 +240,9 @@ fn a_report_has_the_finished_cells_and_leaves_the_others_empty() {
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
     let jobs: Vec<CellJobs> = cells.iter().map(|cell| cell.plan(table, &settings, &mut plan).unwrap()).collect();
     // Order of the jobs: uniform 0, normal 0, uniform 1, normal 1.
-    let results = [Some(result(90.0, false)), None, Some(result(11.35, true)), None];
-    let report = tables::report(table, &settings, &cells, &plan, &jobs, &results).unwrap();
+    let result = |natural, collapsed| Some(result(&cells[0].chain[0], natural, collapsed));
+    let results = [result(90.0, false), None, result(11.35, true), None];
+    let report = tables::report(table, &settings, &cells, &plan, &jobs, &results);
 
     assert_eq!(report.rows.iter().map(|row| row.seed).collect::<Vec<_>>(), [0, 1]);
     let row = &report.rows[0];

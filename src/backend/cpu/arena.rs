@@ -68,6 +68,11 @@ impl Arena {
     pub(super) fn peak_bytes(&self) -> usize {
         self.usage.peak.load(Ordering::Relaxed)
     }
+
+    /// Frees the buffers that are not in use.
+    pub(super) fn empty_cache(&self) {
+        self.shelves.iter().for_each(|shelf| shelf.free().clear());
+    }
 }
 
 impl Shelf {

@@ -263,6 +263,11 @@ impl Memory for Cuda {
         self.pool.memory().peak
     }
 
+    fn empty_cache(&self) {
+        self.queue.flush();
+        self.note("wait", self.pool.empty_cache());
+    }
+
     fn status(&self) -> Result<()> {
         match self.pool.fault() {
             None => Ok(()),

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use serde_json::Value;
-
+use super::result::StageResult;
 use super::stage::{BackendName, Precision, Stage, StageConfig};
 use super::store::{StageDir, Store};
 use super::worker::Worker;
@@ -50,7 +49,7 @@ pub trait Monitor: Sync {
     /// An epoch ended.
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize);
     /// Work on a stage ended, one way or the other.
-    fn ended(&self, job: &Job, outcome: &Result<Value>);
+    fn ended(&self, job: &Job, outcome: &Result<StageResult>);
 }
 
 /// Stages to be done on one backend. Equal stages are one job.
@@ -92,15 +91,16 @@ impl Plan {
     /// Taking them all at once, not one by one, lets a second run of the same work stop before it disturbs the first.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has one of the stages, [`Error::Input`] for a corrupt result.
+    /// [`Error::Locked`] if another process has one of the stages, [`Error::Input`] for a corrupt result or one of another kind of stage.
     pub fn prepare<'a>(&'a self, store: &'a Store, fresh: bool) -> Result<Prepared<'a>> {
         let take = |job: &Job| {
-            if !fresh && let Some(result) = store.result(&job.key)? {
+            let config = &job.stage.config;
+            if !fresh && let Some(result) = store.result(&job.key, config)? {
                 return Ok(Status::Finished(result));
             }
             let dir = store.lock(&job.key)?;
-            // Another process may have finished the stage between the look and the lock.
-            match if fresh { None } else { dir.result()? } {
+            // Another process may have finished the stage between that and the lock.
+            match if fresh { None } else { dir.result(config)? } {
                 Some(result) => Ok(Status::Finished(result)),
                 None => Ok(Status::Pending(dir)),
             }
@@ -119,7 +119,7 @@ impl Plan {
 }
 
 enum Status {
-    Finished(Value),
+    Finished(StageResult),
     Pending(StageDir),
     Running,
     Failed,
@@ -159,7 +159,7 @@ impl Failure {
 #[derive(Debug)]
 pub struct Outcome {
     /// Results of the finished stages, by [`JobId::index`].
-    pub results: Vec<Option<Value>>,
+    pub results: Vec<Option<StageResult>>,
     /// The stages that failed, in the order they did.
     pub failures: Vec<Failure>,
     /// The user stopped the run before everything was done; unfinished stages have saved their state.
@@ -278,11 +278,11 @@ impl Observer for StageObserver<'_> {
     }
 }
 
-fn work_on(job: &Job, dir: &StageDir, worker: &dyn Worker, observer: &dyn Observer) -> Result<Value> {
+fn work_on(job: &Job, dir: &StageDir, worker: &dyn Worker, observer: &dyn Observer) -> Result<StageResult> {
     dir.write_config(&job.stage)?;
     // A bug in one stage must not take down a week of others; the panic's message is on stderr by then.
     let result = catch_unwind(AssertUnwindSafe(|| worker.run(&job.stage, dir, observer)))
         .unwrap_or_else(|_| Err(Error::Failed(format!("internal error in stage {}: please report it", job.key))))?;
-    dir.finish(&result)?;
+    dir.finish(&job.stage.config, &result)?;
     Ok(result)
 }

@@ -319,6 +319,10 @@ impl Memory for Mixed {
         self.exact.peak_bytes()
     }
 
+    fn empty_cache(&self) {
+        self.exact.empty_cache();
+    }
+
     fn status(&self) -> Result<()> {
         self.exact.status()
     }
