@@ -210,7 +210,7 @@ fn print_checks(checks: &[Check]) -> Result<()> {
 
 /// Writes `grid-000.png`, …; returns how many.
 fn write_grids(out: &Path, subject: &Subject, eps: f32, assessment: &Assessment) -> Result<usize> {
-    let names = subject.data.id.name.official().class_names;
+    let names = subject.data.id.name.info().class_names;
     let name = |class: u8| names.get(usize::from(class)).copied().unwrap_or("?");
     let pixels = |i: usize| subject.data.test.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let clean: Vec<Vec<f32>> = (0..assessment.verdicts.len()).map(pixels).collect();

@@ -84,7 +84,10 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs) -> Result<()> {
     let device = args.device.resolve()?;
     args.check(&device)?;
-    let attack = PgdConfig { steps: args.steps, ..paper_attack(args.data_set()) };
+    // The first data set whose images fit: its attack is the paper's for the network.
+    let data_set = DatasetName::with_shape(args.network.input())
+        .ok_or_else(|| Error::Usage(format!("--network: no data set has images for '{}'", args.network)))?;
+    let attack = PgdConfig { steps: args.steps, ..paper_attack(data_set) };
     validate_attack("attack", &attack)?;
     if args.kernels {
         return args.show_kernels(&device, &attack);
@@ -108,11 +111,6 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 }
 
 impl BenchArgs {
-    /// Whose images fit the network, and whose attack is the paper's for it.
-    fn data_set(&self) -> DatasetName {
-        if self.network == Network::LeNet { DatasetName::Mnist } else { DatasetName::Cifar10 }
-    }
-
     /// Whether this device can do what is asked for.
     fn check(&self, device: &Device) -> Result<()> {
         let flag = if self.kernels { "--kernels" } else { "--tune" };

@@ -125,7 +125,7 @@ fn describe(checks: Verification) -> String {
 
 /// "60000 + 10000 images of 1×28×28".
 fn counts([train, test]: [usize; 2], name: DatasetName) -> String {
-    let [c, h, w] = name.official().shape;
+    let [c, h, w] = name.info().shape;
     format!("{train} + {test} images of {c}×{h}×{w}")
 }
 

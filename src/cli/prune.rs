@@ -14,9 +14,8 @@ use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::Dataset;
 use crate::experiments::pipeline::{PruneConfig, StageConfig, StageResult};
 use crate::experiments::tables::Profile;
-use crate::experiments::tables::chains::{Phase, Phases, RHO_GROWTH, update_every};
-use crate::experiments::tables::defaults::paper_training;
-use crate::nn::optim::{LrSchedule, LrShape};
+use crate::experiments::tables::chains::{RHO_GROWTH, initial_rho, update_every};
+use crate::experiments::tables::defaults::{Hyperparameters, Phase, paper_training};
 use crate::prune::{AdmmConfig, Scheme, SparsityReport, Target, groups};
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
@@ -168,7 +167,7 @@ impl PruneArgs {
         Ok(target)
     }
 
-    /// Import, approach if the method has one, prune, retraining.
+    /// Import, training towards the pruned network if the method has one, prune, retraining.
     fn links(&self, given: &Given, target: Target, data: &Dataset) -> Vec<Link> {
         let ModelInfo { network, width, .. } = given.info;
         let paper =
@@ -183,7 +182,7 @@ impl PruneArgs {
             eval_attack: paper.eval_attack.clone(),
         };
         let mut links: Vec<Link> = vec![("import", given.stage())];
-        links.extend(self.approach(target, &paper).map(|config| (self.method.name(), StageConfig::Train(config))));
+        links.extend(self.admm_phase(target, &paper).map(|config| (self.method.name(), StageConfig::Train(config))));
         links.push(("pruning", StageConfig::Prune(prune)));
         if !self.no_retrain {
             links.push(("retraining", StageConfig::Train(self.retraining(target, &paper))));
@@ -192,15 +191,15 @@ impl PruneArgs {
     }
 
     /// The training that ends in a network which is almost pruned, if the method has one.
-    fn approach(&self, target: Target, paper: &TrainConfig) -> Option<TrainConfig> {
-        let Phases { approach, rho, .. } = Phases::of(Profile::Paper, paper.data.name);
-        let epochs = self.epochs.unwrap_or(approach.epochs);
-        let update_every = self.update_every.map_or(update_every(epochs), |n| n as usize);
+    fn admm_phase(&self, target: Target, paper: &TrainConfig) -> Option<TrainConfig> {
+        let mut phase = Hyperparameters::of(paper.data.name).paper.admm.clone();
+        phase.epochs = self.epochs.unwrap_or(phase.epochs);
+        let update_every = self.update_every.map_or(update_every(phase.epochs), |n| n as usize);
         let sparsity = match self.method {
             PruneMethod::PostPrune => return None,
             PruneMethod::Admm => Sparsity::Admm(AdmmConfig {
                 target,
-                rho: self.rho.unwrap_or(rho),
+                rho: self.rho.unwrap_or(initial_rho(Profile::Paper)),
                 growth: self.growth.unwrap_or(RHO_GROWTH),
                 update_every,
             }),
@@ -209,9 +208,9 @@ impl PruneArgs {
             }
         };
         Some(TrainConfig {
-            epochs,
-            optimizer: approach.optimizer.with_lr(self.lr),
-            schedule: schedule(approach.shape, update_every),
+            epochs: phase.epochs,
+            schedule: phase.schedule(update_every),
+            optimizer: phase.optimizer.with_lr(self.lr),
             // The last model is the one to prune.
             select: Selection::Last,
             sparsity,
@@ -221,19 +220,16 @@ impl PruneArgs {
 
     /// The training with masks.
     fn retraining(&self, target: Target, paper: &TrainConfig) -> TrainConfig {
-        let Phase { epochs, optimizer, shape } = Phases::of(Profile::Paper, paper.data.name).retrain;
+        let retrain = Hyperparameters::of(paper.data.name).paper.retrain.clone();
+        let phase = Phase { epochs: self.retrain_epochs.unwrap_or(retrain.epochs), ..retrain };
         TrainConfig {
-            epochs: self.retrain_epochs.unwrap_or(epochs),
-            optimizer: optimizer.with_lr(self.retrain_lr),
-            schedule: schedule(shape, 0),
+            epochs: phase.epochs,
+            schedule: phase.schedule(0),
+            optimizer: phase.optimizer.with_lr(self.retrain_lr),
             sparsity: Sparsity::Masked(MaskedConfig { target, compact: false }),
             ..paper.clone()
         }
     }
-}
-
-fn schedule(shape: LrShape, period: usize) -> LrSchedule {
-    LrSchedule { shape, milestones: Vec::new(), gamma: 0.1, period, warmup_epochs: 0.0 }
 }
 
 #[cfg(test)]
@@ -248,6 +244,7 @@ mod tests {
     use crate::experiments::tables::defaults::{adam, sgd};
     use crate::nn::init::{Init, initial_values};
     use crate::nn::models::{Architecture, Model, Network};
+    use crate::nn::optim::{LrSchedule, LrShape};
 
     #[derive(Parser)]
     struct Cli {
@@ -258,7 +255,7 @@ mod tests {
     /// The stages after the import, for a model of width 4 of the data set.
     fn links(name: DatasetName, flags: &[&str]) -> Vec<Link> {
         let backend = Cpu::<f32>::new(1).unwrap();
-        let network = if name == DatasetName::Cifar10 { Network::LeNetCifar } else { Network::LeNet };
+        let network = *Network::ALL.iter().find(|network| network.input() == name.info().shape).unwrap();
         let architecture = Arc::new(Architecture::new(network, 4, 10).unwrap());
         let values = initial_values(&architecture, Init::Default, 1);
         let model = Model::new(&backend, architecture, &values).unwrap();
@@ -288,6 +285,10 @@ mod tests {
         let command = Cli::command();
         let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag)).unwrap();
         argument.get_help().unwrap().to_string()
+    }
+
+    fn schedule(shape: LrShape, period: usize) -> LrSchedule {
+        LrSchedule { shape, milestones: Vec::new(), gamma: 0.1, period, warmup_epochs: 0.0 }
     }
 
     const TARGET: Target = Target { scheme: Scheme::Filter, ratio: 0.75, linear: true };

@@ -75,7 +75,7 @@ fn b1_is_the_papers_21_cells_with_its_numbers() {
     assert_eq!(cells.len(), 21);
     let table = Table::find("b1").unwrap();
     for cell in &cells {
-        let published = (table.published)(&cell.at).expect("every cell is published");
+        let published = table.published(&cell.at).expect("every cell is published");
         let (natural, adversarial) = match (cell.at.row, cell.at.column) {
             ("uniform", "adam") => (78.86, 70.47),
             ("kaiming_normal", "adam") => (19.68, 19.02),
@@ -114,7 +114,7 @@ fn the_warm_up_block_ramps_eps_and_has_two_adams() {
         for cell in &cells {
             let schedule = &training(cell).eps_schedule;
             assert_eq!((schedule.ramp, schedule.epochs), (Ramp::Cosine, epochs));
-            assert_eq!((Table::find("b1").unwrap().published)(&cell.at), None);
+            assert_eq!(Table::find("b1").unwrap().published(&cell.at), None);
         }
         let rates: Vec<f32> = cells[..2]
             .iter()

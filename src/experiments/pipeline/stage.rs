@@ -151,9 +151,10 @@ impl StageConfig {
             // The model before pruning is the parent's, which has measured it.
             StageConfig::Prune(config) => measure(&config.eval_attack),
             StageConfig::Eval(config) => measure(&config.eval_attack),
-            // At most, on networks of ten classes and fewer.
+            // At most: images that an attack breaks are left out of the next.
             StageConfig::Suite(config) => {
-                let attacks = config.attacks.iter().map(|attack| attack.rounds(10) as u64 * attack.passes());
+                let classes = config.data.name.info().classes();
+                let attacks = config.attacks.iter().map(|attack| attack.rounds(classes) as u64 * attack.passes());
                 config.images as u64 * attacks.sum::<u64>()
             }
         }

@@ -115,7 +115,7 @@ pub fn cells(table: &'static Table, settings: &Settings) -> Result<Vec<Cell>> {
         if let StageConfig::Train(config) = config {
             config.validate(settings.train_images)?;
         }
-        check_target(config, settings.data.name.official().classes)?;
+        check_target(config, settings.data.name.info().classes())?;
     }
     Ok(cells)
 }

@@ -79,7 +79,7 @@ fn row(
     let last = scores(end)?;
     let job = &plan.jobs()[end.index()];
     let config = &job.stage.config;
-    let published = (table.published)(&cell.at);
+    let published = table.published(&cell.at);
     let identity = (table.identity)(&cell.at, config);
     Some(Row {
         table: table.id.to_string(),
