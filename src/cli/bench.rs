@@ -8,9 +8,9 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
-use super::device::{Device, DeviceArgs};
-use super::out_file::check_place;
-use super::output;
+use super::console;
+use super::device_args::{Device, DeviceArgs};
+use super::out_file_args::check_place;
 use crate::attack::PgdConfig;
 use crate::attack::pgd::{Batch, Start};
 use crate::autograd::tape::Tape;
@@ -22,6 +22,7 @@ use crate::base::csv::to_csv;
 use crate::base::error::{Error, Result};
 use crate::base::nvtx;
 use crate::base::rng::{Rng, Stream};
+use crate::checkpoint::write_atomic;
 use crate::data::DatasetName;
 use crate::experiments::pipeline::{BackendName, Precision, on_backend};
 use crate::experiments::tables::defaults::paper_attack;
@@ -102,11 +103,11 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let (work, attack_steps) = if args.forward { ("forward", 0) } else { ("step", args.steps) };
     let (threads, version, speed) = (device.threads, env!("CARGO_PKG_VERSION"), f64::from(*batch) / seconds);
     let resident = peak_resident_kib().map_or(String::new(), |kib| format!("{:.1}", kib as f64 / 1024.0));
-    output::print(COLUMNS)?;
-    output::print(&format!(
+    console::print(COLUMNS)?;
+    console::print(&format!(
         "{network},{width},{batch},{work},{attack_steps},engine,{threads},{version},{speed:.1},{seconds:.6},{resident}"
     ))?;
-    output::note(&format!("{}, at most {:.1} MiB in buffers", device.describe(), peak as f64 / f64::from(1 << 20)));
+    console::note(&format!("{}, at most {:.1} MiB in buffers", device.describe(), peak as f64 / f64::from(1 << 20)));
     Ok(())
 }
 
@@ -138,9 +139,9 @@ impl BenchArgs {
         };
         let all: f64 = timings.iter().map(Timing::total_seconds).sum();
         let lines = to_csv(timings.iter().map(|timing| KernelLine::new(timing, all)))?;
-        output::print(String::from_utf8_lossy(&lines).trim_end())?;
+        console::print(String::from_utf8_lossy(&lines).trim_end())?;
         let launches: usize = timings.iter().map(|timing| timing.launches).sum();
-        output::note(&format!("{}, {launches} launches, {:.3} ms one after the other", device.describe(), all * 1e3));
+        console::note(&format!("{}, {launches} launches, {:.3} ms one after the other", device.describe(), all * 1e3));
         Ok(())
     }
 
@@ -171,8 +172,8 @@ impl BenchArgs {
         })?;
         let new = found.len();
         table.update(found);
-        output::write_file(path, table.to_csv()?)?;
-        output::note(&format!("{new} tiles of {} written to {}", table.len(), path.display()));
+        write_atomic(path, &table.to_csv()?)?;
+        console::note(&format!("{new} tiles of {} written to {}", table.len(), path.display()));
         Ok(())
     }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::attack_args::AttackArgs;
-use super::dataset::DatasetArgs;
-use super::device::DeviceArgs;
+use super::dataset_args::DatasetArgs;
+use super::device_args::DeviceArgs;
 use super::run::key_value;
-use super::{execute, output};
+use super::{console, execute};
 use crate::attack::PgdConfig;
 use crate::base::error::{Error, Result};
 use crate::data::Dataset;
@@ -80,14 +80,14 @@ impl ChainArgs {
         let mut last: Option<JobId> = None;
         for (name, config) in links {
             let label = if name.is_empty() { title.to_string() } else { format!("{title}: {name}") };
-            let passes = config.passes(data.train.len(), data.test.len());
-            last = Some(plan.add(&label, config, last.as_slice(), passes)?);
+            let image_passes = config.image_passes(data.train.len(), data.test.len());
+            last = Some(plan.add(&label, config, last.as_slice(), image_passes)?);
         }
         let store = Store::open(&self.out)?;
         let prepared = plan.prepare(&store, self.fresh)?;
         let dir = plan.jobs().last().map(|job| store.path(&job.key)).unwrap_or_default();
         let time = execute::estimate(&prepared, &device);
-        output::print(&format!(
+        console::print(&format!(
             "{title}: {}; {}; {time}; results in {}",
             device.describe(),
             data.origin,
@@ -98,7 +98,7 @@ impl ChainArgs {
         let finished: Option<Vec<StageResult>> = outcome.results.into_iter().collect();
         let published = finished.map_or(Ok(()), |results| {
             publish(&results)?;
-            output::print(&format!("model: {}", dir.join("model.safetensors").display()))
+            console::print(&format!("model: {}", dir.join("model.safetensors").display()))
         });
         execute::conclude(outcome.failures, outcome.interrupted, published)
     }
@@ -106,7 +106,7 @@ impl ChainArgs {
     /// Applies `--set` and checks every value.
     fn settle(&self, links: &mut [Link], data: &Dataset) -> Result<()> {
         for (path, value) in &self.set {
-            if is_given_by_flags(path) {
+            if has_its_own_flag(path) {
                 return Err(Error::Usage(format!("--set {path}: another flag decides it; see --help")));
             }
             set_all(links.iter_mut().map(|(_, config)| config), path, value)?;
@@ -123,7 +123,7 @@ impl ChainArgs {
 }
 
 /// What the stages of a chain must agree on, or the user has said in another way.
-fn is_given_by_flags(path: &str) -> bool {
+fn has_its_own_flag(path: &str) -> bool {
     let group = path.split('.').next().unwrap_or_default();
     let target = ["sparsity.kind", "sparsity.scheme", "sparsity.ratio", "sparsity.linear"];
     ["kind", "sha256", "data", "network", "width", "origin", "epochs", "seed"].contains(&group)

@@ -4,8 +4,8 @@ use std::fs;
 use std::time::Instant;
 
 use super::bench::{median, timed};
-use super::output;
-use super::subject::Subject;
+use super::console;
+use super::eval_target::EvalTarget;
 use crate::attack::evaluation::{Subset, logits};
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
@@ -34,22 +34,22 @@ struct Cost {
 ///
 /// # Errors
 /// As [`load_model`].
-pub fn print_costs<B: Backend>(backend: &B, subject: &Subject) -> Result<()> {
-    let [stored, shrunk] = subject.costs(backend)?;
+pub fn print_costs<B: Backend>(backend: &B, target: &EvalTarget) -> Result<()> {
+    let [stored, shrunk] = target.costs(backend)?;
     let row = |what: &str, value: &dyn Fn(&Cost) -> String| {
-        output::print(&format!("{what:<20}{:>14}{:>14}", value(&stored), value(&shrunk)))
+        console::print(&format!("{what:<20}{:>14}{:>14}", value(&stored), value(&shrunk)))
     };
-    output::print(&format!("{:<20}{:>14}{:>14}  on {}", "", "stored", "shrunk", subject.device.describe()))?;
+    console::print(&format!("{:<20}{:>14}{:>14}  on {}", "", "stored", "shrunk", target.device.describe()))?;
     row("parameters", &|c| c.report.parameters.to_string())?;
     row("  not zero", &|c| c.report.parameters_kept.to_string())?;
     row("multiply-adds", &|c| c.report.multiply_adds.to_string())?;
     row("  not by zero", &|c| c.report.multiply_adds_kept.to_string())?;
     row("bytes", &|c| c.bytes.to_string())?;
     row("ms, 1 image", &|c| format!("{:.3}", 1e3 * c.latency))?;
-    row(&format!("images/s, batch {}", subject.batch()), &|c| format!("{:.0}", c.throughput))
+    row(&format!("images/s, batch {}", target.batch()), &|c| format!("{:.0}", c.throughput))
 }
 
-impl Subject {
+impl EvalTarget {
     /// Images of a large pass.
     fn batch(&self) -> usize {
         self.data.test.len().min(BATCH)

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::attack_args::AttackArgs;
+use super::console;
 use super::cost::print_costs;
-use super::out_file::check_place;
-use super::output;
-use super::subject::{Subject, SubjectArgs};
+use super::eval_target::{EvalTarget, EvalTargetArgs};
+use super::out_file_args::check_place;
 use crate::attack::PgdConfig;
 use crate::attack::evaluation::{EvalReport, Subset, logits};
 use crate::backend::Backend;
@@ -20,7 +20,7 @@ use crate::train::validate_attack;
 #[derive(Args)]
 pub struct EvalArgs {
     #[command(flatten)]
-    subject: SubjectArgs,
+    target: EvalTargetArgs,
     #[command(flatten)]
     attack: AttackArgs,
     /// Also write the test images' `logits` and `labels`, in the data set's order, as safetensors; replaces the file
@@ -32,37 +32,37 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let attack = args.attack.resolve(args.subject.data_set());
+    let attack = args.attack.resolve(args.target.data_set());
     if let Some(attack) = &attack {
         validate_attack("attack", attack)?;
     }
     if let Some(path) = &args.logits {
         check_place(path, "--logits")?;
     }
-    let subject = args.subject.load()?;
+    let target = args.target.load()?;
     if attack.is_some() {
-        subject.check_trained()?;
+        target.check_trained()?;
     }
-    on_backend!(&subject.device.start()?, |backend| args.measure(backend, &subject, attack.as_ref()))
+    on_backend!(&target.device.start()?, |backend| args.measure(backend, &target, attack.as_ref()))
 }
 
 impl EvalArgs {
     /// Measures, prints and writes what was asked for.
-    fn measure<B: Backend>(&self, backend: &B, subject: &Subject, attack: Option<&PgdConfig>) -> Result<()> {
-        let report = subject.measure(backend, attack)?;
-        print_report(&report, &subject.data.origin, attack.is_some())?;
+    fn measure<B: Backend>(&self, backend: &B, target: &EvalTarget, attack: Option<&PgdConfig>) -> Result<()> {
+        let report = target.measure(backend, attack)?;
+        print_report(&report, &target.data.origin, attack.is_some())?;
         if let Some(path) = &self.logits {
-            write_logits(backend, subject, path)?;
-            output::print(&format!("logits        {}", path.display()))?;
+            write_logits(backend, target, path)?;
+            console::print(&format!("logits        {}", path.display()))?;
         }
-        if self.report { print_costs(backend, subject) } else { Ok(()) }
+        if self.report { print_costs(backend, target) } else { Ok(()) }
     }
 }
 
 /// Writes logits and labels of the clean test images.
-fn write_logits<B: Backend>(backend: &B, subject: &Subject, path: &Path) -> Result<()> {
-    let (model, _) = load_model(backend, &subject.model)?;
-    let data = &subject.data;
+fn write_logits<B: Backend>(backend: &B, target: &EvalTarget, path: &Path) -> Result<()> {
+    let (model, _) = load_model(backend, &target.model)?;
+    let data = &target.data;
     let indices: Vec<u32> = (0..data.test.len() as u32).collect();
     let images = backend.resident(data.shape, &data.test.images);
     let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
@@ -75,14 +75,14 @@ fn write_logits<B: Backend>(backend: &B, subject: &Subject, path: &Path) -> Resu
 
 /// Prints what was measured on images from `origin`.
 fn print_report(report: &EvalReport, origin: &str, attacked: bool) -> Result<()> {
-    output::print(&format!("images        {} from {origin}", report.images))?;
-    output::print(&format!("natural       {:.2}", report.natural))?;
+    console::print(&format!("images        {} from {origin}", report.images))?;
+    console::print(&format!("natural       {:.2}", report.natural))?;
     if attacked {
-        output::print(&format!("adversarial   {:.2}", report.adversarial))?;
-        output::print(&format!("zero gradient {:.2} % of the pixels", 100.0 * report.zero_gradient))?;
+        console::print(&format!("adversarial   {:.2}", report.adversarial))?;
+        console::print(&format!("zero gradient {:.2} % of the pixels", 100.0 * report.zero_gradient))?;
     }
     match report.constant_prediction {
-        Some(class) => output::print(&format!("collapsed: class {class} for every image")),
+        Some(class) => console::print(&format!("collapsed: class {class} for every image")),
         None => Ok(()),
     }
 }

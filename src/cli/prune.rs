@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 
 use super::chain::{ChainArgs, Link, scores};
-use super::given::Given;
-use super::output;
+use super::console;
+use super::pretrained::Pretrained;
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
@@ -94,30 +94,30 @@ pub fn run(args: &PruneArgs) -> Result<()> {
     if args.report {
         let backend = Cpu::<f32>::new(1)?;
         let (model, _) = load_model(&backend, &args.model)?;
-        return output::print(&SparsityReport::of(&backend, &model).text());
+        return console::print(&SparsityReport::of(&backend, &model).text());
     }
     args.check_method()?;
     let data = args.chain.images.load()?;
-    let given = Given::open(&args.model, &data)?;
-    let target = args.target(&given)?;
-    let ModelInfo { network, width, .. } = given.info;
+    let pretrained = Pretrained::open(&args.model, &data)?;
+    let target = args.target(&pretrained)?;
+    let ModelInfo { network, width, .. } = pretrained.info;
     let title = format!(
         "{network} w={width} pruned by {:.4} ({}, {}) on {} seed {}",
         target.ratio, args.method, target.scheme, data.id.name, args.chain.seed
     );
-    args.chain.run(&title, &data, Some(&args.model), args.links(&given, target, &data), publish)
+    args.chain.run(&title, &data, Some(&args.model), args.links(&pretrained, target, &data), publish)
 }
 
 /// What pruning and retraining came to.
 fn publish(results: &[StageResult]) -> Result<()> {
     let mut results = results.iter().skip_while(|result| !matches!(result, StageResult::Prune(_)));
     let Some(after @ StageResult::Prune(pruned)) = results.next() else { return Ok(()) };
-    output::print(&pruned.sparsity.text())?;
+    console::print(&pruned.sparsity.text())?;
     let before = &pruned.before;
-    output::print(&format!("before pruning    natural {:.2}, adversarial {:.2}", before.natural, before.adversarial))?;
-    output::print(&format!("after pruning     {}", scores(after)))?;
+    console::print(&format!("before pruning    natural {:.2}, adversarial {:.2}", before.natural, before.adversarial))?;
+    console::print(&format!("after pruning     {}", scores(after)))?;
     match results.next() {
-        Some(result) => output::print(&format!("after retraining  {}", scores(result))),
+        Some(result) => console::print(&format!("after retraining  {}", scores(result))),
         None => Ok(()),
     }
 }
@@ -129,7 +129,7 @@ impl PruneArgs {
         use PruneMethod::{Admm, Proximal};
         let (admm, proximal) = ("add --method admm", "add --method proximal");
         let method = self.method;
-        let wrong = |given: bool, methods: &[PruneMethod]| given && !methods.contains(&method);
+        let wrong = |set: bool, methods: &[PruneMethod]| set && !methods.contains(&method);
         for (flag, wrong, hint) in [
             ("--epochs", wrong(self.epochs.is_some(), &[Admm, Proximal]), "use --retrain-epochs, or another --method"),
             ("--lr", wrong(self.lr.is_some(), &[Admm, Proximal]), "use --retrain-lr, or another --method"),
@@ -145,15 +145,15 @@ impl PruneArgs {
         Ok(())
     }
 
-    /// What `given` is to be pruned to.
+    /// What `pretrained` is to be pruned to.
     ///
     /// # Errors
     /// [`Error::Input`] if it is pruned already; [`Error::Usage`] for a width that is not smaller, and as [`groups()`].
-    fn target(&self, given: &Given) -> Result<Target> {
-        if given.info.pruned.is_some() || given.info.outputs.is_some() {
+    fn target(&self, pretrained: &Pretrained) -> Result<Target> {
+        if pretrained.info.pruned.is_some() || pretrained.info.outputs.is_some() {
             return Err(Error::input(&self.model, "is pruned already", "give the dense model it was made from"));
         }
-        let width = given.info.width;
+        let width = pretrained.info.width;
         let ratio = match (self.to_width, self.ratio) {
             (Some(to), _) if (1..width).contains(&to) => 1.0 - to as f64 / width as f64,
             (Some(to), _) => {
@@ -163,13 +163,13 @@ impl PruneArgs {
             (None, ratio) => ratio.unwrap_or_default(),
         };
         let target = Target { scheme: self.scheme, ratio, linear: !self.keep_linear };
-        groups(&given.architecture, &target)?;
+        groups(&pretrained.architecture, &target)?;
         Ok(target)
     }
 
     /// Import, training towards the pruned network if the method has one, prune, retraining.
-    fn links(&self, given: &Given, target: Target, data: &Dataset) -> Vec<Link> {
-        let ModelInfo { network, width, .. } = given.info;
+    fn links(&self, pretrained: &Pretrained, target: Target, data: &Dataset) -> Vec<Link> {
+        let ModelInfo { network, width, .. } = pretrained.info;
         let paper =
             TrainConfig { network, width, origin: Origin::Parent, ..paper_training(&data.id, data.train.len()) };
         let paper = self.chain.training(paper);
@@ -181,7 +181,7 @@ impl PruneArgs {
             sparsity: target,
             eval_attack: paper.eval_attack.clone(),
         };
-        let mut links: Vec<Link> = vec![("import", given.stage())];
+        let mut links: Vec<Link> = vec![("import", pretrained.stage())];
         links.extend(self.admm_phase(target, &paper).map(|config| (self.method.name(), StageConfig::Train(config))));
         links.push(("pruning", StageConfig::Prune(prune)));
         if !self.no_retrain {
@@ -266,8 +266,8 @@ mod tests {
         let args = [&["prune", "--sample", "--data-set", name.name(), "--model", path, "--to-width", "1"], flags];
         let Cli { args } = Cli::try_parse_from(args.concat()).unwrap_or_else(|e| panic!("{e}"));
         let data = args.chain.images.load().unwrap();
-        let given = Given::open(&args.model, &data).unwrap();
-        let mut links = args.links(&given, args.target(&given).unwrap(), &data);
+        let pretrained = Pretrained::open(&args.model, &data).unwrap();
+        let mut links = args.links(&pretrained, args.target(&pretrained).unwrap(), &data);
         assert_eq!(links.remove(0).0, "import");
         links
     }

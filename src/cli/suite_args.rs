@@ -13,7 +13,7 @@ use crate::attack::{AttackLoss, PgdConfig};
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::data::DatasetName;
-use crate::experiments::tables::defaults::{Hyperparameters, paper_attack};
+use crate::experiments::tables::defaults::paper_attack;
 use crate::train::validate_attack;
 
 choice! {
@@ -85,7 +85,7 @@ impl SuiteArgs {
         self.check_flags()?;
         let paper = paper_attack(data);
         let eps = self.eps.unwrap_or(match self.attack {
-            SuiteName::CwL2 => Hyperparameters::of(data).eps_l2,
+            SuiteName::CwL2 => data.info().attack.eps_l2,
             _ => paper.eps,
         });
         let steps = |published: usize| self.attack_steps.unwrap_or(published);

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::device::Device;
-use super::{doctor, execute, output};
+use super::device_args::Device;
+use super::{console, doctor, execute};
 use crate::base::error::{Error, Result};
+use crate::checkpoint::write_atomic;
 use crate::data::Dataset;
 use crate::experiments::pipeline::{Job, Plan, Prepared, StageResult, Store};
 use crate::experiments::report::run_record::{DataRecord, Machine, RunRecord};
@@ -54,8 +55,8 @@ impl TableRun<'_> {
     pub fn publish(&self, results: &[Option<StageResult>], start: Instant) -> Result<()> {
         let report = self.report(results);
         self.write(&report, start.elapsed())?;
-        output::print(&format!("\n{}", terminal::terminal(&report)))?;
-        output::print(&format!(
+        console::print(&format!("\n{}", terminal::terminal(&report)))?;
+        console::print(&format!(
             "\nWritten to {}: table.csv, table.md, table.svg, run.json, curves/",
             self.dir.display()
         ))
@@ -97,16 +98,16 @@ impl TableRun<'_> {
         let path = self.dir.join("table.csv");
         let mut table = Vec::new();
         csv::write_csv(report, &mut table).map_err(Error::io(&path, "write"))?;
-        output::write_file(&path, table)?;
-        output::write_file(&self.dir.join("table.md"), markdown::markdown(report))?;
-        output::write_file(&self.dir.join("table.svg"), svg::table_svg(report)?)?;
+        write_atomic(&path, &table)?;
+        write_atomic(&self.dir.join("table.md"), markdown::markdown(report).as_bytes())?;
+        write_atomic(&self.dir.join("table.svg"), svg::table_svg(report)?.as_bytes())?;
         if let Some(rates) = rates::rates_svg(report)? {
-            output::write_file(&self.dir.join("rates.svg"), rates)?;
+            write_atomic(&self.dir.join("rates.svg"), rates.as_bytes())?;
         }
         let path = self.dir.join("run.json");
         let mut record = Vec::new();
         self.record(wall)?.write(&mut record).map_err(Error::io(&path, "write"))?;
-        output::write_file(&path, record)?;
+        write_atomic(&path, &record)?;
 
         let curves_dir = self.dir.join("curves");
         create(&curves_dir)?;
@@ -115,7 +116,7 @@ impl TableRun<'_> {
             // A failed stage has curves too, and they may tell why; one that never started has none.
             if !rows.is_empty() {
                 let svg = curves::curves_svg(&cell.label(self.table), &rows)?;
-                output::write_file(&curves_dir.join(format!("{}.svg", cell.file_name())), svg)?;
+                write_atomic(&curves_dir.join(format!("{}.svg", cell.file_name())), svg.as_bytes())?;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! CIFAR-10: small colour photographs.
 
-use super::info::{Archive, Content, DatasetInfo, FileKind, OfficialFile, Part};
+use super::info::{Archive, Content, DatasetInfo, FileKind, OfficialFile, PaperAttack, Part};
 
 pub(super) static CIFAR10: DatasetInfo = DatasetInfo {
     title: "CIFAR-10",
@@ -9,6 +9,7 @@ pub(super) static CIFAR10: DatasetInfo = DatasetInfo {
     class_names: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
     train_images: 50_000,
     test_class_counts: &[1000; 10],
+    attack: PaperAttack { eps: 8.0 / 255.0, step_size: 2.0 / 255.0, steps: 10, eps_l2: 0.5 },
     files: &FILES,
     fingerprints: &[("f38dc21610daf6c8", Content::JpegCopy), ("417bb4d388eb4baf", Content::JpegCopy)],
     base_url: "https://www.cs.toronto.edu/~kriz/",

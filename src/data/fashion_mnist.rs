@@ -1,6 +1,6 @@
 //! Fashion-MNIST: pictures of clothes, in the format of MNIST.
 
-use super::info::{Content, DatasetInfo, OfficialFile, idx_files};
+use super::info::{Content, DatasetInfo, OfficialFile, PaperAttack, idx_files};
 
 pub(super) static FASHION_MNIST: DatasetInfo = DatasetInfo {
     title: "Fashion-MNIST",
@@ -20,6 +20,8 @@ pub(super) static FASHION_MNIST: DatasetInfo = DatasetInfo {
     ],
     train_images: 60_000,
     test_class_counts: &[1000; 10],
+    // Unpublished and ours.
+    attack: PaperAttack { eps: 0.1, step_size: 0.005, steps: 40, eps_l2: 2.0 },
     files: &FILES,
     fingerprints: &[("ca3ab2a37f845e1b", Content::Official), ("78b006a1b6660a70", Content::Official)],
     base_url: "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",

@@ -67,6 +67,8 @@ pub struct DatasetInfo {
     pub train_images: usize,
     /// Images of each class in the published test split.
     pub test_class_counts: &'static [usize],
+    /// The attack that the paper trains and measures with.
+    pub attack: PaperAttack,
     /// Training files first; images before their labels.
     pub files: &'static [OfficialFile],
     /// Fingerprints ([`super::DataId`]) of known content, the whole set's and the embedded sample's. Those of the
@@ -76,6 +78,19 @@ pub struct DatasetInfo {
     pub base_url: &'static str,
     /// The one archive that holds all files, if they are not downloaded one by one.
     pub archive: Option<Archive>,
+}
+
+/// PGD on a data set, and the radius of attacks in another norm. Lengths are of pixels from 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub struct PaperAttack {
+    /// Radius of the l-infinity ball.
+    pub eps: f32,
+    /// Length of a step.
+    pub step_size: f32,
+    /// Number of steps.
+    pub steps: usize,
+    /// Usual radius of the l2 ball; the paper has none.
+    pub eps_l2: f32,
 }
 
 /// A `.tar.gz` with all files of a data set in its folder.

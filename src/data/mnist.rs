@@ -1,6 +1,6 @@
 //! MNIST: handwritten digits.
 
-use super::info::{Content, DatasetInfo, OfficialFile, idx_files};
+use super::info::{Content, DatasetInfo, OfficialFile, PaperAttack, idx_files};
 
 pub(super) static MNIST: DatasetInfo = DatasetInfo {
     title: "MNIST",
@@ -9,6 +9,7 @@ pub(super) static MNIST: DatasetInfo = DatasetInfo {
     class_names: &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     train_images: 60_000,
     test_class_counts: &[980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+    attack: PaperAttack { eps: 0.3, step_size: 0.01, steps: 40, eps_l2: 2.0 },
     files: &FILES,
     fingerprints: &[("06b0d1f124c4e5fa", Content::Official), ("860ec10b283e4e9f", Content::Official)],
     // The mirror that torchvision prefers to the author's own host.

@@ -145,7 +145,7 @@ impl TrainConfig {
     ///
     /// A training step passes each image once for every attack step and once for the weights; evaluation once for
     /// every attack step, once clean and once attacked.
-    pub fn passes(&self, train: usize, test: usize) -> u64 {
+    pub fn image_passes(&self, train: usize, test: usize) -> u64 {
         let steps = self.attack.as_ref().map_or(0, |attack| attack.steps);
         let trained = train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1);
         let evaluated = evaluation::passes(test + self.held_out, Some(&self.eval_attack));

@@ -132,7 +132,7 @@ fn the_warm_up_block_ramps_eps_and_has_two_adams() {
 #[test]
 fn smoke_fits_its_time() {
     let settings = settings(Profile::Smoke);
-    let passes: u64 = b1(&settings).iter().map(|cell| training(cell).passes(3000, 1000)).sum();
+    let passes: u64 = b1(&settings).iter().map(|cell| training(cell).image_passes(3000, 1000)).sum();
     // 140,000 passes a second on two cores, 70 seconds.
     assert!(passes < 9_800_000, "{passes}");
 }
@@ -141,9 +141,9 @@ fn smoke_fits_its_time() {
 fn passes_count_every_image_through_every_step() {
     let cells = b1(&settings(Profile::Paper));
     let config = training(&cells[0]);
-    assert_eq!(config.passes(60_000, 10_000), 300 * (55_000 * 41 + 15_000 * 42));
+    assert_eq!(config.image_passes(60_000, 10_000), 300 * (55_000 * 41 + 15_000 * 42));
     let natural = TrainConfig { attack: None, held_out: 0, epochs: 1, ..config.clone() };
-    assert_eq!(natural.passes(60_000, 10_000), 60_000 + 10_000 * 42);
+    assert_eq!(natural.image_passes(60_000, 10_000), 60_000 + 10_000 * 42);
 }
 
 #[test]

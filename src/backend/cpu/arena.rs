@@ -114,3 +114,23 @@ impl<T: Real> Drop for Buf<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Arena, Buf};
+
+    #[test]
+    fn an_emptied_cache_leaves_buffers_in_use() {
+        let arena = Arena::new(1);
+        let free = || arena.shelves.iter().map(|shelf| shelf.free().iter().map(|(_, free)| free.len()).sum::<usize>());
+        let mut used: Buf<f32> = arena.take(100);
+        used.fill(7.0);
+        drop(arena.take::<f32>(50));
+        assert_eq!(free().sum::<usize>(), 1);
+        arena.empty_cache();
+        assert_eq!(free().sum::<usize>(), 0);
+        assert_eq!(used[..], [7.0; 100]);
+        drop(used);
+        assert_eq!(free().sum::<usize>(), 1);
+    }
+}

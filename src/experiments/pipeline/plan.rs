@@ -36,7 +36,7 @@ pub struct Job {
     /// The work.
     pub stage: Stage,
     /// Image passes in all.
-    pub passes: u64,
+    pub image_passes: u64,
     parents: Vec<JobId>,
 }
 
@@ -44,8 +44,8 @@ pub struct Job {
 pub trait Monitor: Sync {
     /// Work on a stage begins; earlier runs did `done` of its image passes.
     fn started(&self, job: &Job, done: u64);
-    /// `passes` more image passes are done.
-    fn advanced(&self, job: &Job, passes: u64);
+    /// So many more image passes are done.
+    fn advanced(&self, job: &Job, image_passes: u64);
     /// An epoch ended.
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize);
     /// Work on a stage ended, one way or the other.
@@ -68,7 +68,7 @@ impl Plan {
     }
 
     /// Adds a stage that starts from the results of `parents`, or finds it if it is there already.
-    pub fn add(&mut self, label: &str, config: StageConfig, parents: &[JobId], passes: u64) -> Result<JobId> {
+    pub fn add(&mut self, label: &str, config: StageConfig, parents: &[JobId], image_passes: u64) -> Result<JobId> {
         let parent_keys = parents.iter().map(|id| self.jobs[id.0].key.clone()).collect();
         let stage = Stage::new(self.backend, self.precision, parent_keys, config);
         let key = stage.key()?;
@@ -77,7 +77,7 @@ impl Plan {
         }
         let id = JobId(self.jobs.len());
         self.by_key.insert(key.clone(), id);
-        self.jobs.push(Job { id, key, label: label.to_string(), stage, passes, parents: parents.to_vec() });
+        self.jobs.push(Job { id, key, label: label.to_string(), stage, image_passes, parents: parents.to_vec() });
         Ok(id)
     }
 
@@ -175,7 +175,7 @@ impl<'a> Prepared<'a> {
     /// The unfinished stages, with the image passes that are left to do for each.
     pub fn remaining(&self) -> impl Iterator<Item = (&Job, u64)> {
         let pending = self.plan.jobs.iter().zip(&self.statuses).filter(|(_, s)| matches!(s, Status::Pending(_)));
-        pending.map(|(job, _)| (job, job.passes - self.done(job)))
+        pending.map(|(job, _)| (job, job.image_passes - self.done(job)))
     }
 
     /// Image passes that earlier runs did on an unfinished stage.
@@ -183,7 +183,7 @@ impl<'a> Prepared<'a> {
         // An unreadable metrics file makes the estimate worse; whether it fails the stage is for the worker to say.
         let epochs = self.store.metrics(&job.key).map_or(0, |rows| rows.len()) as u64;
         let total = job.stage.config.epochs() as u64;
-        job.passes / total.max(1) * epochs.min(total)
+        job.image_passes / total.max(1) * epochs.min(total)
     }
 
     /// Does what is unfinished, at most `side_by_side` stages at a time. A failing stage takes its children with it
@@ -265,8 +265,8 @@ struct StageObserver<'a> {
 }
 
 impl Observer for StageObserver<'_> {
-    fn advance(&self, passes: u64) {
-        self.monitor.advanced(self.job, passes);
+    fn advance(&self, image_passes: u64) {
+        self.monitor.advanced(self.job, image_passes);
     }
 
     fn epoch(&self, row: &EpochRow, epochs: usize) {

@@ -143,11 +143,11 @@ impl StageConfig {
     }
 
     /// Image passes of the whole stage on a data set with `train` and `test` images.
-    pub fn passes(&self, train: usize, test: usize) -> u64 {
+    pub fn image_passes(&self, train: usize, test: usize) -> u64 {
         let measure = |attack: &PgdConfig| evaluation::passes(test, Some(attack));
         match self {
             StageConfig::Import(_) => 0,
-            StageConfig::Train(config) => config.passes(train, test),
+            StageConfig::Train(config) => config.image_passes(train, test),
             // The model before pruning is the parent's, which has measured it.
             StageConfig::Prune(config) => measure(&config.eval_attack),
             StageConfig::Eval(config) => measure(&config.eval_attack),

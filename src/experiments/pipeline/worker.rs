@@ -167,7 +167,7 @@ impl<B: Backend> StageRun<'_, B> {
             subset: &subset,
             attacks: &config.attacks,
             seed: config.seed,
-            watch: &|passes| self.advance(passes),
+            watch: &|image_passes| self.observer.advance_unless_stopped(image_passes),
         };
         let outcome = suite.run(&mut assessment, &mut |assessment, _| state.save_at_times(assessment));
         if matches!(outcome, Err(Error::Interrupted)) {
@@ -189,13 +189,9 @@ impl<B: Backend> StageRun<'_, B> {
         let images = self.backend.resident(self.data.shape, &self.data.test.images);
         let indices: Vec<u32> = (0..self.data.test.len() as u32).collect();
         let subset = Subset { images: &images, labels: &self.data.test.labels, indices: &indices };
-        evaluation::evaluate(self.backend, model, &subset, Some(attack), seed, &|passes| self.advance(passes))
-    }
-
-    /// Tells the observer of image passes; an error if it asks to stop.
-    fn advance(&self, passes: u64) -> Result<()> {
-        self.observer.advance(passes);
-        if self.observer.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
+        evaluation::evaluate(self.backend, model, &subset, Some(attack), seed, &|image_passes| {
+            self.observer.advance_unless_stopped(image_passes)
+        })
     }
 
     /// The parent's own report of its model, if it was measured in the same way.

@@ -50,8 +50,8 @@ impl Cell {
     /// As [`Plan::add`].
     pub fn plan(&self, table: &Table, settings: &Settings, plan: &mut Plan) -> Result<CellJobs> {
         let mut add = |config: &StageConfig, parent: &[JobId]| {
-            let passes = config.passes(settings.train_images, settings.test_images);
-            plan.add(&self.stage_label(table, config), config.clone(), parent, passes)
+            let image_passes = config.image_passes(settings.train_images, settings.test_images);
+            plan.add(&self.stage_label(table, config), config.clone(), parent, image_passes)
         };
         let mut chain: Vec<JobId> = Vec::new();
         for config in &self.chain {

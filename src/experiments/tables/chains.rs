@@ -3,7 +3,7 @@
 //! Every method has the same epochs at its disposal: what ADMM spends on its two phases after dense training, another
 //! method spends on what it does instead, and a network trained from scratch gets all three phases' epochs.
 
-use super::defaults::{Hyperparameters, Phase, Phases, paper_training};
+use super::defaults::{Hyperparameters, Phase, Phases, paper_attack, paper_training};
 use super::{Profile, Settings};
 use crate::attack::{EpsSchedule, Ramp};
 use crate::base::named_enum::choice;
@@ -197,8 +197,8 @@ pub fn notes(settings: &Settings) -> Vec<String> {
     ];
     match settings.profile {
         Profile::Smoke => {
-            let Hyperparameters { attack, smoke_attack, .. } = Hyperparameters::of(settings.data.name);
-            let steps = match smoke_attack(attack).steps {
+            let smoke_attack = Hyperparameters::of(settings.data.name).smoke_attack;
+            let steps = match smoke_attack(&paper_attack(settings.data.name)).steps {
                 1 => "one step".to_string(),
                 steps => format!("{steps} steps"),
             };

@@ -2,6 +2,7 @@
 
 use super::Profile;
 use crate::attack::{AttackLoss, BnMode, EpsSchedule, PgdConfig, Ramp};
+use crate::data::info::PaperAttack;
 use crate::data::{DataId, DatasetName};
 use crate::nn::init::Init;
 use crate::nn::models::Network;
@@ -41,14 +42,10 @@ pub struct Phases {
 pub struct Hyperparameters {
     /// The network, where none is asked for.
     pub network: Network,
-    /// The attack, for training and testing alike.
-    pub attack: PgdConfig,
-    /// The same for profile `quick`, in training only.
+    /// Makes of the paper's attack the one that profile `quick` trains with.
     pub quick_attack: fn(&PgdConfig) -> PgdConfig,
-    /// The same for profile `smoke`, in training and testing.
+    /// Makes of the paper's attack the one that profile `smoke` trains and measures with.
     pub smoke_attack: fn(&PgdConfig) -> PgdConfig,
-    /// Radius of the l2 ball, for attacks in that norm.
-    pub eps_l2: f32,
     /// Whether the attack grows over the first epochs of a short training: narrow networks only get going so.
     pub eps_warmup: bool,
     /// Random crop and flip of the training images.
@@ -63,10 +60,8 @@ pub struct Hyperparameters {
 
 const MNIST: Hyperparameters = Hyperparameters {
     network: Network::LeNet,
-    attack: pgd(0.3, 0.01, 40),
     quick_attack: coarse,
     smoke_attack: coarse,
-    eps_l2: 2.0,
     eps_warmup: true,
     augment: false,
     batch: 64,
@@ -82,15 +77,10 @@ const MNIST: Hyperparameters = Hyperparameters {
     },
 };
 
-// The radius is unpublished.
-const FASHION_MNIST: Hyperparameters = Hyperparameters { attack: pgd(0.1, 0.005, 40), ..MNIST };
-
 const CIFAR10: Hyperparameters = Hyperparameters {
     network: Network::ResNet18,
-    attack: pgd(8.0 / 255.0, 2.0 / 255.0, 10),
     quick_attack: PgdConfig::clone,
     smoke_attack: one_step,
-    eps_l2: 0.5,
     eps_warmup: false,
     augment: true,
     batch: 128,
@@ -110,8 +100,7 @@ impl Hyperparameters {
     /// Those of a data set.
     pub fn of(name: DatasetName) -> &'static Self {
         match name {
-            DatasetName::Mnist => &MNIST,
-            DatasetName::FashionMnist => &FASHION_MNIST,
+            DatasetName::Mnist | DatasetName::FashionMnist => &MNIST,
             DatasetName::Cifar10 => &CIFAR10,
         }
     }
@@ -153,7 +142,9 @@ impl Phase {
 
 /// The paper's attack on a data set, for training and testing alike.
 pub fn paper_attack(name: DatasetName) -> PgdConfig {
-    Hyperparameters::of(name).attack.clone()
+    let PaperAttack { eps, step_size, steps, .. } = name.info().attack;
+    let (loss, bn) = (AttackLoss::CrossEntropy, BnMode::Train);
+    PgdConfig { eps, step_size, steps, random_start: true, restarts: 1, loss, bn }
 }
 
 /// The paper's adversarial training of a dense network on a data set with `train` training images: width 1 and seed 0,
@@ -195,12 +186,6 @@ pub const fn adam(lr: f32) -> OptimizerConfig {
 
 const fn phase(epochs: usize, optimizer: OptimizerConfig, shape: LrShape) -> Phase {
     Phase { epochs, optimizer, shape }
-}
-
-/// PGD on the cross-entropy from one random start.
-const fn pgd(eps: f32, step_size: f32, steps: usize) -> PgdConfig {
-    let (loss, bn) = (AttackLoss::CrossEntropy, BnMode::Train);
-    PgdConfig { eps, step_size, steps, random_start: true, restarts: 1, loss, bn }
 }
 
 /// An attack in the same ball at a quarter of the work: a quarter of the steps, four times as long.

@@ -94,7 +94,7 @@ fn passes_of_every_kind() {
     let suite = 1_000 * (101 + 9 * 102 + 9 * 201 + 5_001);
     // 300 epochs of natural training, measured a hundred times, the images put aside too.
     let training = 300 * 55_000 + 100 * (9_000 + 5_000) * (1 + 2 * 41);
-    let passes: Vec<u64> = configs().iter().map(|text| config(text).passes(60_000, 9_000)).collect();
+    let passes: Vec<u64> = configs().iter().map(|text| config(text).image_passes(60_000, 9_000)).collect();
     assert_eq!(passes, [0, measured, measured, measured, suite, training, training, training]);
 }
 

@@ -68,11 +68,12 @@ impl Monitor for Listener<'_> {
 fn a_monitor_hears_of_every_stage_epoch_and_pass() {
     let (data, (_out, store), stop) = (data(), out(), AtomicBool::new(false));
     let plan = every_kind(&data);
-    let expected: u64 = plan.jobs().iter().filter(|job| job.stage.config.kind() != "suite").map(|job| job.passes).sum();
+    let expected: u64 =
+        plan.jobs().iter().filter(|job| job.stage.config.kind() != "suite").map(|job| job.image_passes).sum();
     let listener = Listener::new(&stop, None);
     let prepared = plan.prepare(&store, false).unwrap();
     let remaining: u64 = prepared.remaining().map(|(_, passes)| passes).sum();
-    assert_eq!(remaining, plan.jobs().iter().map(|job| job.passes).sum::<u64>());
+    assert_eq!(remaining, plan.jobs().iter().map(|job| job.image_passes).sum::<u64>());
     prepared.run(&EngineWorker::new(&data, None, cpu(2), 1).unwrap(), &listener, &stop, 1);
     let Job { key, stage: suite, .. } = &plan.jobs()[5];
     let suite = store.result(key, &suite.config).unwrap();
@@ -80,7 +81,7 @@ fn a_monitor_hears_of_every_stage_epoch_and_pass() {
     let again = data.test.len() as u64 * (1 + 4);
     let announced = listener.passes[0].load(Ordering::Relaxed);
     assert!(
-        (expected + again..=expected + again + plan.jobs()[5].passes).contains(&announced),
+        (expected + again..=expected + again + plan.jobs()[5].image_passes).contains(&announced),
         "{announced} {suite:?}"
     );
     let epochs = |n: usize| (1..=n).map(|epoch| format!("train epoch {epoch} of {n}")).collect::<Vec<_>>();
@@ -128,7 +129,7 @@ fn a_chain_stopped_in_every_stage_ends_as_one_that_was_not() {
     let worker = EngineWorker::new(&through.data, None, cpu(1), 1).unwrap();
     for job in plan.jobs() {
         // A suite passes images as long as they stand; the first 25 of these are clean.
-        let half = if job.stage.config.kind() == "suite" { 60 } else { job.passes / 2 };
+        let half = if job.stage.config.kind() == "suite" { 60 } else { job.image_passes / 2 };
         for after in [1, half] {
             let stop = AtomicBool::new(false);
             let listener = Listener::new(&stop, Some((job.id.index(), after)));

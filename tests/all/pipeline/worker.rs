@@ -88,7 +88,7 @@ fn planned(data: &Dataset, stages: &[(StageConfig, Option<usize>)]) -> Plan {
     let mut ids: Vec<JobId> = Vec::new();
     for (config, parent) in stages {
         let parent: Vec<JobId> = parent.iter().map(|&at| ids[at]).collect();
-        let passes = config.passes(data.train.len(), data.test.len());
+        let passes = config.image_passes(data.train.len(), data.test.len());
         ids.push(plan.add(config.kind(), config.clone(), &parent, passes).unwrap());
     }
     assert_eq!(plan.jobs().len(), stages.len(), "every stage is another");

@@ -354,7 +354,7 @@ fn smoke_fits_two_minutes_on_two_cores() {
                 Network::LeNetCifar => 9e9,
                 Network::ResNet18 | Network::Vgg16Bn => 11e9,
             };
-            let passes = config.passes(settings.train_images, settings.test_images) as f64;
+            let passes = config.image_passes(settings.train_images, settings.test_images) as f64;
             let cost = 2 * Architecture::new(network, width, 10).unwrap().multiply_adds;
             work += passes * cost as f64;
         }

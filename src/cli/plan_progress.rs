@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
-use super::output;
+use super::console;
 use crate::base::error::{Error, Result};
 use crate::experiments::pipeline::{Job, Monitor, Plan, Prepared, StageResult};
 use crate::train::EpochRow;
@@ -16,7 +16,7 @@ use crate::train::EpochRow;
 pub(super) const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows progress on stderr; results go to stdout.
-pub struct Progress {
+pub struct PlanProgress {
     state: Mutex<State>,
     display: Display,
 }
@@ -69,12 +69,12 @@ impl Tally {
     }
 }
 
-impl Progress {
+impl PlanProgress {
     /// For the work of `prepared`, a preparation of `plan`.
     pub fn new(plan: &Plan, prepared: &Prepared<'_>, quiet: bool) -> Self {
-        let total = plan.jobs().iter().map(|job| job.passes).sum();
+        let total = plan.jobs().iter().map(|job| job.image_passes).sum();
         // What earlier runs did of a stage is added when its work begins.
-        let pending: u64 = prepared.remaining().map(|(job, _)| job.passes).sum();
+        let pending: u64 = prepared.remaining().map(|(job, _)| job.image_passes).sum();
         let stages = plan.jobs().len();
         let tally = Tally {
             started: Instant::now(),
@@ -90,7 +90,7 @@ impl Progress {
             (false, false) => Display::Lines,
             (false, true) => bars(total),
         };
-        Progress { state: Mutex::new(State { tally, last_line: Instant::now(), bars: HashMap::new() }), display }
+        PlanProgress { state: Mutex::new(State { tally, last_line: Instant::now(), bars: HashMap::new() }), display }
     }
 
     /// Removes the bars.
@@ -117,7 +117,7 @@ impl Progress {
             }
             Display::Lines if state.last_line.elapsed() >= LINE_EVERY => {
                 let elapsed = HumanDuration(tally.started.elapsed());
-                output::note(&format!(
+                console::note(&format!(
                     "{:5.1}%  {}/{} stages  {elapsed}, {}",
                     tally.percent(),
                     tally.stages_ended,
@@ -133,19 +133,19 @@ impl Progress {
     fn line(&self, line: &str) {
         match &self.display {
             Display::Quiet => {}
-            Display::Lines => output::note(line),
+            Display::Lines => console::note(line),
             // Printing past the bars would leave scraps of them on the screen. If stderr has gone, nobody misses it.
             Display::Bars { all, .. } => drop(all.println(line)),
         }
     }
 }
 
-impl Monitor for Progress {
+impl Monitor for PlanProgress {
     fn started(&self, job: &Job, done: u64) {
         let mut state = self.state();
         state.tally.running.insert(job.id.index(), done);
         if let Display::Bars { all, overall } = &self.display {
-            let bar = all.insert_before(overall, ProgressBar::new(job.passes));
+            let bar = all.insert_before(overall, ProgressBar::new(job.image_passes));
             bar.set_style(style("  {percent:>3}%  {prefix}  {msg}"));
             bar.set_prefix(job.label.clone());
             state.bars.insert(job.id.index(), bar);
@@ -153,11 +153,11 @@ impl Monitor for Progress {
         self.show(&mut state);
     }
 
-    fn advanced(&self, job: &Job, passes: u64) {
+    fn advanced(&self, job: &Job, image_passes: u64) {
         let mut state = self.state();
-        state.tally.measured += passes;
+        state.tally.measured += image_passes;
         let done = state.tally.running.entry(job.id.index()).or_default();
-        *done = (*done + passes).min(job.passes);
+        *done = (*done + image_passes).min(job.image_passes);
         let done = *done;
         if let Some(bar) = state.bars.get(&job.id.index()) {
             bar.set_position(done);
@@ -168,7 +168,7 @@ impl Monitor for Progress {
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize) {
         let mut state = self.state();
         // Exact again after a resumption in the middle of an epoch.
-        let done = job.passes / epochs.max(1) as u64 * row.epoch as u64;
+        let done = job.image_passes / epochs.max(1) as u64 * row.epoch as u64;
         state.tally.running.insert(job.id.index(), done);
         if let Some(bar) = state.bars.get(&job.id.index()) {
             let measured = row.test_natural.zip(row.test_adversarial);
@@ -180,7 +180,7 @@ impl Monitor for Progress {
     fn ended(&self, job: &Job, outcome: &Result<StageResult>) {
         let mut state = self.state();
         let partly = state.tally.running.remove(&job.id.index()).unwrap_or(0);
-        state.tally.done += if outcome.is_ok() { job.passes } else { partly };
+        state.tally.done += if outcome.is_ok() { job.image_passes } else { partly };
         state.tally.stages_ended += usize::from(!matches!(outcome, Err(Error::Interrupted)));
         if let Some(bar) = state.bars.remove(&job.id.index()) {
             bar.finish_and_clear();
@@ -279,7 +279,7 @@ mod tests {
     fn every_pass_is_counted_once() {
         let dir = tempfile::tempdir().unwrap();
         let (store, plan) = (Store::open(dir.path()).unwrap(), plan());
-        let progress = Progress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
+        let progress = PlanProgress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
         let done = || progress.state().tally.all_done();
         let [first, second] = plan.jobs() else { panic!("two stages") };
         assert_eq!((done(), progress.state().tally.percent()), (0, 0.0));
@@ -309,7 +309,7 @@ mod tests {
         let import = plan.add("import", StageConfig::Import(import), &[], 100).unwrap();
         let Job { key, stage, .. } = &plan.jobs()[import.index()];
         store.lock(key).unwrap().finish(&stage.config, &imported()).unwrap();
-        let progress = Progress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
+        let progress = PlanProgress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
         let tally = &progress.state().tally;
         assert_eq!((tally.total, tally.done, tally.stages, tally.stages_ended), (500, 100, 3, 1));
     }
