@@ -47,7 +47,7 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     let architecture = Arc::new(Architecture::new(network, width, 10).expect("a width of the paper"));
     let values = initial_values(&architecture, Init::KaimingNormal, 0);
     let model = Model::new(&backend, architecture, &values).expect("fits");
-    let name = if network == Network::LeNet { DatasetName::Mnist } else { DatasetName::Cifar10 };
+    let name = DatasetName::with_shape(network.input()).unwrap();
     let data = Dataset::sample(name).expect("embedded");
     let [c, h, w] = data.shape;
     let pixels: Vec<f32> = data.test.images[..LANES * c * h * w].iter().map(|&byte| f32::from(byte) / 255.0).collect();

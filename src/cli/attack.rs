@@ -6,11 +6,10 @@ use clap::Args;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::device::Device;
-use super::passes::Passes;
-use super::subject::{Subject, SubjectArgs, check_model};
+use super::eval_progress::EvalProgress;
+use super::eval_target::{EvalTarget, EvalTargetArgs, check_model};
 use super::suite_args::SuiteArgs;
-use super::{interrupt, output};
+use super::{console, interrupt};
 use crate::attack::config::AttackConfig;
 use crate::attack::evaluation::Subset;
 use crate::attack::suite::checks::Check;
@@ -18,10 +17,10 @@ use crate::attack::suite::state::SuiteState;
 use crate::attack::suite::{Assessment, Suite};
 use crate::backend::{Backend, Distance};
 use crate::base::error::{Error, Result};
-use crate::checkpoint::load_model;
+use crate::checkpoint::{load_model, write_atomic};
 use crate::data::DataId;
 use crate::data::source::hex;
-use crate::experiments::pipeline::{BackendName, Task, on_backend};
+use crate::experiments::pipeline::{BackendName, on_backend};
 use crate::experiments::report::grid::{Grid, PER_PAGE, Tile};
 use crate::experiments::report::verdicts;
 use crate::nn::models::Model;
@@ -29,7 +28,7 @@ use crate::nn::models::Model;
 #[derive(Args)]
 pub struct AttackVerbArgs {
     #[command(flatten)]
-    subject: SubjectArgs,
+    subject: EvalTargetArgs,
     #[command(flatten)]
     suite: SuiteArgs,
     /// Attack this many test images, the first ones
@@ -97,21 +96,20 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
         state.discard()?;
     }
     let assessment = state.load()?;
-    let Device { backend, precision, threads, .. } = subject.device;
     let task = SuiteTask { args, subject: &subject, attacks: &attacks, state: &mut state, assessment };
-    let (assessment, checks) = on_backend(backend, precision, threads, task)?;
+    let (assessment, checks) = on_backend!(&subject.device.start()?, |backend| task.run(backend))?;
     print_accuracies(&subject, &attacks, &assessment)?;
     print_checks(&checks)?;
     let pages = write_grids(&args.out, &subject, attacks[0].eps(), &assessment)?;
-    output::print(&format!("pictures      {pages} in {}", args.out.display()))?;
+    console::print(&format!("pictures      {pages} in {}", args.out.display()))?;
     if args.save {
         let names: Vec<&str> = attacks.iter().map(AttackConfig::name).collect();
-        output::write_file(&args.out.join("verdicts.csv"), verdicts::csv(&assessment, &names)?)?;
-        output::write_file(
+        write_atomic(&args.out.join("verdicts.csv"), &verdicts::csv(&assessment, &names)?)?;
+        write_atomic(
             &args.out.join("adversarial.safetensors"),
-            verdicts::safetensors(&assessment, subject.data.shape, &names)?,
+            &verdicts::safetensors(&assessment, subject.data.shape, &names)?,
         )?;
-        output::print(&format!("saved         adversarial.safetensors, verdicts.csv in {}", args.out.display()))?;
+        console::print(&format!("saved         adversarial.safetensors, verdicts.csv in {}", args.out.display()))?;
     }
     state.discard()
 }
@@ -119,16 +117,14 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
 /// The suite and the checks, on whatever backend.
 struct SuiteTask<'a> {
     args: &'a AttackVerbArgs,
-    subject: &'a Subject,
+    subject: &'a EvalTarget,
     attacks: &'a [AttackConfig],
     state: &'a mut SuiteState,
     assessment: Assessment,
 }
 
-impl Task for SuiteTask<'_> {
-    type Output = (Assessment, Vec<Check>);
-
-    fn run<B: Backend>(self, backend: &B) -> Result<Self::Output> {
+impl SuiteTask<'_> {
+    fn run<B: Backend>(self, backend: &B) -> Result<(Assessment, Vec<Check>)> {
         let SuiteTask { args, subject, attacks, state, mut assessment } = self;
         let data = &subject.data;
         let (model, _) = load_model(backend, &subject.model)?;
@@ -141,7 +137,7 @@ impl Task for SuiteTask<'_> {
         let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
         let checked = Subset { indices: checked(&indices), ..subset };
         let stop = interrupt::flag()?;
-        let progress = Passes::new(0, subject.quiet);
+        let progress = EvalProgress::new(0, subject.quiet);
         let watch = |passes| {
             progress.add(passes);
             if stop.load(std::sync::atomic::Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
@@ -169,18 +165,18 @@ impl Task for SuiteTask<'_> {
         progress.finish();
         if matches!(outcome, Err(Error::Interrupted)) {
             state.save(&assessment)?;
-            output::note(&format!("interrupted; the state is saved, resume with: {}", interrupt::resume_command()));
+            console::note(&format!("interrupted; the state is saved, resume with: {}", interrupt::resume_command()));
         }
         Ok((assessment, outcome?))
     }
 }
 
 /// Accuracy after each attack, and what it took.
-fn print_accuracies(subject: &Subject, attacks: &[AttackConfig], assessment: &Assessment) -> Result<()> {
-    output::print(&format!("images        {} from {}", assessment.verdicts.len(), subject.data.origin))?;
-    output::print(&format!("natural       {:.2}", assessment.accuracy(0)))?;
+fn print_accuracies(subject: &EvalTarget, attacks: &[AttackConfig], assessment: &Assessment) -> Result<()> {
+    console::print(&format!("images        {} from {}", assessment.verdicts.len(), subject.data.origin))?;
+    console::print(&format!("natural       {:.2}", assessment.accuracy(0)))?;
     for (i, (attack, spent)) in attacks.iter().zip(&assessment.spent).enumerate() {
-        output::print(&format!(
+        console::print(&format!(
             "{:<13} {:.2}  broke {} in {:.2} s, {} queries, {} gradients",
             attack.name(),
             assessment.accuracy(i + 1),
@@ -190,31 +186,31 @@ fn print_accuracies(subject: &Subject, attacks: &[AttackConfig], assessment: &As
             spent.cost.gradients
         ))?;
     }
-    output::print(&format!("adversarial   {:.2}", assessment.accuracy(attacks.len())))?;
+    console::print(&format!("adversarial   {:.2}", assessment.accuracy(attacks.len())))?;
     let found = assessment.verdicts.iter().filter_map(|verdict| verdict.broken.as_ref());
     let norm = match attacks[0].distance() {
         Distance::LInf => "max |delta|  ",
         Distance::L2 => "max |delta|_2",
     };
     let largest = found.map(|broken| broken.distance).fold(0.0, f64::max);
-    output::print(&format!("{norm} {largest:.6}, eps {}", attacks[0].eps()))
+    console::print(&format!("{norm} {largest:.6}, eps {}", attacks[0].eps()))
 }
 
 fn print_checks(checks: &[Check]) -> Result<()> {
     for Check { name, passed, finding } in checks {
         let verdict = if *passed { "pass" } else { "FAIL" };
-        output::print(&format!("{verdict}  {name:<12}  {finding}"))?;
+        console::print(&format!("{verdict}  {name:<12}  {finding}"))?;
     }
     let failed = checks.iter().filter(|check| !check.passed).count();
     if failed > 0 {
-        output::print(&format!("{failed} of {} checks failed: do not believe this accuracy", checks.len()))?;
+        console::print(&format!("{failed} of {} checks failed: do not believe this accuracy", checks.len()))?;
     }
     Ok(())
 }
 
 /// Writes `grid-000.png`, …; returns how many.
-fn write_grids(out: &Path, subject: &Subject, eps: f32, assessment: &Assessment) -> Result<usize> {
-    let names = subject.data.id.name.official().class_names;
+fn write_grids(out: &Path, subject: &EvalTarget, eps: f32, assessment: &Assessment) -> Result<usize> {
+    let names = subject.data.id.name.info().class_names;
     let name = |class: u8| names.get(usize::from(class)).copied().unwrap_or("?");
     let pixels = |i: usize| subject.data.test.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let clean: Vec<Vec<f32>> = (0..assessment.verdicts.len()).map(pixels).collect();
@@ -234,7 +230,7 @@ fn write_grids(out: &Path, subject: &Subject, eps: f32, assessment: &Assessment)
     let count = pages.len();
     for (i, tiles) in pages.enumerate() {
         let png = Grid { shape: subject.data.shape, eps, tiles }.png()?;
-        output::write_file(&out.join(format!("grid-{i:03}.png")), png)?;
+        write_atomic(&out.join(format!("grid-{i:03}.png")), &png)?;
     }
     Ok(count)
 }

@@ -8,9 +8,9 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
-use super::device::{Device, DeviceArgs};
-use super::out_file::check_place;
-use super::output;
+use super::console;
+use super::device_args::{Device, DeviceArgs};
+use super::out_file_args::check_place;
 use crate::attack::PgdConfig;
 use crate::attack::pgd::{Batch, Start};
 use crate::autograd::tape::Tape;
@@ -22,8 +22,9 @@ use crate::base::csv::to_csv;
 use crate::base::error::{Error, Result};
 use crate::base::nvtx;
 use crate::base::rng::{Rng, Stream};
+use crate::checkpoint::write_atomic;
 use crate::data::DatasetName;
-use crate::experiments::pipeline::{BackendName, Precision, Task, on_backend};
+use crate::experiments::pipeline::{BackendName, Precision, on_backend};
 use crate::experiments::tables::defaults::paper_attack;
 use crate::nn::init::{Init, initial_values};
 use crate::nn::models::{Architecture, Mode, Model, Network};
@@ -84,7 +85,10 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs) -> Result<()> {
     let device = args.device.resolve()?;
     args.check(&device)?;
-    let attack = PgdConfig { steps: args.steps, ..paper_attack(args.data_set()) };
+    // The first data set whose images fit: its attack is the paper's for the network.
+    let data_set = DatasetName::with_shape(args.network.input())
+        .ok_or_else(|| Error::Usage(format!("--network: no data set has images for '{}'", args.network)))?;
+    let attack = PgdConfig { steps: args.steps, ..paper_attack(data_set) };
     validate_attack("attack", &attack)?;
     if args.kernels {
         return args.show_kernels(&device, &attack);
@@ -92,42 +96,22 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if let Some(path) = &args.tune {
         return args.write_tiles(path, &attack);
     }
-    let task = Bench { args, attack: &attack };
-    let (seconds, peak) = on_backend(device.backend, device.precision, device.threads, task)?;
+    let (seconds, peak) = on_backend!(&device.start()?, |backend| {
+        (backend.scope(|| args.median_seconds(backend, &attack))?, backend.peak_bytes())
+    });
     let BenchArgs { network, width, batch, .. } = args;
     let (work, attack_steps) = if args.forward { ("forward", 0) } else { ("step", args.steps) };
     let (threads, version, speed) = (device.threads, env!("CARGO_PKG_VERSION"), f64::from(*batch) / seconds);
     let resident = peak_resident_kib().map_or(String::new(), |kib| format!("{:.1}", kib as f64 / 1024.0));
-    output::print(COLUMNS)?;
-    output::print(&format!(
+    console::print(COLUMNS)?;
+    console::print(&format!(
         "{network},{width},{batch},{work},{attack_steps},engine,{threads},{version},{speed:.1},{seconds:.6},{resident}"
     ))?;
-    output::note(&format!("{}, at most {:.1} MiB in buffers", device.describe(), peak as f64 / f64::from(1 << 20)));
+    console::note(&format!("{}, at most {:.1} MiB in buffers", device.describe(), peak as f64 / f64::from(1 << 20)));
     Ok(())
 }
 
-/// The benchmark, on whatever backend.
-struct Bench<'a> {
-    args: &'a BenchArgs,
-    attack: &'a PgdConfig,
-}
-
-impl Task for Bench<'_> {
-    /// Seconds of a step or pass, and the most bytes in buffers.
-    type Output = (f64, usize);
-
-    fn run<B: Backend>(self, backend: &B) -> Result<Self::Output> {
-        let seconds = backend.scope(|| self.args.median_seconds(backend, self.attack))?;
-        Ok((seconds, backend.peak_bytes()))
-    }
-}
-
 impl BenchArgs {
-    /// Whose images fit the network, and whose attack is the paper's for it.
-    fn data_set(&self) -> DatasetName {
-        if self.network == Network::LeNet { DatasetName::Mnist } else { DatasetName::Cifar10 }
-    }
-
     /// Whether this device can do what is asked for.
     fn check(&self, device: &Device) -> Result<()> {
         let flag = if self.kernels { "--kernels" } else { "--tune" };
@@ -155,9 +139,9 @@ impl BenchArgs {
         };
         let all: f64 = timings.iter().map(Timing::total_seconds).sum();
         let lines = to_csv(timings.iter().map(|timing| KernelLine::new(timing, all)))?;
-        output::print(String::from_utf8_lossy(&lines).trim_end())?;
+        console::print(String::from_utf8_lossy(&lines).trim_end())?;
         let launches: usize = timings.iter().map(|timing| timing.launches).sum();
-        output::note(&format!("{}, {launches} launches, {:.3} ms one after the other", device.describe(), all * 1e3));
+        console::note(&format!("{}, {launches} launches, {:.3} ms one after the other", device.describe(), all * 1e3));
         Ok(())
     }
 
@@ -188,8 +172,8 @@ impl BenchArgs {
         })?;
         let new = found.len();
         table.update(found);
-        output::write_file(path, table.to_csv()?)?;
-        output::note(&format!("{new} tiles of {} written to {}", table.len(), path.display()));
+        write_atomic(path, &table.to_csv()?)?;
+        console::note(&format!("{new} tiles of {} written to {}", table.len(), path.display()));
         Ok(())
     }
 

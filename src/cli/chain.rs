@@ -3,17 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
 
 use super::attack_args::AttackArgs;
-use super::dataset::DatasetArgs;
-use super::device::DeviceArgs;
+use super::dataset_args::DatasetArgs;
+use super::device_args::DeviceArgs;
 use super::run::key_value;
-use super::{execute, output};
+use super::{console, execute};
 use crate::attack::PgdConfig;
 use crate::base::error::{Error, Result};
 use crate::data::Dataset;
-use crate::experiments::pipeline::{JobId, Plan, Scores, StageConfig, Store, set_all};
+use crate::experiments::pipeline::{JobId, Plan, StageConfig, StageResult, Store, set_all};
 use crate::train::{TrainConfig, validate_attack};
 
 #[derive(Args)]
@@ -73,7 +72,7 @@ impl ChainArgs {
         data: &Dataset,
         model: Option<&Path>,
         mut links: Vec<Link>,
-        publish: impl FnOnce(&[(&StageConfig, Value)]) -> Result<()>,
+        publish: impl FnOnce(&[StageResult]) -> Result<()>,
     ) -> Result<()> {
         let device = self.device.resolve()?;
         self.settle(&mut links, data)?;
@@ -81,14 +80,14 @@ impl ChainArgs {
         let mut last: Option<JobId> = None;
         for (name, config) in links {
             let label = if name.is_empty() { title.to_string() } else { format!("{title}: {name}") };
-            let passes = config.passes(data.train.len(), data.test.len());
-            last = Some(plan.add(&label, config, last.as_slice(), passes)?);
+            let image_passes = config.image_passes(data.train.len(), data.test.len());
+            last = Some(plan.add(&label, config, last.as_slice(), image_passes)?);
         }
         let store = Store::open(&self.out)?;
         let prepared = plan.prepare(&store, self.fresh)?;
         let dir = plan.jobs().last().map(|job| store.path(&job.key)).unwrap_or_default();
         let time = execute::estimate(&prepared, &device);
-        output::print(&format!(
+        console::print(&format!(
             "{title}: {}; {}; {time}; results in {}",
             device.describe(),
             data.origin,
@@ -96,11 +95,10 @@ impl ChainArgs {
         ))?;
 
         let outcome = execute::execute(&plan, prepared, data, &device, 1, self.quiet, model)?;
-        let results = plan.jobs().iter().zip(outcome.results);
-        let finished: Option<Vec<_>> = results.map(|(job, result)| Some((&job.stage.config, result?))).collect();
+        let finished: Option<Vec<StageResult>> = outcome.results.into_iter().collect();
         let published = finished.map_or(Ok(()), |results| {
             publish(&results)?;
-            output::print(&format!("model: {}", dir.join("model.safetensors").display()))
+            console::print(&format!("model: {}", dir.join("model.safetensors").display()))
         });
         execute::conclude(outcome.failures, outcome.interrupted, published)
     }
@@ -108,7 +106,7 @@ impl ChainArgs {
     /// Applies `--set` and checks every value.
     fn settle(&self, links: &mut [Link], data: &Dataset) -> Result<()> {
         for (path, value) in &self.set {
-            if is_given_by_flags(path) {
+            if has_its_own_flag(path) {
                 return Err(Error::Usage(format!("--set {path}: another flag decides it; see --help")));
             }
             set_all(links.iter_mut().map(|(_, config)| config), path, value)?;
@@ -125,15 +123,16 @@ impl ChainArgs {
 }
 
 /// What the stages of a chain must agree on, or the user has said in another way.
-fn is_given_by_flags(path: &str) -> bool {
+fn has_its_own_flag(path: &str) -> bool {
     let group = path.split('.').next().unwrap_or_default();
     let target = ["sparsity.kind", "sparsity.scheme", "sparsity.ratio", "sparsity.linear"];
     ["kind", "sha256", "data", "network", "width", "origin", "epochs", "seed"].contains(&group)
         || target.contains(&path)
 }
 
-/// "natural 98.12, adversarial 91.40", and whether the network has collapsed.
-pub fn scores(scores: &Scores) -> String {
+/// "natural 98.12, adversarial 91.40", and whether the network has collapsed; nothing for a model that was not measured.
+pub fn scores(result: &StageResult) -> String {
+    let Some(scores) = result.scores() else { return String::new() };
     let collapsed = if scores.collapsed { "; collapsed: one class for every image" } else { "" };
     format!("natural {:.2}, adversarial {:.2}{collapsed}", scores.natural, scores.adversarial)
 }

@@ -4,13 +4,12 @@ use std::fs;
 use std::time::Instant;
 
 use super::bench::{median, timed};
-use super::output;
-use super::subject::Subject;
+use super::console;
+use super::eval_target::EvalTarget;
 use crate::attack::evaluation::{Subset, logits};
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
 use crate::checkpoint::{ModelInfo, encode_model, load_model};
-use crate::experiments::pipeline::{Task, on_backend};
 use crate::nn::models::Model;
 use crate::prune::{SparsityReport, shrink};
 
@@ -34,38 +33,31 @@ struct Cost {
 /// Measures, and prints a table.
 ///
 /// # Errors
-/// As [`load_model`]; what keeps the device from starting.
-pub fn print_costs(subject: &Subject) -> Result<()> {
-    let device = &subject.device;
-    let [stored, shrunk] = on_backend(device.backend, device.precision, device.threads, Costs(subject))?;
+/// As [`load_model`].
+pub fn print_costs<B: Backend>(backend: &B, target: &EvalTarget) -> Result<()> {
+    let [stored, shrunk] = target.costs(backend)?;
     let row = |what: &str, value: &dyn Fn(&Cost) -> String| {
-        output::print(&format!("{what:<20}{:>14}{:>14}", value(&stored), value(&shrunk)))
+        console::print(&format!("{what:<20}{:>14}{:>14}", value(&stored), value(&shrunk)))
     };
-    output::print(&format!("{:<20}{:>14}{:>14}  on {}", "", "stored", "shrunk", device.describe()))?;
+    console::print(&format!("{:<20}{:>14}{:>14}  on {}", "", "stored", "shrunk", target.device.describe()))?;
     row("parameters", &|c| c.report.parameters.to_string())?;
     row("  not zero", &|c| c.report.parameters_kept.to_string())?;
     row("multiply-adds", &|c| c.report.multiply_adds.to_string())?;
     row("  not by zero", &|c| c.report.multiply_adds_kept.to_string())?;
     row("bytes", &|c| c.bytes.to_string())?;
     row("ms, 1 image", &|c| format!("{:.3}", 1e3 * c.latency))?;
-    row(&format!("images/s, batch {}", subject.batch()), &|c| format!("{:.0}", c.throughput))
+    row(&format!("images/s, batch {}", target.batch()), &|c| format!("{:.0}", c.throughput))
 }
 
-impl Subject {
+impl EvalTarget {
     /// Images of a large pass.
     fn batch(&self) -> usize {
         self.data.test.len().min(BATCH)
     }
-}
 
-/// Stored and shrunk.
-struct Costs<'a>(&'a Subject);
-
-impl Task for Costs<'_> {
-    type Output = [Cost; 2];
-
-    fn run<B: Backend>(self, backend: &B) -> Result<[Cost; 2]> {
-        let path = &self.0.model;
+    /// What the network costs, as it is stored and shrunk.
+    fn costs<B: Backend>(&self, backend: &B) -> Result<[Cost; 2]> {
+        let path = &self.model;
         let (stored, info) = load_model(backend, path)?;
         let shrunk = shrink(backend, &stored)?.model;
         let bytes = fs::metadata(path).map_err(Error::io(path, "read"))?.len();
@@ -77,17 +69,15 @@ impl Task for Costs<'_> {
             report: SparsityReport::of(backend, &models[i]),
             bytes: bytes[i],
             latency: one[i],
-            throughput: self.0.batch() as f64 / many[i],
+            throughput: self.batch() as f64 / many[i],
         }))
     }
-}
 
-impl Costs<'_> {
     /// Medians of passes with one image and with many, of each model.
     fn seconds<B: Backend>(&self, backend: &B, models: &[Model<B>; 2]) -> Result<[[f64; 2]; 2]> {
-        let data = &self.0.data;
+        let data = &self.data;
         let images = backend.resident(data.shape, &data.test.images);
-        let indices: Vec<u32> = (0..self.0.batch() as u32).collect();
+        let indices: Vec<u32> = (0..self.batch() as u32).collect();
         let mut seconds: [[Vec<f64>; 2]; 2] = Default::default();
         let begin = Instant::now();
         let enough = |n: usize| n >= MOST || n >= FEWEST && begin.elapsed().as_secs_f64() > SECONDS;

@@ -1,11 +1,11 @@
 //! `engine data`: what data there is, whether it is right, and how to get it.
 
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::console::print;
 use crate::base::error::{Error, Result};
 use crate::data::download::Event;
 use crate::data::fetch::Plan;
@@ -85,7 +85,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
         Command::Verify { choice, place } => verify_all(choice, place.data.as_deref()),
         Command::Sample { choice, out } => choice.names().iter().try_for_each(|&name| {
             let dir = sample::write(name, out)?;
-            print(&format!("{name}: sample written to {}\n", dir.display()))
+            print(&format!("{name}: sample written to {}", dir.display()))
         }),
         Command::Fetch { choice, place, mirror } => {
             // MNIST and Fashion-MNIST have files of the same names, so a mirror can only be one set's.
@@ -102,14 +102,14 @@ fn list(data: Option<&Path>) -> Result<()> {
     let roots = Roots::new(data);
     for &name in DatasetName::ALL {
         print(&match roots.find(name) {
-            Ok(found) => format!("{name:14} {}\n", describe(verify(&found))),
-            Err(_) => format!("{name:14} not found; get it with `engine data fetch --data-set {name}`\n"),
+            Ok(found) => format!("{name:14} {}", describe(verify(&found))),
+            Err(_) => format!("{name:14} not found; get it with `engine data fetch --data-set {name}`"),
         })?;
     }
-    print(&format!("{roots}\n\nIn this program:\n"))?;
+    print(&format!("{roots}\n\nIn this program:"))?;
     for &name in DatasetName::ALL {
         let data = Dataset::sample(name)?;
-        print(&format!("{name:14} {}, {}\n", counts([data.train.len(), data.test.len()], name), data.origin))?;
+        print(&format!("{name:14} {}, {}", counts([data.train.len(), data.test.len()], name), data.origin))?;
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ fn describe(checks: Verification) -> String {
 
 /// "60000 + 10000 images of 1×28×28".
 fn counts([train, test]: [usize; 2], name: DatasetName) -> String {
-    let [c, h, w] = name.official().shape;
+    let [c, h, w] = name.info().shape;
     format!("{train} + {test} images of {c}×{h}×{w}")
 }
 
@@ -138,7 +138,7 @@ fn verify_all(choice: &Choice, data: Option<&Path>) -> Result<()> {
             Ok(found) => found,
             // Nobody needs all sets; only one asked for by name has to be there.
             Err(_) if choice.data_set.is_empty() => {
-                print(&format!("{name}: not found\n"))?;
+                print(&format!("{name}: not found"))?;
                 continue;
             }
             Err(error) => return Err(error),
@@ -179,21 +179,13 @@ fn fetch(plan: &Plan) -> Result<()> {
                 bar.set_length(total.unwrap_or(have));
                 return bar.set_position(have);
             }
-            Event::Retry { reason } => format!("trying again: {reason}\n"),
-            Event::Present { file } => format!("{}: present and verified\n", file.display()),
-            Event::Done { file } => format!("{}: downloaded and verified\n", file.display()),
+            Event::Retry { reason } => format!("trying again: {reason}"),
+            Event::Present { file } => format!("{}: present and verified", file.display()),
+            Event::Done { file } => format!("{}: downloaded and verified", file.display()),
         };
         let outcome = bar.suspend(|| print(&line));
         printed = std::mem::replace(&mut printed, Ok(())).and(outcome);
     });
     bar.finish_and_clear();
     result.and(printed)
-}
-
-/// Writes to standard output; a reader that has gone away (`| head`) is no error.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", "write")(e)),
-        _ => Ok(()),
-    }
 }

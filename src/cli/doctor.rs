@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{device, output};
+use super::{console, device_args};
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda;
 use crate::backend::cuda::GpuInfo;
@@ -25,11 +25,11 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     let commit = option_env!("ENGINE_COMMIT").map_or("commit unknown".to_string(), |commit| format!("commit {commit}"));
     let cpu = cpu_model().unwrap_or_else(|| "unknown".to_string());
     let path = Cpu::<f32>::new(1)?.vector_path();
-    output::print(&format!("engine   {version}, {commit}"))?;
-    output::print(&format!("system   {os} {arch}"))?;
-    output::print(&format!("cpu      {cpu}, {} threads, vector instructions: {path}", device::cores()))?;
+    console::print(&format!("engine   {version}, {commit}"))?;
+    console::print(&format!("system   {os} {arch}"))?;
+    console::print(&format!("cpu      {cpu}, {} threads, vector instructions: {path}", device_args::cores()))?;
     for line in cuda_lines() {
-        output::print(&line)?;
+        console::print(&line)?;
     }
     let roots = Roots::new(args.data.as_deref());
     for &name in DatasetName::ALL {
@@ -37,9 +37,9 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
             Ok(found) => found.dir.display().to_string(),
             Err(_) => format!("embedded sample only; get all with `engine data fetch --data-set {name}`"),
         };
-        output::print(&format!("data     {name:<14} {place}"))?;
+        console::print(&format!("data     {name:<14} {place}"))?;
     }
-    output::print(&format!("         {roots}"))
+    console::print(&format!("         {roots}"))
 }
 
 /// The GPU, the kernels for it, what compiles them, what `--backend auto` makes of it, and if that is the GPU, whether the
@@ -64,7 +64,7 @@ fn cuda_lines() -> Vec<String> {
         Err(why) => format!("none, needed only where no kernels are embedded: {why}"),
     };
     let mut lines = vec![format!("gpu      {gpu}"), format!("kernels  {kernels}"), format!("nvrtc    {nvrtc}")];
-    match device::usable_gpu() {
+    match device_args::usable_gpu() {
         Ok(name) => {
             lines.push(format!("auto     cuda on {name}"));
             lines.push(match cuda::launches_overlap() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use indicatif::HumanDuration;
 
-use super::device::Device;
-use super::progress::Progress;
-use super::{interrupt, output};
+use super::device_args::Device;
+use super::plan_progress::PlanProgress;
+use super::{console, interrupt};
 use crate::base::error::{Error, Result};
 use crate::data::Dataset;
 use crate::experiments::pipeline::{BackendName, EngineWorker, Failure, Outcome, Plan, Prepared, StageConfig};
@@ -47,8 +47,9 @@ pub fn execute(
     import: Option<&Path>,
 ) -> Result<Outcome> {
     let stop = interrupt::flag()?;
-    let progress = Progress::new(plan, &prepared, quiet);
-    let worker = EngineWorker { data, threads: (device.threads / jobs).max(1), import };
+    let spec = device.spec((device.threads / jobs).max(1));
+    let worker = EngineWorker::new(data, import, spec, jobs.min(prepared.pending()))?;
+    let progress = PlanProgress::new(plan, &prepared, quiet);
     let outcome = prepared.run(&worker, &progress, stop, jobs);
     progress.finish();
     Ok(outcome)
@@ -61,7 +62,8 @@ pub fn estimate(prepared: &Prepared<'_>, device: &Device) -> String {
         let (network, width) = config.network();
         Architecture::new(network, width, 10).map_or(0, |a| 2 * a.multiply_adds)
     };
-    let work: f64 = prepared.remaining().map(|(job, passes)| passes as f64 * cost(&job.stage.config) as f64).sum();
+    let work: f64 =
+        prepared.remaining().map(|(job, image_passes)| image_passes as f64 * cost(&job.stage.config) as f64).sum();
     if work == 0.0 {
         return "nothing left to do".to_string();
     }
@@ -88,7 +90,7 @@ pub fn conclude(mut failures: Vec<Failure>, interrupted: bool, published: Result
     let worst = worst.filter(|_| !interrupted).map(|i| failures.remove(i));
     failures.into_iter().for_each(|failure| note_failure(&failure.into_error()));
     if interrupted {
-        output::note(&format!("interrupted; the state is saved, resume with: {}", interrupt::resume_command()));
+        console::note(&format!("interrupted; the state is saved, resume with: {}", interrupt::resume_command()));
         return Err(Error::Interrupted);
     }
     let Some(worst) = worst else { return published };
@@ -99,7 +101,7 @@ pub fn conclude(mut failures: Vec<Failure>, interrupted: bool, published: Result
 }
 
 fn note_failure(error: &Error) {
-    output::note(&format!("failed: {error}"));
+    console::note(&format!("failed: {error}"));
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::out_file::OutFile;
-use super::output;
+use super::console;
+use super::out_file_args::OutFileArgs;
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
@@ -35,7 +35,7 @@ pub struct ExportArgs {
     #[arg(long, default_value_t = Format::Safetensors)]
     format: Format,
     #[command(flatten)]
-    out: OutFile,
+    out: OutFileArgs,
     /// Remove the channels that pruning has emptied; the logits stay the same but for rounding
     #[arg(long)]
     shrink: bool,
@@ -58,13 +58,13 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let exact = after.outputs.is_none() && after.width < before.width;
     let info = ModelInfo::new(after, info.pruned.filter(|_| !exact), info.epochs);
     args.write(&backend, &shrunk.model, &info)?;
-    output::print(&sizes(before, after))?;
-    output::print(&format!("bytes       {bytes_before} -> {}", bytes(&args.out.path)?))?;
+    console::print(&sizes(before, after))?;
+    console::print(&format!("bytes       {bytes_before} -> {}", bytes(&args.out.path)?))?;
     for line in &shrunk.stays {
-        output::print(&format!("stays       {line}"))?;
+        console::print(&format!("stays       {line}"))?;
     }
     if after.parameters() == before.parameters() {
-        output::print("nothing could be removed: no channel is without a weight that writes it")?;
+        console::print("nothing could be removed: no channel is without a weight that writes it")?;
     }
     args.out.written()
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::out_file::OutFile;
-use super::output;
+use super::console;
+use super::out_file_args::OutFileArgs;
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
 use crate::checkpoint::{Imported, ModelInfo, Wanted, import, save_model};
@@ -32,7 +32,7 @@ pub struct ImportArgs {
     #[arg(long)]
     masked: bool,
     #[command(flatten)]
-    out: OutFile,
+    out: OutFileArgs,
 }
 
 pub fn run(args: &ImportArgs) -> Result<()> {
@@ -47,15 +47,15 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     let pruned = if args.masked { Some(args.target(&architecture, &report)?) } else { None };
     save_model(&args.out.path, &entries, &ModelInfo::new(&architecture, pruned, args.epochs))?;
 
-    output::print(&format!("network     {}", architecture.network))?;
-    output::print(&match &architecture.outputs {
+    console::print(&format!("network     {}", architecture.network))?;
+    console::print(&match &architecture.outputs {
         None => format!("width       {}", architecture.width),
         Some(outputs) => format!("width       none, outputs {outputs:?}"),
     })?;
-    output::print(&format!("classes     {}", architecture.classes))?;
-    output::print(&format!("parameters  {}, of which {} are not zero", report.parameters, report.parameters_kept))?;
+    console::print(&format!("classes     {}", architecture.classes))?;
+    console::print(&format!("parameters  {}, of which {} are not zero", report.parameters, report.parameters_kept))?;
     for note in notes {
-        output::print(&note)?;
+        console::print(&note)?;
     }
     args.out.written()
 }

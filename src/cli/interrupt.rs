@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::output;
+use super::console;
 use crate::base::error::{Error, Result};
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -16,7 +16,7 @@ pub fn flag() -> Result<&'static AtomicBool> {
             if STOP.swap(true, Ordering::Relaxed) {
                 std::process::exit(Error::Interrupted.exit_code().into());
             }
-            output::note("stopping: finishing the step and saving; press Ctrl-C again to stop at once");
+            console::note("stopping: finishing the step and saving; press Ctrl-C again to stop at once");
         })
         .map_err(|e| e.to_string())
     };

@@ -4,24 +4,24 @@ mod attack;
 mod attack_args;
 mod bench;
 mod chain;
+mod console;
 mod cost;
 mod data;
-mod dataset;
-mod device;
+mod dataset_args;
+mod device_args;
 mod doctor;
 mod eval;
+mod eval_progress;
+mod eval_target;
 mod execute;
 mod export;
-mod given;
 mod import;
 mod interrupt;
-mod out_file;
-mod output;
-mod passes;
-mod progress;
+mod out_file_args;
+mod plan_progress;
+mod pretrained;
 mod prune;
 mod run;
-mod subject;
 mod suite_args;
 mod table_run;
 mod train;
@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Who interrupted knows it, and has been told how to go on.
             if !matches!(error, Error::Interrupted) {
-                output::note(&format!("error: {error}"));
+                console::note(&format!("error: {error}"));
             }
             ExitCode::from(error.exit_code())
         }
@@ -106,9 +106,9 @@ pub fn main() -> ExitCode {
 fn parse_error(error: &clap::Error) -> Result<()> {
     let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => output::print(&text),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => console::print(&text),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output::note(text.trim_end());
+            console::note(text.trim_end());
             Err(Error::Usage("no command given".to_string()))
         }
         _ => Err(Error::Usage(one_line(&text))),

@@ -3,22 +3,19 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::chain::{ChainArgs, Link, scores};
-use super::given::Given;
-use super::output;
+use super::console;
+use super::pretrained::Pretrained;
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::Dataset;
-use crate::experiments::pipeline::{PruneConfig, PruneResult, Scores, StageConfig};
+use crate::experiments::pipeline::{PruneConfig, StageConfig, StageResult};
 use crate::experiments::tables::Profile;
-use crate::experiments::tables::chains::{Phase, Phases, RHO_GROWTH, update_every};
-use crate::experiments::tables::defaults::paper_training;
-use crate::nn::optim::{LrSchedule, LrShape};
+use crate::experiments::tables::chains::{RHO_GROWTH, initial_rho, update_every};
+use crate::experiments::tables::defaults::{Hyperparameters, Phase, paper_training};
 use crate::prune::{AdmmConfig, Scheme, SparsityReport, Target, groups};
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
@@ -97,33 +94,30 @@ pub fn run(args: &PruneArgs) -> Result<()> {
     if args.report {
         let backend = Cpu::<f32>::new(1)?;
         let (model, _) = load_model(&backend, &args.model)?;
-        return output::print(&SparsityReport::of(&backend, &model).text());
+        return console::print(&SparsityReport::of(&backend, &model).text());
     }
     args.check_method()?;
     let data = args.chain.images.load()?;
-    let given = Given::open(&args.model, &data)?;
-    let target = args.target(&given)?;
-    let ModelInfo { network, width, .. } = given.info;
+    let pretrained = Pretrained::open(&args.model, &data)?;
+    let target = args.target(&pretrained)?;
+    let ModelInfo { network, width, .. } = pretrained.info;
     let title = format!(
         "{network} w={width} pruned by {:.4} ({}, {}) on {} seed {}",
         target.ratio, args.method, target.scheme, data.id.name, args.chain.seed
     );
-    args.chain.run(&title, &data, Some(&args.model), args.links(&given, target, &data), publish)
+    args.chain.run(&title, &data, Some(&args.model), args.links(&pretrained, target, &data), publish)
 }
 
 /// What pruning and retraining came to.
-fn publish(results: &[(&StageConfig, Value)]) -> Result<()> {
-    let Some(at) = results.iter().position(|(config, _)| matches!(config, StageConfig::Prune(_))) else {
-        return Ok(());
-    };
-    let (config, result) = &results[at];
-    let pruned = PruneResult::deserialize(result).map_err(|e| Error::Failed(format!("no pruning result ({e})")))?;
-    output::print(&pruned.sparsity.text())?;
-    let PruneResult { before, .. } = &pruned;
-    output::print(&format!("before pruning    natural {:.2}, adversarial {:.2}", before.natural, before.adversarial))?;
-    output::print(&format!("after pruning     {}", scores(&Scores::of(config, result)?)))?;
-    match results.get(at + 1) {
-        Some((config, result)) => output::print(&format!("after retraining  {}", scores(&Scores::of(config, result)?))),
+fn publish(results: &[StageResult]) -> Result<()> {
+    let mut results = results.iter().skip_while(|result| !matches!(result, StageResult::Prune(_)));
+    let Some(after @ StageResult::Prune(pruned)) = results.next() else { return Ok(()) };
+    console::print(&pruned.sparsity.text())?;
+    let before = &pruned.before;
+    console::print(&format!("before pruning    natural {:.2}, adversarial {:.2}", before.natural, before.adversarial))?;
+    console::print(&format!("after pruning     {}", scores(after)))?;
+    match results.next() {
+        Some(result) => console::print(&format!("after retraining  {}", scores(result))),
         None => Ok(()),
     }
 }
@@ -135,7 +129,7 @@ impl PruneArgs {
         use PruneMethod::{Admm, Proximal};
         let (admm, proximal) = ("add --method admm", "add --method proximal");
         let method = self.method;
-        let wrong = |given: bool, methods: &[PruneMethod]| given && !methods.contains(&method);
+        let wrong = |set: bool, methods: &[PruneMethod]| set && !methods.contains(&method);
         for (flag, wrong, hint) in [
             ("--epochs", wrong(self.epochs.is_some(), &[Admm, Proximal]), "use --retrain-epochs, or another --method"),
             ("--lr", wrong(self.lr.is_some(), &[Admm, Proximal]), "use --retrain-lr, or another --method"),
@@ -151,15 +145,15 @@ impl PruneArgs {
         Ok(())
     }
 
-    /// What `given` is to be pruned to.
+    /// What `pretrained` is to be pruned to.
     ///
     /// # Errors
     /// [`Error::Input`] if it is pruned already; [`Error::Usage`] for a width that is not smaller, and as [`groups()`].
-    fn target(&self, given: &Given) -> Result<Target> {
-        if given.info.pruned.is_some() || given.info.outputs.is_some() {
+    fn target(&self, pretrained: &Pretrained) -> Result<Target> {
+        if pretrained.info.pruned.is_some() || pretrained.info.outputs.is_some() {
             return Err(Error::input(&self.model, "is pruned already", "give the dense model it was made from"));
         }
-        let width = given.info.width;
+        let width = pretrained.info.width;
         let ratio = match (self.to_width, self.ratio) {
             (Some(to), _) if (1..width).contains(&to) => 1.0 - to as f64 / width as f64,
             (Some(to), _) => {
@@ -169,13 +163,13 @@ impl PruneArgs {
             (None, ratio) => ratio.unwrap_or_default(),
         };
         let target = Target { scheme: self.scheme, ratio, linear: !self.keep_linear };
-        groups(&given.architecture, &target)?;
+        groups(&pretrained.architecture, &target)?;
         Ok(target)
     }
 
-    /// Import, approach if the method has one, prune, retraining.
-    fn links(&self, given: &Given, target: Target, data: &Dataset) -> Vec<Link> {
-        let ModelInfo { network, width, .. } = given.info;
+    /// Import, training towards the pruned network if the method has one, prune, retraining.
+    fn links(&self, pretrained: &Pretrained, target: Target, data: &Dataset) -> Vec<Link> {
+        let ModelInfo { network, width, .. } = pretrained.info;
         let paper =
             TrainConfig { network, width, origin: Origin::Parent, ..paper_training(&data.id, data.train.len()) };
         let paper = self.chain.training(paper);
@@ -187,8 +181,8 @@ impl PruneArgs {
             sparsity: target,
             eval_attack: paper.eval_attack.clone(),
         };
-        let mut links: Vec<Link> = vec![("import", given.stage())];
-        links.extend(self.approach(target, &paper).map(|config| (self.method.name(), StageConfig::Train(config))));
+        let mut links: Vec<Link> = vec![("import", pretrained.stage())];
+        links.extend(self.admm_phase(target, &paper).map(|config| (self.method.name(), StageConfig::Train(config))));
         links.push(("pruning", StageConfig::Prune(prune)));
         if !self.no_retrain {
             links.push(("retraining", StageConfig::Train(self.retraining(target, &paper))));
@@ -197,15 +191,15 @@ impl PruneArgs {
     }
 
     /// The training that ends in a network which is almost pruned, if the method has one.
-    fn approach(&self, target: Target, paper: &TrainConfig) -> Option<TrainConfig> {
-        let Phases { approach, rho, .. } = Phases::of(Profile::Paper, paper.data.name);
-        let epochs = self.epochs.unwrap_or(approach.epochs);
-        let update_every = self.update_every.map_or(update_every(epochs), |n| n as usize);
+    fn admm_phase(&self, target: Target, paper: &TrainConfig) -> Option<TrainConfig> {
+        let mut phase = Hyperparameters::of(paper.data.name).paper.admm.clone();
+        phase.epochs = self.epochs.unwrap_or(phase.epochs);
+        let update_every = self.update_every.map_or(update_every(phase.epochs), |n| n as usize);
         let sparsity = match self.method {
             PruneMethod::PostPrune => return None,
             PruneMethod::Admm => Sparsity::Admm(AdmmConfig {
                 target,
-                rho: self.rho.unwrap_or(rho),
+                rho: self.rho.unwrap_or(initial_rho(Profile::Paper)),
                 growth: self.growth.unwrap_or(RHO_GROWTH),
                 update_every,
             }),
@@ -214,9 +208,9 @@ impl PruneArgs {
             }
         };
         Some(TrainConfig {
-            epochs,
-            optimizer: approach.optimizer.with_lr(self.lr),
-            schedule: schedule(approach.shape, update_every),
+            epochs: phase.epochs,
+            schedule: phase.schedule(update_every),
+            optimizer: phase.optimizer.with_lr(self.lr),
             // The last model is the one to prune.
             select: Selection::Last,
             sparsity,
@@ -226,19 +220,16 @@ impl PruneArgs {
 
     /// The training with masks.
     fn retraining(&self, target: Target, paper: &TrainConfig) -> TrainConfig {
-        let Phase { epochs, optimizer, shape } = Phases::of(Profile::Paper, paper.data.name).retrain;
+        let retrain = Hyperparameters::of(paper.data.name).paper.retrain.clone();
+        let phase = Phase { epochs: self.retrain_epochs.unwrap_or(retrain.epochs), ..retrain };
         TrainConfig {
-            epochs: self.retrain_epochs.unwrap_or(epochs),
-            optimizer: optimizer.with_lr(self.retrain_lr),
-            schedule: schedule(shape, 0),
+            epochs: phase.epochs,
+            schedule: phase.schedule(0),
+            optimizer: phase.optimizer.with_lr(self.retrain_lr),
             sparsity: Sparsity::Masked(MaskedConfig { target, compact: false }),
             ..paper.clone()
         }
     }
-}
-
-fn schedule(shape: LrShape, period: usize) -> LrSchedule {
-    LrSchedule { shape, milestones: Vec::new(), gamma: 0.1, period, warmup_epochs: 0.0 }
 }
 
 #[cfg(test)]
@@ -253,6 +244,7 @@ mod tests {
     use crate::experiments::tables::defaults::{adam, sgd};
     use crate::nn::init::{Init, initial_values};
     use crate::nn::models::{Architecture, Model, Network};
+    use crate::nn::optim::{LrSchedule, LrShape};
 
     #[derive(Parser)]
     struct Cli {
@@ -263,7 +255,7 @@ mod tests {
     /// The stages after the import, for a model of width 4 of the data set.
     fn links(name: DatasetName, flags: &[&str]) -> Vec<Link> {
         let backend = Cpu::<f32>::new(1).unwrap();
-        let network = if name == DatasetName::Cifar10 { Network::LeNetCifar } else { Network::LeNet };
+        let network = *Network::ALL.iter().find(|network| network.input() == name.info().shape).unwrap();
         let architecture = Arc::new(Architecture::new(network, 4, 10).unwrap());
         let values = initial_values(&architecture, Init::Default, 1);
         let model = Model::new(&backend, architecture, &values).unwrap();
@@ -274,8 +266,8 @@ mod tests {
         let args = [&["prune", "--sample", "--data-set", name.name(), "--model", path, "--to-width", "1"], flags];
         let Cli { args } = Cli::try_parse_from(args.concat()).unwrap_or_else(|e| panic!("{e}"));
         let data = args.chain.images.load().unwrap();
-        let given = Given::open(&args.model, &data).unwrap();
-        let mut links = args.links(&given, args.target(&given).unwrap(), &data);
+        let pretrained = Pretrained::open(&args.model, &data).unwrap();
+        let mut links = args.links(&pretrained, args.target(&pretrained).unwrap(), &data);
         assert_eq!(links.remove(0).0, "import");
         links
     }
@@ -293,6 +285,10 @@ mod tests {
         let command = Cli::command();
         let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag)).unwrap();
         argument.get_help().unwrap().to_string()
+    }
+
+    fn schedule(shape: LrShape, period: usize) -> LrSchedule {
+        LrSchedule { shape, milestones: Vec::new(), gamma: 0.1, period, warmup_epochs: 0.0 }
     }
 
     const TARGET: Target = Target { scheme: Scheme::Filter, ratio: 0.75, linear: true };

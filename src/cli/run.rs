@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::device::{Device, DeviceArgs};
+use super::device_args::{Device, DeviceArgs};
 use super::table_run::TableRun;
-use super::{execute, output};
+use super::{console, execute};
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::data::Dataset;
@@ -127,7 +127,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let jobs = execute::side_by_side(args.jobs.map(usize::from), &device, prepared.pending());
     let dir = args.out.join(format!("{}-{profile}", table.id));
     let this = TableRun { table, settings, data, device, cells, plan: &plan, jobs: cell_jobs, store: &store, dir };
-    output::print(&this.first_line(&prepared, jobs))?;
+    console::print(&this.first_line(&prepared, jobs))?;
 
     let outcome = execute::execute(&plan, prepared, &this.data, &this.device, jobs, args.quiet, None)?;
     let published = if outcome.interrupted { Ok(()) } else { this.publish(&outcome.results, start) };
@@ -136,7 +136,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
 
 fn list() -> Result<()> {
     for table in TABLES {
-        output::print(&format!("{}  {} ({} cells)", table.id, table.title, table.size()))?;
+        console::print(&format!("{}  {} ({} cells)", table.id, table.title, table.size()))?;
     }
     Ok(())
 }

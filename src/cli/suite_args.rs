@@ -84,9 +84,8 @@ impl SuiteArgs {
     pub fn resolve(&self, data: DatasetName) -> Result<Vec<AttackConfig>> {
         self.check_flags()?;
         let paper = paper_attack(data);
-        let eps = self.eps.unwrap_or(match (self.attack, data) {
-            (SuiteName::CwL2, DatasetName::Cifar10) => 0.5,
-            (SuiteName::CwL2, DatasetName::Mnist | DatasetName::FashionMnist) => 2.0,
+        let eps = self.eps.unwrap_or(match self.attack {
+            SuiteName::CwL2 => data.info().attack.eps_l2,
             _ => paper.eps,
         });
         let steps = |published: usize| self.attack_steps.unwrap_or(published);

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::device::Device;
-use super::{doctor, execute, output};
+use super::device_args::Device;
+use super::{console, doctor, execute};
 use crate::base::error::{Error, Result};
+use crate::checkpoint::write_atomic;
 use crate::data::Dataset;
-use crate::experiments::pipeline::{Job, Plan, Prepared, Store};
+use crate::experiments::pipeline::{Job, Plan, Prepared, StageResult, Store};
 use crate::experiments::report::run_record::{DataRecord, Machine, RunRecord};
 use crate::experiments::report::{Report, csv, curves, markdown, rates, svg, terminal};
 use crate::experiments::tables;
@@ -51,19 +52,19 @@ impl TableRun<'_> {
     }
 
     /// Writes and prints what the finished cells say; `start` is when this run began.
-    pub fn publish(&self, results: &[Option<Value>], start: Instant) -> Result<()> {
-        let report = self.report(results)?;
+    pub fn publish(&self, results: &[Option<StageResult>], start: Instant) -> Result<()> {
+        let report = self.report(results);
         self.write(&report, start.elapsed())?;
-        output::print(&format!("\n{}", terminal::terminal(&report)))?;
-        output::print(&format!(
+        console::print(&format!("\n{}", terminal::terminal(&report)))?;
+        console::print(&format!(
             "\nWritten to {}: table.csv, table.md, table.svg, run.json, curves/",
             self.dir.display()
         ))
     }
 
     /// The report of the finished cells, with a note of where the numbers come from.
-    fn report(&self, results: &[Option<Value>]) -> Result<Report> {
-        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.jobs, results)?;
+    fn report(&self, results: &[Option<StageResult>]) -> Report {
+        let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.jobs, results);
         let Device { backend, precision, .. } = &self.device;
         let comparable = match self.settings.profile {
             Profile::Smoke => " A quick look on few images: NOT comparable with the published numbers.",
@@ -87,7 +88,7 @@ impl TableRun<'_> {
             let images = images.min(self.settings.test_images);
             report.notes.push(format!("AutoAttack: the standard ensemble on the first {images} test images."));
         }
-        Ok(report)
+        report
     }
 
     /// Writes the table's files; `wall` is the time this run took.
@@ -97,16 +98,16 @@ impl TableRun<'_> {
         let path = self.dir.join("table.csv");
         let mut table = Vec::new();
         csv::write_csv(report, &mut table).map_err(Error::io(&path, "write"))?;
-        output::write_file(&path, table)?;
-        output::write_file(&self.dir.join("table.md"), markdown::markdown(report))?;
-        output::write_file(&self.dir.join("table.svg"), svg::table_svg(report)?)?;
+        write_atomic(&path, &table)?;
+        write_atomic(&self.dir.join("table.md"), markdown::markdown(report).as_bytes())?;
+        write_atomic(&self.dir.join("table.svg"), svg::table_svg(report)?.as_bytes())?;
         if let Some(rates) = rates::rates_svg(report)? {
-            output::write_file(&self.dir.join("rates.svg"), rates)?;
+            write_atomic(&self.dir.join("rates.svg"), rates.as_bytes())?;
         }
         let path = self.dir.join("run.json");
         let mut record = Vec::new();
         self.record(wall)?.write(&mut record).map_err(Error::io(&path, "write"))?;
-        output::write_file(&path, record)?;
+        write_atomic(&path, &record)?;
 
         let curves_dir = self.dir.join("curves");
         create(&curves_dir)?;
@@ -115,7 +116,7 @@ impl TableRun<'_> {
             // A failed stage has curves too, and they may tell why; one that never started has none.
             if !rows.is_empty() {
                 let svg = curves::curves_svg(&cell.label(self.table), &rows)?;
-                output::write_file(&curves_dir.join(format!("{}.svg", cell.file_name())), svg)?;
+                write_atomic(&curves_dir.join(format!("{}.svg", cell.file_name())), svg.as_bytes())?;
             }
         }
         Ok(())

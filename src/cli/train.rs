@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::chain::{ChainArgs, Link, scores};
-use super::given::Given;
-use super::output;
+use super::console;
+use super::pretrained::Pretrained;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::data::Dataset;
-use crate::experiments::pipeline::{Scores, StageConfig};
+use crate::experiments::pipeline::StageConfig;
 use crate::experiments::tables::defaults::{adam, paper_training, sgd};
 use crate::nn::init::Init;
 use crate::nn::models::Network;
@@ -52,7 +52,7 @@ pub struct TrainArgs {
     /// Learning rate [default: the optimiser's]
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f32>,
-    /// Passes over the training images [default: the paper's for the data set]
+    /// EvalProgress over the training images [default: the paper's for the data set]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
     #[command(flatten)]
@@ -64,14 +64,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let mut config = args.config(&data);
     let mut links: Vec<Link> = Vec::new();
     if let Some(path) = &args.model {
-        let given = Given::open(path, &data)?;
-        args.go_on(&given, &mut config)?;
-        links.push(("import", given.stage()));
+        let pretrained = Pretrained::open(path, &data)?;
+        args.continue_from(&pretrained, &mut config)?;
+        links.push(("import", pretrained.stage()));
     }
     let title = format!("{} w={} on {} seed {}", config.network, config.width, data.id.name, config.seed);
     links.push(("", StageConfig::Train(config)));
     args.chain.run(&title, &data, args.model.as_deref(), links, |results| match results.last() {
-        Some((config, result)) => output::print(&scores(&Scores::of(config, result)?)),
+        Some(result) => console::print(&scores(result)),
         None => Ok(()),
     })
 }
@@ -96,21 +96,21 @@ impl TrainArgs {
         self.chain.training(config)
     }
 
-    /// Makes `config` go on with `given`.
-    fn go_on(&self, given: &Given, config: &mut TrainConfig) -> Result<()> {
-        given.check_said(self.network, self.width)?;
-        (config.network, config.width) = (given.info.network, given.info.width);
-        if self.masked || self.inherit || given.info.pruned.is_some() {
-            config.sparsity = Sparsity::Masked(MaskedConfig { target: given.pruned()?, compact: false });
+    /// Makes `config` start from `pretrained`.
+    fn continue_from(&self, pretrained: &Pretrained, config: &mut TrainConfig) -> Result<()> {
+        pretrained.check_flags(self.network, self.width)?;
+        (config.network, config.width) = (pretrained.info.network, pretrained.info.width);
+        if self.masked || self.inherit || pretrained.info.pruned.is_some() {
+            config.sparsity = Sparsity::Masked(MaskedConfig { target: pretrained.pruning_target()?, compact: false });
         }
         config.origin = if self.inherit { Origin::Inherited } else { Origin::Parent };
         if self.init.is_some() && !self.inherit {
             let why = "--init: the weights come from the model; drop the flag, or add --inherit";
             return Err(Error::Usage(why.to_string()));
         }
-        if self.inherit && given.info.outputs.is_some() {
+        if self.inherit && pretrained.info.outputs.is_some() {
             let problem = "was shrunk, so the places it has kept are not known";
-            return Err(Error::input(&given.path, problem, "give the model it was shrunk from"));
+            return Err(Error::input(&pretrained.path, problem, "give the model it was shrunk from"));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use flate2::bufread::GzDecoder;
 
 use super::DatasetName;
 use super::download::{Download, Event, Hashed, Listener, Retries, agent, download, write_atomically};
-use super::official::{Archive, OfficialFile};
+use super::info::{Archive, OfficialFile};
 use super::source::Source;
 use crate::base::error::{Error, Result};
 
@@ -53,16 +53,16 @@ impl Plan {
     ///
     /// [`Error::Usage`] if `mirror` is no HTTP URL.
     pub fn new(name: DatasetName, root: &Path, mirror: Option<&str>) -> Result<Plan> {
-        let official = name.official();
-        let base = mirror.unwrap_or(official.base_url);
+        let info = name.info();
+        let base = mirror.unwrap_or(info.base_url);
         if !["http://", "https://"].iter().any(|scheme| base.starts_with(scheme)) {
             return Err(Error::Usage(format!("mirror '{base}': expected a URL that starts with http:// or https://")));
         }
         Ok(Plan {
             base_url: format!("{}/", base.trim_end_matches('/')),
-            dir: root.join(official.folder),
-            files: official.files.iter().map(Wanted::from).collect(),
-            archive: official.archive,
+            dir: root.join(info.folder),
+            files: info.files.iter().map(Wanted::from).collect(),
+            archive: info.archive,
             retries: Retries::default(),
         })
     }

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::DatasetName;
-use super::official::OfficialFile;
+use super::info::OfficialFile;
 use crate::base::error::{Error, Result};
 
 /// Names a data directory; `--data` goes before it.
@@ -67,21 +67,21 @@ impl Roots {
     ///
     /// [`Error::Input`] if no directory does, naming one that was looked in and what was expected there.
     pub fn find(&self, name: DatasetName) -> Result<Found> {
-        let official = name.official();
+        let info = name.info();
         for root in &self.0 {
-            let folder = root.dir.join(official.folder);
+            let folder = root.dir.join(info.folder);
             let direct = root.direct.then(|| root.dir.clone());
             for dir in [Some(folder), direct].into_iter().flatten() {
-                if official.files.iter().any(|file| existing(&dir, file).is_some()) {
+                if info.files.iter().any(|file| existing(&dir, file).is_some()) {
                     return Ok(Found { name, dir });
                 }
             }
         }
         let first = self.0.first().map_or(Path::new("."), |root| &root.dir);
-        let expected = Path::new(official.folder).join(official.files[0].name);
+        let expected = Path::new(info.folder).join(info.files[0].name);
         let problem = match first.is_dir() {
-            true => format!("no {} there, expected {}[.gz] and the rest", official.title, expected.display()),
-            false => format!("no {} found, no such directory", official.title),
+            true => format!("no {} there, expected {}[.gz] and the rest", info.title, expected.display()),
+            false => format!("no {} found, no such directory", info.title),
         };
         let hint =
             format!("get it with `engine data fetch --data-set {name}` or name its directory with --data or {ENV}");

@@ -11,22 +11,26 @@ use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::base::rng::{Rng, Stream};
 
-pub mod cifar;
+mod cifar10;
+pub mod cifar_binary;
 pub mod download;
+mod fashion_mnist;
 pub mod fetch;
 pub mod idx;
+pub mod info;
 pub mod locate;
-pub mod official;
+mod mnist;
 pub mod sample;
 pub mod source;
 pub mod verify;
 
+use info::{Content, DatasetInfo, FileKind, OfficialFile, Part};
 use locate::Roots;
-use official::{Content, FileKind, OfficialFile, Part};
 use source::Source;
 
 choice! {
-    /// The data sets of the paper.
+    /// The data sets of the paper. A new one is an entry here and a file with what [`DatasetName::info`] returns; the compiler
+    /// asks for it, and for the settings of its trainings.
     pub enum DatasetName: "data set" {
         /// MNIST, 28×28×1.
         Mnist = "mnist",
@@ -34,6 +38,22 @@ choice! {
         FashionMnist = "fashion-mnist",
         /// CIFAR-10, 32×32×3.
         Cifar10 = "cifar10",
+    }
+}
+
+impl DatasetName {
+    /// Everything known about the published data set.
+    pub fn info(self) -> &'static DatasetInfo {
+        match self {
+            DatasetName::Mnist => &mnist::MNIST,
+            DatasetName::FashionMnist => &fashion_mnist::FASHION_MNIST,
+            DatasetName::Cifar10 => &cifar10::CIFAR10,
+        }
+    }
+
+    /// The first data set of `[c, h, w]` images.
+    pub fn with_shape(shape: [usize; 3]) -> Option<Self> {
+        DatasetName::ALL.iter().copied().find(|name| name.info().shape == shape)
     }
 }
 
@@ -135,7 +155,7 @@ impl Dataset {
     ///
     /// None that a user can cause; a damaged binary shows as [`Error::Input`].
     pub fn sample(name: DatasetName) -> Result<Dataset> {
-        let data = Dataset::read(name, Some("sample"), &|file| sample::source(name, file))?;
+        let data = Dataset::read(name, Some("sample"), &sample::source)?;
         Ok(data.with_origin("embedded sample".into()))
     }
 
@@ -167,18 +187,18 @@ impl Dataset {
 
     /// Reads all files, train and test at the same time.
     fn read(name: DatasetName, subset: Option<&str>, open: Open<'_>) -> Result<Dataset> {
-        let official = name.official();
+        let info = name.info();
         let (train, test) = rayon::join(|| read_part(name, Part::Train, open), || read_part(name, Part::Test, open));
         let (train, test) = (train?, test?);
-        let published = (train.len(), test.len()) == (official.train_images, official.test_images);
+        let published = (train.len(), test.len()) == (info.train_images, info.test_images());
         let subset = subset.unwrap_or(if published { "full" } else { "custom" });
         let id = DataId { name, subset: subset.into(), fingerprint: fingerprint(&train, &test) };
-        Ok(Dataset { id, shape: official.shape, classes: official.classes, train, test, origin: String::new() })
+        Ok(Dataset { id, shape: info.shape, classes: info.classes(), train, test, origin: String::new() })
     }
 
     /// Sets `origin`, with what must be said of the content.
     fn with_origin(mut self, place: String) -> Dataset {
-        self.origin = match self.id.name.official().recognise(&self.id.fingerprint) {
+        self.origin = match self.id.name.info().recognise(&self.id.fingerprint) {
             Content::JpegCopy => format!("{place} (JPEG copy)"),
             Content::Official | Content::Unrecognised => place,
         };
@@ -192,7 +212,7 @@ type Open<'a> = &'a (dyn Fn(&'static OfficialFile) -> Result<Source> + Sync);
 fn read_part(name: DatasetName, part: Part, open: Open<'_>) -> Result<Split> {
     let mut split = Split::default();
     let mut last = PathBuf::new();
-    for file in name.official().files.iter().filter(|file| file.part == part) {
+    for file in name.info().files.iter().filter(|file| file.part == part) {
         let source = open(file)?;
         last = source.path().to_path_buf();
         read_file(file, source, &mut split)?;
@@ -212,13 +232,13 @@ fn read_file(file: &OfficialFile, source: Source, split: &mut Split) -> Result<u
             split.labels = idx::read(source, &idx::LABELS)?;
             Ok(split.labels.len())
         }
-        FileKind::CifarRecords => cifar::read(source, split),
+        FileKind::CifarRecords => cifar_binary::read(source, split),
     }
 }
 
 /// Every image needs its label; `labels` is the file to blame.
 fn check_pairing(name: DatasetName, split: &Split, labels: &Path) -> Result<()> {
-    let images = split.images.len() / name.official().shape.iter().product::<usize>();
+    let images = split.images.len() / name.info().shape.iter().product::<usize>();
     if images == split.labels.len() {
         return Ok(());
     }
@@ -229,12 +249,12 @@ fn check_pairing(name: DatasetName, split: &Split, labels: &Path) -> Result<()> 
 /// All IDX sets use the same file names, so a directory given by the user may hold another set than was asked for.
 fn reject_another(data: &Dataset, dir: &Path) -> Result<()> {
     let wanted = data.id.name;
-    let is = |name: &DatasetName| name.official().recognise(&data.id.fingerprint) != Content::Unrecognised;
+    let is = |name: &DatasetName| name.info().recognise(&data.id.fingerprint) != Content::Unrecognised;
     match DatasetName::ALL.iter().copied().find(is) {
         Some(found) if found != wanted => Err(Error::input(
             dir,
-            format!("expected {}, found {}", wanted.official().title, found.official().title),
-            format!("give the directory above one named {}", wanted.official().folder),
+            format!("expected {}, found {}", wanted.info().title, found.info().title),
+            format!("give the directory above one named {}", wanted.info().folder),
         )),
         _ => Ok(()),
     }

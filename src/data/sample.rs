@@ -6,35 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use super::DatasetName;
-use super::official::OfficialFile;
+use super::info::OfficialFile;
 use super::source::Source;
 use crate::base::error::{Error, Result};
 
-/// The embedded files of one folder: uncompressed name, gzip content.
-macro_rules! embedded {
-    ($folder:literal: $($name:literal),+ $(,)?) => {
-        &[$(($name, include_bytes!(concat!("sample/", $folder, "/", $name, ".gz")))),+]
-    };
-}
-
-fn files(name: DatasetName) -> &'static [(&'static str, &'static [u8])] {
-    match name {
-        DatasetName::Mnist => embedded!("mnist":
-            "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-        DatasetName::FashionMnist => embedded!("fashion-mnist":
-            "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-        DatasetName::Cifar10 => embedded!("cifar-10-batches-bin":
-            "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin",
-            "test_batch.bin"),
-    }
-}
-
 /// The embedded version of one file.
-pub(super) fn source(name: DatasetName, file: &OfficialFile) -> Result<Source> {
-    let path = Path::new("embedded sample").join(file.name);
-    let missing = || Error::input(&path, "not in this binary", "build the engine again");
-    let (_, bytes) = files(name).iter().find(|(embedded, _)| *embedded == file.name).ok_or_else(missing)?;
-    Source::from_bytes(&path, bytes)
+pub(super) fn source(file: &OfficialFile) -> Result<Source> {
+    Source::from_bytes(&Path::new("embedded sample").join(file.name), file.sample_gz)
 }
 
 /// Writes the sample as files of the published layout, uncompressed, into the set's folder below `root`; returns
@@ -44,11 +22,11 @@ pub(super) fn source(name: DatasetName, file: &OfficialFile) -> Result<Source> {
 ///
 /// [`Error::Io`] if a file cannot be written, [`Error::Input`] if there is one already: real data are not replaced.
 pub fn write(name: DatasetName, root: &Path) -> Result<PathBuf> {
-    let dir = root.join(name.official().folder);
+    let dir = root.join(name.info().folder);
     std::fs::create_dir_all(&dir).map_err(Error::io(&dir, "create directory"))?;
-    for file in name.official().files {
+    for file in name.info().files {
         let path = dir.join(file.name);
-        let mut content = source(name, file)?;
+        let mut content = source(file)?;
         let bytes = content.read_rest(file.bytes())?;
         let mut out = std::fs::File::create_new(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {

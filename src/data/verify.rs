@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::info::{Content, FileKind, OfficialFile, Part};
 use super::locate::Found;
-use super::official::{Content, FileKind, OfficialFile, Part};
 use super::source::Source;
 use super::{DatasetName, Split, check_pairing, read_file};
 use crate::base::error::{Error, Result};
@@ -43,12 +43,12 @@ pub struct Verification {
 
 /// Checks every file of a data set; damage is reported, not returned.
 pub fn verify(found: &Found) -> Verification {
-    let official = found.name.official();
+    let info = found.name.info();
     let mut files = Vec::new();
     for part in [Part::Train, Part::Test] {
         let mut split = Split::default();
         let before = files.len();
-        for file in official.files.iter().filter(|file| file.part == part) {
+        for file in info.files.iter().filter(|file| file.part == part) {
             let path = found.file(file);
             let shown = path.as_ref().map_or_else(|_| found.dir.join(file.name), PathBuf::clone);
             let outcome = path.and_then(|path| check(file, Source::open(&path)?, Source::open(&path)?, &mut split));

@@ -8,7 +8,7 @@ use crate::attack::evaluation;
 use crate::attack::{EpsSchedule, PgdConfig};
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
-use crate::data::{DataId, DatasetName};
+use crate::data::DataId;
 use crate::nn::init::Init;
 use crate::nn::models::{Architecture, MAX_WIDTH, Network};
 use crate::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
@@ -145,7 +145,7 @@ impl TrainConfig {
     ///
     /// A training step passes each image once for every attack step and once for the weights; evaluation once for
     /// every attack step, once clean and once attacked.
-    pub fn passes(&self, train: usize, test: usize) -> u64 {
+    pub fn image_passes(&self, train: usize, test: usize) -> u64 {
         let steps = self.attack.as_ref().map_or(0, |attack| attack.steps);
         let trained = train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1);
         let evaluated = evaluation::passes(test + self.held_out, Some(&self.eval_attack));
@@ -171,7 +171,7 @@ impl TrainConfig {
         if i64::try_from(self.seed).is_err() {
             return Err(Error::Usage(format!("seed: must be below 2^63, got {}", self.seed)));
         }
-        if (self.network == Network::LeNet) == (self.data.name == DatasetName::Cifar10) {
+        if self.network.input() != self.data.name.info().shape {
             let (network, data) = (self.network, self.data.name);
             return Err(Error::Usage(format!(
                 "network: '{network}' takes images of another size than those of {data}; choose another network or data \

@@ -1,9 +1,9 @@
 //! The training loop, natural and adversarial, dense and sparse.
 
 mod config;
+mod initial_model;
 mod run;
 mod sparse;
-mod start;
 mod state;
 mod step;
 
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attack::evaluation::EvalReport;
 use crate::backend::Residuals;
+use crate::base::error::{Error, Result};
 
 /// One row of `metrics.csv`: an epoch. Accuracies in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,12 +103,21 @@ pub struct TrainResult {
 
 /// Hears of a run's progress and may ask it to stop.
 pub trait Observer: Sync {
-    /// `passes` more image passes (one image forward and backward once) are done.
-    fn advance(&self, passes: u64);
+    /// So many more image passes are done; in one of them an image goes forward and backward once.
+    fn advance(&self, image_passes: u64);
     /// An epoch ended.
     fn epoch(&self, row: &EpochRow, epochs: usize);
-    /// True once the run should save its state and return [`crate::base::error::Error::Interrupted`].
+    /// True once the run should save its state and return [`Error::Interrupted`].
     fn stop_requested(&self) -> bool;
+
+    /// Tells of image passes, and checks for an interruption.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the run should stop.
+    fn advance_unless_stopped(&self, image_passes: u64) -> Result<()> {
+        self.advance(image_passes);
+        if self.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
+    }
 }
 
 #[cfg(test)]

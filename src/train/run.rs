@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::config::{Selection, TrainConfig};
+use super::initial_model::{InitialModel, initial_model};
 use super::sparse::Sparsifier;
-use super::start::{First, start};
 use super::state::{self, Kept, Progress};
 use super::step::Trainer;
 use super::{Candidate, EpochRow, Observer, ResidualRow, TrainResult};
@@ -21,7 +21,7 @@ use crate::checkpoint::{self, ModelInfo};
 use crate::data::Dataset;
 use crate::prune::Admm;
 
-/// Steps between looks at the loss: a look makes a GPU wait.
+/// Steps between two checks of the loss: reading it makes a GPU wait.
 const CHECK_EVERY: u64 = 64;
 
 /// Padding of the random crop.
@@ -66,7 +66,7 @@ struct Run<'a, B: Backend> {
     test: Vec<u32>,
     trainer: Trainer<B>,
     progress: Progress,
-    /// The counts of the epoch in flight, on the device; `progress` has them as of the last look.
+    /// The counts of the epoch in flight, on the device; `progress` has them as they were last read.
     tally: B::Tally,
     kept: Kept,
     /// When the clock of the epoch in flight was last read.
@@ -82,7 +82,7 @@ impl<'a, B: Backend> Run<'a, B> {
         dir: &'a Path,
         observer: &'a dyn Observer,
     ) -> Result<Self> {
-        let First { model, epochs, pruned } = start(backend, config, data.classes, parent)?;
+        let InitialModel { model, epochs, pruned } = initial_model(backend, config, data.classes, parent)?;
         let sparsifier = Sparsifier::start(backend, &config.sparsity, &model)?;
         let mut trainer = Trainer::of(backend, model, &config.optimizer, sparsifier);
         let info = ModelInfo::new(trainer.model.architecture(), pruned, epochs + config.epochs);
@@ -120,7 +120,7 @@ impl<'a, B: Backend> Run<'a, B> {
         while self.progress.epoch < self.config.epochs {
             match self.epoch() {
                 Err(Error::Interrupted) => {
-                    self.look()?;
+                    self.read_metrics()?;
                     self.save()?;
                     return Err(Error::Interrupted);
                 }
@@ -170,12 +170,12 @@ impl<'a, B: Backend> Run<'a, B> {
             let first = self.progress.step as usize * self.config.batch;
             let last = (first + self.config.batch).min(order.len());
             let indices: Vec<u32> = order[first..last].iter().map(|&i| self.trained_on[i as usize]).collect();
-            let passes = self.step(&indices)?;
+            let image_passes = self.step(&indices)?;
             self.progress.step += 1;
             if self.progress.step.is_multiple_of(CHECK_EVERY) || self.progress.step == self.steps_per_epoch() {
-                self.look()?;
+                self.read_metrics()?;
             }
-            tick(self.observer, passes)?;
+            self.observer.advance_unless_stopped(image_passes)?;
         }
         self.trainer.sparsifier.after_steps(self.backend, &mut self.trainer.model)?;
         let measured = (epoch + 1).is_multiple_of(self.config.eval_every) || epoch + 1 == self.config.epochs;
@@ -201,13 +201,13 @@ impl<'a, B: Backend> Run<'a, B> {
     fn evaluate(&self, images: &B::Resident<'_>, labels: &[u8], indices: &[u32]) -> Result<EvalReport> {
         let attack = Some(&self.config.eval_attack);
         let subset = Subset { images, labels, indices };
-        evaluation::evaluate(self.backend, &self.trainer.model, &subset, attack, self.config.seed, &|passes| {
-            tick(self.observer, passes)
+        evaluation::evaluate(self.backend, &self.trainer.model, &subset, attack, self.config.seed, &|image_passes| {
+            self.observer.advance_unless_stopped(image_passes)
         })
     }
 
     /// Reads the counts, and stops a run that they or the device say has failed.
-    fn look(&mut self) -> Result<()> {
+    fn read_metrics(&mut self) -> Result<()> {
         self.progress.counts = self.backend.tally_read(&self.tally);
         self.backend.status()?;
         self.check("training", self.progress.counts.loss)
@@ -347,11 +347,6 @@ fn score(candidate: &Candidate, natural_training: bool) -> Option<(f64, f64)> {
     };
     let (natural, adversarial) = (report.natural, report.adversarial);
     Some(if natural_training { (natural, adversarial) } else { (adversarial, natural) })
-}
-
-fn tick(observer: &dyn Observer, passes: u64) -> Result<()> {
-    observer.advance(passes);
-    if observer.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::nn::optim::{Optimizer, OptimizerConfig};
 pub struct Trainer<B: Backend> {
     /// The network.
     pub model: Model<B>,
-    /// What moves its weights.
+    /// The update rule, and what it remembers.
     pub optimizer: Optimizer<B>,
     /// What keeps or makes them sparse.
     pub sparsifier: Sparsifier<B>,
@@ -49,8 +49,8 @@ impl<B: Backend> Trainer<B> {
         Trainer { model, optimizer, sparsifier }
     }
 
-    /// One step on `batch`: attacks it, if there is an attack, and moves the weights down the gradient of the mean
-    /// cross-entropy with learning rate `lr`. What was counted on the way is added to `tally`.
+    /// One step on `batch`: attacks it, if there is an attack, and updates the weights along the gradient of the
+    /// mean cross-entropy with learning rate `lr`. What was counted on the way is added to `tally`.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Shape`] if the batch does not fit the network; what [`crate::backend::Memory::status`] says.
@@ -87,10 +87,10 @@ impl<B: Backend> Trainer<B> {
         if config.bn != BnMode::TrainMoving {
             return pgd.attack_in_parts(start, batch, tally);
         }
-        let mut met = Vec::new();
-        let images = pgd.attack(start, batch, tally, |stats| met.push(stats))?;
-        // Training mode does not read the running statistics, so they may as well move after the last pass.
-        met.into_iter().try_for_each(|stats| self.model.move_running(backend, stats))?;
+        let mut batches = Vec::new();
+        let images = pgd.attack(start, batch, tally, |stats| batches.push(stats))?;
+        // Training mode does not read the running statistics, so they may as well be updated after the last pass.
+        batches.into_iter().try_for_each(|stats| self.model.move_running(backend, stats))?;
         Ok(images)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - `files`: makes small data files for the others
 //! - `readers`: the two formats, well-formed and damaged in every way, and under random bytes
-//! - `official`: what is published of the sets, a second time
+//! - `info`: what is published of the sets, a second time
 //! - `sets`: whole data sets: finding, loading, verifying
 //! - `sample`: the embedded sample, and the rule that makes it
 //! - `subset`: fewer images of a set
@@ -10,7 +10,7 @@
 
 mod fetch;
 mod files;
-mod official;
+mod info;
 mod readers;
 mod sample;
 mod server;

@@ -70,7 +70,7 @@ fn random_values<B: Backend>(backend: &B, architecture: Architecture, seed: u64)
 
 /// `n` test images of the embedded sample that `network` takes.
 fn sample_images<B: Backend>(backend: &B, network: Network, n: usize) -> Tensor<B> {
-    let name = if network == Network::LeNet { DatasetName::Mnist } else { DatasetName::Cifar10 };
+    let name = DatasetName::with_shape(network.input()).unwrap();
     let data = Dataset::sample(name).unwrap();
     let [c, h, w] = data.shape;
     let pixels: Vec<f32> = data.test.images[..n * c * h * w].iter().map(|&p| f32::from(p) / 255.0).collect();

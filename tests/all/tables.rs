@@ -16,12 +16,12 @@ mod stages;
 
 use engine::attack::Ramp;
 use engine::data::{DataId, DatasetName};
-use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig, StageResult};
 use engine::experiments::tables;
 use engine::experiments::tables::{Cell, CellJobs, Profile, Published, Settings, TABLES, Table};
 use engine::nn::optim::{LrShape, OptimizerConfig};
 use engine::train::TrainConfig;
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn settings(profile: Profile) -> Settings {
     let subset = if profile == Profile::Smoke { "sample" } else { "full" };
@@ -75,7 +75,7 @@ fn b1_is_the_papers_21_cells_with_its_numbers() {
     assert_eq!(cells.len(), 21);
     let table = Table::find("b1").unwrap();
     for cell in &cells {
-        let published = (table.published)(&cell.at).expect("every cell is published");
+        let published = table.published(&cell.at).expect("every cell is published");
         let (natural, adversarial) = match (cell.at.row, cell.at.column) {
             ("uniform", "adam") => (78.86, 70.47),
             ("kaiming_normal", "adam") => (19.68, 19.02),
@@ -114,7 +114,7 @@ fn the_warm_up_block_ramps_eps_and_has_two_adams() {
         for cell in &cells {
             let schedule = &training(cell).eps_schedule;
             assert_eq!((schedule.ramp, schedule.epochs), (Ramp::Cosine, epochs));
-            assert_eq!((Table::find("b1").unwrap().published)(&cell.at), None);
+            assert_eq!(Table::find("b1").unwrap().published(&cell.at), None);
         }
         let rates: Vec<f32> = cells[..2]
             .iter()
@@ -132,7 +132,7 @@ fn the_warm_up_block_ramps_eps_and_has_two_adams() {
 #[test]
 fn smoke_fits_its_time() {
     let settings = settings(Profile::Smoke);
-    let passes: u64 = b1(&settings).iter().map(|cell| training(cell).passes(3000, 1000)).sum();
+    let passes: u64 = b1(&settings).iter().map(|cell| training(cell).image_passes(3000, 1000)).sum();
     // 140,000 passes a second on two cores, 70 seconds.
     assert!(passes < 9_800_000, "{passes}");
 }
@@ -141,9 +141,9 @@ fn smoke_fits_its_time() {
 fn passes_count_every_image_through_every_step() {
     let cells = b1(&settings(Profile::Paper));
     let config = training(&cells[0]);
-    assert_eq!(config.passes(60_000, 10_000), 300 * (55_000 * 41 + 15_000 * 42));
+    assert_eq!(config.image_passes(60_000, 10_000), 300 * (55_000 * 41 + 15_000 * 42));
     let natural = TrainConfig { attack: None, held_out: 0, epochs: 1, ..config.clone() };
-    assert_eq!(natural.passes(60_000, 10_000), 60_000 + 10_000 * 42);
+    assert_eq!(natural.image_passes(60_000, 10_000), 60_000 + 10_000 * 42);
 }
 
 #[test]
@@ -218,16 +218,17 @@ fn overrides_apply_where_they_exist_and_are_checked() {
     assert_eq!(usage_error(&none), "epochs: must be 1 to 100000, got 0");
 }
 
-fn result(natural: f64, collapsed: bool) -> Value {
+fn result(config: &StageConfig, natural: f64, collapsed: bool) -> StageResult {
     let test = json!({
         "images": 1000, "natural": natural, "adversarial": natural - 5.0, "natural_loss": 0.1,
         "adversarial_loss": 0.2, "zero_gradient": 0.0, "constant_prediction": null,
     });
     let selected = json!({ "select": "test-best", "epoch": 3, "test": test, "held_out": null });
-    json!({
+    let json = json!({
         "selected": selected, "candidates": [selected], "collapsed": collapsed, "parameters": 13514,
         "epochs": 5, "seconds": 2.5,
-    })
+    });
+    StageResult::from_json(config, json).unwrap()
 }
 
 #[test]
@@ -239,8 +240,9 @@ fn a_report_has_the_finished_cells_and_leaves_the_others_empty() {
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
     let jobs: Vec<CellJobs> = cells.iter().map(|cell| cell.plan(table, &settings, &mut plan).unwrap()).collect();
     // Order of the jobs: uniform 0, normal 0, uniform 1, normal 1.
-    let results = [Some(result(90.0, false)), None, Some(result(11.35, true)), None];
-    let report = tables::report(table, &settings, &cells, &plan, &jobs, &results).unwrap();
+    let result = |natural, collapsed| Some(result(&cells[0].chain[0], natural, collapsed));
+    let results = [result(90.0, false), None, result(11.35, true), None];
+    let report = tables::report(table, &settings, &cells, &plan, &jobs, &results);
 
     assert_eq!(report.rows.iter().map(|row| row.seed).collect::<Vec<_>>(), [0, 1]);
     let row = &report.rows[0];

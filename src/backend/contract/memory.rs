@@ -52,6 +52,8 @@ pub trait Memory: Sync + Sized {
     fn record(&self, _on: bool) {}
     /// Most bytes that were ever in use by buffers at one time.
     fn peak_bytes(&self) -> usize;
+    /// Gives memory back that is kept for reuse, after all work so far; buffers in use are not touched.
+    fn empty_cache(&self);
     /// What has gone wrong on the device so far. The functions above and the kernels do not say; after a failure they
     /// compute nothing any more. To be asked before a result is believed.
     ///

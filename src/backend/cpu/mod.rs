@@ -279,4 +279,8 @@ impl<T: Real> Memory for Cpu<T> {
     fn peak_bytes(&self) -> usize {
         self.arena.peak_bytes()
     }
+
+    fn empty_cache(&self) {
+        self.arena.empty_cache();
+    }
 }

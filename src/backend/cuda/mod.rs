@@ -181,6 +181,10 @@ impl<P: Precision> Memory for Cuda<P> {
         self.memory_use().peak
     }
 
+    fn empty_cache(&self) {
+        self.context.empty_cache();
+    }
+
     fn status(&self) -> Result<()> {
         self.context.status()
     }

@@ -6,17 +6,19 @@
 
 mod device;
 mod plan;
+mod result;
 mod set;
 mod stage;
 mod store;
 mod worker;
 
-pub use device::{Task, on_backend};
+pub(crate) use device::on_backend;
+pub use device::{AnyBackend, BackendSpec};
 pub use plan::{Failure, Job, JobId, Monitor, Outcome, Plan, Prepared};
+pub use result::{EvalResult, ImportResult, PruneResult, Scores, StageResult, SuiteResult};
 pub use set::{paths, set, set_all};
 pub use stage::{
-    BackendName, EvalConfig, EvalResult, ImportConfig, Precision, PruneConfig, PruneResult, Scores, Stage, StageConfig,
-    SuiteConfig, SuiteResult,
+    BackendName, EvalConfig, FORMAT, ImportConfig, Precision, PruneConfig, Stage, StageConfig, SuiteConfig,
 };
-pub use store::{FORMAT, StageDir, Store};
+pub use store::{StageDir, Store};
 pub use worker::{EngineWorker, Worker};

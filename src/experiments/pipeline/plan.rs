@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use serde_json::Value;
-
+use super::result::StageResult;
 use super::stage::{BackendName, Precision, Stage, StageConfig};
 use super::store::{StageDir, Store};
 use super::worker::Worker;
@@ -37,7 +36,7 @@ pub struct Job {
     /// The work.
     pub stage: Stage,
     /// Image passes in all.
-    pub passes: u64,
+    pub image_passes: u64,
     parents: Vec<JobId>,
 }
 
@@ -45,12 +44,12 @@ pub struct Job {
 pub trait Monitor: Sync {
     /// Work on a stage begins; earlier runs did `done` of its image passes.
     fn started(&self, job: &Job, done: u64);
-    /// `passes` more image passes are done.
-    fn advanced(&self, job: &Job, passes: u64);
+    /// So many more image passes are done.
+    fn advanced(&self, job: &Job, image_passes: u64);
     /// An epoch ended.
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize);
     /// Work on a stage ended, one way or the other.
-    fn ended(&self, job: &Job, outcome: &Result<Value>);
+    fn ended(&self, job: &Job, outcome: &Result<StageResult>);
 }
 
 /// Stages to be done on one backend. Equal stages are one job.
@@ -69,7 +68,7 @@ impl Plan {
     }
 
     /// Adds a stage that starts from the results of `parents`, or finds it if it is there already.
-    pub fn add(&mut self, label: &str, config: StageConfig, parents: &[JobId], passes: u64) -> Result<JobId> {
+    pub fn add(&mut self, label: &str, config: StageConfig, parents: &[JobId], image_passes: u64) -> Result<JobId> {
         let parent_keys = parents.iter().map(|id| self.jobs[id.0].key.clone()).collect();
         let stage = Stage::new(self.backend, self.precision, parent_keys, config);
         let key = stage.key()?;
@@ -78,7 +77,7 @@ impl Plan {
         }
         let id = JobId(self.jobs.len());
         self.by_key.insert(key.clone(), id);
-        self.jobs.push(Job { id, key, label: label.to_string(), stage, passes, parents: parents.to_vec() });
+        self.jobs.push(Job { id, key, label: label.to_string(), stage, image_passes, parents: parents.to_vec() });
         Ok(id)
     }
 
@@ -92,15 +91,16 @@ impl Plan {
     /// Taking them all at once, not one by one, lets a second run of the same work stop before it disturbs the first.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has one of the stages, [`Error::Input`] for a corrupt result.
+    /// [`Error::Locked`] if another process has one of the stages, [`Error::Input`] for a corrupt result or one of another kind of stage.
     pub fn prepare<'a>(&'a self, store: &'a Store, fresh: bool) -> Result<Prepared<'a>> {
         let take = |job: &Job| {
-            if !fresh && let Some(result) = store.result(&job.key)? {
+            let config = &job.stage.config;
+            if !fresh && let Some(result) = store.result(&job.key, config)? {
                 return Ok(Status::Finished(result));
             }
             let dir = store.lock(&job.key)?;
-            // Another process may have finished the stage between the look and the lock.
-            match if fresh { None } else { dir.result()? } {
+            // Another process may have finished the stage between that and the lock.
+            match if fresh { None } else { dir.result(config)? } {
                 Some(result) => Ok(Status::Finished(result)),
                 None => Ok(Status::Pending(dir)),
             }
@@ -119,7 +119,7 @@ impl Plan {
 }
 
 enum Status {
-    Finished(Value),
+    Finished(StageResult),
     Pending(StageDir),
     Running,
     Failed,
@@ -159,7 +159,7 @@ impl Failure {
 #[derive(Debug)]
 pub struct Outcome {
     /// Results of the finished stages, by [`JobId::index`].
-    pub results: Vec<Option<Value>>,
+    pub results: Vec<Option<StageResult>>,
     /// The stages that failed, in the order they did.
     pub failures: Vec<Failure>,
     /// The user stopped the run before everything was done; unfinished stages have saved their state.
@@ -175,7 +175,7 @@ impl<'a> Prepared<'a> {
     /// The unfinished stages, with the image passes that are left to do for each.
     pub fn remaining(&self) -> impl Iterator<Item = (&Job, u64)> {
         let pending = self.plan.jobs.iter().zip(&self.statuses).filter(|(_, s)| matches!(s, Status::Pending(_)));
-        pending.map(|(job, _)| (job, job.passes - self.done(job)))
+        pending.map(|(job, _)| (job, job.image_passes - self.done(job)))
     }
 
     /// Image passes that earlier runs did on an unfinished stage.
@@ -183,7 +183,7 @@ impl<'a> Prepared<'a> {
         // An unreadable metrics file makes the estimate worse; whether it fails the stage is for the worker to say.
         let epochs = self.store.metrics(&job.key).map_or(0, |rows| rows.len()) as u64;
         let total = job.stage.config.epochs() as u64;
-        job.passes / total.max(1) * epochs.min(total)
+        job.image_passes / total.max(1) * epochs.min(total)
     }
 
     /// Does what is unfinished, at most `side_by_side` stages at a time. A failing stage takes its children with it
@@ -265,8 +265,8 @@ struct StageObserver<'a> {
 }
 
 impl Observer for StageObserver<'_> {
-    fn advance(&self, passes: u64) {
-        self.monitor.advanced(self.job, passes);
+    fn advance(&self, image_passes: u64) {
+        self.monitor.advanced(self.job, image_passes);
     }
 
     fn epoch(&self, row: &EpochRow, epochs: usize) {
@@ -278,11 +278,11 @@ impl Observer for StageObserver<'_> {
     }
 }
 
-fn work_on(job: &Job, dir: &StageDir, worker: &dyn Worker, observer: &dyn Observer) -> Result<Value> {
+fn work_on(job: &Job, dir: &StageDir, worker: &dyn Worker, observer: &dyn Observer) -> Result<StageResult> {
     dir.write_config(&job.stage)?;
     // A bug in one stage must not take down a week of others; the panic's message is on stderr by then.
     let result = catch_unwind(AssertUnwindSafe(|| worker.run(&job.stage, dir, observer)))
         .unwrap_or_else(|_| Err(Error::Failed(format!("internal error in stage {}: please report it", job.key))))?;
-    dir.finish(&result)?;
+    dir.finish(&job.stage.config, &result)?;
     Ok(result)
 }

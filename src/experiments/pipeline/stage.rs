@@ -1,23 +1,21 @@
 //! What a stage is and how it is named.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::store::FORMAT;
 use crate::attack::PgdConfig;
 use crate::attack::config::AttackConfig;
 use crate::attack::evaluation;
-use crate::attack::evaluation::EvalReport;
-use crate::attack::suite::Spent;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::data::DataId;
 use crate::data::source::hex;
 use crate::nn::models::Network;
-use crate::prune::{SparsityReport, Target};
-use crate::train::{TrainConfig, TrainResult};
+use crate::prune::Target;
+use crate::train::TrainConfig;
+
+/// Version of the store's layout and of its files' meaning; part of every key.
+pub const FORMAT: u32 = 2;
 
 choice! {
     /// What computes: part of a stage's identity, because backends differ in the last bits.
@@ -39,8 +37,8 @@ choice! {
     }
 }
 
-/// The kinds of work. A new kind is a variant here and an arm wherever the compiler asks for one: the methods of
-/// [`StageConfig`], [`Scores::of`] and the worker.
+/// The kinds of work. A new kind is a variant here and one of [`super::StageResult`], and an arm wherever the compiler asks
+/// for one: the methods of both and the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum StageConfig {
@@ -145,17 +143,18 @@ impl StageConfig {
     }
 
     /// Image passes of the whole stage on a data set with `train` and `test` images.
-    pub fn passes(&self, train: usize, test: usize) -> u64 {
+    pub fn image_passes(&self, train: usize, test: usize) -> u64 {
         let measure = |attack: &PgdConfig| evaluation::passes(test, Some(attack));
         match self {
             StageConfig::Import(_) => 0,
-            StageConfig::Train(config) => config.passes(train, test),
+            StageConfig::Train(config) => config.image_passes(train, test),
             // The model before pruning is the parent's, which has measured it.
             StageConfig::Prune(config) => measure(&config.eval_attack),
             StageConfig::Eval(config) => measure(&config.eval_attack),
-            // At most, on networks of ten classes and fewer.
+            // At most: images that an attack breaks are left out of the next.
             StageConfig::Suite(config) => {
-                let attacks = config.attacks.iter().map(|attack| attack.rounds(10) as u64 * attack.passes());
+                let classes = config.data.name.info().classes();
+                let attacks = config.attacks.iter().map(|attack| attack.rounds(classes) as u64 * attack.passes());
                 config.images as u64 * attacks.sum::<u64>()
             }
         }
@@ -194,47 +193,6 @@ impl StageConfig {
     }
 }
 
-/// What a finished pruning stage says of itself: `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PruneResult {
-    /// The parent's model on the test set.
-    pub before: EvalReport,
-    /// The pruned model on the test set, before any retraining.
-    pub after: EvalReport,
-    /// What is left of it.
-    pub sparsity: SparsityReport,
-    /// The pruned model predicts one class for every image.
-    pub collapsed: bool,
-    /// Wall time.
-    pub seconds: f64,
-}
-
-/// What a finished measurement says of itself: `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EvalResult {
-    /// On the test set.
-    pub test: EvalReport,
-    /// The model predicts one class for every image.
-    pub collapsed: bool,
-    /// Wall time.
-    pub seconds: f64,
-}
-
-/// What a finished suite of attacks says of itself: `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SuiteResult {
-    /// Images attacked.
-    pub images: usize,
-    /// Percent of them classified correctly.
-    pub natural: f64,
-    /// Percent of them classified correctly after each attack.
-    pub after: Vec<f64>,
-    /// What each attack took.
-    pub spent: Vec<Spent>,
-    /// Wall time.
-    pub seconds: f64,
-}
-
 /// One job, completely described: thread counts and paths are no part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
@@ -261,59 +219,4 @@ impl Stage {
         let json = serde_json::to_vec(self).map_err(|e| Error::Failed(format!("cannot serialise a stage: {e}")))?;
         Ok(hex(&Sha256::digest(json)[..8]))
     }
-}
-
-/// What a table reads from a finished stage.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    /// Test accuracy in percent.
-    pub natural: f64,
-    /// Test accuracy under attack in percent.
-    pub adversarial: f64,
-    /// One class predicted for every image.
-    pub collapsed: bool,
-    /// Epochs trained.
-    pub epochs: usize,
-    /// Wall time of the stage.
-    pub seconds: f64,
-}
-
-impl Scores {
-    /// Reads the scores from the `result` that a stage of this `config` left.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] if the result is not of the stage's kind.
-    pub fn of(config: &StageConfig, result: &Value) -> Result<Self> {
-        let scores = |test: &EvalReport, collapsed, epochs, seconds| Scores {
-            natural: test.natural,
-            adversarial: test.adversarial,
-            collapsed,
-            epochs,
-            seconds,
-        };
-        Ok(match config {
-            StageConfig::Import(_) => return Err(Error::Failed("an imported model has no scores".to_string())),
-            StageConfig::Train(_) => {
-                let r: TrainResult = read(result, "training")?;
-                scores(&r.selected.test, r.collapsed, r.epochs, r.seconds)
-            }
-            StageConfig::Prune(_) => {
-                let r: PruneResult = read(result, "pruning")?;
-                scores(&r.after, r.collapsed, 0, r.seconds)
-            }
-            StageConfig::Eval(_) => {
-                let r: EvalResult = read(result, "evaluation")?;
-                scores(&r.test, r.collapsed, 0, r.seconds)
-            }
-            StageConfig::Suite(_) => {
-                let r: SuiteResult = read(result, "attack")?;
-                let adversarial = r.after.last().copied().unwrap_or(r.natural);
-                Scores { natural: r.natural, adversarial, collapsed: false, epochs: 0, seconds: r.seconds }
-            }
-        })
-    }
-}
-
-fn read<T: DeserializeOwned>(result: &Value, kind: &str) -> Result<T> {
-    T::deserialize(result).map_err(|e| Error::Failed(format!("no {kind} result ({e})")))
 }

@@ -14,15 +14,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::stage::Stage;
+use super::result::StageResult;
+use super::stage::{FORMAT, Stage, StageConfig};
 use crate::base::error::{Error, Result};
 use crate::checkpoint::{TEMPORARY, write_atomic};
 use crate::train::EpochRow;
-
-/// Version of the store's layout and of its files' meaning; part of every key.
-pub const FORMAT: u32 = 2;
 
 const LOCK: &str = "lock";
 const RESULT: &str = "result.json";
@@ -73,12 +69,12 @@ impl Store {
         self.root.join(key)
     }
 
-    /// The result of a finished stage; `None` if it is not finished.
+    /// The result of the finished stage with this key and `config`; `None` if it is not finished.
     ///
     /// # Errors
-    /// [`Error::Input`] if `result.json` is corrupt.
-    pub fn result(&self, key: &str) -> Result<Option<Value>> {
-        read_result(&self.path(key))
+    /// [`Error::Input`] if `result.json` is corrupt, or of another kind of stage.
+    pub fn result(&self, key: &str, config: &StageConfig) -> Result<Option<StageResult>> {
+        read_result(&self.path(key), config)
     }
 
     /// The epochs that a stage has recorded so far, in order; none if it has not started.
@@ -151,8 +147,8 @@ impl StageDir {
     }
 
     /// As [`Store::result`].
-    pub fn result(&self) -> Result<Option<Value>> {
-        read_result(&self.path)
+    pub fn result(&self, config: &StageConfig) -> Result<Option<StageResult>> {
+        read_result(&self.path, config)
     }
 
     /// Removes everything that earlier runs left, so that the stage starts over.
@@ -180,26 +176,33 @@ impl StageDir {
     }
 
     /// Declares the stage finished: writes `result.json`, then removes the state that only a resumption needs.
-    pub fn finish(&self, result: &Value) -> Result<()> {
-        write_atomic(&self.path.join(RESULT), format!("{result:#}\n").as_bytes())?;
+    ///
+    /// # Errors
+    /// [`Error::Failed`] for a result that could not be read again, like a loss that is not a number.
+    pub fn finish(&self, config: &StageConfig, result: &StageResult) -> Result<()> {
+        let failed = |e: serde_json::Error| Error::Failed(format!("cannot serialise a result: {e}"));
+        let json = serde_json::to_value(result).map_err(failed)?;
+        let text = format!("{json:#}\n");
+        StageResult::from_json(config, json)?;
+        write_atomic(&self.path.join(RESULT), text.as_bytes())?;
         remove_if_present(&self.path.join("state.safetensors"))
     }
 }
 
-/// The result in a stage's directory; `None` if it is not finished.
+/// The result in the directory of a stage of this `config`; `None` if it is not finished.
 ///
 /// # Errors
-/// [`Error::Input`] if `result.json` is corrupt.
-pub(super) fn read_result(dir: &Path) -> Result<Option<Value>> {
+/// [`Error::Input`] if `result.json` is corrupt, or of another kind of stage.
+pub(super) fn read_result(dir: &Path, config: &StageConfig) -> Result<Option<StageResult>> {
     let path = dir.join(RESULT);
-    match fs::read(&path) {
-        Ok(bytes) => match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Some(value)),
-            Err(e) => Err(corrupt(&path, &format!("it is cut short or corrupt ({e})"))),
-        },
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(&path, "read")(e)),
-    }
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(&path, "read")(e)),
+    };
+    let json =
+        serde_json::from_slice(&bytes).map_err(|e| corrupt(&path, &format!("it is cut short or corrupt ({e})")))?;
+    StageResult::from_json(config, json).map(Some).map_err(|e| corrupt(&path, &e.to_string()))
 }
 
 fn corrupt(path: &Path, problem: &str) -> Error {

@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::device::{Task, on_backend};
-use super::stage::{
-    EvalConfig, EvalResult, ImportConfig, PruneConfig, PruneResult, Stage, StageConfig, SuiteConfig, SuiteResult,
-};
+use super::device::{AnyBackend, BackendSpec, on_backend};
+use super::result::{EvalResult, ImportResult, PruneResult, StageResult, SuiteResult};
+use super::stage::{EvalConfig, ImportConfig, PruneConfig, Stage, StageConfig, SuiteConfig};
 use super::store::{StageDir, read_result};
 use crate::attack::PgdConfig;
 use crate::attack::evaluation;
@@ -26,7 +24,7 @@ use crate::data::Dataset;
 use crate::data::source::hex;
 use crate::nn::models::Model;
 use crate::prune::{SparsityReport, hard_prune};
-use crate::train::{self, Observer, TrainResult};
+use crate::train::{self, Observer};
 
 /// File of a finished stage's model.
 const MODEL: &str = "model.safetensors";
@@ -37,47 +35,49 @@ pub trait Worker: Sync {
     ///
     /// # Errors
     /// [`Error::Interrupted`] after saving its state when `observer` asks it to stop; any other error fails the stage.
-    fn run(&self, stage: &Stage, dir: &StageDir, observer: &dyn Observer) -> Result<Value>;
+    fn run(&self, stage: &Stage, dir: &StageDir, observer: &dyn Observer) -> Result<StageResult>;
 }
 
-/// The engine itself.
+/// The engine itself, with a backend for each stage that it works on at the same time.
 pub struct EngineWorker<'a> {
-    /// The data of all stages.
-    pub data: &'a Dataset,
-    /// Threads for each stage.
-    pub threads: usize,
-    /// The file that an import stage takes its model from.
-    pub import: Option<&'a Path>,
+    data: &'a Dataset,
+    import: Option<&'a Path>,
+    spec: BackendSpec,
+    /// The backends that no stage uses.
+    idle: Mutex<Vec<AnyBackend>>,
 }
 
-impl Worker for EngineWorker<'_> {
-    fn run(&self, stage: &Stage, dir: &StageDir, observer: &dyn Observer) -> Result<Value> {
-        on_backend(stage.backend, stage.precision, self.threads, StageTask { worker: self, stage, dir, observer })
+impl<'a> EngineWorker<'a> {
+    /// Starts backends for up to `side_by_side` stages on `data`; `import` is the file that an import stage takes its model
+    /// from.
+    ///
+    /// # Errors
+    /// As [`BackendSpec::start`].
+    pub fn new(data: &'a Dataset, import: Option<&'a Path>, spec: BackendSpec, side_by_side: usize) -> Result<Self> {
+        let idle = (0..side_by_side).map(|_| spec.start()).collect::<Result<_>>()?;
+        Ok(EngineWorker { data, import, spec, idle: Mutex::new(idle) })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<AnyBackend>> {
+        // A list of backends is whole after every statement, so a panic elsewhere leaves nothing to distrust.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A stage to work on, on whatever backend.
-struct StageTask<'a> {
-    worker: &'a EngineWorker<'a>,
-    stage: &'a Stage,
-    dir: &'a StageDir,
-    observer: &'a dyn Observer,
-}
-
-impl Task for StageTask<'_> {
-    type Output = Value;
-
-    fn run<B: Backend>(self, backend: &B) -> Result<Value> {
-        let StageTask { worker: EngineWorker { data, import, .. }, stage, dir, observer } = self;
-        let _range = nvtx::range(|| format!("stage {}", stage.config.kind()));
-        let result = Work { backend, data, import: *import, stage, dir, observer }.run()?;
-        backend.status()?;
+impl Worker for EngineWorker<'_> {
+    fn run(&self, stage: &Stage, dir: &StageDir, observer: &dyn Observer) -> Result<StageResult> {
+        let idle = self.idle().pop();
+        let backend = idle.map_or_else(|| self.spec.start(), Ok)?;
+        let EngineWorker { data, import, .. } = *self;
+        let result = on_backend!(&backend, |backend| StageRun { backend, data, import, stage, dir, observer }.run())?;
+        // Only after a success: a fault of a GPU stays with its backend.
+        self.idle().push(backend);
         Ok(result)
     }
 }
 
 /// A stage to work on and what the work needs.
-struct Work<'a, B: Backend> {
+struct StageRun<'a, B: Backend> {
     backend: &'a B,
     data: &'a Dataset,
     import: Option<&'a Path>,
@@ -86,30 +86,37 @@ struct Work<'a, B: Backend> {
     observer: &'a dyn Observer,
 }
 
-impl<B: Backend> Work<'_, B> {
-    fn run(&self) -> Result<Value> {
-        match &self.stage.config {
-            StageConfig::Import(config) => self.import(config),
+impl<B: Backend> StageRun<'_, B> {
+    fn run(&self) -> Result<StageResult> {
+        let _range = nvtx::range(|| format!("stage {}", self.stage.config.kind()));
+        let backend = self.backend;
+        let result = match &self.stage.config {
+            StageConfig::Import(config) => StageResult::Import(self.import(config)?),
             StageConfig::Train(config) => {
                 let parent = self.parent().map(|dir| dir.join(MODEL));
                 let dir = self.dir.path();
-                to_json(train::train(self.backend, config, self.data, parent.as_deref(), dir, self.observer)?)
+                let result = train::train(backend, config, self.data, parent.as_deref(), dir, self.observer)?;
+                StageResult::Train(result)
             }
-            StageConfig::Prune(config) => to_json(self.backend.scope(|| self.prune(config))?),
-            StageConfig::Eval(config) => to_json(self.backend.scope(|| self.evaluate(config))?),
-            StageConfig::Suite(config) => to_json(self.backend.scope(|| self.attack(config))?),
-        }
+            StageConfig::Prune(config) => StageResult::Prune(backend.scope(|| self.prune(config))?),
+            StageConfig::Eval(config) => StageResult::Eval(backend.scope(|| self.evaluate(config))?),
+            StageConfig::Suite(config) => StageResult::Suite(backend.scope(|| self.attack(config))?),
+        };
+        backend.status()?;
+        // The next stage may be of another size, and those side by side share the device's memory.
+        backend.empty_cache();
+        Ok(result)
     }
 
     /// Copies the user's file, if it is still the one that the stage is about.
-    fn import(&self, config: &ImportConfig) -> Result<Value> {
+    fn import(&self, config: &ImportConfig) -> Result<ImportResult> {
         let path = self.import.ok_or_else(|| Error::Failed("an import stage without a file".to_string()))?;
         let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
         if hex(&Sha256::digest(&bytes)) != config.sha256 {
             return Err(Error::input(path, "changed while it was read", "run the command again"));
         }
         write_atomic(&self.dir.path().join(MODEL), &bytes)?;
-        Ok(json!({}))
+        Ok(ImportResult {})
     }
 
     /// Prunes the parent's model for good.
@@ -160,7 +167,7 @@ impl<B: Backend> Work<'_, B> {
             subset: &subset,
             attacks: &config.attacks,
             seed: config.seed,
-            watch: &|passes| self.advance(passes),
+            watch: &|image_passes| self.observer.advance_unless_stopped(image_passes),
         };
         let outcome = suite.run(&mut assessment, &mut |assessment, _| state.save_at_times(assessment));
         if matches!(outcome, Err(Error::Interrupted)) {
@@ -182,24 +189,23 @@ impl<B: Backend> Work<'_, B> {
         let images = self.backend.resident(self.data.shape, &self.data.test.images);
         let indices: Vec<u32> = (0..self.data.test.len() as u32).collect();
         let subset = Subset { images: &images, labels: &self.data.test.labels, indices: &indices };
-        evaluation::evaluate(self.backend, model, &subset, Some(attack), seed, &|passes| self.advance(passes))
-    }
-
-    /// Tells the observer of image passes; an error if it asks to stop.
-    fn advance(&self, passes: u64) -> Result<()> {
-        self.observer.advance(passes);
-        if self.observer.stop_requested() { Err(Error::Interrupted) } else { Ok(()) }
+        evaluation::evaluate(self.backend, model, &subset, Some(attack), seed, &|image_passes| {
+            self.observer.advance_unless_stopped(image_passes)
+        })
     }
 
     /// The parent's own report of its model, if it was measured in the same way.
     fn measured_by_parent(&self, config: &PruneConfig) -> Result<Option<EvalReport>> {
         let Some(dir) = self.parent() else { return Ok(None) };
-        let Some(StageConfig::Train(parent)) = read_config(&dir)?.map(|stage| stage.config) else { return Ok(None) };
+        let Some(stage) = read_config(&dir)? else { return Ok(None) };
+        let StageConfig::Train(parent) = &stage.config else { return Ok(None) };
         if (&parent.eval_attack, parent.seed, &parent.data) != (&config.eval_attack, config.seed, &config.data) {
             return Ok(None);
         }
-        let result = read_result(&dir)?.and_then(|result| TrainResult::deserialize(result).ok());
-        Ok(result.map(|result| result.selected.test))
+        Ok(match read_result(&dir, &stage.config)? {
+            Some(StageResult::Train(result)) => Some(result.selected.test),
+            _ => None,
+        })
     }
 
     fn parent_model(&self) -> Result<(Model<B>, ModelInfo)> {
@@ -219,6 +225,41 @@ fn read_config(dir: &Path) -> Result<Option<Stage>> {
     Ok(toml::from_str(&text).ok())
 }
 
-fn to_json(result: impl Serialize) -> Result<Value> {
-    serde_json::to_value(result).map_err(|e| Error::Failed(format!("cannot serialise a result: {e}")))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DatasetName;
+    use crate::experiments::pipeline::{BackendName, Precision, Store};
+    use crate::nn::models::Network;
+
+    struct Ignore;
+
+    impl Observer for Ignore {
+        fn advance(&self, _: u64) {}
+        fn epoch(&self, _: &crate::train::EpochRow, _: usize) {}
+        fn stop_requested(&self) -> bool {
+            false
+        }
+    }
+
+    /// A fault of a GPU stays with its backend, so the next stage gets a new one.
+    #[test]
+    fn a_backend_is_used_again_unless_its_stage_has_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, file) = (Store::open(dir.path()).unwrap(), dir.path().join("model"));
+        let data = Dataset::sample(DatasetName::Mnist).unwrap();
+        let spec = BackendSpec { name: BackendName::Cpu, precision: Precision::F32, threads: 1 };
+        let worker = EngineWorker::new(&data, Some(&file), spec, 2).unwrap();
+        let import = ImportConfig { sha256: hex(&Sha256::digest(b"values")), network: Network::LeNet, width: 1 };
+        let stage = Stage::new(spec.name, spec.precision, vec![], StageConfig::Import(import));
+        let directory = store.lock("k").unwrap();
+        let run = || worker.run(&stage, &directory, &Ignore).is_ok();
+        assert_eq!((run(), worker.idle().len()), (false, 1));
+        fs::write(&file, b"values").unwrap();
+        assert_eq!((run(), worker.idle().len()), (true, 1));
+        fs::write(&file, b"others").unwrap();
+        assert_eq!((run(), worker.idle().len()), (false, 0));
+        fs::write(&file, b"values").unwrap();
+        assert_eq!((run(), worker.idle().len()), (true, 1));
+    }
 }

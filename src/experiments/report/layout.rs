@@ -5,8 +5,10 @@ use plotters::style::RGBColor;
 use super::numbers::{
     ABSENT, COLLAPSED, autoattack, measured, measured_gap, percent, published, published_gap, success,
 };
-use super::paint::{Align, FAINT, INK, MUTED, Page, bold, diverging, font, text_on, text_width, viridis};
-use super::svg::{GUTTER, HEADING, LABEL, LEADING, MARGIN, SMALL};
+use super::paint::{
+    Align, FAINT, GUTTER, HEADING, INK, LABEL, LEADING, MARGIN, MUTED, Page, SMALL, bold, diverging, font, text_on,
+    text_width, viridis,
+};
 use super::{Block, Comparison, Gap, Summary};
 
 /// Between the measured panel and the published one.

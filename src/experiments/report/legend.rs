@@ -51,10 +51,15 @@ fn units(report: &Report) -> String {
 /// The paper prints a collapsed network as a number; this says which.
 fn published_collapse(report: &Report) -> Option<String> {
     let dataset = &report.rows.first()?.dataset;
-    let (value, why) = match dataset.parse().ok()? {
-        DatasetName::Mnist => (11.35, "always answering 1 is right on 11.35 % of the MNIST test images"),
-        DatasetName::FashionMnist | DatasetName::Cifar10 => {
-            (10.0, "any one answer is right on 10 % of the test images")
+    let info = dataset.parse::<DatasetName>().ok()?.info();
+    let counts = info.test_class_counts;
+    let most = *counts.iter().max()?;
+    let value = 100.0 * most as f64 / info.test_images() as f64;
+    let why = match counts.iter().position(|count| *count != most) {
+        None => format!("any one answer is right on {value} % of the test images"),
+        Some(_) => {
+            let class = info.class_names[counts.iter().position(|count| *count == most)?];
+            format!("always answering {class} is right on {value} % of the {} test images", info.title)
         }
     };
     let is_collapse = |cell: &Summary| {

@@ -14,6 +14,24 @@ pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What a plotters call on an [`Area`] gives.
 pub type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
+/// Around the page, in pixels.
+pub const MARGIN: i32 = 28;
+
+/// Between row labels and cells, and inside a cell left and right of the text.
+pub const GUTTER: i32 = 12;
+
+/// From one line of small text to the next.
+pub const LEADING: i32 = 18;
+
+/// Size of a heading.
+pub const HEADING: f64 = 14.0;
+
+/// Size of a label, and of running text.
+pub const LABEL: f64 = 12.0;
+
+/// Size of secondary text.
+pub const SMALL: f64 = 11.0;
+
 /// Colour of text.
 pub const INK: RGBColor = RGBColor(32, 33, 36);
 

@@ -2,23 +2,17 @@
 
 use plotters::style::RGBColor;
 
-use super::paint::{Align, INK, MOST_GAP, MUTED, Page, bold, chars_in, diverging, font, text_width, viridis};
+use super::paint::{
+    Align, GUTTER, INK, LABEL, LEADING, MARGIN, MOST_GAP, MUTED, Page, SMALL, bold, chars_in, diverging, font,
+    text_width, viridis,
+};
 use super::{Report, layout::Layout, legend::legend, wrap::wrap};
 use crate::base::error::Result;
 
-/// Around the page.
-pub const MARGIN: i32 = 28;
-/// Between row labels and cells, and inside a cell left and right of the text.
-pub const GUTTER: i32 = 12;
-/// From one line of small text to the next.
-pub const LEADING: i32 = 18;
 /// Narrowest page: notes below this width would be a thin column.
 const MIN_WIDTH: i32 = 640;
 
 const TITLE: f64 = 18.0;
-pub const HEADING: f64 = 14.0;
-pub const LABEL: f64 = 12.0;
-pub const SMALL: f64 = 11.0;
 
 /// The table as an SVG picture, comparisons below the blocks. Colour is adversarial accuracy on a fixed scale from 0 to
 /// 100 %, so that pictures of different tables compare; for gaps it is the adversarial gap on one from -5 to +5 points.

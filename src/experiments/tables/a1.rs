@@ -22,7 +22,7 @@ pub const TABLE: Table = Table {
     seeds: grids::seeds,
     chain: |at, settings| grids::chain(Network::ResNet18, at, settings),
     identity: grids::identity,
-    published: t4::published,
+    published_csv: t4::PUBLISHED,
     notes,
 };
 

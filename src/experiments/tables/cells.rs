@@ -50,8 +50,8 @@ impl Cell {
     /// As [`Plan::add`].
     pub fn plan(&self, table: &Table, settings: &Settings, plan: &mut Plan) -> Result<CellJobs> {
         let mut add = |config: &StageConfig, parent: &[JobId]| {
-            let passes = config.passes(settings.train_images, settings.test_images);
-            plan.add(&self.stage_label(table, config), config.clone(), parent, passes)
+            let image_passes = config.image_passes(settings.train_images, settings.test_images);
+            plan.add(&self.stage_label(table, config), config.clone(), parent, image_passes)
         };
         let mut chain: Vec<JobId> = Vec::new();
         for config in &self.chain {
@@ -115,7 +115,7 @@ pub fn cells(table: &'static Table, settings: &Settings) -> Result<Vec<Cell>> {
         if let StageConfig::Train(config) = config {
             config.validate(settings.train_images)?;
         }
-        check_target(config, settings.data.name.official().classes)?;
+        check_target(config, settings.data.name.info().classes())?;
     }
     Ok(cells)
 }

@@ -3,14 +3,12 @@
 //! Every method has the same epochs at its disposal: what ADMM spends on its two phases after dense training, another
 //! method spends on what it does instead, and a network trained from scratch gets all three phases' epochs.
 
-use super::defaults::{adam, coarse, paper_training, sgd};
+use super::defaults::{Hyperparameters, Phase, Phases, paper_attack, paper_training};
 use super::{Profile, Settings};
-use crate::attack::{EpsSchedule, PgdConfig, Ramp};
+use crate::attack::{EpsSchedule, Ramp};
 use crate::base::named_enum::choice;
-use crate::data::DatasetName;
 use crate::experiments::pipeline::{PruneConfig, StageConfig};
 use crate::nn::models::Network;
-use crate::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use crate::prune::{AdmmConfig, Scheme, Target};
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
@@ -36,28 +34,9 @@ choice! {
     }
 }
 
-/// How one phase of a chain is trained.
-#[derive(Clone)]
-pub struct Phase {
-    /// Its length.
-    pub epochs: usize,
-    /// Update rule.
-    pub optimizer: OptimizerConfig,
-    /// Learning rate over the phase.
-    pub shape: LrShape,
-}
-
-/// The phases of a chain under one profile.
-#[derive(Clone)]
-pub struct Phases {
-    /// Training of the dense network.
-    pub dense: Phase,
-    /// Training of the dense network towards a pruned one.
-    pub approach: Phase,
-    /// Training of what a hard prune has left.
-    pub retrain: Phase,
-    /// Weight of ADMM's penalty at the start of the approach.
-    pub rho: f32,
+/// Weight of ADMM's penalty at the start: a short phase needs a stronger pull to arrive.
+pub fn initial_rho(profile: Profile) -> f32 {
+    if profile == Profile::Paper { 1e-3 } else { 3e-2 }
 }
 
 /// What ADMM's penalty is multiplied by at each update.
@@ -81,9 +60,9 @@ impl Recipe {
     pub fn new(network: Network, settings: &Settings, seed: u64) -> Self {
         let Settings { profile, ref data, train_images, .. } = *settings;
         let base = TrainConfig { network, seed, ..paper_training(data, train_images) };
-        let mut phases = Phases::of(profile, data.name);
+        let mut phases = Hyperparameters::of(data.name).phases(profile);
         if let Some(epochs) = settings.epochs {
-            phases.set_epochs(epochs);
+            phases = phases.with_epochs(epochs);
         }
         Recipe { base: shortened(base, profile), phases, profile }
     }
@@ -98,21 +77,21 @@ impl Recipe {
             Method::NaturalTraining => vec![StageConfig::Train(TrainConfig { attack: None, ..self.dense(width) })],
             Method::AdversarialTraining => vec![dense],
             Method::Admm => {
-                let (rho, update_every) = (self.phases.rho, self.update_every());
+                let (rho, update_every) = (initial_rho(self.profile), self.update_every());
                 let config = AdmmConfig { target, rho, growth: RHO_GROWTH, update_every };
-                vec![dense, self.approach(width, Sparsity::Admm(config)), prune, retrain(self.phases.retrain.epochs)]
+                vec![dense, self.admm_phase(width, Sparsity::Admm(config)), prune, retrain(self.phases.retrain.epochs)]
             }
             Method::Proximal => {
                 let config = ProximalConfig { target, every: ProximalEvery::Epoch };
                 vec![
                     dense,
-                    self.approach(width, Sparsity::Proximal(config)),
+                    self.admm_phase(width, Sparsity::Proximal(config)),
                     prune,
                     retrain(self.phases.retrain.epochs),
                 ]
             }
             Method::PostPrune => {
-                vec![dense, prune, retrain(self.phases.approach.epochs.saturating_add(self.phases.retrain.epochs))]
+                vec![dense, prune, retrain(self.phases.admm.epochs.saturating_add(self.phases.retrain.epochs))]
             }
             Method::NoRetrain => vec![dense, prune],
             Method::Scratch => vec![StageConfig::Train(self.scratch((width as f64 * kept).round() as usize))],
@@ -132,31 +111,30 @@ impl Recipe {
     /// The same with the epochs of a whole chain.
     fn scratch(&self, width: usize) -> TrainConfig {
         // A length that is too large is refused with the stage's other settings; here it must only not wrap.
-        let Phases { dense, approach, retrain, .. } = &self.phases;
-        let epochs = dense.epochs.saturating_add(approach.epochs).saturating_add(retrain.epochs);
+        let Phases { dense, admm, retrain } = &self.phases;
+        let epochs = dense.epochs.saturating_add(admm.epochs).saturating_add(retrain.epochs);
         self.initialised(width, epochs, 1.0 / 3.0)
     }
 
-    /// Dense training; where it is short, narrow networks only get going with an attack that grows over the first
-    /// epochs, the share `ramp` of all.
-    fn initialised(&self, width: usize, epochs: usize, ramp: f64) -> TrainConfig {
+    /// Dense training; where it is short, the attack may grow over the share `warmup` of the epochs.
+    fn initialised(&self, width: usize, epochs: usize, warmup: f64) -> TrainConfig {
         let mut config = self.train(width, &Phase { epochs, ..self.phases.dense.clone() });
-        if self.profile != Profile::Paper && config.data.name != DatasetName::Cifar10 {
-            config.eps_schedule = EpsSchedule { ramp: Ramp::Cosine, epochs: ramp * epochs as f64 };
+        if self.profile != Profile::Paper && Hyperparameters::of(config.data.name).eps_warmup {
+            config.eps_schedule = EpsSchedule { ramp: Ramp::Cosine, epochs: warmup * epochs as f64 };
         }
         config
     }
 
     /// Training of the dense model towards a pruned one. The last model is the one to prune, so it suffices to measure
     /// now and then.
-    fn approach(&self, width: usize, sparsity: Sparsity) -> StageConfig {
-        let eval_every = if self.profile == Profile::Paper { self.update_every() } else { self.phases.approach.epochs };
+    fn admm_phase(&self, width: usize, sparsity: Sparsity) -> StageConfig {
+        let eval_every = if self.profile == Profile::Paper { self.update_every() } else { self.phases.admm.epochs };
         StageConfig::Train(TrainConfig {
             origin: Origin::Parent,
             select: Selection::Last,
             eval_every,
             sparsity,
-            ..self.train(width, &self.phases.approach)
+            ..self.train(width, &self.phases.admm)
         })
     }
 
@@ -175,75 +153,32 @@ impl Recipe {
     }
 
     fn train(&self, width: usize, phase: &Phase) -> TrainConfig {
-        let (epochs, shape) = (phase.epochs, phase.shape);
-        // The published drops at epochs 80 and 150 of 300, stretched to other lengths.
-        let drops: &[usize] = if shape == LrShape::MultiStep { &[80, 150] } else { &[] };
-        let milestones = drops.iter().map(|drop| epochs.saturating_mul(*drop) / 300).collect();
-        let period = if shape == LrShape::Periodic { self.update_every() } else { 0 };
         TrainConfig {
             width,
-            epochs,
+            epochs: phase.epochs,
             optimizer: phase.optimizer.clone(),
-            schedule: LrSchedule { shape, milestones, gamma: 0.1, period, warmup_epochs: 0.0 },
-            eval_every: if self.profile == Profile::Paper { 1 } else { epochs },
+            schedule: phase.schedule(self.update_every()),
+            eval_every: if self.profile == Profile::Paper { 1 } else { phase.epochs },
             ..self.base.clone()
         }
     }
 
     fn update_every(&self) -> usize {
-        update_every(self.phases.approach.epochs)
-    }
-}
-
-impl Phases {
-    /// Those of a profile on a data set.
-    ///
-    /// Unpublished and ours: the optimiser of the approach (next to Adam's normalised steps the small penalty would
-    /// hardly pull), the learning rate and length of MNIST's retraining, and all of `quick`.
-    pub fn of(profile: Profile, data: DatasetName) -> Self {
-        use LrShape::{Constant, Cosine, MultiStep, Periodic};
-        let cifar = data == DatasetName::Cifar10;
-        let decay = if cifar { 1e-4 } else { 0.0 };
-        let phase = |epochs, optimizer, shape| Phase { epochs, optimizer, shape };
-        let approach = |epochs| phase(epochs, sgd(0.01, decay), Periodic);
-        let [dense, approach, retrain] = match (profile, cifar) {
-            (Profile::Paper, false) => [phase(83, adam(1e-4), Constant), approach(40), phase(40, adam(1e-4), Constant)],
-            (Profile::Paper, true) => {
-                [phase(300, sgd(0.1, decay), MultiStep), approach(200), phase(100, sgd(0.01, decay), Cosine)]
-            }
-            (_, false) => [phase(5, adam(1e-3), Constant), approach(3), phase(3, adam(1e-3), Cosine)],
-            (_, true) => [phase(4, sgd(0.1, decay), Cosine), approach(4), phase(3, sgd(0.01, decay), Cosine)],
-        };
-        // A short approach needs a stronger pull to arrive.
-        let rho = if profile == Profile::Paper { 1e-3 } else { 3e-2 };
-        let mut phases = Phases { dense, approach, retrain, rho };
-        if profile == Profile::Smoke {
-            phases.set_epochs(1);
-        }
-        phases
-    }
-
-    /// Gives every phase this length.
-    fn set_epochs(&mut self, epochs: usize) {
-        for phase in [&mut self.dense, &mut self.approach, &mut self.retrain] {
-            phase.epochs = epochs;
-        }
+        update_every(self.phases.admm.epochs)
     }
 }
 
 /// The paper's training with the cheaper attacks and measurements of a profile.
 fn shortened(paper: TrainConfig, profile: Profile) -> TrainConfig {
-    let cifar = paper.data.name == DatasetName::Cifar10;
-    let attack = &paper.eval_attack;
+    let Hyperparameters { quick_attack, smoke_attack, .. } = Hyperparameters::of(paper.data.name);
     match profile {
         Profile::Paper => paper,
         Profile::Quick => {
-            let attack = if cifar { attack.clone() } else { coarse(attack) };
+            let attack = quick_attack(&paper.eval_attack);
             TrainConfig { attack: Some(attack), held_out: paper.held_out.min(1000), ..paper }
         }
         Profile::Smoke => {
-            let attack =
-                if cifar { PgdConfig { steps: 1, step_size: attack.eps, ..attack.clone() } } else { coarse(attack) };
+            let attack = smoke_attack(&paper.eval_attack);
             TrainConfig { attack: Some(attack.clone()), eval_attack: attack, held_out: 0, batch: 16, ..paper }
         }
     }
@@ -261,13 +196,18 @@ pub fn notes(settings: &Settings) -> Vec<String> {
             .to_string(),
     ];
     match settings.profile {
-        Profile::Smoke => notes.push(format!(
-            "Smoke uses {} training and {} test images, one epoch a phase and an attack of {}: it shows that the chain \
-             runs, not how the methods compare.",
-            settings.train_images,
-            settings.test_images,
-            if settings.data.name == DatasetName::Cifar10 { "one step" } else { "10 steps" }
-        )),
+        Profile::Smoke => {
+            let smoke_attack = Hyperparameters::of(settings.data.name).smoke_attack;
+            let steps = match smoke_attack(&paper_attack(settings.data.name)).steps {
+                1 => "one step".to_string(),
+                steps => format!("{steps} steps"),
+            };
+            notes.push(format!(
+                "Smoke uses {} training and {} test images, one epoch a phase and an attack of {steps}: it shows that \
+                 the chain runs, not how the methods compare.",
+                settings.train_images, settings.test_images,
+            ));
+        }
         Profile::Quick | Profile::Paper => {
             notes.push("Most published gaps are under 2 points: believe none that is within its spread.".to_string());
         }

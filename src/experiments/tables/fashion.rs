@@ -25,7 +25,7 @@ pub const TABLE: Table = Table {
     seeds: grids::seeds,
     chain,
     identity,
-    published: |_| None,
+    published_csv: &[],
     notes,
 };
 

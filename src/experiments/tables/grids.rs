@@ -1,9 +1,7 @@
 //! Grids that the pruning tables share: dense networks by width, and pairs of an original and a pruned width.
 
-use serde::Deserialize;
-
 use super::chains::Recipe;
-use super::{BlockSpec, Coordinates, Identity, Profile, Published, Settings};
+use super::{BlockSpec, Coordinates, Identity, Profile, Settings};
 use crate::base::error::{Error, Result};
 use crate::experiments::pipeline::StageConfig;
 use crate::nn::models::Network;
@@ -76,25 +74,4 @@ pub fn width(name: &str) -> Result<usize> {
 /// The widths of a cell.
 pub fn identity(at: &Coordinates, _: &StageConfig) -> Identity {
     Identity { original_w: at.row.parse().ok(), pruned_w: at.column.parse().ok(), ..Identity::default() }
-}
-
-/// A line of a published table.
-#[derive(Deserialize)]
-struct PublishedRow {
-    method: String,
-    original_w: usize,
-    pruned_w: Option<usize>,
-    natural: Option<f64>,
-    adversarial: f64,
-}
-
-/// The numbers of a cell in a published table, given as the text of its file.
-pub fn published(text: &str, at: &Coordinates) -> Option<Published> {
-    let (original, pruned) = (at.row.parse().ok()?, at.column.parse().ok());
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let mut rows = reader.deserialize().filter_map(csv::Result::<PublishedRow>::ok);
-    let is_it =
-        |row: &PublishedRow| (&*row.method, row.original_w, row.pruned_w) == (at.block.method, original, pruned);
-    let row = rows.find(is_it)?;
-    Some(Published { natural: row.natural, adversarial: row.adversarial })
 }

@@ -11,6 +11,7 @@ pub mod chains;
 pub mod defaults;
 pub mod fashion;
 mod grids;
+mod published;
 mod results;
 pub mod t2;
 pub mod t3;
@@ -18,6 +19,7 @@ pub mod t4;
 
 pub use cells::{Cell, CellJobs, cells};
 pub use chains::Method;
+pub use published::Published;
 pub use results::report;
 
 use crate::base::error::{Error, Result};
@@ -60,8 +62,8 @@ pub struct Table {
     pub chain: fn(&Coordinates, &Settings) -> Result<Vec<StageConfig>>,
     /// What a cell is called in `table.csv`, given the last stage of its chain.
     pub identity: fn(&Coordinates, &StageConfig) -> Identity,
-    /// The paper's numbers for a cell, if it has any.
-    pub published: fn(&Coordinates) -> Option<Published>,
+    /// Texts of the files with the paper's numbers, in CSV; see [`Table::published`].
+    pub published_csv: &'static [&'static str],
     /// What a reader of the numbers must know.
     pub notes: fn(&Settings) -> Vec<String>,
 }
@@ -114,15 +116,6 @@ pub struct Identity {
     pub pruned_w: Option<usize>,
 }
 
-/// The paper's numbers, percent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Published {
-    /// On clean images, if it says so.
-    pub natural: Option<f64>,
-    /// On attacked images.
-    pub adversarial: f64,
-}
-
 /// What the user asked of a table.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -159,6 +152,11 @@ impl Table {
             // No "did you mean": the ids are so short that every wrong one looks like every right one.
             Error::Usage(format!("unknown table '{id}'; known: {}", known.join(", ")))
         })
+    }
+
+    /// The paper's numbers for a cell, if it has any.
+    pub fn published(&self, at: &Coordinates) -> Option<Published> {
+        published::find(self.published_csv, at.block.method, at.row, at.column)
     }
 
     /// Names of the blocks that run by default.

@@ -1,13 +1,8 @@
 //! From finished stages to the report of a table.
 
-use std::path::Path;
-
-use serde_json::Value;
-
 use super::{BlockSpec, Cell, CellJobs, Coordinates, Settings, Table};
 use crate::attack::{AttackLoss, PgdConfig};
-use crate::base::error::{Error, Result};
-use crate::experiments::pipeline::{Job, Plan, Scores, StageConfig};
+use crate::experiments::pipeline::{JobId, Plan, StageConfig, StageResult};
 use crate::experiments::report::{Block, Comparison, Report, Row, Summary};
 
 /// The report of a table: `jobs` are those of each cell, in the order of `cells`, and `results` what the plan's
@@ -18,14 +13,10 @@ pub fn report(
     cells: &[Cell],
     plan: &Plan,
     jobs: &[CellJobs],
-    results: &[Option<Value>],
-) -> Result<Report> {
-    let mut finished = Vec::new();
-    for (cell, jobs) in cells.iter().zip(jobs) {
-        if let Some(row) = row(table, settings, cell, plan, jobs, results)? {
-            finished.push((cell.at, row));
-        }
-    }
+    results: &[Option<StageResult>],
+) -> Report {
+    let row = |(cell, jobs): (&Cell, &CellJobs)| Some((cell.at, row(table, settings, cell, plan, jobs, results)?));
+    let finished: Vec<(Coordinates, Row)> = cells.iter().zip(jobs).filter_map(row).collect();
     let mut report = Report {
         id: table.id.to_string(),
         title: table.title.to_string(),
@@ -48,7 +39,7 @@ pub fn report(
         Comparison::of(&format!("{minuend} − {subtrahend}"), find(minuend)?, find(subtrahend)?)
     };
     report.comparisons = table.comparisons.iter().filter_map(compare).collect();
-    Ok(report)
+    report
 }
 
 /// The block's grid, reduced to the rows and columns that have a wanted cell; its rows go to `rows`, cell by cell.
@@ -81,26 +72,16 @@ fn row(
     cell: &Cell,
     plan: &Plan,
     CellJobs { chain, suite }: &CellJobs,
-    results: &[Option<Value>],
-) -> Result<Option<Row>> {
-    let Some(job) = chain.last().map(|end| &plan.jobs()[end.index()]) else { return Ok(None) };
-    let Some(result) = &results[job.id.index()] else { return Ok(None) };
+    results: &[Option<StageResult>],
+) -> Option<Row> {
+    let scores = |id: &JobId| results[id.index()].as_ref()?.scores();
+    let end = chain.last()?;
+    let last = scores(end)?;
+    let job = &plan.jobs()[end.index()];
     let config = &job.stage.config;
-    let last = scores(job, result)?;
-    let mut seconds = 0.0;
-    for id in chain {
-        if let Some(result) = &results[id.index()] {
-            seconds += scores(&plan.jobs()[id.index()], result)?.seconds;
-        }
-    }
-    let suite = suite.as_ref().map(|id| &plan.jobs()[id.index()]);
-    let autoattack = match suite.and_then(|job| Some((job, results[job.id.index()].as_ref()?))) {
-        Some((job, result)) => Some(scores(job, result)?.adversarial),
-        None => None,
-    };
-    let published = (table.published)(&cell.at);
+    let published = table.published(&cell.at);
     let identity = (table.identity)(&cell.at, config);
-    Ok(Some(Row {
+    Some(Row {
         table: table.id.to_string(),
         dataset: settings.data.name.to_string(),
         network: config.network().0.to_string(),
@@ -121,17 +102,9 @@ fn row(
         precision: job.stage.precision.to_string(),
         // Of the whole chain, whoever else shares its stages: what the cell would cost alone.
         epochs: cell.chain.iter().map(StageConfig::epochs).sum(),
-        seconds,
+        seconds: chain.iter().filter_map(scores).map(|scores| scores.seconds).sum(),
         stage: job.key.clone(),
-        autoattack,
-    }))
-}
-
-fn scores(job: &Job, result: &Value) -> Result<Scores> {
-    Scores::of(&job.stage.config, result).map_err(|e| {
-        // Not of this process's making: what it writes, it can read.
-        let path = Path::new("store").join(&job.key).join("result.json");
-        Error::input(path, e.to_string(), "restore the file, or discard this stage's results with --fresh")
+        autoattack: suite.as_ref().and_then(scores).map(|scores| scores.adversarial),
     })
 }
 

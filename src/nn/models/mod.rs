@@ -20,28 +20,46 @@ use graph::Recorder;
 pub use graph::{Node, Operation};
 use layers::{BatchStats, Builder, Pass, Run};
 
-choice! {
-    /// Network architectures.
-    pub enum Network: "network" {
-        /// LeNet for 28×28×1 images.
-        LeNet = "lenet",
-        /// LeNet for 32×32×3 images.
-        LeNetCifar = "lenet-cifar",
-        /// ResNet-18 for 32×32×3 images.
-        ResNet18 = "resnet18",
-        /// VGG-16 with batch normalisation for 32×32×3 images.
-        Vgg16Bn = "vgg16-bn",
-    }
+/// Defines [`Network`] and what it stands for: the images that it takes, and its layers.
+macro_rules! networks {
+    ($( $(#[$meta:meta])* $variant:ident = $name:literal, $input:expr, $module:ident::$layers:ident::$build:ident; )+) => {
+        choice! {
+            /// Network architectures. A new one is a file with its layers and an entry here.
+            pub enum Network: "network" { $( $(#[$meta])* $variant = $name, )+ }
+        }
+
+        impl Network {
+            /// `[c, h, w]` of the images it takes.
+            pub fn input(self) -> [usize; 3] {
+                match self { $(Network::$variant => $input,)+ }
+            }
+        }
+
+        enum Layers { $($variant($module::$layers),)+ }
+
+        impl Layers {
+            fn new(network: Network, b: &mut Builder, width: usize, classes: usize) -> Result<Self> {
+                Ok(match network {
+                    $(Network::$variant => Layers::$variant($module::$layers::$build(b, width, classes)?),)+
+                })
+            }
+
+            fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
+                match self { $(Layers::$variant(net) => net.forward(run, x),)+ }
+            }
+        }
+    };
 }
 
-impl Network {
-    /// `[c, h, w]` of the images it takes.
-    pub fn input(self) -> [usize; 3] {
-        match self {
-            Network::LeNet => [1, 28, 28],
-            Network::LeNetCifar | Network::ResNet18 | Network::Vgg16Bn => [3, 32, 32],
-        }
-    }
+networks! {
+    /// LeNet for 28×28×1 images.
+    LeNet = "lenet", [1, 28, 28], lenet::LeNet::mnist;
+    /// LeNet for 32×32×3 images.
+    LeNetCifar = "lenet-cifar", [3, 32, 32], lenet::LeNet::cifar;
+    /// ResNet-18 for 32×32×3 images.
+    ResNet18 = "resnet18", [3, 32, 32], resnet18::ResNet18::new;
+    /// VGG-16 with batch normalisation for 32×32×3 images.
+    Vgg16Bn = "vgg16-bn", [3, 32, 32], vgg16_bn::Vgg16Bn::new;
 }
 
 /// How much batch normalisation weighs the newest batch in its running statistics: PyTorch's default.
@@ -49,22 +67,6 @@ const RUNNING_MOMENTUM: f32 = 0.1;
 
 /// Four times the widest network of the paper; what is far beyond would not fit in memory.
 pub const MAX_WIDTH: usize = 64;
-
-enum Layers {
-    LeNet(lenet::LeNet),
-    ResNet18(resnet18::ResNet18),
-    Vgg16Bn(vgg16_bn::Vgg16Bn),
-}
-
-impl Layers {
-    fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
-        match self {
-            Layers::LeNet(net) => net.forward(run, x),
-            Layers::ResNet18(net) => net.forward(run, x),
-            Layers::Vgg16Bn(net) => net.forward(run, x),
-        }
-    }
-}
 
 /// A network's layers and the names and shapes of its parameters, without their values.
 pub struct Architecture {
@@ -140,12 +142,7 @@ impl Architecture {
             return Err(Error::Usage(format!("classes: must be 1 to 256, got {classes}")));
         }
         let mut b = Builder::new(network.input(), outputs.clone());
-        let graph = match network {
-            Network::LeNet => Layers::LeNet(lenet::LeNet::mnist(&mut b, width, classes)?),
-            Network::LeNetCifar => Layers::LeNet(lenet::LeNet::cifar(&mut b, width, classes)?),
-            Network::ResNet18 => Layers::ResNet18(resnet18::ResNet18::new(&mut b, width, classes)?),
-            Network::Vgg16Bn => Layers::Vgg16Bn(vgg16_bn::Vgg16Bn::new(&mut b, width, classes)?),
-        };
+        let graph = Layers::new(network, &mut b, width, classes)?;
         let Builder { params, norms, layers, spaces, .. } = b;
         let multiply_adds = layers.iter().map(|layer| layer.multiply_adds).sum();
         Ok(Architecture { network, width, outputs, classes, params, norms, layers, spaces, multiply_adds, graph })

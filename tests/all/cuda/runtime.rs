@@ -188,4 +188,9 @@ fn memory_is_used_again() {
     let after = backend.memory_use();
     assert_eq!((calls.all()[0], after.peak, after.live), (allocs, peak, before.live));
     assert!(peak - before.live >= 3 * 4000 && peak - before.live < 3 * 4000 + 3 * 1024, "{after:?}");
+    // What nobody uses goes back to the device; what is asked for then is new.
+    backend.empty_cache();
+    assert_eq!(backend.memory_use().held, before.live);
+    assert_eq!(round(), [3.0; 1000]);
+    assert!(calls.all()[0] > allocs);
 }

@@ -75,7 +75,7 @@ fn resnet18() -> Setting {
 
 /// Trains; on the images of another run's attacks, if they are given.
 fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -> Run {
-    let name = if setting.network == Network::LeNet { DatasetName::Mnist } else { DatasetName::Cifar10 };
+    let name = DatasetName::with_shape(setting.network.input()).unwrap();
     let data = Dataset::sample(name).unwrap();
     let architecture = Architecture::new(setting.network, 1, 10).unwrap();
     let mut trainer = Trainer::new(backend, architecture, Init::XavierUniform, 3, &setting.optimizer).unwrap();

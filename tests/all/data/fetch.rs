@@ -8,7 +8,7 @@ use engine::base::error::{Error, Result};
 use engine::data::DatasetName;
 use engine::data::download::{Event, Retries};
 use engine::data::fetch::{Plan, Wanted, unpack};
-use engine::data::official::Archive;
+use engine::data::info::Archive;
 use sha2::{Digest, Sha256};
 
 use super::files;
@@ -239,7 +239,7 @@ fn official_plans_name_every_file() {
     for &name in DatasetName::ALL {
         let plan = Plan::new(name, root, Some("http://127.0.0.1:1/x")).unwrap();
         assert_eq!(plan.base_url, "http://127.0.0.1:1/x/");
-        assert_eq!(plan.dir, root.join(name.official().folder));
+        assert_eq!(plan.dir, root.join(name.info().folder));
         assert!(plan.files.iter().all(|file| file.sha256.len() == 64));
         assert_eq!(plan.archive.is_some(), name == DatasetName::Cifar10);
         assert!(Plan::new(name, root, None).unwrap().base_url.ends_with('/'));

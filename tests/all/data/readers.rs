@@ -4,7 +4,7 @@ use std::path::Path;
 
 use engine::base::error::{Error, Result};
 use engine::data::source::Source;
-use engine::data::{Split, cifar, idx};
+use engine::data::{Split, cifar_binary, idx};
 use proptest::prelude::*;
 
 use super::files;
@@ -18,7 +18,7 @@ fn read_idx(name: &str, bytes: &[u8], record: &idx::Record) -> Result<Vec<u8>> {
 fn read_cifar(bytes: &[u8]) -> Result<Split> {
     let dir = tempfile::tempdir().unwrap();
     let mut split = Split::default();
-    cifar::read(Source::open(&files::write(dir.path(), "data_batch_1.bin", bytes))?, &mut split)?;
+    cifar_binary::read(Source::open(&files::write(dir.path(), "data_batch_1.bin", bytes))?, &mut split)?;
     Ok(split)
 }
 

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use engine::data::idx;
+use engine::data::info::{Content, FileKind, OfficialFile, Part};
 use engine::data::locate::Found;
-use engine::data::official::{Content, FileKind, OfficialFile, Part};
 use engine::data::source::Source;
-use engine::data::{Dataset, DatasetName, Split, cifar, sample};
+use engine::data::{Dataset, DatasetName, Split, cifar_binary, sample};
 
 use super::files;
 use super::sets::full;
@@ -39,11 +39,11 @@ fn cut(full: &Found, file: &OfficialFile) -> Vec<u8> {
     let count = per_class(full.name, file.part);
     if file.kind == FileKind::CifarRecords {
         let mut split = Split::default();
-        cifar::read(open(file), &mut split).unwrap();
+        cifar_binary::read(open(file), &mut split).unwrap();
         let cut = split.select(&first_of_each_class(&split.labels, count));
         return files::cifar(&cut.labels, &cut.images);
     }
-    let of_kind = |kind| full.name.official().files.iter().find(|f| f.part == file.part && f.kind == kind).unwrap();
+    let of_kind = |kind| full.name.info().files.iter().find(|f| f.part == file.part && f.kind == kind).unwrap();
     let labels = idx::read(open(of_kind(FileKind::IdxLabels)), &idx::LABELS).unwrap();
     let chosen = first_of_each_class(&labels, count);
     let n = chosen.len() as u32;
@@ -63,9 +63,9 @@ fn sample_is_made_from_the_full_files_by_the_rule() {
     for &name in DatasetName::ALL {
         let source = if name == DatasetName::Cifar10 { Content::JpegCopy } else { Content::Official };
         let Some(full) = full(name, source) else { continue };
-        for file in name.official().files {
+        for file in name.info().files {
             let made = cut(&full, file);
-            let (dir, gz) = (target.join(name.official().folder), format!("{}.gz", file.name));
+            let (dir, gz) = (target.join(name.info().folder), format!("{}.gz", file.name));
             if std::env::var_os("ENGINE_WRITE_SAMPLE").is_some() {
                 files::write(&dir, &gz, &files::gzip(&made));
             }

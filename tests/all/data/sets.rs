@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::base::error::{Error, Result};
+use engine::data::info::Content;
 use engine::data::locate::{Found, Root, Roots};
-use engine::data::official::Content;
 use engine::data::verify::verify;
 use engine::data::{Dataset, DatasetName, sample};
 
@@ -186,17 +186,19 @@ fn full_sets_are_recognised_and_load_fast() {
         let took = start.elapsed();
         // Alone it takes a fraction of this; the rest is for busy machines.
         assert!(took < Duration::from_secs(10), "{name} took {took:?}");
+        let count = |label: usize| data.test.labels.iter().filter(|&&l| usize::from(l) == label).count();
+        assert_eq!((0..data.classes).map(count).collect::<Vec<_>>(), name.info().test_class_counts);
         assert_eq!((&data.id.subset[..], &data.id.fingerprint[..]), ("full", fingerprint));
         assert_eq!(data.origin.contains("JPEG copy"), content == Content::JpegCopy, "{}", data.origin);
-        assert_eq!(name.official().recognise(fingerprint), content);
+        assert_eq!(name.info().recognise(fingerprint), content);
     }
 }
 
 #[test]
 fn every_class_has_a_name_of_its_own() {
     for &name in DatasetName::ALL {
-        let official = name.official();
-        let names: std::collections::BTreeSet<&str> = official.class_names.iter().copied().collect();
-        assert_eq!((names.len(), official.class_names.len()), (official.classes, official.classes), "{name}");
+        let info = name.info();
+        let names: std::collections::BTreeSet<&str> = info.class_names.iter().copied().collect();
+        assert_eq!((names.len(), info.test_class_counts.len()), (10, 10), "{name}");
     }
 }

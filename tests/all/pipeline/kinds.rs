@@ -1,6 +1,6 @@
 //! Every kind of stage: what its key is made of, how many passes it takes, what a table reads from it.
 
-use engine::experiments::pipeline::{Scores, Stage, StageConfig};
+use engine::experiments::pipeline::{Scores, Stage, StageConfig, StageResult};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -94,7 +94,7 @@ fn passes_of_every_kind() {
     let suite = 1_000 * (101 + 9 * 102 + 9 * 201 + 5_001);
     // 300 epochs of natural training, measured a hundred times, the images put aside too.
     let training = 300 * 55_000 + 100 * (9_000 + 5_000) * (1 + 2 * 41);
-    let passes: Vec<u64> = configs().iter().map(|text| config(text).passes(60_000, 9_000)).collect();
+    let passes: Vec<u64> = configs().iter().map(|text| config(text).image_passes(60_000, 9_000)).collect();
     assert_eq!(passes, [0, measured, measured, measured, suite, training, training, training]);
 }
 
@@ -142,9 +142,10 @@ fn a_table_reads_the_model_that_a_stage_leaves() {
     ];
     let configs: Vec<StageConfig> = configs().iter().map(|text| config(text)).collect();
     let of_kind = |kind: &str| configs.iter().find(|config| config.kind() == kind).unwrap();
-    let read = |kind: &str, result: &Value| Scores::of(of_kind(kind), result);
+    let read = |kind: &str, result: &Value| StageResult::from_json(of_kind(kind), result.clone());
     for ((kind, result), (_, expected)) in results.iter().zip(expected) {
-        let scores = read(kind, result).unwrap();
+        assert_eq!(serde_json::to_value(read(kind, result).unwrap()).unwrap(), *result, "{kind}");
+        let scores = read(kind, result).unwrap().scores().unwrap();
         let Scores { natural, adversarial, collapsed, epochs, seconds } = scores;
         assert_eq!((natural, adversarial, collapsed, epochs, seconds), expected, "{kind}");
         for (other, _) in results.iter().filter(|(other, _)| other != kind) {
@@ -152,6 +153,6 @@ fn a_table_reads_the_model_that_a_stage_leaves() {
         }
     }
     let unattacked = json!({ "images": 9, "natural": 88.0, "after": [], "spent": [], "seconds": 6.5 });
-    assert_eq!(read("suite", &unattacked).unwrap().adversarial, 88.0);
-    assert!(read("import", &json!({})).is_err(), "a model that was not measured has no scores");
+    assert_eq!(read("suite", &unattacked).unwrap().scores().unwrap().adversarial, 88.0);
+    assert_eq!(read("import", &json!({})).unwrap().scores(), None, "a model that was not measured has no scores");
 }

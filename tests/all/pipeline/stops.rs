@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use engine::base::error::{Error, Result};
-use engine::experiments::pipeline::{EngineWorker, Job, Monitor, Store, SuiteResult};
+use engine::experiments::pipeline::{EngineWorker, Job, Monitor, StageResult, Store};
 use engine::train::EpochRow;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::out;
-use super::worker::{Finished, data, every_kind, finish};
+use super::worker::{Finished, cpu, data, every_kind, finish};
 
 /// Hears everything; asks to stop when a job has done so many passes.
 struct Listener<'a> {
@@ -53,7 +53,7 @@ impl Monitor for Listener<'_> {
         self.note(format!("{} epoch {} of {epochs}", job.label, row.epoch));
     }
 
-    fn ended(&self, job: &Job, outcome: &Result<Value>) {
+    fn ended(&self, job: &Job, outcome: &Result<StageResult>) {
         let how = match outcome {
             Ok(_) => "ended",
             Err(Error::Interrupted) => "interrupted",
@@ -68,18 +68,20 @@ impl Monitor for Listener<'_> {
 fn a_monitor_hears_of_every_stage_epoch_and_pass() {
     let (data, (_out, store), stop) = (data(), out(), AtomicBool::new(false));
     let plan = every_kind(&data);
-    let expected: u64 = plan.jobs().iter().filter(|job| job.stage.config.kind() != "suite").map(|job| job.passes).sum();
+    let expected: u64 =
+        plan.jobs().iter().filter(|job| job.stage.config.kind() != "suite").map(|job| job.image_passes).sum();
     let listener = Listener::new(&stop, None);
     let prepared = plan.prepare(&store, false).unwrap();
     let remaining: u64 = prepared.remaining().map(|(_, passes)| passes).sum();
-    assert_eq!(remaining, plan.jobs().iter().map(|job| job.passes).sum::<u64>());
-    prepared.run(&EngineWorker { data: &data, threads: 2, import: None }, &listener, &stop, 1);
-    let suite: SuiteResult = serde_json::from_value(store.result(&plan.jobs()[5].key).unwrap().unwrap()).unwrap();
+    assert_eq!(remaining, plan.jobs().iter().map(|job| job.image_passes).sum::<u64>());
+    prepared.run(&EngineWorker::new(&data, None, cpu(2), 1).unwrap(), &listener, &stop, 1);
+    let Job { key, stage: suite, .. } = &plan.jobs()[5];
+    let suite = store.result(key, &suite.config).unwrap();
     // A suite announces at most what was planned; the prune with another seed measures its parent once more.
     let again = data.test.len() as u64 * (1 + 4);
     let announced = listener.passes[0].load(Ordering::Relaxed);
     assert!(
-        (expected + again..=expected + again + plan.jobs()[5].passes).contains(&announced),
+        (expected + again..=expected + again + plan.jobs()[5].image_passes).contains(&announced),
         "{announced} {suite:?}"
     );
     let epochs = |n: usize| (1..=n).map(|epoch| format!("train epoch {epoch} of {n}")).collect::<Vec<_>>();
@@ -101,7 +103,8 @@ fn a_monitor_hears_of_every_stage_epoch_and_pass() {
 
 /// Files of a stage that a table or a later stage reads, the times left out.
 fn left(store: &Store, job: &Job) -> Vec<(String, String)> {
-    let mut result = store.result(&job.key).unwrap().unwrap();
+    let result = store.result(&job.key, &job.stage.config).unwrap().unwrap();
+    let mut result = serde_json::to_value(result).unwrap();
     result.as_object_mut().unwrap().remove("seconds");
     if let Some(spent) = result.get_mut("spent").and_then(Value::as_array_mut) {
         spent.iter_mut().for_each(|spent| drop(spent.as_object_mut().unwrap().remove("seconds")));
@@ -123,10 +126,10 @@ fn a_chain_stopped_in_every_stage_ends_as_one_that_was_not() {
     let through = Finished::of(every_kind);
     let (_out, store) = out();
     let plan = every_kind(&through.data);
-    let worker = EngineWorker { data: &through.data, threads: 1, import: None };
+    let worker = EngineWorker::new(&through.data, None, cpu(1), 1).unwrap();
     for job in plan.jobs() {
         // A suite passes images as long as they stand; the first 25 of these are clean.
-        let half = if job.stage.config.kind() == "suite" { 60 } else { job.passes / 2 };
+        let half = if job.stage.config.kind() == "suite" { 60 } else { job.image_passes / 2 };
         for after in [1, half] {
             let stop = AtomicBool::new(false);
             let listener = Listener::new(&stop, Some((job.id.index(), after)));

@@ -16,15 +16,13 @@ use engine::backend::cpu::Cpu;
 use engine::checkpoint::{ModelInfo, load_model};
 use engine::data::{Dataset, Split};
 use engine::experiments::pipeline::{
-    EngineWorker, EvalConfig, EvalResult, ImportConfig, JobId, Outcome, Plan, PruneConfig, PruneResult, StageConfig,
-    Store, SuiteConfig, SuiteResult,
+    BackendName, BackendSpec, EngineWorker, EvalConfig, EvalResult, ImportConfig, JobId, Outcome, Plan, Precision,
+    PruneConfig, PruneResult, StageConfig, StageResult, Store, SuiteConfig, SuiteResult,
 };
 use engine::nn::models::{Mode, Model, Network};
 use engine::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use engine::prune::{AdmmConfig, Scheme, SparsityReport, Target};
 use engine::train::{MaskedConfig, Origin, Selection, Sparsity, TrainConfig, TrainResult};
-use serde::Deserialize;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -34,8 +32,13 @@ use crate::small_runs::{attack, config, digits};
 /// LeNet w=2 to w=1.
 const HALF: Target = Target { scheme: Scheme::Filter, ratio: 0.5, linear: true };
 
-fn cpu() -> Cpu<f32> {
+fn reference() -> Cpu<f32> {
     Cpu::new(1).unwrap()
+}
+
+/// What the worker computes with.
+pub fn cpu(threads: usize) -> BackendSpec {
+    BackendSpec { name: BackendName::Cpu, precision: Precision::F32, threads }
 }
 
 /// Training and test images differ in number and in kind.
@@ -85,7 +88,7 @@ fn planned(data: &Dataset, stages: &[(StageConfig, Option<usize>)]) -> Plan {
     let mut ids: Vec<JobId> = Vec::new();
     for (config, parent) in stages {
         let parent: Vec<JobId> = parent.iter().map(|&at| ids[at]).collect();
-        let passes = config.passes(data.train.len(), data.test.len());
+        let passes = config.image_passes(data.train.len(), data.test.len());
         ids.push(plan.add(config.kind(), config.clone(), &parent, passes).unwrap());
     }
     assert_eq!(plan.jobs().len(), stages.len(), "every stage is another");
@@ -111,8 +114,8 @@ pub fn every_kind(data: &Dataset) -> Plan {
 }
 
 /// Does all of `plan`; the results by place.
-pub fn finish(plan: &Plan, data: &Dataset, store: &Store, import: Option<&Path>) -> Vec<Value> {
-    let worker = EngineWorker { data, threads: 2, import };
+pub fn finish(plan: &Plan, data: &Dataset, store: &Store, import: Option<&Path>) -> Vec<StageResult> {
+    let worker = EngineWorker::new(data, import, cpu(2), 1).unwrap();
     let Outcome { results, failures, .. } =
         plan.prepare(store, false).unwrap().run(&worker, &Silent, &AtomicBool::new(false), 1);
     assert!(failures.is_empty(), "{failures:?}");
@@ -125,7 +128,7 @@ pub struct Finished {
     pub plan: Plan,
     _out: TempDir,
     pub store: Store,
-    results: Vec<Value>,
+    results: Vec<StageResult>,
 }
 
 impl Finished {
@@ -141,11 +144,27 @@ impl Finished {
     }
 
     fn model(&self, at: usize) -> (Model<Cpu<f32>>, ModelInfo) {
-        load_model(&cpu(), &self.path(at)).unwrap()
+        load_model(&reference(), &self.path(at)).unwrap()
     }
 
-    fn result<'a, T: Deserialize<'a>>(&'a self, at: usize) -> T {
-        T::deserialize(&self.results[at]).unwrap()
+    fn trained(&self, at: usize) -> &TrainResult {
+        let StageResult::Train(result) = &self.results[at] else { panic!("{:?}", self.results[at]) };
+        result
+    }
+
+    fn pruned(&self, at: usize) -> &PruneResult {
+        let StageResult::Prune(result) = &self.results[at] else { panic!("{:?}", self.results[at]) };
+        result
+    }
+
+    fn evaluated(&self, at: usize) -> &EvalResult {
+        let StageResult::Eval(result) = &self.results[at] else { panic!("{:?}", self.results[at]) };
+        result
+    }
+
+    fn attacked(&self, at: usize) -> &SuiteResult {
+        let StageResult::Suite(result) = &self.results[at] else { panic!("{:?}", self.results[at]) };
+        result
     }
 
     /// The test images under an attack, by the model of a stage.
@@ -155,7 +174,7 @@ impl Finished {
 }
 
 fn measured(model: &Model<Cpu<f32>>, data: &Dataset, split: &Split, attack: &PgdConfig, seed: u64) -> EvalReport {
-    let backend = cpu();
+    let backend = reference();
     let images = backend.resident(data.shape, &split.images);
     let indices: Vec<u32> = (0..split.len() as u32).collect();
     let subset = Subset { images: &images, labels: &split.labels, indices: &indices };
@@ -164,7 +183,7 @@ fn measured(model: &Model<Cpu<f32>>, data: &Dataset, split: &Split, attack: &Pgd
 
 /// Percent of clean test images whose largest logit is that of their class, by the logits of one pass.
 fn natural(model: &Model<Cpu<f32>>, data: &Dataset) -> f64 {
-    let backend = cpu();
+    let backend = reference();
     let pixels: Vec<f32> = data.test.images.iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let tape = Tape::new(&backend);
     let x = tape.leaf(Tensor::upload(&backend, [data.test.len(), 1, 28, 28], &pixels));
@@ -177,7 +196,7 @@ fn natural(model: &Model<Cpu<f32>>, data: &Dataset) -> f64 {
 /// Filters of each layer with a weight left, by plain loops.
 fn filters(model: &Model<Cpu<f32>>) -> Vec<usize> {
     let architecture = model.architecture();
-    let backend = cpu();
+    let backend = reference();
     let alive = |weight: &[f32], outputs: usize| {
         weight.chunks_exact(weight.len() / outputs).filter(|row| row.iter().any(|&w| w != 0.0)).count()
     };
@@ -190,7 +209,7 @@ fn every_stage_reports_what_its_own_model_does_on_the_test_images() {
     let run = Finished::of(every_kind);
     let eval = attack(3);
     for at in [0, 1, 3] {
-        let result: TrainResult = run.result(at);
+        let result = run.trained(at);
         assert_eq!(result.selected.test, run.measured(at, &eval, 1), "training at {at}");
         let trained = measured(&run.model(at).0, &run.data, &run.data.train, &eval, 1);
         assert_ne!(
@@ -198,28 +217,28 @@ fn every_stage_reports_what_its_own_model_does_on_the_test_images() {
             (result.selected.test.natural, result.selected.test.adversarial)
         );
     }
-    let first: TrainResult = run.result(0);
+    let first = run.trained(0);
     assert!(first.selected.epoch < 3, "the last epoch spoils the model: {:?}", first.candidates);
 
-    let pruned: PruneResult = run.result(2);
+    let pruned = run.pruned(2);
     let [before, after] = [1, 2].map(|at| run.measured(at, &eval, 1));
     assert_ne!(before, after, "pruning changes what a model does");
-    assert_eq!((pruned.before, pruned.after), (before, after));
-    assert_eq!(pruned.sparsity, SparsityReport::of(&cpu(), &run.model(2).0));
+    assert_eq!((&pruned.before, &pruned.after), (&before, &after));
+    assert_eq!(pruned.sparsity, SparsityReport::of(&reference(), &run.model(2).0));
 
     // With a seed of its own it cannot take over what its parent has measured.
-    let other: PruneResult = run.result(6);
-    assert_eq!((other.before, other.after), (run.measured(0, &eval, 9), run.measured(6, &eval, 9)));
+    let other = run.pruned(6);
+    assert_eq!((&other.before, &other.after), (&run.measured(0, &eval, 9), &run.measured(6, &eval, 9)));
 
     // What it takes over is what its parent says of the model that was kept, not of the last one.
-    let kept: PruneResult = run.result(7);
-    assert_eq!((kept.before, kept.after), (run.measured(0, &eval, 1), run.measured(7, &eval, 1)));
+    let kept = run.pruned(7);
+    assert_eq!((&kept.before, &kept.after), (&run.measured(0, &eval, 1), &run.measured(7, &eval, 1)));
 
-    let again: EvalResult = run.result(4);
+    let again = run.evaluated(4);
     assert_eq!(again.test, run.measured(3, &attack(4), 5));
     for at in [0, 1, 2, 3] {
-        let reported = [0, 1, 3].contains(&at).then(|| run.result::<TrainResult>(at).selected.test.natural);
-        let reported = reported.unwrap_or_else(|| run.result::<PruneResult>(2).after.natural);
+        let reported = [0, 1, 3].contains(&at).then(|| run.trained(at).selected.test.natural);
+        let reported = reported.unwrap_or_else(|| run.pruned(2).after.natural);
         assert_eq!(reported, natural(&run.model(at).0, &run.data), "natural accuracy at {at}");
     }
 }
@@ -234,15 +253,15 @@ fn a_pruned_model_that_collapsed_is_called_so() {
         let stages = [StageConfig::Train(dense(data)), StageConfig::Prune(pruned), StageConfig::Eval(measured)];
         planned(data, &[0, 1, 2].map(|at: usize| (stages[at].clone(), at.checked_sub(1))))
     });
-    let [trained, pruned, measured]: [Value; 3] = [0, 1, 2].map(|at| run.result(at));
-    assert_eq!([&trained, &pruned, &measured].map(|result| &result["collapsed"]), [false, true, true]);
+    let collapsed = [0, 1, 2].map(|at| run.results[at].scores().unwrap().collapsed);
+    assert_eq!(collapsed, [false, true, true]);
 }
 
 /// What each stage makes of its parent's model, and what the file says of it.
 #[test]
 fn every_stage_goes_on_from_its_parent() {
     let run = Finished::of(every_kind);
-    let backend = cpu();
+    let backend = reference();
     let state = |at: usize| run.model(at).0.state(&backend);
     assert_eq!(
         [0, 1, 2, 3].map(|at| filters(&run.model(at).0)),
@@ -276,7 +295,7 @@ fn a_training_without_steps_leaves_its_parent() {
             ],
         )
     });
-    let state = |at: usize| run.model(at).0.state(&cpu());
+    let state = |at: usize| run.model(at).0.state(&reference());
     assert_eq!(state(1), state(0), "dense");
     assert_eq!(state(3), state(2), "masked");
     assert_eq!(state(4), state(0), "ADMM");
@@ -296,9 +315,9 @@ fn a_suite_attacks_the_first_test_images_in_the_order_of_its_attacks() {
             ],
         )
     });
-    let (backend, model) = (cpu(), run.model(0).0);
+    let (backend, model) = (reference(), run.model(0).0);
     for (at, images) in [(1, 25), (2, 40)] {
-        let result: SuiteResult = run.result(at);
+        let result = run.attacked(at);
         let resident = backend.resident(run.data.shape, &run.data.test.images);
         let indices: Vec<u32> = (0..images as u32).collect();
         let subset = Subset { images: &resident, labels: &run.data.test.labels, indices: &indices };
@@ -317,8 +336,8 @@ fn a_suite_attacks_the_first_test_images_in_the_order_of_its_attacks() {
         suite.run(&mut expected, &mut |_, _| Ok(())).unwrap();
         assert_eq!(result.images, images);
         assert_eq!(
-            (result.natural, result.after),
-            (expected.accuracy(0), vec![expected.accuracy(1), expected.accuracy(2)])
+            (result.natural, &result.after),
+            (expected.accuracy(0), &vec![expected.accuracy(1), expected.accuracy(2)])
         );
         let after = [0, 1, 2].map(|attacks| expected.accuracy(attacks));
         assert!(after[0] > after[1], "the first attack breaks some: {after:?}");
@@ -341,7 +360,7 @@ fn an_import_is_the_users_file_and_no_other() {
 
     let changed = out.path().join("changed.safetensors");
     fs::write(&changed, [&bytes[..], &[0]].concat()).unwrap();
-    let worker = EngineWorker { data: &data, threads: 1, import: Some(&changed) };
+    let worker = EngineWorker::new(&data, Some(&changed), cpu(1), 1).unwrap();
     let outcome = plan.prepare(&store, false).unwrap().run(&worker, &Silent, &AtomicBool::new(false), 1);
     assert!(outcome.failures[0].error.to_string().contains("changed while it was read"), "{:?}", outcome.failures);
     assert!(!path.exists());

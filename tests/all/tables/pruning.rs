@@ -246,7 +246,7 @@ fn cells_are_selected_in_whatever_block_has_them() {
 fn published_numbers_are_where_the_paper_has_them() {
     let published = |id: &str, method: &str, cell: &str| {
         let [cell] = &cells(id, &only(id, Profile::Paper, method, cell))[..] else { panic!("one cell") };
-        (Table::find(id).unwrap().published)(&cell.at).map(|p| (p.natural, p.adversarial))
+        Table::find(id).unwrap().published(&cell.at).map(|p| (p.natural, p.adversarial))
     };
     assert_eq!(published("t2", "natural-training", "16:dense"), Some((Some(99.31), 0.0)));
     assert_eq!(published("t2", "admm", "16:8"), Some((Some(99.01), 95.44)));
@@ -264,7 +264,7 @@ fn published_numbers_are_where_the_paper_has_them() {
     for (id, missing) in [("a1", 10), ("c1", 0), ("fashion", 39), ("t2", 0), ("t3", 0), ("t4", 0)] {
         let table = Table::find(id).unwrap();
         let all = cells(id, &settings(id, Profile::Paper));
-        assert_eq!(all.iter().filter(|cell| (table.published)(&cell.at).is_none()).count(), missing, "{id}");
+        assert_eq!(all.iter().filter(|cell| table.published(&cell.at).is_none()).count(), missing, "{id}");
     }
 }
 
@@ -354,7 +354,7 @@ fn smoke_fits_two_minutes_on_two_cores() {
                 Network::LeNetCifar => 9e9,
                 Network::ResNet18 | Network::Vgg16Bn => 11e9,
             };
-            let passes = config.passes(settings.train_images, settings.test_images) as f64;
+            let passes = config.image_passes(settings.train_images, settings.test_images) as f64;
             let cost = 2 * Architecture::new(network, width, 10).unwrap().multiply_adds;
             work += passes * cost as f64;
         }

@@ -117,7 +117,7 @@ fn b1() -> Cells {
 }
 
 fn found(block: &'static BlockSpec, (row, column): (&'static str, &'static str), table: &Table) -> Option<Published> {
-    (table.published)(&Coordinates { block, row, column, seed: 0 })
+    table.published(&Coordinates { block, row, column, seed: 0 })
 }
 
 #[test]

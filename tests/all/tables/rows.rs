@@ -1,4 +1,4 @@
-use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig};
+use engine::experiments::pipeline::{BackendName, Plan, Precision, StageConfig, StageResult};
 use engine::experiments::report::{Report, Row};
 use engine::experiments::tables;
 use engine::experiments::tables::{Profile, Settings, Table};
@@ -14,9 +14,9 @@ fn measured(natural: f64) -> Value {
 }
 
 /// What a stage might have left, after two seconds.
-fn result(config: &StageConfig, natural: f64) -> Value {
+fn result(config: &StageConfig, natural: f64) -> StageResult {
     let test = measured(natural);
-    match config {
+    let json = match config {
         StageConfig::Import(_) => json!({}),
         StageConfig::Train(config) => {
             let selected = json!({ "select": "last", "epoch": 1, "test": test, "held_out": null });
@@ -40,7 +40,8 @@ fn result(config: &StageConfig, natural: f64) -> Value {
             let after: Vec<f64> = (1..=4).map(|attack| natural - f64::from(attack)).collect();
             json!({ "images": config.images, "natural": natural, "after": after, "spent": spent, "seconds": 2.0 })
         }
-    }
+    };
+    StageResult::from_json(config, json).unwrap()
 }
 
 /// The report of a table whose job `i` has natural accuracy `i`.
@@ -66,9 +67,9 @@ fn report_of(id: &str, settings: &Settings) -> Report {
     let cells = cells(id, settings);
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
     let jobs = add(&mut plan, id, settings, &cells);
-    let results: Vec<Option<Value>> =
+    let results: Vec<Option<StageResult>> =
         plan.jobs().iter().enumerate().map(|(i, job)| Some(result(&job.stage.config, i as f64))).collect();
-    tables::report(table, settings, &cells, &plan, &jobs, &results).unwrap()
+    tables::report(table, settings, &cells, &plan, &jobs, &results)
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn passes_are_of_all_epochs_and_measurements() {
     // 120 images trained on with two attack steps, 30 + 40 measured with two starts of three steps.
     let measured = (30 + 40) * (1 + 2 * (3 + 1));
     for (epochs, eval_every, measurements) in [(1, 1, 1), (5, 2, 3), (6, 3, 2), (5, 7, 1)] {
-        let passes = |attack| config(epochs, eval_every, attack).passes(150, 40);
+        let passes = |attack| config(epochs, eval_every, attack).image_passes(150, 40);
         let epochs = epochs as u64;
         assert_eq!(passes(true), epochs * 120 * 3 + measurements * measured, "{epochs} epochs, every {eval_every}");
         assert_eq!(passes(false), epochs * 120 + measurements * measured, "{epochs} epochs, every {eval_every}");

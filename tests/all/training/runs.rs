@@ -70,7 +70,7 @@ fn every_pass_is_announced() {
     let data = digits(150, 40);
     let (config, dir, observer) = (config(&data), tempfile::tempdir().unwrap(), Stop::never());
     run(2, &config, &data, dir.path(), &observer).unwrap();
-    assert_eq!(observer.passes.load(Ordering::Relaxed) as u64, config.passes(150, 40));
+    assert_eq!(observer.passes.load(Ordering::Relaxed) as u64, config.image_passes(150, 40));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn interrupted_runs_end_as_uninterrupted_ones() {
 fn a_resumed_run_does_only_what_is_left() {
     let data = digits(150, 40);
     let config = config(&data);
-    let whole = config.passes(150, 40);
+    let whole = config.image_passes(150, 40);
     for stop_at in [1, 4, 6] {
         let dir = tempfile::tempdir().unwrap();
         let passes = |observer: Stop| {

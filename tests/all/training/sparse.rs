@@ -302,7 +302,7 @@ fn epochs_that_are_not_measured_have_no_scores() {
     let observer = Stop::never();
     let dir = tempfile::tempdir().unwrap();
     let result = parents.run(2, &config, &parents.pruned(), dir.path(), &observer).unwrap();
-    assert_eq!(observer.passes.load(Ordering::Relaxed) as u64, config.passes(150, 40));
+    assert_eq!(observer.passes.load(Ordering::Relaxed) as u64, config.image_passes(150, 40));
     let mut reader = csv::Reader::from_path(dir.path().join("metrics.csv")).unwrap();
     let rows: Vec<engine::train::EpochRow> = reader.deserialize().map(|row| row.unwrap()).collect();
     let measured: Vec<bool> = rows.iter().map(|row| row.test_natural.is_some()).collect();

@@ -66,6 +66,11 @@ impl Arena {
     pub fn peak_bytes(&self) -> usize {
         self.usage.peak.load(Ordering::Relaxed)
     }
+
+    /// Frees the storage that is not in use.
+    pub fn empty_cache(&self) {
+        self.lists.iter().for_each(|list| list.free().clear());
+    }
 }
 
 impl FreeList {
@@ -105,5 +110,25 @@ impl<T: Element> Drop for Storage<T> {
             Some((_, free)) => free.push(lines),
             None => free.push((lines.len(), vec![lines])),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arena, Storage};
+
+    #[test]
+    fn an_emptied_cache_leaves_storage_in_use() {
+        let arena = Arena::new(1);
+        let free = || arena.lists.iter().map(|list| list.free().iter().map(|(_, free)| free.len()).sum::<usize>());
+        let mut used: Storage<f32> = arena.take(100);
+        used.fill(7.0);
+        drop(arena.take::<f32>(50));
+        assert_eq!(free().sum::<usize>(), 1);
+        arena.empty_cache();
+        assert_eq!(free().sum::<usize>(), 0);
+        assert_eq!(used[..], [7.0; 100]);
+        drop(used);
+        assert_eq!(free().sum::<usize>(), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::driver::{AllocError, Driver, HandedOut};
+use super::driver::{AllocError, Driver, DriverResult, HandedOut};
 
 /// What went wrong first. Like CUDA's own errors it is kept until somebody asks: kernels that come after it are not
 /// launched, and buffers have no memory.
@@ -130,8 +130,7 @@ impl Pool {
         let address = match self.driver.alloc(capacity) {
             Err(AllocError::OutOfMemory) => {
                 submit();
-                self.driver.synchronize().map_err(AllocError::Failed)?;
-                self.free_all(&mut self.lock());
+                self.empty_cache().map_err(AllocError::Failed)?;
                 self.driver.alloc(capacity)?
             }
             other => other?,
@@ -148,6 +147,13 @@ impl Pool {
             Some(held_back) => held_back.push(what),
             None => self.driver.handed_out(what),
         }
+    }
+
+    /// Waits for the device and gives it the free blocks back; launches that are only written down must not need them.
+    pub fn empty_cache(&self) -> DriverResult<()> {
+        self.driver.synchronize()?;
+        self.free_all(&mut self.lock());
+        Ok(())
     }
 
     fn free_all(&self, blocks: &mut Blocks) {

@@ -125,6 +125,12 @@ impl Context {
         self.note("wait", self.driver.synchronize());
     }
 
+    /// [`crate::backend::Memory::empty_cache`].
+    pub(in crate::backend::cuda) fn empty_cache(&self) {
+        self.queue.flush();
+        self.note("wait", self.pool.empty_cache());
+    }
+
     /// [`crate::backend::Memory::status`].
     pub(in crate::backend::cuda) fn status(&self) -> Result<()> {
         match self.pool.fault() {

@@ -1,7 +1,7 @@
 //! What is published of the data sets, a second time. The hashes of MNIST and Fashion-MNIST are those that `sha256sum` finds
 //! in the published files.
 
-use engine::data::official::{Content, FileKind, Official, Part};
+use engine::data::info::{Content, DatasetInfo, FileKind, Part};
 use engine::data::{Dataset, DatasetName, Split};
 
 /// Part, kind, name, records, bytes, SHA-256.
@@ -46,8 +46,8 @@ Test CifarRecords test_batch.bin 10000 30730000 \
 8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b \
 bdfa0cd795e0edf210dfb35a82cc7e61a99bf21887d5c3488b95e88590143279";
 
-fn files(official: &Official) -> String {
-    let lines = official.files.iter().map(|file| {
+fn files(info: &DatasetInfo) -> String {
+    let lines = info.files.iter().map(|file| {
         let jpeg = file.jpeg_sha256.map_or(String::new(), |sha256| format!(" {sha256}"));
         format!("{:?} {:?} {} {} {} {}{jpeg}", file.part, file.kind, file.name, file.records, file.bytes(), file.sha256)
     });
@@ -55,8 +55,9 @@ fn files(official: &Official) -> String {
 }
 
 /// The rest, in the order of the fields.
-fn rest(official: &Official) -> String {
-    let Official { title, folder, shape: [c, h, w], classes, train_images, test_images, base_url, .. } = official;
+fn rest(info: &DatasetInfo) -> String {
+    let DatasetInfo { title, folder, shape: [c, h, w], train_images, base_url, .. } = info;
+    let (classes, test_images) = (info.classes(), info.test_images());
     format!("{title}, {folder}, {c}x{h}x{w}, {classes} classes, {train_images} + {test_images}, {base_url}")
 }
 
@@ -65,8 +66,8 @@ fn every_file_is_the_published_one() {
     for (name, expected) in
         [(DatasetName::Mnist, MNIST), (DatasetName::FashionMnist, FASHION_MNIST), (DatasetName::Cifar10, CIFAR10)]
     {
-        assert_eq!(files(name.official()), expected, "{name}");
-        for file in name.official().files {
+        assert_eq!(files(name.info()), expected, "{name}");
+        for file in name.info().files {
             assert_eq!(file.recognise(file.sha256), Content::Official);
             assert_eq!(file.recognise(&file.sha256.replace('a', "b")), Content::Unrecognised);
             assert!(file.jpeg_sha256.is_none_or(|sha256| file.recognise(sha256) == Content::JpegCopy));
@@ -76,7 +77,7 @@ fn every_file_is_the_published_one() {
 
 #[test]
 fn every_set_is_the_published_one() {
-    let shown: Vec<String> = DatasetName::ALL.iter().map(|name| rest(name.official())).collect();
+    let shown: Vec<String> = DatasetName::ALL.iter().map(|name| rest(name.info())).collect();
     assert_eq!(
         shown,
         [
@@ -86,13 +87,13 @@ fn every_set_is_the_published_one() {
             "CIFAR-10, cifar-10-batches-bin, 3x32x32, 10 classes, 50000 + 10000, https://www.cs.toronto.edu/~kriz/",
         ]
     );
-    let archive = DatasetName::Cifar10.official().archive.unwrap();
+    let archive = DatasetName::Cifar10.info().archive.unwrap();
     assert_eq!(
         (archive.name, archive.bytes, archive.sha256),
         ("cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd")
     );
-    assert!([DatasetName::Mnist, DatasetName::FashionMnist].iter().all(|name| name.official().archive.is_none()));
-    let known = |name: DatasetName| name.official().fingerprints;
+    assert!([DatasetName::Mnist, DatasetName::FashionMnist].iter().all(|name| name.info().archive.is_none()));
+    let known = |name: DatasetName| name.info().fingerprints;
     let (official, jpeg) = (Content::Official, Content::JpegCopy);
     assert_eq!(known(DatasetName::Mnist), [("06b0d1f124c4e5fa", official), ("860ec10b283e4e9f", official)]);
     assert_eq!(known(DatasetName::FashionMnist), [("ca3ab2a37f845e1b", official), ("78b006a1b6660a70", official)]);
@@ -102,7 +103,7 @@ fn every_set_is_the_published_one() {
 /// Label 0 is the first: a shifted list names every picture wrongly.
 #[test]
 fn classes_have_their_published_names_in_their_order() {
-    let names = |name: DatasetName| name.official().class_names.join(" ");
+    let names = |name: DatasetName| name.info().class_names.join(" ");
     assert_eq!(names(DatasetName::Mnist), "0 1 2 3 4 5 6 7 8 9");
     assert_eq!(
         names(DatasetName::FashionMnist),
@@ -146,7 +147,7 @@ fn the_samples_have_the_published_means_and_deviations() {
 #[test]
 fn files_are_in_the_order_of_reading() {
     for name in DatasetName::ALL {
-        let files = name.official().files;
+        let files = name.info().files;
         let train = files.iter().filter(|file| file.part == Part::Train).count();
         assert!(files[..train].iter().all(|file| file.part == Part::Train), "{name}");
         let labels = |i: usize| files[i].kind == FileKind::IdxLabels;

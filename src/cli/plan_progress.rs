@@ -6,18 +6,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
-use serde_json::Value;
 
-use super::output;
+use super::console;
 use crate::base::error::{Error, Result};
-use crate::experiments::pipeline::{Job, Monitor, Plan, Prepared, Scores, StageConfig};
+use crate::experiments::pipeline::{Job, Monitor, Plan, Prepared, StageResult};
 use crate::train::EpochRow;
 
 /// Between two lines when the output is not a terminal.
 pub(super) const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows progress on stderr; results go to stdout.
-pub struct Progress {
+pub struct PlanProgress {
     state: Mutex<State>,
     display: Display,
 }
@@ -70,12 +69,12 @@ impl Tally {
     }
 }
 
-impl Progress {
+impl PlanProgress {
     /// For the work of `prepared`, a preparation of `plan`.
     pub fn new(plan: &Plan, prepared: &Prepared<'_>, quiet: bool) -> Self {
-        let total = plan.jobs().iter().map(|job| job.passes).sum();
+        let total = plan.jobs().iter().map(|job| job.image_passes).sum();
         // What earlier runs did of a stage is added when its work begins.
-        let pending: u64 = prepared.remaining().map(|(job, _)| job.passes).sum();
+        let pending: u64 = prepared.remaining().map(|(job, _)| job.image_passes).sum();
         let stages = plan.jobs().len();
         let tally = Tally {
             started: Instant::now(),
@@ -91,7 +90,7 @@ impl Progress {
             (false, false) => Display::Lines,
             (false, true) => bars(total),
         };
-        Progress { state: Mutex::new(State { tally, last_line: Instant::now(), bars: HashMap::new() }), display }
+        PlanProgress { state: Mutex::new(State { tally, last_line: Instant::now(), bars: HashMap::new() }), display }
     }
 
     /// Removes the bars.
@@ -118,7 +117,7 @@ impl Progress {
             }
             Display::Lines if state.last_line.elapsed() >= LINE_EVERY => {
                 let elapsed = HumanDuration(tally.started.elapsed());
-                output::note(&format!(
+                console::note(&format!(
                     "{:5.1}%  {}/{} stages  {elapsed}, {}",
                     tally.percent(),
                     tally.stages_ended,
@@ -134,19 +133,19 @@ impl Progress {
     fn line(&self, line: &str) {
         match &self.display {
             Display::Quiet => {}
-            Display::Lines => output::note(line),
+            Display::Lines => console::note(line),
             // Printing past the bars would leave scraps of them on the screen. If stderr has gone, nobody misses it.
             Display::Bars { all, .. } => drop(all.println(line)),
         }
     }
 }
 
-impl Monitor for Progress {
+impl Monitor for PlanProgress {
     fn started(&self, job: &Job, done: u64) {
         let mut state = self.state();
         state.tally.running.insert(job.id.index(), done);
         if let Display::Bars { all, overall } = &self.display {
-            let bar = all.insert_before(overall, ProgressBar::new(job.passes));
+            let bar = all.insert_before(overall, ProgressBar::new(job.image_passes));
             bar.set_style(style("  {percent:>3}%  {prefix}  {msg}"));
             bar.set_prefix(job.label.clone());
             state.bars.insert(job.id.index(), bar);
@@ -154,11 +153,11 @@ impl Monitor for Progress {
         self.show(&mut state);
     }
 
-    fn advanced(&self, job: &Job, passes: u64) {
+    fn advanced(&self, job: &Job, image_passes: u64) {
         let mut state = self.state();
-        state.tally.measured += passes;
+        state.tally.measured += image_passes;
         let done = state.tally.running.entry(job.id.index()).or_default();
-        *done = (*done + passes).min(job.passes);
+        *done = (*done + image_passes).min(job.image_passes);
         let done = *done;
         if let Some(bar) = state.bars.get(&job.id.index()) {
             bar.set_position(done);
@@ -169,7 +168,7 @@ impl Monitor for Progress {
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize) {
         let mut state = self.state();
         // Exact again after a resumption in the middle of an epoch.
-        let done = job.passes / epochs.max(1) as u64 * row.epoch as u64;
+        let done = job.image_passes / epochs.max(1) as u64 * row.epoch as u64;
         state.tally.running.insert(job.id.index(), done);
         if let Some(bar) = state.bars.get(&job.id.index()) {
             let measured = row.test_natural.zip(row.test_adversarial);
@@ -178,10 +177,10 @@ impl Monitor for Progress {
         }
     }
 
-    fn ended(&self, job: &Job, outcome: &Result<Value>) {
+    fn ended(&self, job: &Job, outcome: &Result<StageResult>) {
         let mut state = self.state();
         let partly = state.tally.running.remove(&job.id.index()).unwrap_or(0);
-        state.tally.done += if outcome.is_ok() { job.passes } else { partly };
+        state.tally.done += if outcome.is_ok() { job.image_passes } else { partly };
         state.tally.stages_ended += usize::from(!matches!(outcome, Err(Error::Interrupted)));
         if let Some(bar) = state.bars.remove(&job.id.index()) {
             bar.finish_and_clear();
@@ -203,29 +202,30 @@ pub(super) fn style(template: &str) -> ProgressStyle {
 }
 
 /// One line for a stage that ended.
-fn ending(job: &Job, outcome: &Result<Value>) -> String {
+fn ending(job: &Job, outcome: &Result<StageResult>) -> String {
     let label = &job.label;
-    match outcome.as_ref().map(|result| Scores::of(&job.stage.config, result)) {
-        Ok(_) if matches!(job.stage.config, StageConfig::Import(_)) => format!("done  {label}"),
-        Ok(Ok(scores)) => {
+    match outcome.as_ref().map(StageResult::scores) {
+        Ok(None) => format!("done  {label}"),
+        Ok(Some(scores)) => {
             let collapsed = if scores.collapsed { ", collapsed" } else { "" };
             let (natural, adversarial) = (scores.natural, scores.adversarial);
             format!("done  {label}: {natural:.2}/{adversarial:.2}{collapsed}, {:.0} s", scores.seconds)
         }
         Err(Error::Interrupted) => format!("saved  {label}"),
-        Ok(Err(error)) => format!("failed  {label}: {error}"),
         Err(error) => format!("failed  {label}: {error}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::attack::evaluation::EvalReport;
     use crate::data::{DataId, DatasetName};
-    use crate::experiments::pipeline::{BackendName, EvalConfig, Precision, Store};
+    use crate::experiments::pipeline::{
+        BackendName, EvalConfig, EvalResult, ImportConfig, ImportResult, Precision, StageConfig, Store,
+    };
     use crate::experiments::tables::defaults::paper_training;
+    use crate::nn::models::Network;
     use crate::train::TrainConfig;
 
     /// A training of four epochs in 100 passes, and a measurement of it in 300.
@@ -258,19 +258,28 @@ mod tests {
         }
     }
 
-    fn result() -> Value {
-        let test = json!({
-            "images": 1000, "natural": 85.125, "adversarial": 45.5, "natural_loss": 0.1,
-            "adversarial_loss": 0.2, "zero_gradient": 0.0, "constant_prediction": null,
-        });
-        json!({ "test": test, "collapsed": true, "seconds": 5.4 })
+    fn measured(collapsed: bool, seconds: f64) -> StageResult {
+        let test = EvalReport {
+            images: 1000,
+            natural: 85.125,
+            adversarial: 45.5,
+            natural_loss: 0.1,
+            adversarial_loss: 0.2,
+            zero_gradient: 0.0,
+            constant_prediction: None,
+        };
+        StageResult::Eval(EvalResult { test, collapsed, seconds })
+    }
+
+    fn imported() -> StageResult {
+        StageResult::Import(ImportResult {})
     }
 
     #[test]
     fn every_pass_is_counted_once() {
         let dir = tempfile::tempdir().unwrap();
         let (store, plan) = (Store::open(dir.path()).unwrap(), plan());
-        let progress = Progress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
+        let progress = PlanProgress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
         let done = || progress.state().tally.all_done();
         let [first, second] = plan.jobs() else { panic!("two stages") };
         assert_eq!((done(), progress.state().tally.percent()), (0, 0.0));
@@ -282,7 +291,7 @@ mod tests {
         assert_eq!(done(), 50, "two of four epochs are half of it");
         progress.advanced(first, 1000);
         assert_eq!(done(), 100, "a stage is never more than done");
-        progress.ended(first, &Ok(json!({})));
+        progress.ended(first, &Ok(measured(false, 1.0)));
         assert_eq!((done(), progress.state().tally.stages_ended), (100, 1));
         progress.started(second, 0);
         progress.advanced(second, 30);
@@ -295,11 +304,14 @@ mod tests {
     #[test]
     fn finished_stages_count_from_the_start() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, plan) = (Store::open(dir.path()).unwrap(), plan());
-        store.lock(&plan.jobs()[0].key).unwrap().finish(&json!({})).unwrap();
-        let progress = Progress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
+        let (store, mut plan) = (Store::open(dir.path()).unwrap(), plan());
+        let import = ImportConfig { sha256: "00ff".into(), network: Network::LeNet, width: 1 };
+        let import = plan.add("import", StageConfig::Import(import), &[], 100).unwrap();
+        let Job { key, stage, .. } = &plan.jobs()[import.index()];
+        store.lock(key).unwrap().finish(&stage.config, &imported()).unwrap();
+        let progress = PlanProgress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
         let tally = &progress.state().tally;
-        assert_eq!((tally.total, tally.done, tally.stages, tally.stages_ended), (400, 100, 2, 1));
+        assert_eq!((tally.total, tally.done, tally.stages, tally.stages_ended), (500, 100, 3, 1));
     }
 
     /// By the passes of this process and its time: what earlier runs did says nothing of this machine.
@@ -329,11 +341,11 @@ mod tests {
     fn a_stage_that_ended_says_how() {
         let plan = plan();
         let job = &plan.jobs()[1];
-        assert_eq!(ending(job, &Ok(result())), "done  second: 85.12/45.50, collapsed, 5 s");
-        let trained = json!({ "test": result()["test"], "collapsed": false, "seconds": 0.6 });
-        assert_eq!(ending(job, &Ok(trained)), "done  second: 85.12/45.50, 1 s");
+        let done = |result| ending(job, &Ok(result));
+        assert_eq!(done(measured(true, 5.4)), "done  second: 85.12/45.50, collapsed, 5 s");
+        assert_eq!(done(measured(false, 0.6)), "done  second: 85.12/45.50, 1 s");
+        assert_eq!(done(imported()), "done  second");
         assert_eq!(ending(job, &Err(Error::Interrupted)), "saved  second");
         assert_eq!(ending(job, &Err(Error::Failed("a bug".into()))), "failed  second: a bug");
-        assert!(ending(job, &Ok(json!({}))).starts_with("failed  second: no evaluation result"));
     }
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::dataset::DatasetArgs;
-use super::device::{Device, DeviceArgs};
-use super::passes::Passes;
+use super::dataset_args::DatasetArgs;
+use super::device_args::{Device, DeviceArgs};
+use super::eval_progress::EvalProgress;
 use crate::attack::PgdConfig;
 use crate::attack::evaluation;
 use crate::attack::evaluation::{EvalReport, Subset, evaluate};
@@ -15,10 +15,9 @@ use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::{Dataset, DatasetName};
-use crate::experiments::pipeline::{Task, on_backend};
 
 #[derive(Args)]
-pub struct SubjectArgs {
+pub struct EvalTargetArgs {
     /// The model.safetensors of a finished stage, or of `engine import`
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
@@ -35,7 +34,7 @@ pub struct SubjectArgs {
 }
 
 /// A network, test images, and what computes.
-pub struct Subject {
+pub struct EvalTarget {
     pub data: Dataset,
     pub device: Device,
     pub model: PathBuf,
@@ -45,7 +44,7 @@ pub struct Subject {
     epochs: usize,
 }
 
-impl SubjectArgs {
+impl EvalTargetArgs {
     /// Name of the data set.
     pub fn data_set(&self) -> DatasetName {
         self.images.name
@@ -56,12 +55,12 @@ impl SubjectArgs {
     /// # Errors
     /// [`Error::Usage`] and [`Error::Input`] for what cannot be measured: damaged files, images of another size than the
     /// network's.
-    pub fn load(&self) -> Result<Subject> {
+    pub fn load(&self) -> Result<EvalTarget> {
         let device = self.device.resolve()?;
         let data = self.images.load()?;
         let info = check_model(&self.model, &data)?;
         let Self { model, seed, quiet, .. } = self;
-        Ok(Subject { data, device, model: model.clone(), seed: *seed, quiet: *quiet, epochs: info.epochs })
+        Ok(EvalTarget { data, device, model: model.clone(), seed: *seed, quiet: *quiet, epochs: info.epochs })
     }
 }
 
@@ -75,7 +74,7 @@ pub fn check_model(path: &Path, data: &Dataset) -> Result<ModelInfo> {
     Ok(info)
 }
 
-impl Subject {
+impl EvalTarget {
     /// Checks that there is something to attack.
     ///
     /// # Errors
@@ -91,34 +90,19 @@ impl Subject {
     /// Measures on the test images, and shows the progress.
     ///
     /// # Errors
-    /// As [`load_model`] and [`evaluate`]; what keeps the device from starting.
-    pub fn measure(&self, attack: Option<&PgdConfig>) -> Result<EvalReport> {
-        let Device { backend, precision, threads, .. } = self.device;
-        on_backend(backend, precision, threads, Measurement { subject: self, attack })
-    }
-}
-
-/// [`Subject::measure`], on whatever backend.
-struct Measurement<'a> {
-    subject: &'a Subject,
-    attack: Option<&'a PgdConfig>,
-}
-
-impl Task for Measurement<'_> {
-    type Output = EvalReport;
-
-    fn run<B: Backend>(self, backend: &B) -> Result<EvalReport> {
-        let Subject { data, model, seed, quiet, .. } = self.subject;
+    /// As [`load_model`] and [`evaluate`].
+    pub fn measure<B: Backend>(&self, backend: &B, attack: Option<&PgdConfig>) -> Result<EvalReport> {
+        let EvalTarget { data, model, seed, quiet, .. } = self;
         let (model, _) = load_model(backend, model)?;
         let indices: Vec<u32> = (0..data.test.len() as u32).collect();
         let images = backend.resident(data.shape, &data.test.images);
         let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
-        let progress = Passes::new(evaluation::passes(indices.len(), self.attack), *quiet);
-        let tick = |passes| {
-            progress.add(passes);
+        let progress = EvalProgress::new(evaluation::passes(indices.len(), attack), *quiet);
+        let advance = |image_passes| {
+            progress.add(image_passes);
             Ok(())
         };
-        let measured = backend.scope(|| evaluate(backend, &model, &subset, self.attack, *seed, &tick));
+        let measured = backend.scope(|| evaluate(backend, &model, &subset, attack, *seed, &advance));
         progress.finish();
         measured
     }

@@ -1,10 +1,8 @@
-//! Printing and files. `println!` panics when the reader of a pipe has gone (`engine run … | head`); these do not.
+//! Standard output and standard error. `println!` panics when the reader of a pipe has gone (`engine run … | head`); these do not.
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 
 use crate::base::error::{Error, Result};
-use crate::checkpoint::write_atomic;
 
 /// Prints `text` and a newline on stdout. A reader that has gone is no error: the files are what matters.
 pub fn print(text: &str) -> Result<()> {
@@ -18,9 +16,4 @@ pub fn print(text: &str) -> Result<()> {
 /// Prints a line on stderr, if anyone still listens.
 pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// Writes a file whole, or leaves it as it was.
-pub fn write_file(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
-    write_atomic(path, text.as_ref())
 }

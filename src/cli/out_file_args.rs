@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output;
+use super::console;
 use crate::base::error::{Error, Result};
 
 #[derive(Args)]
-pub struct OutFile {
+pub struct OutFileArgs {
     /// File to write
     #[arg(long = "out", value_name = "FILE")]
     pub path: PathBuf,
@@ -17,7 +17,7 @@ pub struct OutFile {
     force: bool,
 }
 
-impl OutFile {
+impl OutFileArgs {
     /// To be called before any work.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl OutFile {
 
     /// Tells that it was written.
     pub fn written(&self) -> Result<()> {
-        output::print(&format!("written to {}", self.path.display()))
+        console::print(&format!("written to {}", self.path.display()))
     }
 }
 

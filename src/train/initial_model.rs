@@ -12,7 +12,7 @@ use crate::nn::models::{Architecture, Model};
 use crate::prune::{Masks, Target, shrink};
 
 /// The first weights of a run, and what is known of them.
-pub(super) struct First<B: Backend> {
+pub(super) struct InitialModel<B: Backend> {
     pub model: Model<B>,
     /// Epochs that the weights were trained before.
     pub epochs: usize,
@@ -21,14 +21,14 @@ pub(super) struct First<B: Backend> {
 }
 
 /// Makes or loads the network as `config` says; `parent` is the parent stage's model file.
-pub(super) fn start<B: Backend>(
+pub(super) fn initial_model<B: Backend>(
     backend: &B,
     config: &TrainConfig,
     classes: usize,
     parent: Option<&Path>,
-) -> Result<First<B>> {
+) -> Result<InitialModel<B>> {
     if config.origin == Origin::Initialisation {
-        return Ok(First { model: fresh(backend, config, classes)?, epochs: 0, pruned: None });
+        return Ok(InitialModel { model: fresh(backend, config, classes)?, epochs: 0, pruned: None });
     }
     let path = parent.ok_or_else(|| Error::Failed(format!("origin = {} without a parent", config.origin)))?;
     let (model, info) = load_model(backend, path)?;
@@ -51,7 +51,7 @@ pub(super) fn start<B: Backend>(
             pruned = pruned.filter(|_| !dense);
         }
     }
-    Ok(First { model, epochs, pruned })
+    Ok(InitialModel { model, epochs, pruned })
 }
 
 fn fresh<B: Backend>(backend: &B, config: &TrainConfig, classes: usize) -> Result<Model<B>> {

@@ -1,4 +1,4 @@
-//! A model file that training or pruning starts from.
+//! The model file that training or pruning starts from.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use crate::experiments::pipeline::{ImportConfig, StageConfig};
 use crate::nn::models::{Architecture, Network};
 use crate::prune::Target;
 
-pub struct Given {
+pub struct Pretrained {
     pub path: PathBuf,
     pub info: ModelInfo,
     pub architecture: Arc<Architecture>,
     sha256: String,
 }
 
-impl Given {
+impl Pretrained {
     /// Reads and checks the model that is to be trained on `data`.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl Given {
         let architecture = model.architecture().clone();
         architecture.check_data(data.shape, data.classes)?;
         let sha256 = hex(&Sha256::digest(fs::read(path).map_err(Error::io(path, "read"))?));
-        Ok(Given { path: path.to_path_buf(), info, architecture, sha256 })
+        Ok(Pretrained { path: path.to_path_buf(), info, architecture, sha256 })
     }
 
     /// The stage that takes the model over.
@@ -45,7 +45,7 @@ impl Given {
     ///
     /// # Errors
     /// [`Error::Input`] naming both.
-    pub fn check_said(&self, network: Option<Network>, width: Option<usize>) -> Result<()> {
+    pub fn check_flags(&self, network: Option<Network>, width: Option<usize>) -> Result<()> {
         let ModelInfo { network: found, width: w, .. } = self.info;
         let differs = |said: String| {
             Error::input(
@@ -65,7 +65,7 @@ impl Given {
     ///
     /// # Errors
     /// [`Error::Input`] if it is not.
-    pub fn pruned(&self) -> Result<Target> {
+    pub fn pruning_target(&self) -> Result<Target> {
         let problem = "is not pruned, so there are no masks";
         self.info.pruned.ok_or_else(|| Error::input(&self.path, problem, "prune it first with `engine prune`"))
     }

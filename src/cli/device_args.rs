@@ -9,7 +9,7 @@ use crate::backend::cuda::{self, Cuda, F32};
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::choice;
 use crate::base::nvtx;
-use crate::experiments::pipeline::{BackendName, Precision};
+use crate::experiments::pipeline::{AnyBackend, BackendName, BackendSpec, Precision};
 
 choice! {
     /// What the user may ask for.
@@ -93,6 +93,19 @@ pub fn usable_gpu() -> Result<String, String> {
 }
 
 impl Device {
+    /// A backend with all threads.
+    ///
+    /// # Errors
+    /// As [`BackendSpec::start`].
+    pub fn start(&self) -> Result<AnyBackend> {
+        self.spec(self.threads).start()
+    }
+
+    /// A backend with this many threads.
+    pub fn spec(&self, threads: usize) -> BackendSpec {
+        BackendSpec { name: self.backend, precision: self.precision, threads }
+    }
+
     /// `cpu f32, threads: 2`, or `cuda f32 on NVIDIA H200`.
     pub fn describe(&self) -> String {
         let Device { backend, precision, threads, gpu } = self;

@@ -6,38 +6,38 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar};
 
-use super::output;
-use super::progress::{LINE_EVERY, style};
+use super::console;
+use super::plan_progress::{LINE_EVERY, style};
 
 /// Counts image passes and shows them on stderr; results go to stdout.
-pub struct Passes {
+pub struct EvalProgress {
     bar: ProgressBar,
     /// When the last line was written; `None` where there are no lines.
     last_line: Option<Mutex<Instant>>,
 }
 
-impl Passes {
+impl EvalProgress {
     /// For an evaluation of `total` image passes.
     pub fn new(total: u64, quiet: bool) -> Self {
         let lines = !quiet && !std::io::stderr().is_terminal();
         let bar = if quiet || lines { ProgressBar::hidden() } else { ProgressBar::new(total) };
         bar.set_length(total);
         bar.set_style(style("{bar:30} {percent:>3}%  {elapsed}, about {eta} left"));
-        Passes { bar, last_line: lines.then(|| Mutex::new(Instant::now())) }
+        EvalProgress { bar, last_line: lines.then(|| Mutex::new(Instant::now())) }
     }
 
-    /// Adds passes; from any thread.
-    pub fn add(&self, passes: u64) {
-        self.bar.inc(passes);
+    /// Adds image passes; from any thread.
+    pub fn add(&self, image_passes: u64) {
+        self.bar.inc(image_passes);
         let Some(last_line) = &self.last_line else { return };
         let mut last_line = last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if last_line.elapsed() >= LINE_EVERY {
-            output::note(&self.line());
+            console::note(&self.line());
             *last_line = Instant::now();
         }
     }
 
-    /// From now on this many passes are left, at most.
+    /// From now on this many image passes are left, at most.
     pub fn expect(&self, left: u64) {
         self.bar.set_length(self.bar.position() + left);
     }

@@ -1,0 +1,129 @@
+//! What a finished stage leaves in `result.json`.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::stage::StageConfig;
+use crate::attack::evaluation::EvalReport;
+use crate::attack::suite::Spent;
+use crate::base::error::{Error, Result};
+use crate::prune::SparsityReport;
+use crate::train::TrainResult;
+
+/// The result of a stage, of the same kind as its [`StageConfig`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum StageResult {
+    /// Of an import.
+    Import(ImportResult),
+    /// Of a training.
+    Train(TrainResult),
+    /// Of a hard prune.
+    Prune(PruneResult),
+    /// Of a measurement.
+    Eval(EvalResult),
+    /// Of a suite of attacks.
+    Suite(SuiteResult),
+}
+
+/// Nothing: an imported model was not measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImportResult {}
+
+/// The result of a hard prune.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PruneResult {
+    /// The parent's model on the test set.
+    pub before: EvalReport,
+    /// The pruned model on the test set, before any retraining.
+    pub after: EvalReport,
+    /// What is left of it.
+    pub sparsity: SparsityReport,
+    /// The pruned model predicts one class for every image.
+    pub collapsed: bool,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// The result of a measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalResult {
+    /// On the test set.
+    pub test: EvalReport,
+    /// The model predicts one class for every image.
+    pub collapsed: bool,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// The result of a suite of attacks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SuiteResult {
+    /// Images attacked.
+    pub images: usize,
+    /// Percent of them classified correctly.
+    pub natural: f64,
+    /// Percent of them classified correctly after each attack.
+    pub after: Vec<f64>,
+    /// What each attack took.
+    pub spent: Vec<Spent>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What a table reads from a finished stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// Test accuracy in percent.
+    pub natural: f64,
+    /// Test accuracy under attack in percent.
+    pub adversarial: f64,
+    /// One class predicted for every image.
+    pub collapsed: bool,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Wall time of the stage.
+    pub seconds: f64,
+}
+
+impl StageResult {
+    /// Reads the result that a stage of this `config` left.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the result is not of the stage's kind.
+    pub fn from_json(config: &StageConfig, json: Value) -> Result<Self> {
+        Ok(match config {
+            StageConfig::Import(_) => StageResult::Import(read(json, "import")?),
+            StageConfig::Train(_) => StageResult::Train(read(json, "training")?),
+            StageConfig::Prune(_) => StageResult::Prune(read(json, "pruning")?),
+            StageConfig::Eval(_) => StageResult::Eval(read(json, "evaluation")?),
+            StageConfig::Suite(_) => StageResult::Suite(read(json, "attack")?),
+        })
+    }
+
+    /// The scores of the stage's model; an imported model has none.
+    pub fn scores(&self) -> Option<Scores> {
+        let scores = |test: &EvalReport, collapsed, epochs, seconds| Scores {
+            natural: test.natural,
+            adversarial: test.adversarial,
+            collapsed,
+            epochs,
+            seconds,
+        };
+        Some(match self {
+            StageResult::Import(_) => return None,
+            StageResult::Train(r) => scores(&r.selected.test, r.collapsed, r.epochs, r.seconds),
+            StageResult::Prune(r) => scores(&r.after, r.collapsed, 0, r.seconds),
+            StageResult::Eval(r) => scores(&r.test, r.collapsed, 0, r.seconds),
+            StageResult::Suite(r) => {
+                let adversarial = r.after.last().copied().unwrap_or(r.natural);
+                Scores { natural: r.natural, adversarial, collapsed: false, epochs: 0, seconds: r.seconds }
+            }
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(json: Value, kind: &str) -> Result<T> {
+    serde_json::from_value(json).map_err(|e| Error::Failed(format!("no {kind} result ({e})")))
+}
