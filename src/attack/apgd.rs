@@ -9,9 +9,9 @@ use super::probe::{Climb, Probe};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{ApgdMove, ApgdPoints, Backend};
 use crate::base::error::Result;
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 
-choice! {
+named_enum! {
     /// What APGD maximises.
     pub enum ApgdLoss: "APGD loss" {
         /// Softmax cross-entropy.

@@ -14,9 +14,9 @@ pub mod suite;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::LossKind;
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 
-choice! {
+named_enum! {
     /// What the attack maximises.
     pub enum AttackLoss: "attack loss" {
         /// Softmax cross-entropy.
@@ -36,7 +36,7 @@ impl AttackLoss {
     }
 }
 
-choice! {
+named_enum! {
     /// How batch normalisation behaves while the attack runs.
     pub enum BnMode: "batch-norm mode" {
         /// Batch statistics; running statistics stay as they are.
@@ -68,7 +68,7 @@ pub struct PgdConfig {
     pub bn: BnMode,
 }
 
-choice! {
+named_enum! {
     /// Shape of the attack radius over the first epochs of training.
     pub enum Ramp: "eps ramp" {
         /// Full radius from the start.

@@ -2,7 +2,7 @@
 
 /// Defines an enum whose variants have one spelling each, used by the command line, config files, CSV and hashes
 /// alike: `name()`, `ALL`, `Display`, `FromStr` (with the nearest known name in the error) and serde.
-macro_rules! choice {
+macro_rules! named_enum {
     (
         $(#[$meta:meta])*
         $vis:vis enum $name:ident: $what:literal { $( $(#[$vmeta:meta])* $variant:ident = $text:literal, )+ }
@@ -52,11 +52,11 @@ macro_rules! choice {
     };
 }
 
-pub(crate) use choice;
+pub(crate) use named_enum;
 
 #[cfg(test)]
 mod tests {
-    choice! {
+    named_enum! {
         enum Fruit: "fruit" {
             RedApple = "red-apple",
             Pear = "pear",

@@ -3,11 +3,11 @@
 use clap::Args;
 
 use crate::attack::{AttackLoss, PgdConfig};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::DatasetName;
 use crate::experiments::tables::defaults::paper_attack;
 
-choice! {
+named_enum! {
     /// Attacks by name.
     pub enum AttackName: "attack" {
         /// Projected gradient descent on the cross-entropy.

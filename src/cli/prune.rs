@@ -11,7 +11,7 @@ use super::given::Given;
 use super::output;
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::Dataset;
 use crate::experiments::pipeline::{PruneConfig, PruneResult, Scores, StageConfig};
@@ -22,7 +22,7 @@ use crate::nn::optim::{LrSchedule, LrShape};
 use crate::prune::{AdmmConfig, Scheme, SparsityReport, Target, groups};
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
-choice! {
+named_enum! {
     /// Ways to a pruned network.
     pub enum PruneMethod: "pruning method" {
         /// At once, by magnitude.

@@ -11,12 +11,12 @@ use crate::attack::fab::FabConfig;
 use crate::attack::square::SquareConfig;
 use crate::attack::{AttackLoss, PgdConfig};
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::DatasetName;
 use crate::experiments::tables::defaults::paper_attack;
 use crate::train::validate_attack;
 
-choice! {
+named_enum! {
     /// Attacks by name.
     pub enum SuiteName: "attack" {
         /// Projected gradient descent on the cross-entropy.

@@ -8,7 +8,7 @@ use super::chain::{ChainArgs, Link, scores};
 use super::given::Given;
 use super::output;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::Dataset;
 use crate::experiments::pipeline::{Scores, StageConfig};
 use crate::experiments::tables::defaults::{adam, paper_training, sgd};
@@ -16,7 +16,7 @@ use crate::nn::init::Init;
 use crate::nn::models::Network;
 use crate::train::{MaskedConfig, Origin, Sparsity, TrainConfig};
 
-choice! {
+named_enum! {
     /// Optimisers by name.
     pub enum OptimizerName: "optimiser" {
         /// Adam.

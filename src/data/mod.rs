@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::base::rng::{Rng, Stream};
 
 pub mod cifar;
@@ -25,7 +25,7 @@ use locate::Roots;
 use official::{Content, FileKind, OfficialFile, Part};
 use source::Source;
 
-choice! {
+named_enum! {
     /// The data sets of the paper.
     pub enum DatasetName: "data set" {
         /// MNIST, 28×28×1.

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::attack::evaluation;
 use crate::attack::{EpsSchedule, PgdConfig};
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::{DataId, DatasetName};
 use crate::nn::init::Init;
 use crate::nn::models::{Architecture, MAX_WIDTH, Network};
 use crate::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use crate::prune::{self, AdmmConfig, Target};
 
-choice! {
+named_enum! {
     /// Which epoch's weights a finished stage keeps as its model.
     pub enum Selection: "model selection" {
         /// Best adversarial accuracy on the test set: what the paper did, although it leaks the test set.
@@ -26,7 +26,7 @@ choice! {
     }
 }
 
-choice! {
+named_enum! {
     /// Where a run's first weights come from.
     pub enum Origin: "origin" {
         /// The initialiser.
@@ -39,7 +39,7 @@ choice! {
     }
 }
 
-choice! {
+named_enum! {
     /// How often the proximal gradient method projects.
     pub enum ProximalEvery: "projection interval" {
         /// After every update of the weights.

@@ -39,4 +39,3 @@ impl<B> Backend for B where
     B: Elementwise + Conv + Linear + Norm + Pool + ConvPool + Loss + Optim + Prune + Attack + Perturb + Images
 {
 }
-

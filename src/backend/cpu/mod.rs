@@ -40,7 +40,7 @@ pub use arena::Buf;
 pub use real::Real;
 
 use super::Memory;
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 
 /// Images in the innermost dimension of a batch: one AVX-512 register of f32, two of AVX2.
 pub const LANES: usize = 16;
@@ -49,7 +49,7 @@ pub const LANES: usize = 16;
 /// this much.
 const SHARED_BYTES: usize = 256 << 10;
 
-choice! {
+named_enum! {
     /// The kernels whose calls are counted.
     pub enum Kernel: "kernel" {
         Conv2dFwd = "conv2d_fwd",
@@ -65,7 +65,7 @@ choice! {
     }
 }
 
-choice! {
+named_enum! {
     /// Vector instructions the kernels may use; results agree up to rounding.
     pub enum VectorPath: "vector path" {
         /// 16 f32 in a register.

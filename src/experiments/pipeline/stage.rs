@@ -12,14 +12,14 @@ use crate::attack::evaluation;
 use crate::attack::evaluation::EvalReport;
 use crate::attack::suite::Spent;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::DataId;
 use crate::data::source::hex;
 use crate::nn::models::Network;
 use crate::prune::{SparsityReport, Target};
 use crate::train::{TrainConfig, TrainResult};
 
-choice! {
+named_enum! {
     /// What computes: part of a stage's identity, because backends differ in the last bits.
     pub enum BackendName: "backend" {
         /// The reference implementation.
@@ -29,7 +29,7 @@ choice! {
     }
 }
 
-choice! {
+named_enum! {
     /// Number format of activations and weights.
     pub enum Precision: "precision" {
         /// Single precision throughout.

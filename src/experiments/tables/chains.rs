@@ -6,7 +6,7 @@
 use super::defaults::{adam, coarse, paper_training, sgd};
 use super::{Profile, Settings};
 use crate::attack::{EpsSchedule, PgdConfig, Ramp};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::DatasetName;
 use crate::experiments::pipeline::{PruneConfig, StageConfig};
 use crate::nn::models::Network;
@@ -14,7 +14,7 @@ use crate::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use crate::prune::{AdmmConfig, Scheme, Target};
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
-choice! {
+named_enum! {
     /// How a network of a pruning table comes about.
     pub enum Method: "method" {
         /// Dense, trained on clean images.

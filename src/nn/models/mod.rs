@@ -14,13 +14,13 @@ use crate::autograd::tensor::{Shape, Tensor};
 use crate::backend::{Backend, ChannelStats, RunningMove};
 use crate::base::dims::LeNetDims;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::nn::params::{LayerSpec, NormSpec, ParamSpec};
 use graph::Recorder;
 pub use graph::{Node, Operation};
 use layers::{BatchStats, Builder, Pass, Run};
 
-choice! {
+named_enum! {
     /// Network architectures.
     pub enum Network: "network" {
         /// LeNet for 28×28×1 images.
