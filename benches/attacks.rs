@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::attack::probe::Probe;
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, LANES};
-use engine::backend::{Attack, Loss};
+use engine::backend::{Loss, Pgd};
 use engine::base::rng::{Rng, Stream};
 use engine::data::{Dataset, DatasetName};
 use engine::nn::init::{Init, initial_values};
@@ -73,7 +73,7 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     };
     let run_pgd = || {
         let batch = Batch { images: clean.clone(), labels: &backend.labels(&labels) };
-        let pgd = Pgd { backend: &backend, model: &model, mode: Mode::Eval, config: &pgd };
+        let pgd = PgdAttack { backend: &backend, model: &model, mode: Mode::Eval, config: &pgd };
         let start = Start { rng: &rng, first: 0, strength: 1.0 };
         pgd.attack(start, &batch, &mut backend.tally(), drop).expect("fits");
     };

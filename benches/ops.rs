@@ -6,9 +6,7 @@
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use engine::backend::cpu::{Buf, Cpu, LANES, VectorPath};
-use engine::backend::{
-    Attack, ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm, NormBwd,
-};
+use engine::backend::{ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm, NormBwd, Pgd};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
 

@@ -5,7 +5,7 @@
 //     x [28][28] -> conv1 5x5, pad 2, ReLU, max pool 2x2 -> [c1][14][14] -> conv2, the same -> [c2][7][7]
 //       -> fc1, ReLU -> [f1] -> fc2 -> [classes], of which there are at most 32
 //
-// The operations and their order of precedence are those of conv.cu, pool.cu, linear.cu, logits.cuh and attack.cu; sums are in
+// The operations and their order of precedence are those of conv.cu, pool.cu, linear.cu, logits.cuh and pgd.cu; sums are in
 // f32, in an order of their own. Counters are added once a block.
 //
 // Both convolutions, forward and backward, are made of 2 x 2 sums of 25 products from a patch of 6 x 6 pixels in registers.
@@ -13,7 +13,7 @@
 // Backward the gradient is spread to the windows' winners first, in planes with a border, as many channels at a time as there
 // is room for.
 #include "primitives/logits.cuh"
-#include "primitives/steps.cuh"
+#include "primitives/projection.cuh"
 #include "primitives/tally.cuh"
 
 // The struct of src/base/dims.rs.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::objective;
 use super::probe::{Climb, Probe};
 use crate::autograd::tensor::Tensor;
-use crate::backend::{ApgdMove, ApgdPoints, Backend};
+use crate::backend::{ApgdPoints, ApgdStep, Backend};
 use crate::base::error::Result;
 use crate::base::named_enum::named_enum;
 
@@ -113,7 +113,7 @@ struct Schedule {
     shortest: usize,
     ascents: Vec<Ascent>,
     /// The next moves.
-    moves: Vec<ApgdMove>,
+    moves: Vec<ApgdStep>,
 }
 
 /// The losses of one image.
@@ -146,7 +146,7 @@ impl Schedule {
             shorter: part(0.03),
             shortest: part(0.06),
             ascents: losses.iter().map(ascent).collect(),
-            moves: vec![ApgdMove { step: 2.0 * config.eps, improved: 0, restart: 0 }; losses.len()],
+            moves: vec![ApgdStep { step_size: 2.0 * config.eps, improved: 0, restart: 0 }; losses.len()],
         }
     }
 
@@ -166,8 +166,8 @@ impl Schedule {
                 halve = oscillates || stands_still;
                 (ascent.halved, ascent.best_at_checkpoint, ascent.rises) = (halve, ascent.best, 0);
             }
-            let step = if halve { next.step / 2.0 } else { next.step };
-            *next = ApgdMove { step, improved: improved.into(), restart: halve.into() };
+            let step = if halve { next.step_size / 2.0 } else { next.step_size };
+            *next = ApgdStep { step_size: step, improved: improved.into(), restart: halve.into() };
         }
         if checkpoint {
             self.taken = 0;
@@ -197,7 +197,7 @@ mod tests {
                 found.push(number + 1);
                 step /= 2.0;
             }
-            assert_eq!(next.step, step, "the step halves there, and only there: after step {}", number + 1);
+            assert_eq!(next.step_size, step, "the step halves there, and only there: after step {}", number + 1);
         }
         found
     }
@@ -252,12 +252,12 @@ mod tests {
     #[test]
     fn every_image_has_a_schedule_of_its_own() {
         let mut schedule = schedule(12, 0.75, &[0.0, 0.0, 3.0]);
-        assert!(schedule.moves.iter().all(|m| *m == ApgdMove { step: 0.6, improved: 0, restart: 0 }));
+        assert!(schedule.moves.iter().all(|m| *m == ApgdStep { step_size: 0.6, improved: 0, restart: 0 }));
         schedule.advance(&[1.0, -1.0, 3.0]);
         let improved: Vec<u32> = schedule.moves.iter().map(|m| m.improved).collect();
         assert_eq!(improved, [1, 0, 0], "as good as the best is no better");
         schedule.advance(&[2.0, -2.0, 4.0]);
-        let move_of = |step: f32, improved: u32, restart: u32| ApgdMove { step, improved, restart };
+        let move_of = |step: f32, improved: u32, restart: u32| ApgdStep { step_size: step, improved, restart };
         assert_eq!(schedule.moves, [move_of(0.6, 1, 0), move_of(0.3, 0, 1), move_of(0.6, 1, 0)]);
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::apgd::{ApgdConfig, ApgdLoss};
 use super::cw_l2::CwL2Config;
 use super::fab::FabConfig;
-use super::pgd::{Batch, Pgd, Start};
+use super::pgd::{Batch, PgdAttack, Start};
 use super::probe::{Cost, Probe};
 use super::square::SquareConfig;
 use super::{AttackLoss, PgdConfig};
@@ -234,6 +234,6 @@ fn pgd<B: Backend>(
     let batch = Batch { images: round.clean.clone(), labels: &backend.labels(round.labels) };
     let rng = round.rng(Stream::SuiteStart);
     let start = Start { rng: &rng, first: round.first, strength: 1.0 };
-    let pgd = Pgd { backend, model, mode: Mode::Eval, config };
+    let pgd = PgdAttack { backend, model, mode: Mode::Eval, config };
     pgd.attack_watched(start, &batch, &mut backend.tally(), probe.watch)
 }

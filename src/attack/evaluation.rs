@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attack::PgdConfig;
-use crate::attack::pgd::{Batch, Pgd, Start};
+use crate::attack::pgd::{Batch, PgdAttack, Start};
 use crate::autograd::tape::{Tape, Var};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Counts};
@@ -179,7 +179,7 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
         for restart in 0..config.restarts {
             let rng = Rng::new(self.seed, Stream::EvalAttack, restart as u32);
             let start = Start { rng: &rng, first, strength: 1.0 };
-            let pgd = Pgd { backend, model: self.model, mode: Mode::Eval, config };
+            let pgd = PgdAttack { backend, model: self.model, mode: Mode::Eval, config };
             let mut tally = backend.tally();
             let attacked = pgd.attack_watched(start, &batch, &mut tally, self.tick)?;
             part.attacked += backend.tally_read(&tally);

@@ -65,7 +65,7 @@ impl FabConfig {
                 backend.copy_samples(&nearer, x.buf(), &mut nearest);
                 (0..n).filter(|&i| nearer[i]).for_each(|i| distance[i] = here[i]);
                 let back: Vec<f32> = wrong.iter().map(|&wrong| if wrong { self.beta } else { 1.0 }).collect();
-                backend.towards(&back, clean.buf(), x.buf_mut()?);
+                backend.interpolate(&back, clean.buf(), x.buf_mut()?);
                 if number == self.steps {
                     break;
                 }

@@ -11,7 +11,7 @@ use crate::base::rng::Rng;
 use crate::nn::models::{Mode, Model, Stats};
 
 /// An attack on a model.
-pub struct Pgd<'a, B: Backend> {
+pub struct PgdAttack<'a, B: Backend> {
     /// What computes.
     pub backend: &'a B,
     /// The model under attack.
@@ -48,7 +48,7 @@ impl<B: Backend> Batch<'_, B> {
     }
 }
 
-impl<B: Backend> Pgd<'_, B> {
+impl<B: Backend> PgdAttack<'_, B> {
     /// Attacks `batch` as a whole and returns the adversarial images. `tally` counts the gradient elements met, and how
     /// many of them were zero; `on_pass` gets the batch statistics of every forward pass, for running statistics that are
     /// to move.
@@ -94,11 +94,11 @@ impl<B: Backend> Pgd<'_, B> {
         Some(Tensor::new(x, clean.shape().clone()))
     }
 
-    /// As [`Pgd::attack`] with batch statistics left alone, as one [`crate::backend::Memory::step`]. After every gradient
+    /// As [`PgdAttack::attack`] with batch statistics left alone, as one [`crate::backend::Memory::step`]. After every gradient
     /// `watch` is told how many images it was of; its error ends the attack.
     ///
     /// # Errors
-    /// As [`Pgd::attack`]; whatever `watch` returns.
+    /// As [`PgdAttack::attack`]; whatever `watch` returns.
     pub fn attack_watched(
         &self,
         start: Start<'_>,
@@ -117,11 +117,11 @@ impl<B: Backend> Pgd<'_, B> {
         told.map(|()| attacked)
     }
 
-    /// As [`Pgd::attack`] with batch statistics left alone, on the parts of a batch side by side where its samples do
+    /// As [`PgdAttack::attack`] with batch statistics left alone, on the parts of a batch side by side where its samples do
     /// not depend on each other. The result is the same.
     ///
     /// # Errors
-    /// As [`Pgd::attack`].
+    /// As [`PgdAttack::attack`].
     pub fn attack_in_parts(&self, start: Start<'_>, batch: &Batch<'_, B>, tally: &mut B::Tally) -> Result<Tensor<B>> {
         let (backend, n) = (self.backend, batch.n());
         if self.model.couples_samples(self.mode) || !backend.splits(n) {
@@ -147,7 +147,7 @@ impl<B: Backend> Pgd<'_, B> {
     /// then clamps to [0, 1].
     ///
     /// # Errors
-    /// As [`Pgd::attack`].
+    /// As [`PgdAttack::attack`].
     pub fn ascend(
         &self,
         strength: f32,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::objective;
 use super::probe::{Logits, Probe};
 use crate::autograd::tensor::Tensor;
-use crate::backend::{Backend, Window};
+use crate::backend::{Backend, SquareUpdate};
 use crate::base::error::Result;
 use crate::base::rng::Rng;
 
@@ -46,12 +46,17 @@ impl SquareConfig {
     }
 
     /// The window that is proposed at `query`, counted from 0, to image `place` of those that `rng` is for.
-    pub fn proposal(&self, [_, h, w]: [usize; 3], query: usize, rng: &Rng, place: u64) -> Window {
+    pub fn proposal(&self, [_, h, w]: [usize; 3], query: usize, rng: &Rng, place: u64) -> SquareUpdate {
         let side = self.side(h, w, query);
         let bits = rng.block(place * self.queries as u64 + query as u64);
         // The bias of the multiply-shift is below size / 2^32.
         let below = |bits: u32, n: usize| ((u64::from(bits) * n as u64) >> 32) as u32;
-        Window { top: below(bits[0], h - side + 1), left: below(bits[1], w - side + 1), side: side as u32, up: bits[2] }
+        SquareUpdate {
+            top: below(bits[0], h - side + 1),
+            left: below(bits[1], w - side + 1),
+            side: side as u32,
+            up: bits[2],
+        }
     }
 
     /// Side of the squares at `query`: the fraction of the pixels halves along the published schedule, stretched to the
@@ -74,7 +79,7 @@ impl SquareConfig {
         clean: &Tensor<B>,
         labels: &[u8],
         start: Tensor<B>,
-        propose: impl Fn(usize, usize) -> Window,
+        propose: impl Fn(usize, usize) -> SquareUpdate,
     ) -> Result<Tensor<B>> {
         let backend = probe.backend;
         let [n, c, h, w] = clean.batch_dims("square")?;
@@ -88,10 +93,10 @@ impl SquareConfig {
             if !standing.contains(&true) {
                 break;
             }
-            let nowhere = Window { top: 0, left: 0, side: 0, up: 0 };
+            let nowhere = SquareUpdate { top: 0, left: 0, side: 0, up: 0 };
             let window = |i: usize| if standing[i] { propose(query, i) } else { nowhere };
-            let windows: Vec<Window> = (0..n).map(window).collect();
-            let proposed = backend.windows([c, h, w], self.eps, &windows, clean.buf(), x.buf());
+            let windows: Vec<SquareUpdate> = (0..n).map(window).collect();
+            let proposed = backend.square_update([c, h, w], self.eps, &windows, clean.buf(), x.buf());
             let proposed = Tensor::new(proposed, x.shape().clone());
             let margins = margins(&probe.logits(&proposed)?);
             let better: Vec<bool> = (0..n).map(|i| standing[i] && margins[i] < lowest[i]).collect();

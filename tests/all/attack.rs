@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::attack::evaluation::{EvalReport, Subset, evaluate, passes};
 use engine::attack::pgd;
-use engine::attack::pgd::{Pgd, Start};
+use engine::attack::pgd::{PgdAttack, Start};
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, Kernel};
@@ -52,7 +52,7 @@ fn iterates_are_pytorchs<B: Backend>(backend: &B) {
         let mut from = values("start");
         let mut flips = 0;
         for step in 0..10 {
-            let pgd = Pgd { backend, model: &model, mode, config: &config };
+            let pgd = PgdAttack { backend, model: &model, mode, config: &config };
             let mut tally = backend.tally();
             let x = pgd.ascend(1.0, &clean, images(from), &mut tally, drop).unwrap().values(backend);
             let counts = backend.tally_read(&tally);
@@ -92,13 +92,13 @@ impl Batch {
 
     /// Adversarial images and counts, of the batch as a whole.
     fn attack<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
-        let pgd = Pgd { backend, model, mode: Mode::Train, config };
+        let pgd = PgdAttack { backend, model, mode: Mode::Train, config };
         self.run(backend, model, |batch, tally| pgd.attack(self.start(), batch, tally, drop))
     }
 
     /// The same in parts.
     fn attack_in_parts<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
-        let pgd = Pgd { backend, model, mode: Mode::Train, config };
+        let pgd = PgdAttack { backend, model, mode: Mode::Train, config };
         self.run(backend, model, |batch, tally| pgd.attack_in_parts(self.start(), batch, tally))
     }
 
@@ -171,7 +171,7 @@ fn images_that_depend_on_each_other_are_attacked_together() {
     let batch = pgd::Batch { images, labels: &backend.labels(&labels) };
     let start = Start { rng: &rng, first: 7, strength: 1.0 };
     let attacked = [Mode::Train, Mode::Eval].map(|mode| {
-        let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
+        let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
         let whole = pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(&backend);
         let parts = pgd.attack_in_parts(start, &batch, &mut backend.tally()).unwrap().values(&backend);
         assert_eq!(whole, parts, "{mode:?}");
@@ -219,7 +219,7 @@ fn moving_statistics_are_handed_out_and_move_only_then() {
     for (mode, moves) in [(Mode::Eval, false), (Mode::Train, true)] {
         let mut met = Vec::new();
         let config = PgdConfig { bn: BnMode::TrainMoving, ..attack(3) };
-        let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
+        let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
         pgd.attack(start, &batch, &mut backend.tally(), |stats| met.push(stats)).unwrap();
         assert_eq!(met.len(), 3, "one for each pass");
         assert_eq!(model.state(&backend), before);

@@ -32,7 +32,7 @@ fn source() -> PathBuf {
 fn modules(folder: &Path, module: &[String], found: &mut BTreeMap<Module, String>) {
     for entry in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
         let name = entry.file_stem().unwrap().to_string_lossy().into_owned();
-        let child = [module, &[name.clone()]].concat();
+        let child = [module, std::slice::from_ref(&name)].concat();
         if entry.is_dir() {
             modules(&entry, &child, found);
         } else if entry.extension().is_some_and(|e| e == "rs") && !["lib", "main"].contains(&name.as_str()) {

@@ -10,7 +10,7 @@ use engine::attack::square::SquareConfig;
 use engine::attack::suite::{Assessment, Suite};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
-use engine::backend::{Backend, Images, Window};
+use engine::backend::{Backend, Images, SquareUpdate};
 use engine::base::error::Result;
 use engine::data::Split;
 use engine::nn::models::Model;
@@ -179,7 +179,7 @@ fn square_is_pytorchs<B: Backend>(backend: &B) {
     let corners = oracle.integers("square.corners");
     let signs = oracle.values("square.signs");
     let config = SquareConfig { queries: signs.len(), ..SquareConfig::published(EPS) };
-    let window = |query: usize, _| Window {
+    let window = |query: usize, _| SquareUpdate {
         top: corners[2 * query] as u32,
         left: corners[2 * query + 1] as u32,
         side: config.side(28, 28, query) as u32,

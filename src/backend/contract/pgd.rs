@@ -15,13 +15,13 @@ pub struct Ascent<'r> {
     pub steps: u32,
     /// What is ascended.
     pub loss: LossKind,
-    /// Numbers of the random start and the place of the first sample among them, as [`Attack::random_start`] takes them;
+    /// Numbers of the random start and the place of the first sample among them, as [`Pgd::random_start`] takes them;
     /// without, it starts at the images.
     pub start: Option<(&'r Rng, u64)>,
 }
 
 /// Steps of the l-infinity attacks. Images are in [0, 1].
-pub trait Attack: Loss {
+pub trait Pgd: Loss {
     /// `clamp(clean + eps (2u - 1), 0, 1)` with `u` uniform: element `(first + i) * features + j` of `rng` for
     /// feature `j` of sample `i`, so that a batch and its parts start at the same points.
     fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Self::Buf) -> Self::Buf;

@@ -10,13 +10,16 @@
 //! **Threads.** Work is split over blocks of images or over output channels, never inside a sum, so results do not
 //! depend on the number of threads.
 
+mod apgd;
 mod arena;
 mod attack;
 mod conv;
 mod conv_pool;
 mod correlate;
 mod correlate_pooled;
+mod cw_l2;
 mod elementwise;
+mod fab;
 mod fast;
 mod images;
 mod kernels;
@@ -24,10 +27,12 @@ mod linear;
 mod loss;
 mod norm;
 mod optim;
-mod perturb;
 mod pool;
+mod projection;
 mod prune;
 mod real;
+mod samples;
+mod square;
 mod sums;
 
 use std::ops::Range;

@@ -3,7 +3,7 @@
 use engine::attack::PgdConfig;
 use engine::attack::evaluation;
 use engine::attack::evaluation::{EvalReport, Subset, evaluate, passes};
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Images, Loss, Memory};
@@ -79,7 +79,7 @@ impl Setting<'_> {
         let rng = Rng::new(SEED, Stream::EvalAttack, restart);
         let start = Start { rng: &rng, first: 0, strength: 1.0 };
         let batch = Batch { images: self.clean(), labels: &backend.labels(&labels) };
-        let pgd = Pgd { backend, model: self.model, mode: Mode::Eval, config };
+        let pgd = PgdAttack { backend, model: self.model, mode: Mode::Eval, config };
         let mut tally = backend.tally();
         let x = pgd.attack(start, &batch, &mut tally, drop).unwrap();
         zeros.push(backend.tally_read(&tally).zero_gradient());

@@ -4,7 +4,7 @@
 
 use engine::attack::PgdConfig;
 use engine::attack::evaluation::{Subset, evaluate};
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::autograd::tape::Tape;
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
@@ -95,7 +95,7 @@ fn fresh_attack<B: Backend>(backend: &B, seed: u64, steps: usize) -> Vec<f32> {
             PgdConfig { eps: 8.0 / 255.0, step_size: 4.0 / 255.0, random_start: false, ..attack(steps.max(1)) };
         let rng = Rng::new(seed, Stream::TrainAttack, 0);
         let start = Start { rng: &rng, first: 0, strength: 1.0 };
-        let pgd = Pgd { backend, model, mode: Mode::Train, config: &config };
+        let pgd = PgdAttack { backend, model, mode: Mode::Train, config: &config };
         let images = match steps {
             0 => batch.images.clone(),
             _ => pgd.attack(start, batch, &mut backend.tally(), drop).unwrap(),

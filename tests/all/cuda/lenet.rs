@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use engine::attack::pgd;
-use engine::attack::pgd::{Pgd, Start};
+use engine::attack::pgd::{PgdAttack, Start};
 use engine::attack::{AttackLoss, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
@@ -65,7 +65,7 @@ fn attacked<B: Backend>(
     let images = Tensor::batch(backend, [N, 1, 28, 28], &batch.clean);
     let labels = backend.labels(&batch.labels);
     let (batch, mut tally) = (pgd::Batch { images, labels: &labels }, backend.tally());
-    let pgd = Pgd { backend, model, mode: Mode::Train, config };
+    let pgd = PgdAttack { backend, model, mode: Mode::Train, config };
     let x = if whole {
         let mut passes = 0;
         let x = pgd.attack(start, &batch, &mut tally, |_| passes += 1).unwrap();

@@ -11,7 +11,7 @@ use engine::backend::cuda::{Cuda, kernels};
 use super::{lenet, mixed, norm, rounds, shapes};
 use crate::backends::on;
 use crate::cuda_host::launched;
-use crate::ops::{definitions, images, perturb};
+use crate::ops::{apgd, cw_l2, definitions, fab, images, pgd, samples, square};
 use crate::prune::selection;
 
 /// A body that compares what kernels compute with PyTorch, with plain loops or with the CPU.
@@ -79,16 +79,16 @@ fn table() -> Vec<Tested> {
         by(definitions::updates::<Cuda>, &["sgd_step", "adam_step"]),
         by(images::gather::<Cuda>, &["gather"]),
         by(images::gather_crops_and_flips::<Cuda>, &["gather_cropped"]),
-        by(images::random_start::<Cuda>, &["random_start"]),
-        by(images::pgd_step::<Cuda>, &["pgd_step"]),
+        by(pgd::random_start::<Cuda>, &["random_start"]),
+        by(pgd::pgd_step::<Cuda>, &["pgd_step"]),
         by(lenet::the_same_bits::<Cuda>, &["lenet_attack"]),
-        by(perturb::apgd_step::<Cuda>, &["apgd_step"]),
-        by(perturb::fab_step::<Cuda>, &["fab_step"]),
-        by(perturb::windows::<Cuda>, &["windows"]),
-        by(perturb::copy_samples::<Cuda>, &["copy_samples"]),
-        by(perturb::towards::<Cuda>, &["towards"]),
-        by(perturb::distances::<Cuda>, &["distances"]),
-        by(perturb::tanh_space::<Cuda>, &["tanh_space", "tanh_image", "tanh_image_bwd"]),
+        by(apgd::apgd_step::<Cuda>, &["apgd_step"]),
+        by(fab::fab_step::<Cuda>, &["fab_step"]),
+        by(square::square_update::<Cuda>, &["square_update"]),
+        by(samples::copy_samples::<Cuda>, &["copy_samples"]),
+        by(fab::interpolate::<Cuda>, &["interpolate"]),
+        by(samples::distances::<Cuda>, &["distances"]),
+        by(cw_l2::tanh_space::<Cuda>, &["tanh_space", "tanh_image", "tanh_image_bwd"]),
         by(selection::norms_are_those_of_plain_loops::<Cuda>, &["row_norms", "column_norms"]),
         by(
             rounds::many_selections::<Cuda>,

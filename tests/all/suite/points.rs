@@ -9,7 +9,7 @@ use engine::attack::objective::margin;
 use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
 use engine::autograd::tensor::Tensor;
-use engine::backend::{Memory, Window};
+use engine::backend::{Memory, SquareUpdate};
 use engine::base::rng::{Rng, Stream};
 
 use super::{F32, N, Setting, pixel, unwatched};
@@ -248,7 +248,7 @@ fn square_keeps_what_lowers_the_margin_until_it_is_gone() {
     for query in 0..60 {
         let mut proposed = best.clone();
         for i in 0..N {
-            let Window { top, left, side, up } = propose(query, i);
+            let SquareUpdate { top, left, side, up } = propose(query, i);
             for at in (0..side * side).map(|k| ((top + k / side) * 28 + left + k % side) as usize) {
                 let pixel = clean_images[i][at] + if up & 1 == 1 { EPS } else { -EPS };
                 proposed[i][at] = pixel.clamp(0.0, 1.0);
@@ -279,7 +279,7 @@ fn square_asks_no_more_when_nothing_stands() {
     let config = SquareConfig { queries: 10, ..SquareConfig::published(0.25) };
     let start = Tensor::new(backend.copy(clean.buf()), clean.shape().clone());
     // Where the network does not look, which is no better; down, which is worse; then up.
-    let window = |at, up| Window { top: at, left: at, side: 4, up };
+    let window = |at, up| SquareUpdate { top: at, left: at, side: 4, up };
     let propose = |query: usize, _| [window(8, 1), window(0, 0), window(0, 1)][query];
     let x = config.attack(&probe, &clean, &[0], start, propose).unwrap();
     assert_eq!(probe.cost(), Cost { queries: 1 + 3, gradients: 0 });

@@ -8,13 +8,13 @@ use engine::attack::config::{AttackConfig, Round, standard};
 use engine::attack::cw_l2::CwL2Config;
 use engine::attack::fab::FabConfig;
 use engine::attack::pgd;
-use engine::attack::pgd::{Pgd, Start};
+use engine::attack::pgd::{PgdAttack, Start};
 use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
 use engine::attack::suite::{Assessment, Broken, Verdict};
 use engine::attack::{AttackLoss, PgdConfig};
 use engine::autograd::tensor::Tensor;
-use engine::backend::{Attack, Backend, Distance, Images, Loss, Memory};
+use engine::backend::{Backend, Distance, Images, Loss, Memory, Pgd};
 use engine::base::error::Error;
 use engine::base::rng::{Rng, Stream};
 use engine::nn::models::{Mode, Model};
@@ -122,11 +122,11 @@ fn squares_are_anywhere_and_of_either_sign() {
     let distinct: HashSet<_> = windows.iter().map(|w| (w.top, w.left, w.up)).collect();
     assert_eq!(distinct.len(), windows.len(), "every query of every image has numbers of its own");
     let small: Vec<_> = windows.iter().filter(|w| w.side <= 4).collect();
-    let share = |of: &dyn Fn(&engine::backend::Window) -> bool| {
+    let share = |of: &dyn Fn(&engine::backend::SquareUpdate) -> bool| {
         small.iter().filter(|w| of(w)).count() as f64 / small.len() as f64
     };
     let (low, right, up) =
-        (|w: &_| half(w, |w| w.top), |w: &_| half(w, |w| w.left), |w: &engine::backend::Window| w.up & 1 == 1);
+        (|w: &_| half(w, |w| w.top), |w: &_| half(w, |w| w.left), |w: &engine::backend::SquareUpdate| w.up & 1 == 1);
     for (what, found) in [("low", share(&low)), ("right", share(&right)), ("up", share(&up))] {
         assert!((found - 0.5).abs() < 0.08, "{what}: {found}");
     }
@@ -136,7 +136,7 @@ fn squares_are_anywhere_and_of_either_sign() {
 }
 
 /// Whether a window is in the lower, or the right, half of where it can be.
-fn half(w: &engine::backend::Window, at: fn(&engine::backend::Window) -> u32) -> bool {
+fn half(w: &engine::backend::SquareUpdate, at: fn(&engine::backend::SquareUpdate) -> u32) -> bool {
     2 * at(w) > 28 - w.side
 }
 
@@ -163,7 +163,7 @@ fn a_transfer_attacks_the_surrogate() {
     let found = AttackConfig::Transfer(config.clone()).attack(&probe, Some(&other), &round).unwrap();
     assert_eq!(probe.cost(), Cost::default());
     let on = |model: &Model<F32>| {
-        let pgd = Pgd { backend, model, mode: Mode::Eval, config: &config };
+        let pgd = PgdAttack { backend, model, mode: Mode::Eval, config: &config };
         let start = Start { rng: &numbers(Stream::SuiteStart, 1), first: 0, strength: 1.0 };
         let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
         pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(backend)
@@ -187,7 +187,7 @@ fn pgd_attacks_with_running_statistics() {
     let probe = Probe::new(&backend, &model, &unwatched);
     let found = AttackConfig::Pgd(config.clone()).attack(&probe, None, &round(0, 3, &clean, &labels)).unwrap();
     let [eval, train] = [Mode::Eval, Mode::Train].map(|mode| {
-        let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
+        let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
         let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0, strength: 1.0 };
         let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
         pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(&backend)
@@ -256,7 +256,7 @@ fn verdicts_of_a_second_batch_are_of_its_images() {
     let (clean, labels) = setting.batch();
     let backend = &setting.backend;
     let probe = Probe::new(backend, &setting.model, &unwatched);
-    let pgd = Pgd { backend, model: &setting.model, mode: Mode::Eval, config: &config };
+    let pgd = PgdAttack { backend, model: &setting.model, mode: Mode::Eval, config: &config };
     let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0, strength: 1.0 };
     let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
     let x = pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap();

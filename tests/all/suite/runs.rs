@@ -214,6 +214,6 @@ fn squares_shrink_as_published() {
         assert_eq!(window, config.proposal([1, 28, 28], query, &rng, 4));
     }
     let last = (4001..5000).map(|query| config.proposal([1, 28, 28], query, &rng, 0));
-    let reached = |of: fn(&engine::backend::Window) -> u32| last.clone().map(|window| of(&window)).max();
+    let reached = |of: fn(&engine::backend::SquareUpdate) -> u32| last.clone().map(|window| of(&window)).max();
     assert_eq!((reached(|w| w.top), reached(|w| w.left)), (Some(27), Some(27)), "the last row and column too");
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use engine::attack::evaluation::{EvalReport, Subset, evaluate};
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::attack::{BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
@@ -47,7 +47,7 @@ fn check_steps(attack: Option<&PgdConfig>) -> State {
         let mut attacked = batch.images.clone();
         if let Some(config) = attack {
             let mode = [Mode::Train, Mode::Eval][usize::from(config.bn == BnMode::Eval)];
-            let pgd = Pgd { backend: &backend, model: &model, mode, config };
+            let pgd = PgdAttack { backend: &backend, model: &model, mode, config };
             let mut met = Vec::new();
             attacked = pgd.attack(start, &batch, &mut tally_by_hand, |stats| met.push(stats)).unwrap();
             if config.bn == BnMode::TrainMoving {

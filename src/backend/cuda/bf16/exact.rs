@@ -6,8 +6,9 @@ use super::weights::Weights;
 use super::{Buf, Device, Exact, Mixed};
 use crate::backend::cuda::Cuda;
 use crate::backend::{
-    AdamParam, AdamStep, AdmmParam, ApgdMove, ApgdPoints, Ascent, Attack, Constraint, Counts, CropFlip, Distance,
-    FabStep, Images, Linear, Loss, LossKind, LossOut, Optim, Perturb, Prune, Residuals, SgdParam, SgdStep, Window,
+    AdamParam, AdamStep, AdmmParam, Apgd, ApgdPoints, ApgdStep, Ascent, Constraint, Counts, CropFlip, CwL2, Distance,
+    Fab, FabStep, Images, Linear, Loss, LossKind, LossOut, Optim, Pgd, Prune, Residuals, Samples, SgdParam, SgdStep,
+    Square, SquareUpdate,
 };
 use crate::base::dims::{LeNetDims, LinearDims, LogitDims};
 use crate::base::rng::Rng;
@@ -150,7 +151,7 @@ impl Prune for Mixed {
     }
 }
 
-impl Attack for Mixed {
+impl Pgd for Mixed {
     fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Buf) -> Buf {
         self.exact.random_start(n, features, eps, rng, first, clean.f32()).into()
     }
@@ -172,41 +173,49 @@ impl Attack for Mixed {
     }
 }
 
-impl Perturb for Mixed {
+impl Apgd for Mixed {
     fn apgd_step(
         &self,
         eps: f32,
         momentum: f32,
-        moves: &[ApgdMove],
+        steps: &[ApgdStep],
         clean: &Buf,
         dx: &Buf,
         points: ApgdPoints<'_, Buf>,
     ) {
         let ApgdPoints { x, previous, best, best_dx } = points;
         let [x, previous, best, best_dx] = [x, previous, best, best_dx].map(Buf::f32_mut);
-        self.exact.apgd_step(eps, momentum, moves, clean.f32(), dx.f32(), ApgdPoints { x, previous, best, best_dx });
+        self.exact.apgd_step(eps, momentum, steps, clean.f32(), dx.f32(), ApgdPoints { x, previous, best, best_dx });
     }
+}
 
+impl Fab for Mixed {
     fn fab_step(&self, step: &FabStep, values: &[f32], clean: &Buf, dx: &Buf, x: &mut Buf) {
         self.exact.fab_step(step, values, clean.f32(), dx.f32(), x.f32_mut());
     }
 
-    fn windows(&self, shape: [usize; 3], eps: f32, windows: &[Window], clean: &Buf, x: &Buf) -> Buf {
-        self.exact.windows(shape, eps, windows, clean.f32(), x.f32()).into()
+    fn interpolate(&self, t: &[f32], clean: &Buf, x: &mut Buf) {
+        self.exact.interpolate(t, clean.f32(), x.f32_mut());
     }
+}
 
+impl Square for Mixed {
+    fn square_update(&self, shape: [usize; 3], eps: f32, updates: &[SquareUpdate], clean: &Buf, x: &Buf) -> Buf {
+        self.exact.square_update(shape, eps, updates, clean.f32(), x.f32()).into()
+    }
+}
+
+impl Samples for Mixed {
     fn copy_samples(&self, chosen: &[bool], from: &Buf, to: &mut Buf) {
         self.exact.copy_samples(chosen, from.f32(), to.f32_mut());
-    }
-
-    fn towards(&self, t: &[f32], clean: &Buf, x: &mut Buf) {
-        self.exact.towards(t, clean.f32(), x.f32_mut());
     }
 
     fn distances(&self, n: usize, distance: Distance, a: &Buf, b: &Buf) -> Vec<f64> {
         self.exact.distances(n, distance, a.f32(), b.f32())
     }
+}
 
+impl CwL2 for Mixed {
     fn tanh_space(&self, x: &Buf) -> Buf {
         self.exact.tanh_space(x.f32()).into()
     }

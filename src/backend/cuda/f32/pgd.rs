@@ -4,7 +4,7 @@ use super::lenet;
 use super::loss::{Labels, Tally, TallyCounts};
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Buf, Cuda, Device, tuning};
-use crate::backend::{Ascent, Attack};
+use crate::backend::{Ascent, Pgd};
 use crate::base::dims::LeNetDims;
 use crate::base::rng::Rng;
 
@@ -21,7 +21,7 @@ kernels! { "f32/pgd":
     );
 }
 
-impl Attack for Cuda {
+impl Pgd for Cuda {
     fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Buf) -> Buf {
         assert_eq!(clean.len(), n * features);
         let mut x = self.alloc(clean.len());
