@@ -22,8 +22,8 @@ struct LeNetDims {
 };
 
 // The struct of src/backend/cuda/f32/lenet.rs.
-struct Ascent {
-    float eps, step, confidence;
+struct PgdArgs {
+    float eps, step_size, confidence;
     u32 steps, random_start, kind;
 };
 
@@ -129,7 +129,7 @@ static __device__ __forceinline__ void spread(
 
 // registers <= 112
 extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
-    LeNetDims d, Ascent a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
+    LeNetDims d, PgdArgs a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
     const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, const u8* labels,
     float* attacked, TallyCounts* tally
 ) {
@@ -286,7 +286,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
             for (u32 q = 0; q < 4; q++) {
                 const u32 row = 2 * row1 + q / 2, col = 2 * col1 + q % 2;
                 float& at = x[(row + PAD) * ROW1 + col + PAD];
-                at = sign_step(at, clean[row * SIDE1 + col], dx[q], a.eps, a.step, zeros);
+                at = sign_step(at, clean[row * SIDE1 + col], dx[q], a.eps, a.step_size, zeros);
             }
         }
         __syncthreads();

@@ -4,7 +4,7 @@ use super::PgdConfig;
 use crate::autograd::ops;
 use crate::autograd::tape::Tape;
 use crate::autograd::tensor::Tensor;
-use crate::backend::{Ascent, Backend};
+use crate::backend::{Backend, PgdParams};
 use crate::base::error::Result;
 use crate::base::nvtx;
 use crate::base::rng::Rng;
@@ -63,7 +63,7 @@ impl<B: Backend> PgdAttack<'_, B> {
         mut on_pass: impl FnMut(Stats<B>),
     ) -> Result<Tensor<B>> {
         let (n, clean) = (batch.n(), &batch.images);
-        if let Some(x) = self.at_once(start, batch, tally) {
+        if let Some(x) = self.fused(start, batch, tally) {
             (0..self.config.steps).for_each(|_| on_pass(Stats::none()));
             return Ok(x);
         }
@@ -78,19 +78,18 @@ impl<B: Backend> PgdAttack<'_, B> {
     }
 
     /// The whole attack by one kernel, if the backend has one for this network.
-    fn at_once(&self, start: Start<'_>, batch: &Batch<'_, B>, tally: &mut B::Tally) -> Option<Tensor<B>> {
+    fn fused(&self, start: Start<'_>, batch: &Batch<'_, B>, tally: &mut B::Tally) -> Option<Tensor<B>> {
         let (n, clean, config) = (batch.n(), &batch.images, self.config);
-        let d = self.model.architecture().lenet(n).filter(|_| *clean.shape() == self.model.input(n))?;
-        let ascent = Ascent {
+        let network = self.model.sequential(n).filter(|_| *clean.shape() == self.model.input(n))?;
+        let params = PgdParams {
             eps: start.strength * config.eps,
-            step: start.strength * config.step_size,
+            step_size: start.strength * config.step_size,
             steps: config.steps as u32,
             loss: config.loss.kind(),
             start: config.random_start.then_some((start.rng, start.first)),
         };
-        let params: Vec<&B::Buf> = self.model.params().iter().map(Tensor::buf).collect();
         let _range = nvtx::range(|| "attack".to_string());
-        let x = self.backend.attack_lenet(&d, &ascent, params.try_into().ok()?, clean.buf(), batch.labels, tally)?;
+        let x = self.backend.fused_pgd(&network, &params, clean.buf(), batch.labels, tally)?;
         Some(Tensor::new(x, clean.shape().clone()))
     }
 

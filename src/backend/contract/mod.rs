@@ -16,6 +16,7 @@ mod pgd;
 mod pool;
 mod prune;
 mod samples;
+mod sequential;
 mod square;
 
 pub use apgd::*;
@@ -35,6 +36,7 @@ pub use pgd::*;
 pub use pool::*;
 pub use prune::*;
 pub use samples::*;
+pub use sequential::*;
 pub use square::*;
 
 /// Every kernel family: what the tape, the attacks and the training loop need of a device.

@@ -6,11 +6,11 @@ use super::weights::Weights;
 use super::{Buf, Device, Exact, Mixed};
 use crate::backend::cuda::Cuda;
 use crate::backend::{
-    AdamParam, AdamStep, AdmmParam, Apgd, ApgdPoints, ApgdStep, Ascent, Constraint, Counts, CropFlip, CwL2, Distance,
-    Fab, FabStep, Images, Linear, Loss, LossKind, LossOut, Optim, Pgd, Prune, Residuals, Samples, SgdParam, SgdStep,
-    Square, SquareUpdate,
+    AdamParam, AdamStep, AdmmParam, Apgd, ApgdPoints, ApgdStep, Constraint, Counts, CropFlip, CwL2, Distance, Fab,
+    FabStep, Images, Linear, Loss, LossKind, LossOut, Optim, Pgd, PgdParams, Prune, Residuals, Samples,
+    SequentialLayer, SgdParam, SgdStep, Square, SquareUpdate,
 };
-use crate::base::dims::{LeNetDims, LinearDims, LogitDims};
+use crate::base::dims::{LinearDims, LogitDims};
 use crate::base::rng::Rng;
 
 /// The features of activations are flattened in f32, in PyTorch's order.
@@ -160,16 +160,16 @@ impl Pgd for Mixed {
         self.exact.pgd_step(n, eps, step, clean.f32(), dx.f32(), x.f32_mut(), tally);
     }
 
-    fn attack_lenet(
+    fn fused_pgd(
         &self,
-        d: &LeNetDims,
-        ascent: &Ascent<'_>,
-        params: [&Buf; 8],
+        network: &[SequentialLayer<'_, Buf>],
+        params: &PgdParams<'_>,
         clean: &Buf,
         labels: &Self::Labels,
         tally: &mut Self::Tally,
     ) -> Option<Buf> {
-        self.exact.attack_lenet(d, ascent, params.map(Buf::f32), clean.f32(), labels, tally).map(Buf::from)
+        let network: Vec<_> = network.iter().map(|layer| layer.map_params(Buf::f32)).collect();
+        self.exact.fused_pgd(&network, params, clean.f32(), labels, tally).map(Buf::from)
     }
 }
 

@@ -1,11 +1,10 @@
-//! The l-infinity attack's own steps.
+//! The steps of PGD.
 
 use super::lenet;
 use super::loss::{Labels, Tally, TallyCounts};
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Buf, Cuda, Device, tuning};
-use crate::backend::{Ascent, Pgd};
-use crate::base::dims::LeNetDims;
+use crate::backend::{Pgd, PgdParams, SequentialLayer};
 use crate::base::rng::Rng;
 
 kernels! { "f32/pgd":
@@ -40,15 +39,14 @@ impl Pgd for Cuda {
         unsafe { launch::pgd_step(self, grid, len, eps, step, clean, dx, x, &mut tally.0) };
     }
 
-    fn attack_lenet(
+    fn fused_pgd(
         &self,
-        d: &LeNetDims,
-        ascent: &Ascent<'_>,
-        params: [&Buf; 8],
+        network: &[SequentialLayer<'_, Buf>],
+        params: &PgdParams<'_>,
         clean: &Buf,
         labels: &Labels,
         tally: &mut Tally,
     ) -> Option<Buf> {
-        lenet::attack(self, d, ascent, params, clean, labels, tally)
+        lenet::attack(self, network, params, clean, labels, tally)
     }
 }
