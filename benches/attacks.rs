@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
 use engine::attack::pgd::{Batch, PgdAttack, Start};
-use engine::attack::probe::Probe;
+use engine::attack::target_model::TargetModel;
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, LANES};
@@ -53,9 +53,9 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     let pixels: Vec<f32> = data.test.images[..LANES * c * h * w].iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let clean = Tensor::batch(&backend, [LANES, c, h, w], &pixels);
     let watch = |_| Ok(());
-    let probe = Probe::new(&backend, &model, &watch);
+    let target_model = TargetModel::new(&backend, &model, &watch);
     // The labels are what an untrained network says.
-    let logits = probe.logits(&clean).expect("fits");
+    let logits = target_model.logits(&clean).expect("fits");
     let (labels, targets) = (logits.predictions(), logits.ranked(2));
     let rng = Rng::new(0, Stream::SuiteStart, 0);
     let start = || {
@@ -79,7 +79,7 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     };
     let run_apgd = |loss| {
         let config = ApgdConfig { steps: STEPS, ..ApgdConfig::published(EPS, loss) };
-        config.attack(&probe, &clean, &labels, &targets, start(), |_| {}).expect("fits");
+        config.attack(&target_model, &clean, &labels, &targets, start(), |_| {}).expect("fits");
     };
     let mut seconds = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {

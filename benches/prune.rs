@@ -15,7 +15,6 @@ use engine::backend::cpu::Cpu;
 use engine::backend::{Loss, Memory};
 use engine::base::rng::{Rng, Stream};
 use engine::data::DatasetName;
-use engine::experiments::tables::defaults::paper_attack;
 use engine::nn::init::{Init, initial_values};
 use engine::nn::models::{Architecture, Mode, Model, Network};
 use engine::nn::optim::OptimizerConfig;
@@ -30,7 +29,7 @@ fn main() {
     // What `cargo bench` passes; a user who names a benchmark wants that one.
     if std::env::args().skip(1).eq(["--bench"]) {
         penalty("natural", 400, None);
-        penalty("adversarial", 40, Some(&paper_attack(DatasetName::Mnist)));
+        penalty("adversarial", 40, Some(&PgdConfig::paper(DatasetName::Mnist)));
     }
 }
 

@@ -1,16 +1,194 @@
 //! Projected gradient descent (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018).
 
-use super::PgdConfig;
+use serde::{Deserialize, Serialize};
+
+use super::preset::{AttackPreset, Choice, NO_RESTARTS, NO_STEP_SIZE, Options, Preset, l_inf_eps};
+use super::round::Round;
+use super::target_model::{ImagePasses, TargetModel};
+use super::{Attack, OnImagePasses};
 use crate::autograd::ops;
 use crate::autograd::tape::Tape;
 use crate::autograd::tensor::Tensor;
-use crate::backend::{Backend, PgdParams};
+use crate::backend::{Backend, LossKind, PgdParams};
 use crate::base::error::Result;
+use crate::base::named_enum::named_enum;
 use crate::base::nvtx;
-use crate::base::rng::Rng;
+use crate::base::rng::{Rng, Stream};
+use crate::data::DatasetName;
 use crate::nn::models::{Mode, Model, Stats};
 
-/// An attack on a model.
+named_enum! {
+    /// What the attack maximises.
+    pub enum AttackLoss: "attack loss" {
+        /// Softmax cross-entropy.
+        CrossEntropy = "cross-entropy",
+        /// Carlini & Wagner's margin `-max(z_y - max_{j != y} z_j + 50, 0)`.
+        Margin = "margin",
+    }
+}
+
+impl AttackLoss {
+    /// The loss behind the name.
+    pub fn kind(self) -> LossKind {
+        match self {
+            AttackLoss::CrossEntropy => LossKind::CrossEntropy,
+            AttackLoss::Margin => LossKind::Margin,
+        }
+    }
+}
+
+named_enum! {
+    /// How batch normalisation behaves while the attack runs.
+    pub enum BnMode: "batch-norm mode" {
+        /// Batch statistics; running statistics stay as they are.
+        Train = "train",
+        /// Batch statistics, and every attack pass moves the running statistics, as in the authors' code.
+        TrainMoving = "train-moving",
+        /// Running statistics.
+        Eval = "eval",
+    }
+}
+
+/// Projected gradient descent in the l-infinity ball (Madry et al., 2018). Pixels are in [0, 1].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PgdConfig {
+    /// Radius of the ball.
+    pub eps: f32,
+    /// Length of a step.
+    pub step_size: f32,
+    /// Number of steps.
+    pub steps: usize,
+    /// Start at a uniform random point of the ball instead of at the clean image.
+    pub random_start: bool,
+    /// Independent starts; an image counts as robust only if it withstands all of them.
+    pub restarts: usize,
+    /// The loss it maximises.
+    pub loss: AttackLoss,
+    /// Batch normalisation while training against this attack (evaluation always uses `eval`).
+    pub bn: BnMode,
+}
+
+const PGD: &str = "pgd";
+const CW: &str = "cw";
+const FGSM: &str = "fgsm";
+
+const PRESETS: &[AttackPreset<PgdConfig>] = &[
+    Preset {
+        name: PGD,
+        about: "Projected gradient descent on the cross-entropy",
+        lacks: &[],
+        configure: |options| PgdConfig::from_options(options, AttackLoss::CrossEntropy),
+    },
+    Preset {
+        name: CW,
+        about: "The same on Carlini & Wagner's margin",
+        lacks: &[],
+        configure: |options| PgdConfig::from_options(options, AttackLoss::Margin),
+    },
+    Preset {
+        name: FGSM,
+        about: "One step of the ball's radius from the clean image",
+        lacks: &[(Choice::Steps, "it takes one step"), NO_STEP_SIZE, NO_RESTARTS],
+        configure: |options| PgdConfig {
+            steps: 1,
+            step_size: options.eps(),
+            random_start: false,
+            ..PgdConfig::from_options(options, AttackLoss::CrossEntropy)
+        },
+    },
+];
+
+impl PgdConfig {
+    /// The paper's attack on a data set, for training and testing alike.
+    pub fn paper(data: DatasetName) -> Self {
+        let (step_size, steps) = match data {
+            DatasetName::Mnist => (0.01, 40),
+            DatasetName::FashionMnist => (0.005, 40),
+            DatasetName::Cifar10 => (2.0 / 255.0, 10),
+        };
+        PgdConfig {
+            eps: l_inf_eps(data),
+            step_size,
+            steps,
+            random_start: true,
+            restarts: 1,
+            loss: AttackLoss::CrossEntropy,
+            bn: BnMode::Train,
+        }
+    }
+
+    /// The paper's attack with what a user has chosen instead.
+    pub(super) fn from_options(options: &Options, loss: AttackLoss) -> Self {
+        let paper = PgdConfig::paper(options.data);
+        PgdConfig {
+            eps: options.eps(),
+            steps: options.steps.unwrap_or(paper.steps),
+            step_size: options.step_size.unwrap_or(paper.step_size),
+            restarts: options.restarts(),
+            loss,
+            ..paper
+        }
+    }
+
+    /// A round on `model`, which need not be the one that the images are for.
+    pub(super) fn attack<B: Backend>(
+        &self,
+        model: &Model<B>,
+        target_model: &TargetModel<'_, B>,
+        round: &Round<'_, B>,
+    ) -> Result<Tensor<B>> {
+        let backend = target_model.backend;
+        let batch = Batch { images: round.clean.clone(), labels: &backend.labels(round.labels) };
+        let rng = round.rng(Stream::SuiteStart);
+        let start = Start { rng: &rng, first: round.first, strength: 1.0 };
+        let pgd = PgdAttack { backend, model, mode: Mode::Eval, config: self };
+        pgd.attack_and_tell(start, &batch, &mut backend.tally(), target_model.on_image_passes)
+    }
+}
+
+impl Attack for PgdConfig {
+    fn presets() -> &'static [AttackPreset<Self>] {
+        PRESETS
+    }
+
+    fn name(&self) -> &'static str {
+        match self.loss {
+            _ if self.steps == 1 && !self.random_start => FGSM,
+            AttackLoss::CrossEntropy => PGD,
+            AttackLoss::Margin => CW,
+        }
+    }
+
+    fn eps(&self) -> f32 {
+        self.eps
+    }
+
+    fn at_least_one(&self) -> Vec<(&'static str, usize)> {
+        vec![("restarts", self.restarts)]
+    }
+
+    fn rounds(&self, _: usize) -> usize {
+        self.restarts
+    }
+
+    fn image_passes(&self) -> u64 {
+        self.steps as u64
+    }
+
+    fn run<B: Backend>(
+        &self,
+        target_model: &TargetModel<'_, B>,
+        _: Option<&Model<B>>,
+        round: &Round<'_, B>,
+    ) -> Result<Tensor<B>> {
+        let passes = (round.labels.len() * self.steps) as u64;
+        target_model.add(ImagePasses { queries: passes, gradients: passes });
+        self.attack(target_model.model, target_model, round)
+    }
+}
+
+/// PGD on a model, with any mode of batch normalisation.
 pub struct PgdAttack<'a, B: Backend> {
     /// What computes.
     pub backend: &'a B,
@@ -22,7 +200,7 @@ pub struct PgdAttack<'a, B: Backend> {
     pub config: &'a PgdConfig,
 }
 
-/// Where an attack begins and how strong it is.
+/// The random start of an attack, and the radius schedule.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'r> {
     /// Numbers of the random start.
@@ -93,23 +271,23 @@ impl<B: Backend> PgdAttack<'_, B> {
         Some(Tensor::new(x, clean.shape().clone()))
     }
 
-    /// As [`PgdAttack::attack`] with batch statistics left alone, as one [`crate::backend::Memory::step`]. After every gradient
-    /// `watch` is told how many images it was of; its error ends the attack.
+    /// As [`PgdAttack::attack`] with batch statistics left alone, as one [`crate::backend::Memory::step`]. `on_image_passes` is
+    /// told of the images of every gradient.
     ///
     /// # Errors
-    /// As [`PgdAttack::attack`]; whatever `watch` returns.
-    pub fn attack_watched(
+    /// As [`PgdAttack::attack`]; whatever `on_image_passes` returns.
+    pub fn attack_and_tell(
         &self,
         start: Start<'_>,
         batch: &Batch<'_, B>,
         tally: &mut B::Tally,
-        watch: &(dyn Fn(u64) -> Result<()> + Sync),
+        on_image_passes: OnImagePasses<'_>,
     ) -> Result<Tensor<B>> {
         let mut told = Ok(());
         let attacked = self.backend.step(batch.n(), || {
             self.attack(start, batch, tally, |_| {
                 if told.is_ok() {
-                    told = watch(batch.n() as u64);
+                    told = on_image_passes(batch.n() as u64);
                 }
             })
         })?;

@@ -24,7 +24,6 @@ use crate::base::nvtx;
 use crate::base::rng::{Rng, Stream};
 use crate::data::DatasetName;
 use crate::experiments::pipeline::{BackendName, Precision, Task, on_backend};
-use crate::experiments::tables::defaults::paper_attack;
 use crate::nn::init::{Init, initial_values};
 use crate::nn::models::{Architecture, Mode, Model, Network};
 use crate::nn::optim::OptimizerConfig;
@@ -84,7 +83,7 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs) -> Result<()> {
     let device = args.device.resolve()?;
     args.check(&device)?;
-    let attack = PgdConfig { steps: args.steps, ..paper_attack(args.data_set()) };
+    let attack = PgdConfig { steps: args.steps, ..PgdConfig::paper(args.data_set()) };
     validate_attack("attack", &attack)?;
     if args.kernels {
         return args.show_kernels(&device, &attack);

@@ -113,7 +113,7 @@ impl Task for Measurement<'_> {
         let indices: Vec<u32> = (0..data.test.len() as u32).collect();
         let images = backend.resident(data.shape, &data.test.images);
         let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
-        let progress = Passes::new(evaluation::passes(indices.len(), self.attack), *quiet);
+        let progress = Passes::new(evaluation::image_passes(indices.len(), self.attack), *quiet);
         let tick = |passes| {
             progress.add(passes);
             Ok(())

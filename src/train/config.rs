@@ -148,7 +148,7 @@ impl TrainConfig {
     pub fn passes(&self, train: usize, test: usize) -> u64 {
         let steps = self.attack.as_ref().map_or(0, |attack| attack.steps);
         let trained = train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1);
-        let evaluated = evaluation::passes(test + self.held_out, Some(&self.eval_attack));
+        let evaluated = evaluation::image_passes(test + self.held_out, Some(&self.eval_attack));
         self.epochs as u64 * trained + self.epochs.div_ceil(self.eval_every.max(1)) as u64 * evaluated
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::attack::evaluation::{EvalReport, Subset, evaluate, passes};
+use engine::attack::evaluation::{EvalReport, Subset, evaluate, image_passes};
 use engine::attack::pgd;
 use engine::attack::pgd::{PgdAttack, Start};
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
@@ -290,7 +290,7 @@ fn ticks_add_up() {
         Ok(())
     };
     evaluate(&backend, &model, &subset, Some(&config), 7, &tick).unwrap();
-    assert_eq!(ticked.into_inner(), passes(60, Some(&config)));
+    assert_eq!(ticked.into_inner(), image_passes(60, Some(&config)));
 }
 
 #[test]

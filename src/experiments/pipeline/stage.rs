@@ -10,7 +10,7 @@ use crate::attack::PgdConfig;
 use crate::attack::config::AttackConfig;
 use crate::attack::evaluation;
 use crate::attack::evaluation::EvalReport;
-use crate::attack::suite::Spent;
+use crate::attack::suite::Cost;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::named_enum;
 use crate::data::DataId;
@@ -146,7 +146,7 @@ impl StageConfig {
 
     /// Image passes of the whole stage on a data set with `train` and `test` images.
     pub fn passes(&self, train: usize, test: usize) -> u64 {
-        let measure = |attack: &PgdConfig| evaluation::passes(test, Some(attack));
+        let measure = |attack: &PgdConfig| evaluation::image_passes(test, Some(attack));
         match self {
             StageConfig::Import(_) => 0,
             StageConfig::Train(config) => config.passes(train, test),
@@ -155,7 +155,7 @@ impl StageConfig {
             StageConfig::Eval(config) => measure(&config.eval_attack),
             // At most, on networks of ten classes and fewer.
             StageConfig::Suite(config) => {
-                let attacks = config.attacks.iter().map(|attack| attack.rounds(10) as u64 * attack.passes());
+                let attacks = config.attacks.iter().map(|attack| attack.rounds(10) as u64 * attack.image_passes());
                 config.images as u64 * attacks.sum::<u64>()
             }
         }
@@ -230,7 +230,7 @@ pub struct SuiteResult {
     /// Percent of them classified correctly after each attack.
     pub after: Vec<f64>,
     /// What each attack took.
-    pub spent: Vec<Spent>,
+    pub spent: Vec<Cost>,
     /// Wall time.
     pub seconds: f64,
 }

@@ -160,7 +160,7 @@ impl<B: Backend> Work<'_, B> {
             subset: &subset,
             attacks: &config.attacks,
             seed: config.seed,
-            watch: &|passes| self.advance(passes),
+            on_image_passes: &|passes| self.advance(passes),
         };
         let outcome = suite.run(&mut assessment, &mut |assessment, _| state.save_at_times(assessment));
         if matches!(outcome, Err(Error::Interrupted)) {
@@ -172,7 +172,7 @@ impl<B: Backend> Work<'_, B> {
             images: indices.len(),
             natural: assessment.accuracy(0),
             after: (1..=config.attacks.len()).map(|attacks| assessment.accuracy(attacks)).collect(),
-            spent: assessment.spent,
+            spent: assessment.costs,
             seconds: start.elapsed().as_secs_f64(),
         })
     }

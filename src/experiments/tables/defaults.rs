@@ -1,6 +1,6 @@
 //! The published settings that tables start from.
 
-use crate::attack::{AttackLoss, BnMode, EpsSchedule, PgdConfig, Ramp};
+use crate::attack::{EpsSchedule, PgdConfig, Ramp};
 use crate::data::{DataId, DatasetName};
 use crate::nn::init::Init;
 use crate::nn::models::Network;
@@ -9,24 +9,6 @@ use crate::train::{Origin, Selection, Sparsity, TrainConfig};
 
 /// A tenth of the training images is put aside for honest model selection, but no more than these.
 const MOST_HELD_OUT: usize = 5000;
-
-/// The paper's attack on a data set, for training and testing alike. Fashion-MNIST's radius is unpublished.
-pub fn paper_attack(name: DatasetName) -> PgdConfig {
-    let (eps, step_size, steps) = match name {
-        DatasetName::Mnist => (0.3, 0.01, 40),
-        DatasetName::FashionMnist => (0.1, 0.005, 40),
-        DatasetName::Cifar10 => (8.0 / 255.0, 2.0 / 255.0, 10),
-    };
-    PgdConfig {
-        eps,
-        step_size,
-        steps,
-        random_start: true,
-        restarts: 1,
-        loss: AttackLoss::CrossEntropy,
-        bn: BnMode::Train,
-    }
-}
 
 /// An attack in the same ball at a quarter of the work: a quarter of the steps, four times as long.
 pub fn coarse(attack: &PgdConfig) -> PgdConfig {
@@ -39,7 +21,7 @@ pub fn coarse(attack: &PgdConfig) -> PgdConfig {
 /// Batch size, augmentation and the CIFAR-10 learning rate are from the authors' code.
 pub fn paper_training(data: &DataId, train: usize) -> TrainConfig {
     let cifar = data.name == DatasetName::Cifar10;
-    let attack = paper_attack(data.name);
+    let attack = PgdConfig::paper(data.name);
     let optimizer = match cifar {
         true => sgd(0.1, 1e-4),
         false => adam(1e-4),

@@ -2,7 +2,7 @@
 
 use engine::attack::PgdConfig;
 use engine::attack::evaluation;
-use engine::attack::evaluation::{EvalReport, Subset, evaluate, passes};
+use engine::attack::evaluation::{EvalReport, Subset, evaluate, image_passes};
 use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
@@ -125,7 +125,7 @@ fn accuracies_and_losses_are_over_all_images_and_starts() {
     let clean = setting.evaluate(None);
     assert_eq!((clean.natural, clean.natural_loss), (clean.adversarial, clean.adversarial_loss));
     assert_eq!((clean.zero_gradient, clean.images), (0.0, 679));
-    assert_eq!((passes(679, None), passes(679, Some(&config))), (679, 679 * (1 + 3 * 3)));
+    assert_eq!((image_passes(679, None), image_passes(679, Some(&config))), (679, 679 * (1 + 3 * 3)));
 
     let logits = setting.with(|subset| evaluation::logits(&backend, &model, subset).unwrap());
     assert_close("logits", &logits, &setting.logits(setting.clean()), 1e-5, 0.0);
