@@ -5,35 +5,40 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValue, TypedValueParser};
-use clap::{Arg, Command, ValueEnum};
+use clap::{Arg, Command};
 
 use super::error::Error;
 
-/// Parses a named enum of the command line as a file's is parsed, with the same errors, and tells clap its names for the help.
+/// Parses a named enum of the command line as a file's is parsed, with the same errors, and tells clap the names for the help.
+/// clap's `ValueEnum` would refuse other names with an error of its own, which does not say what is unknown.
 #[derive(Clone)]
-pub struct NamedEnumParser<T>(PhantomData<T>);
+pub struct NamedEnumParser<T> {
+    values: Vec<PossibleValue>,
+    of: PhantomData<T>,
+}
 
-impl<T> Default for NamedEnumParser<T> {
-    fn default() -> Self {
-        NamedEnumParser(PhantomData)
+impl<T> NamedEnumParser<T> {
+    /// For an enum with these values.
+    pub fn new(values: Vec<PossibleValue>) -> Self {
+        NamedEnumParser { values, of: PhantomData }
     }
 }
 
-impl<T: ValueEnum + FromStr<Err = Error> + Send + Sync + 'static> TypedValueParser for NamedEnumParser<T> {
+impl<T: FromStr<Err = Error> + Clone + Send + Sync + 'static> TypedValueParser for NamedEnumParser<T> {
     type Value = T;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
-        (|text: &str| text.parse::<T>()).parse_ref(command, arg, value)
+        T::from_str.parse_ref(command, arg, value)
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(T::value_variants().iter().filter_map(ValueEnum::to_possible_value)))
+        Some(Box::new(self.values.iter().cloned()))
     }
 }
 
 /// Defines an enum whose variants have one spelling each, used by the command line, config files, CSV and hashes
-/// alike: `name()`, `ALL`, `Display`, `FromStr` (with the nearest known name in the error), serde and clap's `ValueEnum`, whose
-/// help is the variants' doc comments.
+/// alike: `name()`, `ALL`, `Display`, `FromStr` (with the nearest known name in the error), serde and a parser for clap. The
+/// variants' doc comments are the command line's help.
 macro_rules! named_enum {
     (
         $(#[$meta:meta])*
@@ -69,24 +74,13 @@ macro_rules! named_enum {
             }
         }
 
-        impl clap::ValueEnum for $name {
-            fn value_variants<'a>() -> &'a [Self] {
-                Self::ALL
-            }
-
-            fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-                let help = match self { $( Self::$variant => concat!($($doc),*) ),+ };
-                let help = help.trim().trim_end_matches('.');
-                let value = clap::builder::PossibleValue::new(self.name());
-                Some(if help.is_empty() { value } else { value.help(help) })
-            }
-        }
-
         impl clap::builder::ValueParserFactory for $name {
             type Parser = $crate::base::named_enum::NamedEnumParser<Self>;
 
             fn value_parser() -> Self::Parser {
-                $crate::base::named_enum::NamedEnumParser::default()
+                $crate::base::named_enum::NamedEnumParser::new(vec![
+                    $( clap::builder::PossibleValue::new($text).help(concat!($($doc),*).trim().trim_end_matches('.')) ),+
+                ])
             }
         }
 
@@ -109,7 +103,7 @@ pub(crate) use named_enum;
 
 #[cfg(test)]
 mod tests {
-    use clap::{Parser, ValueEnum};
+    use clap::Parser;
 
     named_enum! {
         enum Fruit: "fruit" {
@@ -162,6 +156,5 @@ mod tests {
         for expected in ["red-apple: Round, and red", "pear", "quince"] {
             assert!(help.contains(expected), "{help}");
         }
-        assert_eq!(Fruit::Pear.to_possible_value().unwrap().get_help(), None);
     }
 }
