@@ -74,7 +74,7 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     let run_pgd = || {
         let batch = Batch { images: clean.clone(), labels: &backend.labels(&labels) };
         let pgd = PgdAttack { backend: &backend, model: &model, mode: Mode::Eval, config: &pgd };
-        let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        let start = Start { rng: &rng, first: 0 };
         pgd.attack(start, &batch, &mut backend.tally(), drop).expect("fits");
     };
     let run_apgd = |loss| {

@@ -142,7 +142,7 @@ impl Pair {
         let images = Tensor::new(backend.upload_batch(BATCH, &self.images), trainer.model.input(BATCH));
         let batch = Batch { images, labels: &self.labels };
         let rng = Rng::new(0, Stream::TrainAttack, step);
-        let attack = attack.map(|attack| (attack, Start { rng: &rng, first: 0, strength: 1.0 }));
+        let attack = attack.map(|attack| (attack, Start { rng: &rng, first: 0 }));
         let begin = Instant::now();
         trainer.step(backend, &batch, attack, 1e-4, &mut backend.tally()).expect("fits");
         begin.elapsed().as_secs_f64()

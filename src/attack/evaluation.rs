@@ -178,7 +178,7 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
         let mut robust = vec![true; labels.len()];
         for restart in 0..config.restarts {
             let rng = Rng::new(self.seed, Stream::EvalAttack, restart as u32);
-            let start = Start { rng: &rng, first, strength: 1.0 };
+            let start = Start { rng: &rng, first };
             let pgd = PgdAttack { backend, model: self.model, mode: Mode::Eval, config };
             let mut tally = backend.tally();
             let attacked = pgd.attack_and_tell(start, &batch, &mut tally, self.on_image_passes)?;

@@ -118,6 +118,11 @@ impl PgdConfig {
         }
     }
 
+    /// The same attack with `strength` times the radius and the step size: 0 to 1, over the epochs of [`super::EpsSchedule`].
+    pub fn scaled(&self, strength: f32) -> Self {
+        PgdConfig { eps: strength * self.eps, step_size: strength * self.step_size, ..self.clone() }
+    }
+
     /// The paper's attack with what a user has chosen instead.
     pub(super) fn from_options(options: &Options, loss: AttackLoss) -> Self {
         let paper = PgdConfig::paper(options.data);
@@ -141,7 +146,7 @@ impl PgdConfig {
         let backend = target_model.backend;
         let batch = Batch { images: round.clean.clone(), labels: &backend.labels(round.labels) };
         let rng = round.rng(Stream::SuiteStart);
-        let start = Start { rng: &rng, first: round.first, strength: 1.0 };
+        let start = Start { rng: &rng, first: round.first };
         let pgd = PgdAttack { backend, model, mode: Mode::Eval, config: self };
         pgd.attack_and_tell(start, &batch, &mut backend.tally(), target_model.on_image_passes)
     }
@@ -200,15 +205,13 @@ pub struct PgdAttack<'a, B: Backend> {
     pub config: &'a PgdConfig,
 }
 
-/// The random start of an attack, and the radius schedule.
+/// The random numbers of an attack on a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'r> {
     /// Numbers of the random start.
     pub rng: &'r Rng,
     /// Position of the batch's first sample among those numbers.
     pub first: u64,
-    /// Multiplies radius and step size, 0 to 1: the radius schedule of training.
-    pub strength: f32,
 }
 
 /// Images and their classes.
@@ -246,13 +249,13 @@ impl<B: Backend> PgdAttack<'_, B> {
             return Ok(x);
         }
         let x = if self.config.random_start {
-            let (features, eps) = (clean.shape().len() / n, start.strength * self.config.eps);
-            self.backend.random_start(n, features, eps, start.rng, start.first, clean.buf())
+            let features = clean.shape().len() / n;
+            self.backend.random_start(n, features, self.config.eps, start.rng, start.first, clean.buf())
         } else {
             self.backend.copy(clean.buf())
         };
         let x = Tensor::new(x, clean.shape().clone());
-        self.ascend(start.strength, batch, x, tally, on_pass)
+        self.ascend(batch, x, tally, on_pass)
     }
 
     /// The whole attack by one kernel, if the backend has one for this network.
@@ -260,8 +263,8 @@ impl<B: Backend> PgdAttack<'_, B> {
         let (n, clean, config) = (batch.n(), &batch.images, self.config);
         let network = self.model.sequential(n).filter(|_| *clean.shape() == self.model.input(n))?;
         let params = PgdParams {
-            eps: start.strength * config.eps,
-            step_size: start.strength * config.step_size,
+            eps: config.eps,
+            step_size: config.step_size,
             steps: config.steps as u32,
             loss: config.loss.kind(),
             start: config.random_start.then_some((start.rng, start.first)),
@@ -327,14 +330,12 @@ impl<B: Backend> PgdAttack<'_, B> {
     /// As [`PgdAttack::attack`].
     pub fn ascend(
         &self,
-        strength: f32,
         batch: &Batch<'_, B>,
         mut x: Tensor<B>,
         tally: &mut B::Tally,
         mut on_pass: impl FnMut(Stats<B>),
     ) -> Result<Tensor<B>> {
         let (backend, model) = (self.backend, self.model);
-        let (eps, step) = (strength * self.config.eps, strength * self.config.step_size);
         for number in 0..self.config.steps {
             let _range = nvtx::range(|| format!("attack step {number}"));
             let tape = Tape::new(backend);
@@ -346,7 +347,15 @@ impl<B: Backend> PgdAttack<'_, B> {
             let gradient = tape.backward(&loss, &[&input])?;
             on_pass(output.stats);
             drop((params, input));
-            backend.pgd_step(batch.n(), eps, step, batch.images.buf(), gradient[0].buf(), x.buf_mut()?, tally);
+            backend.pgd_step(
+                batch.n(),
+                self.config.eps,
+                self.config.step_size,
+                batch.images.buf(),
+                gradient[0].buf(),
+                x.buf_mut()?,
+                tally,
+            );
         }
         Ok(x)
     }

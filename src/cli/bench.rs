@@ -221,7 +221,7 @@ impl BenchArgs {
             let clean = backend.gather(&images, &indices, None);
             let clean = Tensor::new(clean, trainer.model.input(labels.len()));
             let batch = Batch { images: clean, labels: &backend.labels(&labels) };
-            let start = Start { rng: &rng, first: 0, strength: 1.0 };
+            let start = Start { rng: &rng, first: 0 };
             trainer.step(backend, &batch, Some((attack, start)), sgd.lr(), &mut tally)
         })
     }

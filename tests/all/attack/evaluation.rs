@@ -77,7 +77,7 @@ impl Setting<'_> {
     fn attacked(&self, config: &PgdConfig, restart: u32, zeros: &mut Vec<f64>) -> Tensor<F32> {
         let (backend, labels) = (self.backend, self.labels());
         let rng = Rng::new(SEED, Stream::EvalAttack, restart);
-        let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        let start = Start { rng: &rng, first: 0 };
         let batch = Batch { images: self.clean(), labels: &backend.labels(&labels) };
         let pgd = PgdAttack { backend, model: self.model, mode: Mode::Eval, config };
         let mut tally = backend.tally();

@@ -61,7 +61,8 @@ fn attacked<B: Backend>(
     whole: bool,
 ) -> (Vec<f32>, Counts) {
     let rng = Rng::new(9, Stream::Init, 4);
-    let start = Start { rng: &rng, first: 3, strength: 0.75 };
+    let start = Start { rng: &rng, first: 3 };
+    let config = &config.scaled(0.75);
     let images = Tensor::batch(backend, [N, 1, 28, 28], &batch.clean);
     let labels = backend.labels(&batch.labels);
     let (batch, mut tally) = (pgd::Batch { images, labels: &labels }, backend.tally());
@@ -72,13 +73,12 @@ fn attacked<B: Backend>(
         assert_eq!(passes, config.steps);
         x
     } else {
-        let eps = start.strength * config.eps;
         let x = match config.random_start {
-            true => backend.random_start(N, 784, eps, &rng, start.first, batch.images.buf()),
+            true => backend.random_start(N, 784, config.eps, &rng, start.first, batch.images.buf()),
             false => backend.copy(batch.images.buf()),
         };
         let x = Tensor::new(x, batch.images.shape().clone());
-        pgd.ascend(start.strength, &batch, x, &mut tally, drop).unwrap()
+        pgd.ascend(&batch, x, &mut tally, drop).unwrap()
     };
     (x.values(backend), backend.tally_read(&tally))
 }

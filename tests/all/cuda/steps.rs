@@ -100,7 +100,7 @@ fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -
         run.starts.push(bits);
         let labels = backend.labels(&labels);
         let batch = Batch { images: Tensor::new(clean, trainer.model.input(setting.batch)), labels: &labels };
-        let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        let start = Start { rng: &rng, first: 0 };
         let shape = trainer.model.input(setting.batch);
         let pgd = PgdAttack { backend, model: &trainer.model, mode: Mode::Train, config: &setting.attack };
         let mut tally = backend.tally();

@@ -169,7 +169,7 @@ fn a_transfer_attacks_the_surrogate() {
     assert_eq!(target_model.image_passes(), ImagePasses::default());
     let on = |model: &Model<F32>| {
         let pgd = PgdAttack { backend, model, mode: Mode::Eval, config: &config };
-        let start = Start { rng: &numbers(Stream::SuiteStart, 1), first: 0, strength: 1.0 };
+        let start = Start { rng: &numbers(Stream::SuiteStart, 1), first: 0 };
         let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
         pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(backend)
     };
@@ -193,7 +193,7 @@ fn pgd_attacks_with_running_statistics() {
     let found = AttackConfig::Pgd(config.clone()).run(&target_model, None, &round(0, 3, &clean, &labels)).unwrap();
     let [eval, train] = [Mode::Eval, Mode::Train].map(|mode| {
         let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
-        let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0, strength: 1.0 };
+        let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0 };
         let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
         pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(&backend)
     });
@@ -262,7 +262,7 @@ fn verdicts_of_a_second_batch_are_of_its_images() {
     let backend = &setting.backend;
     let target_model = TargetModel::new(backend, &setting.model, &uncounted);
     let pgd = PgdAttack { backend, model: &setting.model, mode: Mode::Eval, config: &config };
-    let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0, strength: 1.0 };
+    let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0 };
     let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
     let x = pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap();
     let (natural, attacked) =
