@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
-use engine::attack::pgd::{Batch, Pgd, Start};
-use engine::attack::probe::Probe;
+use engine::attack::pgd::{Batch, PgdAttack, Start};
+use engine::attack::target_model::TargetModel;
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, LANES};
-use engine::backend::{Attack, Loss};
+use engine::backend::{Loss, Pgd};
 use engine::base::rng::{Rng, Stream};
 use engine::data::{Dataset, DatasetName};
 use engine::nn::init::{Init, initial_values};
@@ -53,9 +53,9 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     let pixels: Vec<f32> = data.test.images[..LANES * c * h * w].iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let clean = Tensor::upload(&backend, [LANES, c, h, w], &pixels);
     let watch = |_| Ok(());
-    let probe = Probe::new(&backend, &model, &watch);
+    let target_model = TargetModel::new(&backend, &model, &watch);
     // The labels are what an untrained network says.
-    let logits = probe.logits(&clean).expect("fits");
+    let logits = target_model.logits(&clean).expect("fits");
     let (labels, targets) = (logits.predictions(), logits.ranked(2));
     let rng = Rng::new(0, Stream::SuiteStart, 0);
     let start = || {
@@ -73,13 +73,13 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     };
     let run_pgd = || {
         let batch = Batch { images: clean.clone(), labels: &backend.labels(&labels) };
-        let pgd = Pgd { backend: &backend, model: &model, mode: Mode::Eval, config: &pgd };
-        let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        let pgd = PgdAttack { backend: &backend, model: &model, mode: Mode::Eval, config: &pgd };
+        let start = Start { rng: &rng, first: 0 };
         pgd.attack(start, &batch, &mut backend.tally(), drop).expect("fits");
     };
     let run_apgd = |loss| {
         let config = ApgdConfig { steps: STEPS, ..ApgdConfig::published(EPS, loss) };
-        config.attack(&probe, &clean, &labels, &targets, start(), |_| {}).expect("fits");
+        config.attack(&target_model, &clean, &labels, &targets, start(), |_| {}).expect("fits");
     };
     let mut seconds = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {

@@ -7,8 +7,8 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use engine::backend::cpu::{Buf, Cpu, LANES, VectorPath};
 use engine::backend::{
-    Activated, Activation, Attack, ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm,
-    NormBwd,
+    Activated, Activation, ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm, NormBwd,
+    Pgd,
 };
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};

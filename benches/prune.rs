@@ -15,7 +15,6 @@ use engine::backend::cpu::Cpu;
 use engine::backend::{Loss, Memory};
 use engine::base::rng::{Rng, Stream};
 use engine::data::DatasetName;
-use engine::experiments::tables::defaults::paper_attack;
 use engine::nn::init::{Init, initial_values};
 use engine::nn::models::{Architecture, Mode, Model, Network};
 use engine::nn::optim::OptimizerConfig;
@@ -30,7 +29,7 @@ fn main() {
     // What `cargo bench` passes; a user who names a benchmark wants that one.
     if std::env::args().skip(1).eq(["--bench"]) {
         penalty("natural", 400, None);
-        penalty("adversarial", 40, Some(&paper_attack(DatasetName::Mnist)));
+        penalty("adversarial", 40, Some(&PgdConfig::paper(DatasetName::Mnist)));
     }
 }
 
@@ -143,7 +142,7 @@ impl Pair {
         let images = Tensor::new(backend.upload_batch(BATCH, &self.images), trainer.model.input(BATCH));
         let batch = Batch { images, labels: &self.labels };
         let rng = Rng::new(0, Stream::TrainAttack, step);
-        let attack = attack.map(|attack| (attack, Start { rng: &rng, first: 0, strength: 1.0 }));
+        let attack = attack.map(|attack| (attack, Start { rng: &rng, first: 0 }));
         let begin = Instant::now();
         trainer.step(backend, &batch, attack, 1e-4, &mut backend.tally()).expect("fits");
         begin.elapsed().as_secs_f64()

@@ -5,7 +5,7 @@
 //     x [28][28] -> conv1 5x5, pad 2, ReLU, max pool 2x2 -> [c1][14][14] -> conv2, the same -> [c2][7][7]
 //       -> fc1, ReLU -> [f1] -> fc2 -> [classes], of which there are at most 32
 //
-// The operations and their order of precedence are those of conv.cu, pool.cu, linear.cu, logits.cuh and attack.cu; sums are in
+// The operations and their order of precedence are those of conv.cu, pool.cu, linear.cu, logits.cuh and pgd.cu; sums are in
 // f32, in an order of their own. Counters are added once a block.
 //
 // Both convolutions, forward and backward, are made of 2 x 2 sums of 25 products from a patch of 6 x 6 pixels in registers.
@@ -15,7 +15,7 @@
 #include "primitives/activation.cuh"
 #include "primitives/logits.cuh"
 #include "primitives/metrics.cuh"
-#include "primitives/steps.cuh"
+#include "primitives/projection.cuh"
 
 // The struct of src/base/dims.rs.
 struct LeNetDims {
@@ -23,8 +23,8 @@ struct LeNetDims {
 };
 
 // The struct of src/backend/cuda/f32/lenet.rs.
-struct Ascent {
-    float eps, step, confidence;
+struct PgdArgs {
+    float eps, step_size, confidence;
     u32 steps, random_start, kind;
 };
 
@@ -130,7 +130,7 @@ static __device__ __forceinline__ void spread(
 
 // registers <= 112
 extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
-    LeNetDims d, Ascent a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
+    LeNetDims d, PgdArgs a, Rng rng, u64 first, const float* w1, const float* b1, const float* w2, const float* b2,
     const float* w3, const float* b3, const float* w4, const float* b4, const float* clean, const u8* labels,
     float* attacked, Metrics* metrics
 ) {
@@ -287,7 +287,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
             for (u32 q = 0; q < 4; q++) {
                 const u32 row = 2 * row1 + q / 2, col = 2 * col1 + q % 2;
                 float& at = x[(row + PAD) * ROW1 + col + PAD];
-                at = sign_step(at, clean[row * SIDE1 + col], dx[q], a.eps, a.step, zeros);
+                at = sign_step(at, clean[row * SIDE1 + col], dx[q], a.eps, a.step_size, zeros);
             }
         }
         __syncthreads();

@@ -6,8 +6,8 @@
 // Every operation is rounded where the CPU rounds it, so that an attack starts and steps to the same bits: no product may
 // merge with the sum after it. pgd_step works in place and adds to the counters of gradients; nothing else accumulates.
 #include "primitives/common.cuh"
-#include "primitives/steps.cuh"
 #include "primitives/metrics.cuh"
+#include "primitives/projection.cuh"
 
 static constexpr u32 THREADS = 256;
 

@@ -4,14 +4,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::objective;
-use super::probe::{Climb, Probe};
+use super::preset::{AttackPreset, NO_STEP_SIZE, Options, Preset};
+use super::round::{Round, targets};
+use super::target_model::{TargetModel, ValueAndGradient};
+use super::{Attack, objective};
 use crate::autograd::tensor::Tensor;
-use crate::backend::{ApgdMove, ApgdPoints, Backend};
+use crate::backend::{ApgdPoints, ApgdStep, Backend};
 use crate::base::error::Result;
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
+use crate::nn::models::Model;
 
-choice! {
+named_enum! {
     /// What APGD maximises.
     pub enum ApgdLoss: "APGD loss" {
         /// Softmax cross-entropy.
@@ -39,27 +42,115 @@ pub struct ApgdConfig {
     pub rho: f64,
 }
 
+const APGD_CE: &str = "apgd-ce";
+const APGD_DLR: &str = "apgd-dlr";
+const APGD_T: &str = "apgd-t";
+
+const PRESETS: &[AttackPreset<ApgdConfig>] = &[
+    Preset {
+        name: APGD_CE,
+        about: "Auto-PGD on the cross-entropy",
+        lacks: &[NO_STEP_SIZE],
+        configure: |options| ApgdConfig::from_options(options, ApgdLoss::CrossEntropy),
+    },
+    Preset {
+        name: APGD_DLR,
+        about: "Auto-PGD on the difference of logits ratio",
+        lacks: &[NO_STEP_SIZE],
+        configure: |options| ApgdConfig::from_options(options, ApgdLoss::Dlr),
+    },
+    Preset {
+        name: APGD_T,
+        about: "The same towards each of the nine likeliest other classes",
+        lacks: &[NO_STEP_SIZE],
+        configure: |options| ApgdConfig::from_options(options, ApgdLoss::TargetedDlr),
+    },
+];
+
+impl Attack for ApgdConfig {
+    fn presets() -> &'static [AttackPreset<Self>] {
+        PRESETS
+    }
+
+    fn name(&self) -> &'static str {
+        match self.loss {
+            ApgdLoss::CrossEntropy => APGD_CE,
+            ApgdLoss::Dlr => APGD_DLR,
+            ApgdLoss::TargetedDlr => APGD_T,
+        }
+    }
+
+    fn eps(&self) -> f32 {
+        self.eps
+    }
+
+    fn fewest_classes(&self) -> usize {
+        match self.loss {
+            ApgdLoss::CrossEntropy => 2,
+            ApgdLoss::Dlr => 3,
+            ApgdLoss::TargetedDlr => 4,
+        }
+    }
+
+    fn at_least_one(&self) -> Vec<(&'static str, usize)> {
+        vec![("restarts", self.restarts), ("steps", self.steps)]
+    }
+
+    fn rounds(&self, classes: usize) -> usize {
+        self.restarts * if self.is_targeted() { targets(classes) } else { 1 }
+    }
+
+    fn image_passes(&self) -> u64 {
+        // A pass at the start, and one that tells which classes are likeliest.
+        self.steps as u64 + 1 + u64::from(self.is_targeted())
+    }
+
+    fn run<B: Backend>(
+        &self,
+        target_model: &TargetModel<'_, B>,
+        _: Option<&Model<B>>,
+        round: &Round<'_, B>,
+    ) -> Result<Tensor<B>> {
+        let targets = match self.is_targeted() {
+            true => round.target_classes(target_model, round.number / self.restarts)?,
+            false => Vec::new(),
+        };
+        let start = round.random_start(target_model.backend, self.eps);
+        self.attack(target_model, round.clean, round.labels, &targets, start, |_| {})
+    }
+}
+
 impl ApgdConfig {
     /// 100 steps, one start.
     pub fn published(eps: f32, loss: ApgdLoss) -> Self {
         ApgdConfig { eps, steps: 100, restarts: 1, loss, rho: 0.75 }
     }
 
+    fn from_options(options: &Options, loss: ApgdLoss) -> Self {
+        let published = ApgdConfig::published(options.eps(), loss);
+        let steps = options.steps.unwrap_or(published.steps);
+        ApgdConfig { steps, restarts: options.restarts(), ..published }
+    }
+
+    fn is_targeted(&self) -> bool {
+        self.loss == ApgdLoss::TargetedDlr
+    }
+
     /// Attacks from the points `start` and returns for each image the first misclassified point, or else the last one.
     /// The targeted loss makes image `i` go for class `targets[i]`; the others need no targets. `on_iterate` sees every point.
     ///
     /// # Errors
-    /// As [`Probe::pass`].
+    /// As [`TargetModel::forward`].
     pub fn attack<B: Backend>(
         &self,
-        probe: &Probe<'_, B>,
+        target_model: &TargetModel<'_, B>,
         clean: &Tensor<B>,
         labels: &[u8],
         targets: &[usize],
         start: Tensor<B>,
         mut on_iterate: impl FnMut(&Tensor<B>),
     ) -> Result<Tensor<B>> {
-        let backend = probe.backend;
+        let backend = target_model.backend;
         let objective = |i: usize, z: &[f32], dz: &mut [f32]| {
             let y = usize::from(labels[i]);
             match self.loss {
@@ -69,7 +160,7 @@ impl ApgdConfig {
             }
         };
         let mut x = start;
-        let Climb { logits, values, mut dx } = probe.gradient(&x, objective)?;
+        let ValueAndGradient { logits, values, mut dx } = target_model.value_and_gradient(&x, objective)?;
         let mut found = logits.wrong(labels);
         let mut schedule = Schedule::new(self, &values);
         let copy = |x: &Tensor<B>| backend.copy_batch(x.buf());
@@ -81,15 +172,15 @@ impl ApgdConfig {
             let momentum = if step == 0 { 1.0 } else { 0.75 };
             let points =
                 ApgdPoints { x: x.buf_mut()?, previous: &mut previous, best: &mut best, best_dx: &mut best_dx };
-            backend.apgd_step(self.eps, momentum, &schedule.moves, clean.buf(), dx.buf(), points);
+            backend.apgd_step(self.eps, momentum, &schedule.steps, clean.buf(), dx.buf(), points);
             on_iterate(&x);
-            let pass = probe.pass(&x)?;
+            let pass = target_model.forward(&x)?;
             let wrong = pass.logits.wrong(labels);
             let fresh: Vec<bool> = wrong.iter().zip(&found).map(|(wrong, found)| *wrong && !found).collect();
             if step + 1 < self.steps {
-                let climb = pass.gradient(objective)?;
-                dx = climb.dx;
-                schedule.advance(&climb.values);
+                let next = pass.value_and_gradient(objective)?;
+                dx = next.dx;
+                schedule.advance(&next.values);
             }
             if fresh.contains(&true) {
                 backend.copy_samples(&fresh, x.buf(), &mut adversarial);
@@ -102,7 +193,7 @@ impl ApgdConfig {
     }
 }
 
-/// When steps halve, and what is known of each image's ascent.
+/// When steps halve, and what is known of each image's losses.
 struct Schedule {
     rho: f64,
     /// Steps between the last checkpoint and the next one, and of those how many were taken.
@@ -111,13 +202,13 @@ struct Schedule {
     /// The interval shrinks by `shorter` at every checkpoint, down to `shortest`.
     shorter: usize,
     shortest: usize,
-    ascents: Vec<Ascent>,
-    /// The next moves.
-    moves: Vec<ApgdMove>,
+    losses: Vec<LossHistory>,
+    /// The next step of each image.
+    steps: Vec<ApgdStep>,
 }
 
 /// The losses of one image.
-struct Ascent {
+struct LossHistory {
     best: f64,
     best_at_checkpoint: f64,
     /// The loss at the last point.
@@ -131,7 +222,7 @@ impl Schedule {
     /// From the losses at the start.
     fn new(config: &ApgdConfig, losses: &[f64]) -> Self {
         let part = |fraction: f64| ((fraction * config.steps as f64) as usize).max(1);
-        let ascent = |&loss: &f64| Ascent {
+        let history = |&loss: &f64| LossHistory {
             best: loss,
             best_at_checkpoint: loss,
             // The first rise is counted from zero, not from the loss at the start, as in the published code.
@@ -145,29 +236,29 @@ impl Schedule {
             taken: 0,
             shorter: part(0.03),
             shortest: part(0.06),
-            ascents: losses.iter().map(ascent).collect(),
-            moves: vec![ApgdMove { step: 2.0 * config.eps, improved: 0, restart: 0 }; losses.len()],
+            losses: losses.iter().map(history).collect(),
+            steps: vec![ApgdStep { step_size: 2.0 * config.eps, improved: 0, restart: 0 }; losses.len()],
         }
     }
 
-    /// Takes note of the losses after a step, and decides on the next moves.
+    /// Takes note of the losses after a step, and decides on the next steps.
     fn advance(&mut self, losses: &[f64]) {
         self.taken += 1;
         let checkpoint = self.taken == self.interval;
-        for ((ascent, next), &loss) in self.ascents.iter_mut().zip(&mut self.moves).zip(losses) {
-            let improved = loss > ascent.best;
-            ascent.best = if improved { loss } else { ascent.best };
-            ascent.rises += usize::from(loss > ascent.last);
-            ascent.last = loss;
+        for ((history, next), &loss) in self.losses.iter_mut().zip(&mut self.steps).zip(losses) {
+            let improved = loss > history.best;
+            history.best = if improved { loss } else { history.best };
+            history.rises += usize::from(loss > history.last);
+            history.last = loss;
             let mut halve = false;
             if checkpoint {
-                let oscillates = ascent.rises as f64 <= self.rho * self.interval as f64;
-                let stands_still = !ascent.halved && ascent.best_at_checkpoint >= ascent.best;
+                let oscillates = history.rises as f64 <= self.rho * self.interval as f64;
+                let stands_still = !history.halved && history.best_at_checkpoint >= history.best;
                 halve = oscillates || stands_still;
-                (ascent.halved, ascent.best_at_checkpoint, ascent.rises) = (halve, ascent.best, 0);
+                (history.halved, history.best_at_checkpoint, history.rises) = (halve, history.best, 0);
             }
-            let step = if halve { next.step / 2.0 } else { next.step };
-            *next = ApgdMove { step, improved: improved.into(), restart: halve.into() };
+            let step = if halve { next.step_size / 2.0 } else { next.step_size };
+            *next = ApgdStep { step_size: step, improved: improved.into(), restart: halve.into() };
         }
         if checkpoint {
             self.taken = 0;
@@ -192,12 +283,12 @@ mod tests {
         let mut found = Vec::new();
         for (number, loss) in losses.enumerate() {
             schedule.advance(&[loss]);
-            let next = schedule.moves[0];
+            let next = schedule.steps[0];
             if next.restart == 1 {
                 found.push(number + 1);
                 step /= 2.0;
             }
-            assert_eq!(next.step, step, "the step halves there, and only there: after step {}", number + 1);
+            assert_eq!(next.step_size, step, "the step halves there, and only there: after step {}", number + 1);
         }
         found
     }
@@ -252,12 +343,12 @@ mod tests {
     #[test]
     fn every_image_has_a_schedule_of_its_own() {
         let mut schedule = schedule(12, 0.75, &[0.0, 0.0, 3.0]);
-        assert!(schedule.moves.iter().all(|m| *m == ApgdMove { step: 0.6, improved: 0, restart: 0 }));
+        assert!(schedule.steps.iter().all(|step| *step == ApgdStep { step_size: 0.6, improved: 0, restart: 0 }));
         schedule.advance(&[1.0, -1.0, 3.0]);
-        let improved: Vec<u32> = schedule.moves.iter().map(|m| m.improved).collect();
+        let improved: Vec<u32> = schedule.steps.iter().map(|step| step.improved).collect();
         assert_eq!(improved, [1, 0, 0], "as good as the best is no better");
         schedule.advance(&[2.0, -2.0, 4.0]);
-        let move_of = |step: f32, improved: u32, restart: u32| ApgdMove { step, improved, restart };
-        assert_eq!(schedule.moves, [move_of(0.6, 1, 0), move_of(0.3, 0, 1), move_of(0.6, 1, 0)]);
+        let step_of = |step: f32, improved: u32, restart: u32| ApgdStep { step_size: step, improved, restart };
+        assert_eq!(schedule.steps, [step_of(0.6, 1, 0), step_of(0.3, 0, 1), step_of(0.6, 1, 0)]);
     }
 }

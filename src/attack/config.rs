@@ -1,31 +1,72 @@
-//! Every attack under one name, as a sequence of rounds: a restart, a target class, or both.
+//! The list of attacks. A new attack is a file that implements [`Attack`], and an entry here.
+
+use std::ops::Deref;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
 use super::apgd::{ApgdConfig, ApgdLoss};
 use super::cw_l2::CwL2Config;
 use super::fab::FabConfig;
-use super::pgd::{Batch, Pgd, Start};
-use super::probe::{Cost, Probe};
+use super::preset::{Choice, NO_RESTARTS, NO_STEP_SIZE, Options, Preset};
+use super::round::Round;
 use super::square::SquareConfig;
-use super::{AttackLoss, PgdConfig};
+use super::target_model::TargetModel;
+use super::transfer::TransferConfig;
+use super::{Attack, PgdConfig};
 use crate::autograd::tensor::Tensor;
-use crate::backend::{Backend, Distance};
+use crate::backend::Backend;
 use crate::base::error::{Error, Result};
-use crate::base::rng::{Rng, Stream};
-use crate::nn::models::{Mode, Model};
+use crate::nn::models::Model;
 
-/// Other classes that the targeted attacks go for, at most: the likeliest ones.
-const MOST_TARGETS: usize = 9;
+/// The enum of all attacks, which can be used as the [`Attack`] that it holds, and the presets of all.
+macro_rules! attacks {
+    ($( $(#[doc = $doc:literal])+ $variant:ident($config:ty), )+) => {
+        /// An attack with its settings.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "attack", rename_all = "kebab-case")]
+        pub enum AttackConfig { $( $(#[doc = $doc])+ $variant($config), )+ }
 
-/// An attack with its settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "attack", rename_all = "kebab-case")]
-pub enum AttackConfig {
+        impl Deref for AttackConfig {
+            type Target = dyn Attack;
+
+            fn deref(&self) -> &(dyn Attack + 'static) {
+                match self { $( AttackConfig::$variant(config) => config, )+ }
+            }
+        }
+
+        impl AttackConfig {
+            /// As [`Attack::run`].
+            ///
+            /// # Errors
+            /// As [`Attack::run`].
+            pub fn run<B: Backend>(
+                &self,
+                target_model: &TargetModel<'_, B>,
+                surrogate: Option<&Model<B>>,
+                round: &Round<'_, B>,
+            ) -> Result<Tensor<B>> {
+                match self { $( AttackConfig::$variant(config) => config.run(target_model, surrogate, round), )+ }
+            }
+        }
+
+        /// Those of the attacks, in the order of the list.
+        fn single_presets() -> Vec<AnyPreset> {
+            let mut all: Vec<AnyPreset> = Vec::new();
+            $( all.extend(<$config>::presets().iter().map(|&Preset { name, about, lacks, configure }| Preset {
+                name,
+                about,
+                lacks,
+                configure: Box::new(move |options: &Options| vec![AttackConfig::$variant(configure(options))]) as Configure,
+            })); )+
+            all
+        }
+    };
+}
+
+attacks! {
     /// Projected gradient descent; of one step from the clean image, FGSM.
     Pgd(PgdConfig),
-    /// The same on another network, the surrogate; what comes of it is tried on the one under attack.
-    Transfer(PgdConfig),
     /// Auto-PGD.
     Apgd(ApgdConfig),
     /// Fast Adaptive Boundary attack.
@@ -34,38 +75,18 @@ pub enum AttackConfig {
     Square(SquareConfig),
     /// Carlini & Wagner's l2 attack.
     CwL2(CwL2Config),
+    /// PGD on another network, the surrogate; what comes of it is tried on the one under attack.
+    Transfer(TransferConfig),
 }
 
-/// What is attacked in a round, and by which random numbers.
-pub struct Round<'r, B: Backend> {
-    /// Number of the round, counted from 0.
-    pub number: usize,
-    /// `[n, c, h, w]`, pixels in [0, 1].
-    pub clean: &'r Tensor<B>,
-    /// As many classes.
-    pub labels: &'r [u8],
-    /// Key of all random numbers.
-    pub seed: u64,
-    /// Place of the attack in its suite: it has random numbers of its own.
-    pub attack: usize,
-    /// Place of the first image among those of the round.
-    pub first: u64,
-}
+/// The attacks of a preset, in order.
+pub type Configure = Box<dyn Fn(&Options) -> Vec<AttackConfig> + Send + Sync>;
 
-impl<B: Backend> Round<'_, B> {
-    fn rng(&self, stream: Stream) -> Rng {
-        Rng::new(self.seed, stream, (self.attack << 16 | self.number) as u32)
-    }
+/// A preset of any attack, or of an ensemble.
+pub type AnyPreset = Preset<Configure>;
 
-    /// A uniform random point of the ball.
-    fn random_start(&self, backend: &B, eps: f32) -> Tensor<B> {
-        let shape = self.clean.shape();
-        let features = shape.len() / self.labels.len();
-        let rng = self.rng(Stream::SuiteStart);
-        let x = backend.random_start(self.labels.len(), features, eps, &rng, self.first, self.clean.buf());
-        Tensor::new(x, shape.clone())
-    }
-}
+/// Name of the `standard` AutoAttack ensemble.
+pub const AUTOATTACK: &str = "autoattack";
 
 /// The `standard` AutoAttack ensemble in the l-infinity ball (Croce & Hein, 2020): APGD on the cross-entropy, targeted
 /// APGD, targeted FAB, Square.
@@ -78,162 +99,30 @@ pub fn standard(eps: f32) -> Vec<AttackConfig> {
     ]
 }
 
-impl AttackConfig {
-    /// Its usual name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            AttackConfig::Pgd(config) if config.steps == 1 && !config.random_start => "fgsm",
-            AttackConfig::Pgd(PgdConfig { loss: AttackLoss::CrossEntropy, .. }) => "pgd",
-            AttackConfig::Pgd(PgdConfig { loss: AttackLoss::Margin, .. }) => "cw",
-            AttackConfig::Transfer(_) => "transfer",
-            AttackConfig::Apgd(config) => match config.loss {
-                ApgdLoss::CrossEntropy => "apgd-ce",
-                ApgdLoss::Dlr => "apgd-dlr",
-                ApgdLoss::TargetedDlr => "apgd-t",
-            },
-            AttackConfig::Fab(_) => "fab-t",
-            AttackConfig::Square(_) => "square",
-            AttackConfig::CwL2(_) => "cw-l2",
-        }
-    }
-
-    /// Radius within which an adversarial image counts.
-    pub fn eps(&self) -> f32 {
-        match self {
-            AttackConfig::Pgd(config) | AttackConfig::Transfer(config) => config.eps,
-            AttackConfig::Apgd(config) => config.eps,
-            AttackConfig::Fab(config) => config.eps,
-            AttackConfig::Square(config) => config.eps,
-            AttackConfig::CwL2(config) => config.eps,
-        }
-    }
-
-    /// How the radius is measured.
-    pub fn distance(&self) -> Distance {
-        match self {
-            AttackConfig::CwL2(_) => Distance::L2,
-            _ => Distance::LInf,
-        }
-    }
-
-    /// Whether it uses gradients of the network under attack.
-    pub fn is_white_box(&self) -> bool {
-        !matches!(self, AttackConfig::Transfer(_) | AttackConfig::Square(_))
-    }
-
-    /// Rounds on a network of `classes` classes.
-    pub fn rounds(&self, classes: usize) -> usize {
-        let targets = MOST_TARGETS.min(classes.saturating_sub(1));
-        match self {
-            AttackConfig::Pgd(config) | AttackConfig::Transfer(config) => config.restarts,
-            AttackConfig::Apgd(config) => config.restarts * if self.is_targeted() { targets } else { 1 },
-            AttackConfig::Fab(_) => targets,
-            AttackConfig::Square(_) | AttackConfig::CwL2(_) => 1,
-        }
-    }
-
-    /// Most image passes of a round over one image, as its watcher counts them.
-    pub fn passes(&self) -> u64 {
-        let passes = match self {
-            AttackConfig::Pgd(config) | AttackConfig::Transfer(config) => config.steps,
-            // One more to see which classes are likeliest.
-            AttackConfig::Apgd(config) => config.steps + 1 + usize::from(self.is_targeted()),
-            AttackConfig::Fab(config) => 2 * config.steps + 1,
-            AttackConfig::Square(config) => config.queries + 1,
-            AttackConfig::CwL2(config) => config.searches * config.steps,
-        };
-        passes as u64
-    }
-
-    fn is_targeted(&self) -> bool {
-        matches!(self, AttackConfig::Fab(_) | AttackConfig::Apgd(ApgdConfig { loss: ApgdLoss::TargetedDlr, .. }))
-    }
-
-    /// Checks that the settings make sense for a network of `classes` classes.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] naming the setting, or the number of classes that the attack needs.
-    pub fn validate(&self, classes: usize) -> Result<()> {
-        let needs = match self {
-            AttackConfig::Apgd(ApgdConfig { loss: ApgdLoss::Dlr, .. }) => 3,
-            AttackConfig::Apgd(ApgdConfig { loss: ApgdLoss::TargetedDlr, .. }) => 4,
-            _ => 2,
-        };
-        if classes < needs {
-            return Err(Error::Usage(format!(
-                "--attack {}: needs {needs} classes or more, the network has {classes}; use apgd-ce or pgd",
-                self.name()
-            )));
-        }
-        let least = |what: &str, value: usize| match value {
-            0 => Err(Error::Usage(format!("--attack {}: {what} must be at least 1, got 0", self.name()))),
-            _ => Ok(()),
-        };
-        if !(self.eps().is_finite() && self.eps() >= 0.0) {
-            return Err(Error::Usage(format!("--eps: must be at least 0, got {}", self.eps())));
-        }
-        match self {
-            AttackConfig::Pgd(config) | AttackConfig::Transfer(config) => least("restarts", config.restarts),
-            AttackConfig::Apgd(config) => least("restarts", config.restarts).and(least("steps", config.steps)),
-            AttackConfig::Fab(config) => least("steps", config.steps),
-            AttackConfig::Square(config) => least("queries", config.queries),
-            AttackConfig::CwL2(config) => least("steps", config.steps),
-        }
-    }
-
-    /// Runs a round and returns, for each image, the best attempt at an adversarial one. Whether it is one is for the
-    /// caller to judge. `surrogate` is what [`AttackConfig::Transfer`] attacks instead.
-    ///
-    /// # Errors
-    /// As [`Probe::pass`]; [`Error::Usage`] for a transfer without surrogate.
-    pub fn attack<B: Backend>(
-        &self,
-        probe: &Probe<'_, B>,
-        surrogate: Option<&Model<B>>,
-        round: &Round<'_, B>,
-    ) -> Result<Tensor<B>> {
-        let Round { number, clean, labels, .. } = *round;
-        let backend = probe.backend;
-        let targets = |round: usize| Ok(probe.logits(clean)?.ranked(2 + round));
-        match self {
-            AttackConfig::Pgd(config) => {
-                let cost = (labels.len() * config.steps) as u64;
-                probe.add(Cost { queries: cost, gradients: cost });
-                pgd(config, probe, probe.model, round)
-            }
-            AttackConfig::Transfer(config) => {
-                let surrogate = surrogate.ok_or_else(|| Error::Usage("transfer: needs a surrogate".to_string()))?;
-                pgd(config, probe, surrogate, round)
-            }
-            AttackConfig::Apgd(config) => {
-                let targets = if self.is_targeted() { targets(number / config.restarts)? } else { Vec::new() };
-                let start = round.random_start(backend, config.eps);
-                config.attack(probe, clean, labels, &targets, start, |_| {})
-            }
-            AttackConfig::Fab(config) => config.attack(probe, clean, labels, &targets(number)?, |_| {}),
-            AttackConfig::Square(config) => {
-                let [_, c, h, w] = clean.shape().dims();
-                let start = config.stripes(backend, clean, &round.rng(Stream::SuiteStart), round.first)?;
-                let rng = round.rng(Stream::Square);
-                let propose = |query: usize, i: usize| config.proposal([c, h, w], query, &rng, round.first + i as u64);
-                config.attack(probe, clean, labels, start, propose)
-            }
-            AttackConfig::CwL2(config) => config.attack(probe, clean, labels),
-        }
-    }
+/// Every preset, the ensemble last.
+pub fn presets() -> &'static [AnyPreset] {
+    static ALL: LazyLock<Vec<AnyPreset>> = LazyLock::new(|| {
+        let mut all = single_presets();
+        all.push(Preset {
+            name: AUTOATTACK,
+            about: "APGD-CE, APGD-T, FAB-T, Square, in this order",
+            lacks: &[
+                (Choice::Steps, "it is defined with its published settings; drop the flag"),
+                NO_STEP_SIZE,
+                NO_RESTARTS,
+            ],
+            configure: Box::new(|options| standard(options.eps())),
+        });
+        all
+    });
+    &ALL
 }
 
-/// A round of PGD on `model`.
-fn pgd<B: Backend>(
-    config: &PgdConfig,
-    probe: &Probe<'_, B>,
-    model: &Model<B>,
-    round: &Round<'_, B>,
-) -> Result<Tensor<B>> {
-    let backend = probe.backend;
-    let batch = Batch { images: round.clean.clone(), labels: &backend.labels(round.labels) };
-    let rng = round.rng(Stream::SuiteStart);
-    let start = Start { rng: &rng, first: round.first, strength: 1.0 };
-    let pgd = Pgd { backend, model, mode: Mode::Eval, config };
-    pgd.attack_watched(start, &batch, &mut backend.tally(), probe.watch)
+/// The preset of this name.
+///
+/// # Errors
+/// [`Error::Usage`] with the nearest known name.
+pub fn preset(name: &str) -> Result<&'static AnyPreset> {
+    let found = presets().iter().find(|preset| preset.name == name);
+    found.ok_or_else(|| Error::unknown("attack", name, presets().iter().map(|preset| preset.name)))
 }

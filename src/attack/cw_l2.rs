@@ -4,11 +4,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::objective;
-use super::probe::Probe;
+use super::preset::{AttackPreset, NO_RESTARTS, NO_STEP_SIZE, Preset};
+use super::round::Round;
+use super::target_model::TargetModel;
+use super::{Attack, objective};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{AdamStep, Backend, Distance};
 use crate::base::error::Result;
+use crate::nn::models::Model;
 
 /// Settings, those of the published code by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +68,57 @@ impl<B: Backend> Nearest<B> {
     }
 }
 
+const NAME: &str = "cw-l2";
+
+const PRESETS: &[AttackPreset<CwL2Config>] = &[Preset {
+    name: NAME,
+    about: "Carlini & Wagner's l2 attack",
+    lacks: &[NO_STEP_SIZE, NO_RESTARTS],
+    configure: |options| {
+        let published = CwL2Config::published(options.eps.unwrap_or(options.data.info().attack.eps_l2));
+        CwL2Config { steps: options.steps.unwrap_or(published.steps), ..published }
+    },
+}];
+
+impl Attack for CwL2Config {
+    fn presets() -> &'static [AttackPreset<Self>] {
+        PRESETS
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn eps(&self) -> f32 {
+        self.eps
+    }
+
+    fn distance(&self) -> Distance {
+        Distance::L2
+    }
+
+    fn at_least_one(&self) -> Vec<(&'static str, usize)> {
+        vec![("steps", self.steps)]
+    }
+
+    fn rounds(&self, _: usize) -> usize {
+        1
+    }
+
+    fn image_passes(&self) -> u64 {
+        (self.searches * self.steps) as u64
+    }
+
+    fn run<B: Backend>(
+        &self,
+        target_model: &TargetModel<'_, B>,
+        _: Option<&Model<B>>,
+        round: &Round<'_, B>,
+    ) -> Result<Tensor<B>> {
+        self.attack(target_model, round.clean, round.labels)
+    }
+}
+
 impl CwL2Config {
     /// Nine weights from 1e-3, up to 10,000 steps each.
     pub fn published(eps: f32) -> Self {
@@ -74,14 +128,19 @@ impl CwL2Config {
     /// Returns the nearest misclassified point of each image, or the clean one where there was none.
     ///
     /// # Errors
-    /// As [`Probe::pass`].
-    pub fn attack<B: Backend>(&self, probe: &Probe<'_, B>, clean: &Tensor<B>, labels: &[u8]) -> Result<Tensor<B>> {
+    /// As [`TargetModel::forward`].
+    pub fn attack<B: Backend>(
+        &self,
+        target_model: &TargetModel<'_, B>,
+        clean: &Tensor<B>,
+        labels: &[u8],
+    ) -> Result<Tensor<B>> {
         let start = Search { weight: self.first_weight, low: 0.0, high: f64::INFINITY };
         let mut searches = vec![start; labels.len()];
-        let mut nearest = Nearest::none(probe.backend, clean);
+        let mut nearest = Nearest::none(target_model.backend, clean);
         for _ in 0..self.searches {
             let weights: Vec<f64> = searches.iter().map(|search| search.weight).collect();
-            let succeeded = self.descend(probe, clean, labels, &weights, &mut nearest, |_| {})?;
+            let succeeded = self.descend(target_model, clean, labels, &weights, &mut nearest, |_| {})?;
             searches.iter_mut().zip(succeeded).for_each(|(search, succeeded)| search.narrow(succeeded));
         }
         Ok(Tensor::new(nearest.x, clean.shape().clone()))
@@ -91,17 +150,17 @@ impl CwL2Config {
     /// sees every point.
     ///
     /// # Errors
-    /// As [`Probe::pass`].
+    /// As [`TargetModel::forward`].
     pub fn descend<B: Backend>(
         &self,
-        probe: &Probe<'_, B>,
+        target_model: &TargetModel<'_, B>,
         clean: &Tensor<B>,
         labels: &[u8],
         weights: &[f64],
         nearest: &mut Nearest<B>,
         mut on_iterate: impl FnMut(&Tensor<B>),
     ) -> Result<Vec<bool>> {
-        let (backend, n) = (probe.backend, labels.len());
+        let (backend, n) = (target_model.backend, labels.len());
         let mut w = backend.tanh_space(clean.buf());
         // The clean images as they come back from there, a little off for black and white pixels: the descent must begin
         // at distance zero, since Adam makes a whole step of the smallest gradient.
@@ -113,13 +172,12 @@ impl CwL2Config {
         for step in 0..self.steps {
             let x = Tensor::new(backend.tanh_image(&w), clean.shape().clone());
             on_iterate(&x);
-            let climb = probe.gradient(&x, |i, z, dz| {
+            let f = target_model.value_and_gradient(&x, |i, z, dz| {
                 objective::carlini_wagner(z, usize::from(labels[i]), self.kappa, weights[i], dz)
             })?;
             let distance = backend.distances(n, Distance::L2, x.buf(), clean.buf());
-            let ahead = |i: usize| objective::margin(climb.logits.of_image(i), usize::from(labels[i])) <= -self.kappa;
-            let wrong: Vec<bool> =
-                climb.logits.wrong(labels).into_iter().enumerate().map(|(i, w)| w && ahead(i)).collect();
+            let ahead = |i: usize| objective::margin(f.logits.of_image(i), usize::from(labels[i])) <= -self.kappa;
+            let wrong: Vec<bool> = f.logits.wrong(labels).into_iter().enumerate().map(|(i, w)| w && ahead(i)).collect();
             let nearer: Vec<bool> = (0..n).map(|i| wrong[i] && distance[i] < nearest.distance[i]).collect();
             backend.copy_samples(&nearer, x.buf(), &mut nearest.x);
             for i in 0..n {
@@ -127,13 +185,13 @@ impl CwL2Config {
                 nearest.distance[i] = if nearer[i] { distance[i] } else { nearest.distance[i] };
             }
             if step % (self.steps / 10).max(1) == 0 {
-                let loss = climb.values.iter().zip(&distance).map(|(f, d)| f + d * d).sum::<f64>();
+                let loss = f.values.iter().zip(&distance).map(|(f, d)| f + d * d).sum::<f64>();
                 if loss > 0.9999 * before {
                     break;
                 }
                 before = loss;
             }
-            let g = backend.tanh_image_bwd(&centre, x.buf(), climb.dx.buf());
+            let g = backend.tanh_image_bwd(&centre, x.buf(), f.dx.buf());
             let adam =
                 AdamStep { lr: self.lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, t: step as u32 + 1 };
             backend.adam_step_batch(&adam, &g, &mut m, &mut v, &mut w);

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::attack::PgdConfig;
-use crate::attack::pgd::{Batch, Pgd, Start};
+use super::pgd::{Batch, PgdAttack, Start};
+use super::{OnImagePasses, PgdConfig};
 use crate::autograd::tape::{Tape, Var};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Counts};
@@ -52,20 +52,20 @@ pub struct Subset<'s, 'i, B: Backend> {
 const BATCH: usize = 512;
 
 /// Evaluates in [`Mode::Eval`], on clean images and, if there is an attack, on attacked ones. The random start of an
-/// image is a function of `seed`, of the start's number and of the image's place in `subset`. `tick` is told how many image
-/// passes were done, from any thread, and may end the evaluation with an error.
+/// image is a function of `seed`, of the start's number and of the image's place in `subset`. `on_image_passes` is
+/// told of every pass.
 ///
 /// # Errors
-/// Whatever `tick` returns; [`crate::base::error::Error::Shape`] if the images do not fit the model.
+/// Whatever `on_image_passes` returns; [`crate::base::error::Error::Shape`] if the images do not fit the model.
 pub fn evaluate<B: Backend>(
     backend: &B,
     model: &Model<B>,
     subset: &Subset<'_, '_, B>,
     attack: Option<&PgdConfig>,
     seed: u64,
-    tick: &(dyn Fn(u64) -> Result<()> + Sync),
+    on_image_passes: OnImagePasses<'_>,
 ) -> Result<EvalReport> {
-    Evaluation { backend, model, subset, attack, seed, tick }.run()
+    Evaluation { backend, model, subset, attack, seed, on_image_passes }.run()
 }
 
 /// The logits of clean images in [`Mode::Eval`], `[images, classes]`.
@@ -96,8 +96,8 @@ fn forward<B: Backend>(backend: &B, model: &Model<B>, images: Tensor<B>) -> Resu
     Ok(model.forward(&tape, &params, &tape.leaf(images), Mode::Eval)?.logits)
 }
 
-/// Image passes of an evaluation: what its ticks add up to.
-pub fn passes(images: usize, attack: Option<&PgdConfig>) -> u64 {
+/// Image passes of an evaluation.
+pub fn image_passes(images: usize, attack: Option<&PgdConfig>) -> u64 {
     (images * attack.map_or(1, |attack| 1 + attack.restarts * (attack.steps + 1))) as u64
 }
 
@@ -137,14 +137,14 @@ impl Part {
     }
 }
 
-/// What [`evaluate`] is asked.
+/// The arguments of [`evaluate`].
 struct Evaluation<'a, 's, 'i, B: Backend> {
     backend: &'a B,
     model: &'a Model<B>,
     subset: &'a Subset<'s, 'i, B>,
     attack: Option<&'a PgdConfig>,
     seed: u64,
-    tick: &'a (dyn Fn(u64) -> Result<()> + Sync),
+    on_image_passes: OnImagePasses<'a>,
 }
 
 impl<B: Backend> Evaluation<'_, '_, '_, B> {
@@ -173,19 +173,19 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
         let mut part = Part::default();
         let predictions = self.classify(&batch, &mut part.clean)?;
         part.predicted = predictions.iter().min().copied().zip(predictions.iter().max().copied());
-        (self.tick)(images)?;
+        (self.on_image_passes)(images)?;
         let Some(config) = self.attack else { return Ok(part) };
         let mut robust = vec![true; labels.len()];
         for restart in 0..config.restarts {
             let rng = Rng::new(self.seed, Stream::EvalAttack, restart as u32);
-            let start = Start { rng: &rng, first, strength: 1.0 };
-            let pgd = Pgd { backend, model: self.model, mode: Mode::Eval, config };
+            let start = Start { rng: &rng, first };
+            let pgd = PgdAttack { backend, model: self.model, mode: Mode::Eval, config };
             let mut tally = backend.tally();
-            let attacked = pgd.attack_watched(start, &batch, &mut tally, self.tick)?;
+            let attacked = pgd.attack_and_tell(start, &batch, &mut tally, self.on_image_passes)?;
             part.attacked += backend.tally_read(&tally);
             let predictions = self.classify(&Batch { images: attacked, ..batch }, &mut part.attacked)?;
             robust.iter_mut().zip(predictions.iter().zip(&labels)).for_each(|(r, (p, l))| *r &= p == l);
-            (self.tick)(images)?;
+            (self.on_image_passes)(images)?;
         }
         part.robust = robust.into_iter().filter(|&r| r).count();
         Ok(part)

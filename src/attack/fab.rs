@@ -4,11 +4,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::objective;
-use super::probe::{Climb, Probe};
+use super::preset::{AttackPreset, NO_RESTARTS, NO_STEP_SIZE, Preset};
+use super::round::{Round, targets};
+use super::target_model::{TargetModel, ValueAndGradient};
+use super::{Attack, objective};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Distance, FabStep};
 use crate::base::error::Result;
+use crate::nn::models::Model;
 
 /// Settings, the published ones by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,36 +29,82 @@ pub struct FabConfig {
     pub beta: f32,
 }
 
+const PRESETS: &[AttackPreset<FabConfig>] = &[Preset {
+    name: "fab",
+    about: "Fast Adaptive Boundary attack towards each of the nine likeliest other classes",
+    lacks: &[NO_STEP_SIZE, NO_RESTARTS],
+    configure: |options| {
+        let published = FabConfig::published(options.eps());
+        FabConfig { steps: options.steps.unwrap_or(published.steps), ..published }
+    },
+}];
+
+impl Attack for FabConfig {
+    fn presets() -> &'static [AttackPreset<Self>] {
+        PRESETS
+    }
+
+    fn name(&self) -> &'static str {
+        "fab-t"
+    }
+
+    fn eps(&self) -> f32 {
+        self.eps
+    }
+
+    fn at_least_one(&self) -> Vec<(&'static str, usize)> {
+        vec![("steps", self.steps)]
+    }
+
+    fn rounds(&self, classes: usize) -> usize {
+        targets(classes)
+    }
+
+    fn image_passes(&self) -> u64 {
+        2 * self.steps as u64 + 1
+    }
+
+    fn run<B: Backend>(
+        &self,
+        target_model: &TargetModel<'_, B>,
+        _: Option<&Model<B>>,
+        round: &Round<'_, B>,
+    ) -> Result<Tensor<B>> {
+        let targets = round.target_classes(target_model, round.number)?;
+        self.attack(target_model, round.clean, round.labels, &targets, |_| {})
+    }
+}
+
 impl FabConfig {
     /// 100 steps towards each target.
     pub fn published(eps: f32) -> Self {
         FabConfig { eps, steps: 100, alpha_max: 0.1, eta: 1.05, beta: 0.9 }
     }
 
-    /// Attacks from the clean images towards one class each, `targets`, and returns the nearest misclassified point of each, or the clean
-    /// image where there was none. `on_iterate` sees every point.
+    /// Attacks from the clean images towards one class each, `targets`, and returns the nearest misclassified point of each, or
+    /// the clean image where there was none. `on_iterate` sees every point.
     ///
     /// # Errors
-    /// As [`Probe::pass`].
+    /// As [`TargetModel::forward`].
     pub fn attack<B: Backend>(
         &self,
-        probe: &Probe<'_, B>,
+        target_model: &TargetModel<'_, B>,
         clean: &Tensor<B>,
         labels: &[u8],
         targets: &[usize],
         mut on_iterate: impl FnMut(&Tensor<B>),
     ) -> Result<Tensor<B>> {
-        let (backend, n) = (probe.backend, labels.len());
+        let (backend, n) = (target_model.backend, labels.len());
         let step = FabStep { eta: self.eta, alpha_max: self.alpha_max };
         let lead = |i: usize, z: &[f32], dz: &mut [f32]| objective::lead(z, usize::from(labels[i]), targets[i], dz);
         let mut x = Tensor::new(backend.copy_batch(clean.buf()), clean.shape().clone());
         let (mut nearest, mut distance) = (backend.copy_batch(clean.buf()), vec![f64::INFINITY; n]);
-        let Climb { mut values, mut dx, .. } = probe.gradient(&x, lead)?;
+        let ValueAndGradient { mut values, mut dx, .. } = target_model.value_and_gradient(&x, lead)?;
         for number in 1..=self.steps {
             let at: Vec<f32> = values.iter().map(|&value| value as f32).collect();
             backend.fab_step(&step, &at, clean.buf(), dx.buf(), x.buf_mut()?);
             on_iterate(&x);
-            let mut pass = probe.pass(&x)?;
+            let mut pass = target_model.forward(&x)?;
             let wrong = pass.logits.wrong(labels);
             if wrong.contains(&true) {
                 // The tape shares the point, which is about to move.
@@ -65,14 +114,14 @@ impl FabConfig {
                 backend.copy_samples(&nearer, x.buf(), &mut nearest);
                 (0..n).filter(|&i| nearer[i]).for_each(|i| distance[i] = here[i]);
                 let back: Vec<f32> = wrong.iter().map(|&wrong| if wrong { self.beta } else { 1.0 }).collect();
-                backend.towards(&back, clean.buf(), x.buf_mut()?);
+                backend.interpolate(&back, clean.buf(), x.buf_mut()?);
                 if number == self.steps {
                     break;
                 }
-                pass = probe.pass(&x)?;
+                pass = target_model.forward(&x)?;
             }
             if number < self.steps {
-                Climb { values, dx, .. } = pass.gradient(lead)?;
+                ValueAndGradient { values, dx, .. } = pass.value_and_gradient(lead)?;
             }
         }
         Ok(Tensor::new(nearest, clean.shape().clone()))

@@ -1,4 +1,4 @@
-//! Adversarial attacks: a file each, and [`suite`] has them all under one name.
+//! Adversarial attacks, a file each. [`config`] lists them, and [`suite`] runs them in order on the images that are left.
 
 pub mod apgd;
 pub mod config;
@@ -7,68 +7,107 @@ pub mod evaluation;
 pub mod fab;
 pub mod objective;
 pub mod pgd;
-pub mod probe;
+pub mod preset;
+pub mod round;
 pub mod square;
 pub mod suite;
+pub mod target_model;
+pub mod transfer;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::LossKind;
-use crate::base::named_enum::choice;
+use crate::autograd::tensor::Tensor;
+use crate::backend::{Backend, Distance};
+use crate::base::error::{Error, Result};
+use crate::base::named_enum::named_enum;
+use crate::nn::models::Model;
+pub use pgd::{AttackLoss, BnMode, PgdConfig};
+use preset::AttackPreset;
+use round::Round;
+use target_model::TargetModel;
 
-choice! {
-    /// What the attack maximises.
-    pub enum AttackLoss: "attack loss" {
-        /// Softmax cross-entropy.
-        CrossEntropy = "cross-entropy",
-        /// Carlini & Wagner's margin `-max(z_y - max_{j != y} z_j + 50, 0)`.
-        Margin = "margin",
+/// Is told, from any thread, how many images have been sent through a network; its error ends the work.
+pub type OnImagePasses<'a> = &'a (dyn Fn(u64) -> Result<()> + Sync);
+
+/// An attack with its settings.
+pub trait Attack {
+    /// The names under which users know it.
+    fn presets() -> &'static [AttackPreset<Self>]
+    where
+        Self: Sized;
+
+    /// Its usual name.
+    fn name(&self) -> &'static str;
+
+    /// Radius within which an adversarial image counts.
+    fn eps(&self) -> f32;
+
+    /// How the radius is measured.
+    fn distance(&self) -> Distance {
+        Distance::LInf
     }
-}
 
-impl AttackLoss {
-    /// The loss behind the name.
-    pub fn kind(self) -> LossKind {
-        match self {
-            AttackLoss::CrossEntropy => LossKind::CrossEntropy,
-            AttackLoss::Margin => LossKind::Margin,
+    /// Whether it uses gradients of the network under attack.
+    fn is_white_box(&self) -> bool {
+        true
+    }
+
+    /// Whether it attacks another network, the surrogate.
+    fn needs_surrogate(&self) -> bool {
+        false
+    }
+
+    /// Fewest classes for which it is defined.
+    fn fewest_classes(&self) -> usize {
+        2
+    }
+
+    /// The settings that must not be 0, by name.
+    fn at_least_one(&self) -> Vec<(&'static str, usize)>;
+
+    /// Rounds on a network of `classes` classes.
+    fn rounds(&self, classes: usize) -> usize;
+
+    /// Most image passes of a round over one image.
+    fn image_passes(&self) -> u64;
+
+    /// Checks that the settings make sense for a network of `classes` classes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the setting, or the number of classes that the attack needs.
+    fn validate(&self, classes: usize) -> Result<()> {
+        let needs = self.fewest_classes();
+        if classes < needs {
+            return Err(Error::Usage(format!(
+                "--attack {}: needs {needs} classes or more, the network has {classes}; use apgd-ce or pgd",
+                self.name()
+            )));
+        }
+        if !(self.eps().is_finite() && self.eps() >= 0.0) {
+            return Err(Error::Usage(format!("--eps: must be at least 0, got {}", self.eps())));
+        }
+        match self.at_least_one().iter().find(|(_, value)| *value == 0) {
+            Some((what, _)) => Err(Error::Usage(format!("--attack {}: {what} must be at least 1, got 0", self.name()))),
+            None => Ok(()),
         }
     }
+
+    /// Runs a round and returns, for each image, the best attempt at an adversarial one. Whether it is one is for the
+    /// caller to judge. `surrogate` is for an attack that [needs](Attack::needs_surrogate) it.
+    ///
+    /// # Errors
+    /// As [`TargetModel::forward`]; [`Error::Usage`] where the surrogate is missing.
+    fn run<B: Backend>(
+        &self,
+        target_model: &TargetModel<'_, B>,
+        surrogate: Option<&Model<B>>,
+        round: &Round<'_, B>,
+    ) -> Result<Tensor<B>>
+    where
+        Self: Sized;
 }
 
-choice! {
-    /// How batch normalisation behaves while the attack runs.
-    pub enum BnMode: "batch-norm mode" {
-        /// Batch statistics; running statistics stay as they are.
-        Train = "train",
-        /// Batch statistics, and every attack pass moves the running statistics, as in the authors' code.
-        TrainMoving = "train-moving",
-        /// Running statistics.
-        Eval = "eval",
-    }
-}
-
-/// Projected gradient descent in the l-infinity ball (Madry et al., 2018). Pixels are in [0, 1].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PgdConfig {
-    /// Radius of the ball.
-    pub eps: f32,
-    /// Length of a step.
-    pub step_size: f32,
-    /// Number of steps.
-    pub steps: usize,
-    /// Start at a uniform random point of the ball instead of at the clean image.
-    pub random_start: bool,
-    /// Independent starts; an image counts as robust only if it withstands all of them.
-    pub restarts: usize,
-    /// The loss it maximises.
-    pub loss: AttackLoss,
-    /// Batch normalisation while training against this attack (evaluation always uses `eval`).
-    pub bn: BnMode,
-}
-
-choice! {
+named_enum! {
     /// Shape of the attack radius over the first epochs of training.
     pub enum Ramp: "eps ramp" {
         /// Full radius from the start.

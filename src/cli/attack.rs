@@ -103,7 +103,7 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
     let pages = write_grids(&args.out, &subject, attacks[0].eps(), &assessment)?;
     console::print(&format!("pictures      {pages} in {}", args.out.display()))?;
     if args.save {
-        let names: Vec<&str> = attacks.iter().map(AttackConfig::name).collect();
+        let names: Vec<&str> = attacks.iter().map(|attack| attack.name()).collect();
         write_atomic(&args.out.join("verdicts.csv"), &verdicts::csv(&assessment, &names)?)?;
         write_atomic(
             &args.out.join("adversarial.safetensors"),
@@ -138,7 +138,7 @@ impl SuiteTask<'_> {
         let checked = Subset { indices: checked(&indices), ..subset };
         let stop = interrupt::flag()?;
         let progress = EvalProgress::new(0, subject.quiet);
-        let watch = |passes| {
+        let on_image_passes = |passes| {
             progress.add(passes);
             if stop.load(std::sync::atomic::Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
         };
@@ -149,11 +149,11 @@ impl SuiteTask<'_> {
             subset: &subset,
             attacks,
             seed: subject.seed,
-            watch: &watch,
+            on_image_passes: &on_image_passes,
         };
         let checks = Suite { subset: &checked, ..suite };
         let checking = args.checks || args.suite.is_autoattack();
-        let to_check = if checking { checks.check_passes() } else { 0 };
+        let to_check = if checking { checks.check_image_passes() } else { 0 };
         let mut report = |assessment: &Assessment, left: u64| {
             progress.expect(left + to_check);
             state.save_at_times(assessment)
@@ -175,15 +175,15 @@ impl SuiteTask<'_> {
 fn print_accuracies(subject: &EvalTarget, attacks: &[AttackConfig], assessment: &Assessment) -> Result<()> {
     console::print(&format!("images        {} from {}", assessment.verdicts.len(), subject.data.origin))?;
     console::print(&format!("natural       {:.2}", assessment.accuracy(0)))?;
-    for (i, (attack, spent)) in attacks.iter().zip(&assessment.spent).enumerate() {
+    for (i, (attack, cost)) in attacks.iter().zip(&assessment.costs).enumerate() {
         console::print(&format!(
             "{:<13} {:.2}  broke {} in {:.2} s, {} queries, {} gradients",
             attack.name(),
             assessment.accuracy(i + 1),
             assessment.broken_by(i),
-            spent.seconds,
-            spent.cost.queries,
-            spent.cost.gradients
+            cost.seconds,
+            cost.passes.queries,
+            cost.passes.gradients
         ))?;
     }
     console::print(&format!("adversarial   {:.2}", assessment.accuracy(attacks.len())))?;

@@ -3,11 +3,10 @@
 use clap::Args;
 
 use crate::attack::{AttackLoss, PgdConfig};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::DatasetName;
-use crate::experiments::tables::defaults::paper_attack;
 
-choice! {
+named_enum! {
     /// Attacks by name.
     pub enum AttackName: "attack" {
         /// Projected gradient descent on the cross-entropy.
@@ -21,7 +20,7 @@ choice! {
 
 #[derive(Args)]
 pub struct AttackArgs {
-    /// pgd, cw (PGD on the margin loss) or none
+    /// The attack
     #[arg(long, value_name = "NAME", default_value_t = AttackName::Pgd)]
     attack: AttackName,
     /// Radius of the l-infinity ball, pixels from 0 to 1 [default: the paper's for the data set]
@@ -41,7 +40,7 @@ pub struct AttackArgs {
 impl AttackArgs {
     /// The attack on `data` that the flags describe; `None` for no attack.
     pub fn resolve(&self, data: DatasetName) -> Option<PgdConfig> {
-        let paper = paper_attack(data);
+        let paper = PgdConfig::paper(data);
         let loss = match self.attack {
             AttackName::Pgd => AttackLoss::CrossEntropy,
             AttackName::Cw => AttackLoss::Margin,

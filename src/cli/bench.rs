@@ -25,7 +25,6 @@ use crate::base::rng::{Rng, Stream};
 use crate::checkpoint::write_atomic;
 use crate::data::DatasetName;
 use crate::experiments::pipeline::{BackendName, Precision, on_backend};
-use crate::experiments::tables::defaults::paper_attack;
 use crate::nn::init::{Init, initial_values};
 use crate::nn::models::{Architecture, Mode, Model, Network};
 use crate::nn::optim::OptimizerConfig;
@@ -88,7 +87,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     // The first data set whose images fit: its attack is the paper's for the network.
     let data_set = DatasetName::with_shape(args.network.input())
         .ok_or_else(|| Error::Usage(format!("--network: no data set has images for '{}'", args.network)))?;
-    let attack = PgdConfig { steps: args.steps, ..paper_attack(data_set) };
+    let attack = PgdConfig { steps: args.steps, ..PgdConfig::paper(data_set) };
     validate_attack("attack", &attack)?;
     if args.kernels {
         return args.show_kernels(&device, &attack);
@@ -206,7 +205,7 @@ impl BenchArgs {
             let clean = backend.gather(&images, &indices, None);
             let clean = Tensor::new(clean, trainer.model.input(labels.len()));
             let batch = Batch { images: clean, labels: &backend.labels(&labels) };
-            let start = Start { rng: &rng, first: 0, strength: 1.0 };
+            let start = Start { rng: &rng, first: 0 };
             trainer.step(backend, &batch, Some((attack, start)), sgd.lr(), &mut tally)
         })
     }

@@ -7,11 +7,11 @@ use clap::Args;
 
 use crate::backend::cuda::{self, Cuda, F32};
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::base::nvtx;
 use crate::experiments::pipeline::{AnyBackend, BackendName, BackendSpec, Precision};
 
-choice! {
+named_enum! {
     /// What the user may ask for.
     pub enum BackendChoice: "backend" {
         /// The fastest there is.

@@ -97,7 +97,7 @@ impl EvalTarget {
         let indices: Vec<u32> = (0..data.test.len() as u32).collect();
         let images = backend.resident(data.shape, &data.test.images);
         let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
-        let progress = EvalProgress::new(evaluation::passes(indices.len(), attack), *quiet);
+        let progress = EvalProgress::new(evaluation::image_passes(indices.len(), attack), *quiet);
         let advance = |image_passes| {
             progress.add(image_passes);
             Ok(())

@@ -9,12 +9,12 @@ use super::console;
 use super::out_file_args::OutFileArgs;
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::checkpoint::{ModelInfo, encode_npz, encode_onnx, load_model, save_model, write_atomic};
 use crate::nn::models::{Architecture, Model};
 use crate::prune::shrink;
 
-choice! {
+named_enum! {
     /// Kinds of files.
     pub enum Format: "format" {
         /// Our own, which PyTorch loads too.

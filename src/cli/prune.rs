@@ -9,7 +9,7 @@ use super::console;
 use super::pretrained::Pretrained;
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::Dataset;
 use crate::experiments::pipeline::{PruneConfig, StageConfig, StageResult};
@@ -19,7 +19,7 @@ use crate::experiments::tables::defaults::{Hyperparameters, Phase, paper_trainin
 use crate::prune::{AdmmConfig, Scheme, SparsityReport, Target, groups};
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
-choice! {
+named_enum! {
     /// Ways to a pruned network.
     pub enum PruneMethod: "pruning method" {
         /// At once, by magnitude.

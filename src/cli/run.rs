@@ -9,13 +9,13 @@ use super::device_args::{Device, DeviceArgs};
 use super::table_run::TableRun;
 use super::{console, execute};
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::Dataset;
 use crate::experiments::pipeline::{BackendName, Plan, Store};
 use crate::experiments::tables;
 use crate::experiments::tables::{Cell, CellJobs, Profile, Settings, TABLES, Table};
 
-choice! {
+named_enum! {
     /// What cells may be attacked with beside the attack that measures them.
     pub enum ExtraAttack: "attack for a column of its own" {
         /// The standard AutoAttack ensemble.

@@ -1,55 +1,23 @@
 //! Flags that choose the attacks of `engine attack`.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Args, Command};
 
-use crate::attack::apgd::{ApgdConfig, ApgdLoss};
-use crate::attack::config::{AttackConfig, standard};
-use crate::attack::cw_l2::CwL2Config;
-use crate::attack::fab::FabConfig;
-use crate::attack::square::SquareConfig;
-use crate::attack::{AttackLoss, PgdConfig};
+use crate::attack::config::{AUTOATTACK, AnyPreset, AttackConfig, preset, presets};
+use crate::attack::preset::{Choice, Options};
+use crate::attack::transfer::TransferConfig;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
 use crate::data::DatasetName;
-use crate::experiments::tables::defaults::paper_attack;
 use crate::train::validate_attack;
-
-choice! {
-    /// Attacks by name.
-    pub enum SuiteName: "attack" {
-        /// Projected gradient descent on the cross-entropy.
-        Pgd = "pgd",
-        /// The same on Carlini & Wagner's margin.
-        Cw = "cw",
-        /// One step of the ball's radius from the clean image.
-        Fgsm = "fgsm",
-        /// Auto-PGD on the cross-entropy.
-        ApgdCe = "apgd-ce",
-        /// Auto-PGD on the difference of logits ratio.
-        ApgdDlr = "apgd-dlr",
-        /// The same towards each of the nine likeliest other classes.
-        ApgdT = "apgd-t",
-        /// Fast Adaptive Boundary attack towards each of the nine likeliest other classes.
-        Fab = "fab",
-        /// Square attack.
-        Square = "square",
-        /// Carlini & Wagner's l2 attack.
-        CwL2 = "cw-l2",
-        /// PGD on another network.
-        Transfer = "transfer",
-        /// APGD-CE, APGD-T, FAB-T, Square, in this order.
-        AutoAttack = "autoattack",
-    }
-}
 
 #[derive(Args)]
 pub struct SuiteArgs {
-    /// pgd, cw (PGD on the margin loss), fgsm, apgd-ce, apgd-dlr, apgd-t, fab, square, cw-l2, transfer, or
-    /// autoattack: the standard ensemble apgd-ce, apgd-t, fab, square
-    #[arg(long, value_name = "NAME", default_value_t = SuiteName::Pgd)]
-    attack: SuiteName,
+    /// The attack, or the standard ensemble autoattack
+    #[arg(long, value_name = "NAME", default_value = presets()[0].name, value_parser = PresetParser)]
+    attack: &'static AnyPreset,
     /// Radius of the l-infinity ball, pixels from 0 to 1 [default: the paper's for the data set]; for cw-l2 the
     /// Euclidean one [default: 2 for MNIST, 0.5 for CIFAR-10]
     #[arg(long, allow_negative_numbers = true)]
@@ -68,13 +36,29 @@ pub struct SuiteArgs {
     pub from: Option<PathBuf>,
 }
 
+/// Finds a preset by its name.
+#[derive(Clone)]
+struct PresetParser;
+
+impl TypedValueParser for PresetParser {
+    type Value = &'static AnyPreset;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Self::Value, clap::Error> {
+        preset.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(presets().iter().map(|preset| PossibleValue::new(preset.name).help(preset.about))))
+    }
+}
+
 /// Most steps, restarts and queries: far beyond sense.
 const MOST: usize = 1_000_000;
 
 impl SuiteArgs {
     /// Whether it is the ensemble.
     pub fn is_autoattack(&self) -> bool {
-        self.attack == SuiteName::AutoAttack
+        self.attack.name == AUTOATTACK
     }
 
     /// The attacks on a network for `data` that the flags describe.
@@ -82,84 +66,35 @@ impl SuiteArgs {
     /// # Errors
     /// [`Error::Usage`] for a flag that the attack does not have, or out of range.
     pub fn resolve(&self, data: DatasetName) -> Result<Vec<AttackConfig>> {
-        self.check_flags()?;
-        let paper = paper_attack(data);
-        let eps = self.eps.unwrap_or(match self.attack {
-            SuiteName::CwL2 => data.info().attack.eps_l2,
-            _ => paper.eps,
-        });
-        let steps = |published: usize| self.attack_steps.unwrap_or(published);
-        let restarts = self.restarts.unwrap_or(1);
-        let pgd = |loss: AttackLoss| PgdConfig {
-            eps,
-            steps: steps(paper.steps),
-            step_size: self.step_size.unwrap_or(paper.step_size),
-            restarts,
-            loss,
-            ..paper.clone()
-        };
-        let apgd = |loss: ApgdLoss| {
-            let published = ApgdConfig::published(eps, loss);
-            AttackConfig::Apgd(ApgdConfig { steps: steps(published.steps), restarts, ..published })
-        };
-        let one = match self.attack {
-            SuiteName::AutoAttack => return Ok(standard(eps)),
-            SuiteName::Pgd => AttackConfig::Pgd(pgd(AttackLoss::CrossEntropy)),
-            SuiteName::Cw => AttackConfig::Pgd(pgd(AttackLoss::Margin)),
-            SuiteName::Fgsm => AttackConfig::Pgd(PgdConfig {
-                steps: 1,
-                step_size: eps,
-                random_start: false,
-                ..pgd(AttackLoss::CrossEntropy)
-            }),
-            SuiteName::ApgdCe => apgd(ApgdLoss::CrossEntropy),
-            SuiteName::ApgdDlr => apgd(ApgdLoss::Dlr),
-            SuiteName::ApgdT => apgd(ApgdLoss::TargetedDlr),
-            SuiteName::Fab => {
-                let published = FabConfig::published(eps);
-                AttackConfig::Fab(FabConfig { steps: steps(published.steps), ..published })
-            }
-            SuiteName::Square => {
-                let published = SquareConfig::published(eps);
-                AttackConfig::Square(SquareConfig { queries: steps(published.queries), ..published })
-            }
-            SuiteName::CwL2 => {
-                let published = CwL2Config::published(eps);
-                AttackConfig::CwL2(CwL2Config { steps: steps(published.steps), ..published })
-            }
-            SuiteName::Transfer => AttackConfig::Transfer(pgd(AttackLoss::CrossEntropy)),
-        };
-        if let AttackConfig::Pgd(config) | AttackConfig::Transfer(config) = &one {
-            validate_attack("attack", config)?;
+        let SuiteArgs { eps, attack_steps: steps, step_size, restarts, .. } = *self;
+        let attacks = (self.attack.configure)(&Options { data, eps, steps, step_size, restarts });
+        if attacks.iter().any(|attack| attack.needs_surrogate()) && self.from.is_none() {
+            let name = self.attack.name;
+            return Err(Error::Usage(format!("--attack {name}: needs another network to attack; add --from FILE")));
         }
-        Ok(vec![one])
+        self.check_flags()?;
+        for attack in &attacks {
+            if let AttackConfig::Pgd(config) | AttackConfig::Transfer(TransferConfig(config)) = attack {
+                validate_attack("attack", config)?;
+            }
+        }
+        Ok(attacks)
     }
 
     /// Every flag must mean something.
     fn check_flags(&self) -> Result<()> {
-        use SuiteName::{ApgdCe, ApgdDlr, ApgdT, AutoAttack, Cw, Fgsm, Pgd, Transfer};
-        let has = |names: &[SuiteName]| names.contains(&self.attack);
-        let refuse =
-            |flag: &str, hint: &str| Err(Error::Usage(format!("{flag}: --attack {} has none; {hint}", self.attack)));
-        let published = "it is defined with its published settings; drop the flag";
-        match self {
-            _ if self.attack == Transfer && self.from.is_none() => {
-                Err(Error::Usage("--attack transfer: needs another network to attack; add --from FILE".to_string()))
+        for (flag, choice, given) in [
+            ("--attack-steps", Choice::Steps, self.attack_steps.is_some()),
+            ("--step-size", Choice::StepSize, self.step_size.is_some()),
+            ("--restarts", Choice::Restarts, self.restarts.is_some()),
+        ] {
+            if let Some((_, hint)) = self.attack.lacks.iter().find(|(lacking, _)| given && *lacking == choice) {
+                return Err(Error::Usage(format!("{flag}: --attack {} has none; {hint}", self.attack.name)));
             }
-            SuiteArgs { attack_steps: Some(_), .. } if has(&[AutoAttack]) => refuse("--attack-steps", published),
-            SuiteArgs { attack_steps: Some(_), .. } if has(&[Fgsm]) => refuse("--attack-steps", "it takes one step"),
-            SuiteArgs { step_size: Some(_), .. } if !has(&[Pgd, Cw, Transfer]) => {
-                refuse("--step-size", "its steps are its own; drop the flag")
-            }
-            SuiteArgs { restarts: Some(_), .. } if !has(&[Pgd, Cw, Transfer, ApgdCe, ApgdDlr, ApgdT]) => {
-                refuse("--restarts", "drop the flag")
-            }
-            SuiteArgs { attack_steps: Some(n), .. } if *n > MOST => {
-                Err(Error::Usage(format!("--attack-steps: must be at most {MOST}, got {n}")))
-            }
-            SuiteArgs { restarts: Some(n), .. } if *n > 1000 => {
-                Err(Error::Usage(format!("--restarts: must be 1 to 1000, got {n}")))
-            }
+        }
+        match (self.attack_steps, self.restarts) {
+            (Some(n), _) if n > MOST => Err(Error::Usage(format!("--attack-steps: must be at most {MOST}, got {n}"))),
+            (_, Some(n)) if n > 1000 => Err(Error::Usage(format!("--restarts: must be 1 to 1000, got {n}"))),
             _ => Ok(()),
         }
     }
@@ -187,10 +122,18 @@ mod tests {
     fn radii_that_are_not_given() {
         let of =
             |attack| [DatasetName::Mnist, DatasetName::FashionMnist, DatasetName::Cifar10].map(|d| radius(attack, d));
-        for attack in ["pgd", "cw", "fgsm", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "square", "transfer", "autoattack"]
-        {
-            assert_eq!(of(attack), [0.3, 0.1, 8.0 / 255.0], "{attack}");
+        for attack in presets().iter().map(|preset| preset.name) {
+            let l_2 = attack == "cw-l2";
+            assert_eq!(of(attack), if l_2 { [2.0, 2.0, 0.5] } else { [0.3, 0.1, 8.0 / 255.0] }, "{attack}");
         }
-        assert_eq!(of("cw-l2"), [2.0, 2.0, 0.5]);
+    }
+
+    /// The names of scripts and of documents.
+    #[test]
+    fn names_of_attacks() {
+        let names: Vec<&str> = presets().iter().map(|preset| preset.name).collect();
+        let documented =
+            ["pgd", "cw", "fgsm", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "square", "cw-l2", "transfer", "autoattack"];
+        assert_eq!(names, documented);
     }
 }

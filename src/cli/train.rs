@@ -8,7 +8,7 @@ use super::chain::{ChainArgs, Link, scores};
 use super::console;
 use super::pretrained::Pretrained;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::Dataset;
 use crate::experiments::pipeline::StageConfig;
 use crate::experiments::tables::defaults::{adam, paper_training, sgd};
@@ -16,7 +16,7 @@ use crate::nn::init::Init;
 use crate::nn::models::Network;
 use crate::train::{MaskedConfig, Origin, Sparsity, TrainConfig};
 
-choice! {
+named_enum! {
     /// Optimisers by name.
     pub enum OptimizerName: "optimiser" {
         /// Adam.
@@ -122,7 +122,6 @@ mod tests {
 
     use super::*;
     use crate::attack::{AttackLoss, PgdConfig};
-    use crate::experiments::tables::defaults::paper_attack;
     use crate::nn::optim::OptimizerConfig;
 
     #[derive(Parser)]
@@ -153,7 +152,7 @@ mod tests {
         assert_eq!((mnist.optimizer, data("cifar10").optimizer), (adam(1e-4), sgd(0.1, 1e-4)));
         assert_eq!(data("cifar10").schedule.milestones, [80, 150]);
         for config in [config(&[]), data("fashion-mnist"), data("cifar10")] {
-            assert_eq!(config.eval_attack, paper_attack(config.data.name));
+            assert_eq!(config.eval_attack, PgdConfig::paper(config.data.name));
             assert_eq!(config.attack, Some(config.eval_attack));
         }
     }

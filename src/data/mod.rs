@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::base::rng::{Rng, Stream};
 
 mod cifar10;
@@ -28,7 +28,7 @@ use info::{Content, DatasetInfo, FileKind, OfficialFile, Part};
 use locate::Roots;
 use source::Source;
 
-choice! {
+named_enum! {
     /// The data sets of the paper. A new one is an entry here and a file with what [`DatasetName::info`] returns; the compiler
     /// asks for it, and for the settings of its trainings.
     pub enum DatasetName: "data set" {

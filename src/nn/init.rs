@@ -2,12 +2,12 @@
 
 use nalgebra::DMatrix;
 
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::base::rng::{Rng, Stream};
 use crate::nn::models::Architecture;
 use crate::nn::params::{ParamSpec, Role};
 
-choice! {
+named_enum! {
     /// Distribution of the convolution weights at the start of training.
     pub enum Init: "initialiser" {
         /// PyTorch's layer default: U(±1/sqrt(fan_in)).

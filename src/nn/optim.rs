@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::autograd::tensor::Param;
 use crate::backend::{AdamParam, AdamStep, Backend, Constraint, SgdParam, SgdStep};
 use crate::base::error::Result;
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::nn::params::ParamSpec;
 
 /// Update rule with its constants, as PyTorch defines them.
@@ -18,7 +18,7 @@ pub enum OptimizerConfig {
     Adam { lr: f32, beta1: f32, beta2: f32, eps: f32, weight_decay: f32 },
 }
 
-choice! {
+named_enum! {
     /// Shape of the learning rate over training.
     pub enum LrShape: "learning-rate schedule" {
         /// The base rate throughout.

@@ -20,9 +20,9 @@ pub use shrink::{Shrunk, shrink};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 
-choice! {
+named_enum! {
     /// What is kept or removed as one.
     pub enum Scheme: "pruning scheme" {
         /// Single weights, by magnitude.

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::attack::evaluation;
 use crate::attack::{EpsSchedule, PgdConfig};
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::DataId;
 use crate::nn::init::Init;
 use crate::nn::models::{Architecture, MAX_WIDTH, Network};
 use crate::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use crate::prune::{self, AdmmConfig, Target};
 
-choice! {
+named_enum! {
     /// Which epoch's weights a finished stage keeps as its model.
     pub enum Selection: "model selection" {
         /// Best adversarial accuracy on the test set: what the paper did, although it leaks the test set.
@@ -26,7 +26,7 @@ choice! {
     }
 }
 
-choice! {
+named_enum! {
     /// Where a run's first weights come from.
     pub enum Origin: "origin" {
         /// The initialiser.
@@ -39,7 +39,7 @@ choice! {
     }
 }
 
-choice! {
+named_enum! {
     /// How often the proximal gradient method projects.
     pub enum ProximalEvery: "projection interval" {
         /// After every update of the weights.
@@ -148,7 +148,7 @@ impl TrainConfig {
     pub fn image_passes(&self, train: usize, test: usize) -> u64 {
         let steps = self.attack.as_ref().map_or(0, |attack| attack.steps);
         let trained = train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1);
-        let evaluated = evaluation::passes(test + self.held_out, Some(&self.eval_attack));
+        let evaluated = evaluation::image_passes(test + self.held_out, Some(&self.eval_attack));
         self.epochs as u64 * trained + self.epochs.div_ceil(self.eval_every.max(1)) as u64 * evaluated
     }
 

@@ -241,8 +241,9 @@ impl<'a, B: Backend> Run<'a, B> {
         let augment = config.augment.then_some(CropFlip { rng, pad: CROP_PAD });
         let clean = backend.gather(&self.train_images, indices, augment.as_ref());
         let rng = Rng::new(config.seed, Stream::TrainAttack, step as u32);
-        let start = Start { rng: &rng, first: 0, strength: self.strength(step) };
-        let attack = config.attack.as_ref().map(|attack| (attack, start));
+        let start = Start { rng: &rng, first: 0 };
+        let attack = config.attack.as_ref().map(|attack| attack.scaled(self.strength(step)));
+        let attack = attack.as_ref().map(|attack| (attack, start));
         let lr = self.lr(step);
         let images = Tensor::new(clean, self.trainer.model.input(indices.len()));
         let batch = Batch { images, labels: &labels };

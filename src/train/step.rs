@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::sparse::Sparsifier;
-use crate::attack::pgd::{Batch, Pgd, Start};
+use crate::attack::pgd::{Batch, PgdAttack, Start};
 use crate::attack::{BnMode, PgdConfig};
 use crate::autograd::ops;
 use crate::autograd::tape::Tape;
@@ -83,7 +83,7 @@ impl<B: Backend> Trainer<B> {
         tally: &mut B::Tally,
     ) -> Result<Tensor<B>> {
         let mode = if config.bn == BnMode::Eval { Mode::Eval } else { Mode::Train };
-        let pgd = Pgd { backend, model: &self.model, mode, config };
+        let pgd = PgdAttack { backend, model: &self.model, mode, config };
         if config.bn != BnMode::TrainMoving {
             return pgd.attack_in_parts(start, batch, tally);
         }

@@ -4,9 +4,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::attack::evaluation::{EvalReport, Subset, evaluate, passes};
+use engine::attack::evaluation::{EvalReport, Subset, evaluate, image_passes};
 use engine::attack::pgd;
-use engine::attack::pgd::{Pgd, Start};
+use engine::attack::pgd::{PgdAttack, Start};
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, Kernel};
@@ -52,9 +52,9 @@ fn iterates_are_pytorchs<B: Backend>(backend: &B) {
         let mut from = values("start");
         let mut flips = 0;
         for step in 0..10 {
-            let pgd = Pgd { backend, model: &model, mode, config: &config };
+            let pgd = PgdAttack { backend, model: &model, mode, config: &config };
             let mut tally = backend.tally();
-            let x = pgd.ascend(1.0, &clean, images(from), &mut tally, drop).unwrap().values(backend);
+            let x = pgd.ascend(&clean, images(from), &mut tally, drop).unwrap().values(backend);
             let counts = backend.tally_read(&tally);
             let want = values(&format!("step{step}.x"));
             let what = format!("{case}: x after step {step}");
@@ -87,18 +87,18 @@ impl Batch {
     }
 
     fn start(&self) -> Start<'_> {
-        Start { rng: &self.rng, first: 40, strength: 0.5 }
+        Start { rng: &self.rng, first: 40 }
     }
 
-    /// Adversarial images and counts, of the batch as a whole.
+    /// Adversarial images and counts at half the strength, of the batch as a whole.
     fn attack<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
-        let pgd = Pgd { backend, model, mode: Mode::Train, config };
+        let pgd = PgdAttack { backend, model, mode: Mode::Train, config: &config.scaled(0.5) };
         self.run(backend, model, |batch, tally| pgd.attack(self.start(), batch, tally, drop))
     }
 
     /// The same in parts.
     fn attack_in_parts<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
-        let pgd = Pgd { backend, model, mode: Mode::Train, config };
+        let pgd = PgdAttack { backend, model, mode: Mode::Train, config: &config.scaled(0.5) };
         self.run(backend, model, |batch, tally| pgd.attack_in_parts(self.start(), batch, tally))
     }
 
@@ -169,9 +169,9 @@ fn images_that_depend_on_each_other_are_attacked_together() {
     let (pixels, labels, rng) = (uniform(4, n * 3072), labels(5, n, 10), Rng::new(6, Stream::TrainAttack, 0));
     let images = Tensor::new(backend.upload_batch(n, &pixels), model.input(n));
     let batch = pgd::Batch { images, labels: &backend.labels(&labels) };
-    let start = Start { rng: &rng, first: 7, strength: 1.0 };
+    let start = Start { rng: &rng, first: 7 };
     let attacked = [Mode::Train, Mode::Eval].map(|mode| {
-        let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
+        let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
         let whole = pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(&backend);
         let parts = pgd.attack_in_parts(start, &batch, &mut backend.tally()).unwrap().values(&backend);
         assert_eq!(whole, parts, "{mode:?}");
@@ -215,11 +215,11 @@ fn moving_statistics_are_handed_out_and_move_only_then() {
     let (images, labels, rng) = (uniform(4, 5 * 3072), labels(5, 5, 10), Rng::new(6, Stream::TrainAttack, 0));
     let images = Tensor::new(backend.upload_batch(5, &images), model.input(5));
     let batch = pgd::Batch { images, labels: &backend.labels(&labels) };
-    let start = Start { rng: &rng, first: 0, strength: 1.0 };
+    let start = Start { rng: &rng, first: 0 };
     for (mode, moves) in [(Mode::Eval, false), (Mode::Train, true)] {
         let mut met = Vec::new();
         let config = PgdConfig { bn: BnMode::TrainMoving, ..attack(3) };
-        let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
+        let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
         pgd.attack(start, &batch, &mut backend.tally(), |stats| met.push(stats)).unwrap();
         assert_eq!(met.len(), 3, "one for each pass");
         assert_eq!(model.state(&backend), before);
@@ -290,7 +290,7 @@ fn ticks_add_up() {
         Ok(())
     };
     evaluate(&backend, &model, &subset, Some(&config), 7, &tick).unwrap();
-    assert_eq!(ticked.into_inner(), passes(60, Some(&config)));
+    assert_eq!(ticked.into_inner(), image_passes(60, Some(&config)));
 }
 
 #[test]

@@ -6,18 +6,24 @@
 //! - `prepared`: forms of a weight that the CPU keeps are those of the weight as it is now
 //! - `definitions`: normalisation, pooling, losses, linear layers and updates against plain loops
 //! - `edges`: NaN, ties, huge values, batches that do not fill the backend's blocks
-//! - `images`: the attack's own steps and the gathering of batches, against plain loops
-//! - `perturb`: moves of the attacks beyond PGD, against plain loops in f64
+//! - `images`: the gathering of batches, against plain loops
+//! - `samples`: ops on single images of a batch, against plain loops in f64
+//! - `pgd`, `apgd`, `fab`, `square`, `cw_l2`: the steps of the attacks, against plain loops
 //! - `threads`: a convolution's bits under several numbers of threads
 //! - `norm`: the CPU's loops over planes on every vector path against f64: few images, large means, NaN, threads
 
+pub mod apgd;
 pub mod conv3x3;
 pub mod conv_pool;
+pub mod cw_l2;
 pub mod definitions;
 pub mod edges;
+pub mod fab;
 pub mod images;
 pub mod norm;
-pub mod perturb;
+pub mod pgd;
 pub mod prepared;
 pub mod recorded;
+pub mod samples;
+pub mod square;
 pub mod threads;

@@ -1,16 +1,17 @@
 //! The attacks beyond PGD: PyTorch's iterates, what a suite of attacks says of each image, and the checks.
 
+use engine::attack::OnImagePasses;
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
 use engine::attack::config::AttackConfig;
 use engine::attack::cw_l2::{CwL2Config, Nearest};
 use engine::attack::evaluation::Subset;
 use engine::attack::fab::FabConfig;
-use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
 use engine::attack::suite::{Assessment, Suite};
+use engine::attack::target_model::{ImagePasses, TargetModel};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
-use engine::backend::{Backend, Images, Window};
+use engine::backend::{Backend, Images, SquareUpdate};
 use engine::base::error::Result;
 use engine::data::Split;
 use engine::nn::models::Model;
@@ -34,7 +35,7 @@ on_every_backend! { apgd_is_pytorchs, fab_is_pytorchs, square_is_pytorchs, cw_l2
 /// Radius of all recorded attacks.
 const EPS: f32 = 0.02;
 
-fn unwatched(_: u64) -> Result<()> {
+fn uncounted(_: u64) -> Result<()> {
     Ok(())
 }
 
@@ -65,18 +66,18 @@ impl Setting {
     fn with<T>(
         &self,
         attacks: &[AttackConfig],
-        watch: &(dyn Fn(u64) -> Result<()> + Sync),
+        on_image_passes: OnImagePasses<'_>,
         f: impl FnOnce(&Suite<'_, '_, '_, F32>) -> T,
     ) -> T {
         let images = self.backend.resident([1, 28, 28], &self.split.images);
         let subset = Subset { images: &images, labels: &self.split.labels, indices: &self.indices };
         let (backend, model, surrogate) = (&self.backend, &self.model, self.surrogate.as_ref());
-        f(&Suite { backend, model, surrogate, subset: &subset, attacks, seed: 7, watch })
+        f(&Suite { backend, model, surrogate, subset: &subset, attacks, seed: 7, on_image_passes })
     }
 
     fn assess(&self, attacks: &[AttackConfig]) -> Assessment {
         let mut assessment = Assessment::default();
-        self.with(attacks, &unwatched, |suite| suite.run(&mut assessment, &mut |_, _| Ok(()))).unwrap();
+        self.with(attacks, &uncounted, |suite| suite.run(&mut assessment, &mut |_, _| Ok(()))).unwrap();
         assessment
     }
 
@@ -141,19 +142,23 @@ fn apgd_is_pytorchs<B: Backend>(backend: &B) {
         [("apgd_ce", ApgdLoss::CrossEntropy), ("apgd_dlr", ApgdLoss::Dlr), ("apgd_t", ApgdLoss::TargetedDlr)]
     {
         let case = Case::of(backend, &oracle, name);
-        let probe = Probe::new(backend, &model, &unwatched);
+        let target_model = TargetModel::new(backend, &model, &uncounted);
         // The recorded target is the third likeliest class.
-        let targets = probe.logits(&case.clean).unwrap().ranked(3);
+        let targets = target_model.logits(&case.clean).unwrap().ranked(3);
         let config = ApgdConfig { steps: 12, ..ApgdConfig::published(EPS, loss) };
         let start = case.batch(backend, case.points[0]);
         let mut points = Points { name, backend, expected: &case.points[1..], seen: 0 };
-        config.attack(&probe, &case.clean, &case.labels, &targets, start, |x| points.compare(x)).unwrap();
+        config.attack(&target_model, &case.clean, &case.labels, &targets, start, |x| points.compare(x)).unwrap();
         // It ends where all are misclassified; the recorded attack goes on.
         assert!(points.seen >= 6, "{name}: {} points", points.seen);
         let n = case.labels.len() as u64;
         let passes = points.seen as u64 + 1;
         let gradients = n * passes.min(config.steps as u64);
-        assert_eq!(probe.cost(), Cost { queries: n * (passes + 1), gradients }, "{name}: one pass is the targets'");
+        assert_eq!(
+            target_model.image_passes(),
+            ImagePasses { queries: n * (passes + 1), gradients },
+            "{name}: one pass is the targets'"
+        );
     }
 }
 
@@ -161,15 +166,15 @@ fn fab_is_pytorchs<B: Backend>(backend: &B) {
     let oracle = Oracle::load("suite");
     let (_, model) = recorded(backend, "lenet");
     let case = Case::of(backend, &oracle, "fab");
-    let probe = Probe::new(backend, &model, &unwatched);
-    let targets = probe.logits(&case.clean).unwrap().ranked(2);
+    let target_model = TargetModel::new(backend, &model, &uncounted);
+    let targets = target_model.logits(&case.clean).unwrap().ranked(2);
     let config = FabConfig { steps: 8, ..FabConfig::published(EPS) };
     let (last, iterates) = case.points.split_last().unwrap();
     let mut points = Points { name: "fab", backend, expected: iterates, seen: 0 };
-    let found = config.attack(&probe, &case.clean, &case.labels, &targets, |x| points.compare(x)).unwrap();
+    let found = config.attack(&target_model, &case.clean, &case.labels, &targets, |x| points.compare(x)).unwrap();
     assert_eq!(points.seen, 8);
     nearly_all_agree("fab: nearest", &found.values(backend), last, 1e-5);
-    assert!(probe.logits(&found).unwrap().wrong(&case.labels).iter().all(|&wrong| wrong), "both cross");
+    assert!(target_model.logits(&found).unwrap().wrong(&case.labels).iter().all(|&wrong| wrong), "both cross");
 }
 
 fn square_is_pytorchs<B: Backend>(backend: &B) {
@@ -179,18 +184,18 @@ fn square_is_pytorchs<B: Backend>(backend: &B) {
     let corners = oracle.integers("square.corners");
     let signs = oracle.values("square.signs");
     let config = SquareConfig { queries: signs.len(), ..SquareConfig::published(EPS) };
-    let window = |query: usize, _| Window {
+    let propose = |query: usize, _| SquareUpdate {
         top: corners[2 * query] as u32,
         left: corners[2 * query + 1] as u32,
         side: config.side(28, 28, query) as u32,
         up: u32::from(signs[query] > 0.0),
     };
-    let probe = Probe::new(backend, &model, &unwatched);
+    let target_model = TargetModel::new(backend, &model, &uncounted);
     let start = case.batch(backend, case.points[0]);
-    let best = config.attack(&probe, &case.clean, &case.labels, start, window).unwrap();
+    let best = config.attack(&target_model, &case.clean, &case.labels, start, propose).unwrap();
     assert_close("square: best", &best.values(backend), case.points[1], 1e-6, 0.0);
     let queries = case.labels.len() as u64 * (1 + signs.len() as u64);
-    assert_eq!(probe.cost(), Cost { queries, gradients: 0 });
+    assert_eq!(target_model.image_passes(), ImagePasses { queries, gradients: 0 });
 }
 
 fn cw_l2_is_pytorchs<B: Backend>(backend: &B) {
@@ -199,12 +204,12 @@ fn cw_l2_is_pytorchs<B: Backend>(backend: &B) {
     let case = Case::of(backend, &oracle, "cw_l2");
     let (_, iterates) = case.points.split_last().unwrap();
     let config = CwL2Config { steps: iterates.len(), kappa: 50.0, ..CwL2Config::published(1.0) };
-    let probe = Probe::new(backend, &model, &unwatched);
+    let target_model = TargetModel::new(backend, &model, &uncounted);
     let mut nearest = Nearest::none(backend, &case.clean);
     let mut seen = 0;
     let weights = vec![100.0; case.labels.len()];
     config
-        .descend(&probe, &case.clean, &case.labels, &weights, &mut nearest, |x| {
+        .descend(&target_model, &case.clean, &case.labels, &weights, &mut nearest, |x| {
             // Adam divides by the gradient: where that is next to nothing, rounding decides. And the recorded attack goes
             // to tanh space without the factor that keeps black and white pixels finite.
             nearly_all_agree(&format!("cw_l2: point {seen}"), &x.values(backend), iterates[seen], 1e-4);

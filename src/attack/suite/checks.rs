@@ -9,8 +9,9 @@ use crate::attack::apgd::{ApgdConfig, ApgdLoss};
 use crate::attack::config::AttackConfig;
 use crate::attack::evaluation;
 use crate::attack::objective;
-use crate::attack::probe::Probe;
 use crate::attack::square::SquareConfig;
+use crate::attack::target_model::TargetModel;
+use crate::attack::transfer::TransferConfig;
 use crate::attack::{AttackLoss, BnMode, PgdConfig};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Distance};
@@ -60,7 +61,7 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
     }
 
     /// Most image passes of [`Suite::checks`].
-    pub fn check_passes(&self) -> u64 {
+    pub fn check_image_passes(&self) -> u64 {
         let steps = STEPS.iter().sum::<usize>() + STEPS[0] + 2 * STEPS[2] + 2 * STEPS[2] + QUERIES + 4;
         let transfer = if self.surrogate.is_some() { STEPS[1] } else { 0 };
         ((steps + transfer) * self.subset.indices.len()) as u64
@@ -98,12 +99,12 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
             let rng = Rng::new(self.seed, Stream::SuiteStart, u32::MAX);
             let start = backend.random_start(n, features, eps, &rng, first, clean.buf());
             let label = |i: usize| usize::from(self.subset.labels[indices[i] as usize]);
-            let climb = Probe::new(backend, self.model, self.watch)
-                .gradient(&Tensor::new(start, clean.shape().clone()), |i, z, dz| {
+            let loss = TargetModel::new(backend, self.model, self.on_image_passes)
+                .value_and_gradient(&Tensor::new(start, clean.shape().clone()), |i, z, dz| {
                     objective::cross_entropy(z, label(i), dz)
                 })?;
             let zero = backend.upload_batch(n, &vec![0.0; n * features]);
-            Ok(backend.distances(n, Distance::LInf, climb.dx.buf(), &zero))
+            Ok(backend.distances(n, Distance::LInf, loss.dx.buf(), &zero))
         });
         Ok(not_vanishing(&parts.into_iter().collect::<Result<Vec<_>>>()?.concat()))
     }
@@ -129,7 +130,7 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
             AttackConfig::Square(SquareConfig { queries: QUERIES, ..SquareConfig::published(eps) }),
         ];
         if self.surrogate.is_some() {
-            attacks.push(AttackConfig::Transfer(pgd(eps, STEPS[1])));
+            attacks.push(AttackConfig::Transfer(TransferConfig(pgd(eps, STEPS[1]))));
         }
         attacks.retain(|attack| attack.validate(self.model.architecture().classes).is_ok());
         let assessment = self.under(&attacks)?;

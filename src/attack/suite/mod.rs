@@ -9,9 +9,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attack::config::{AttackConfig, Round};
+use crate::attack::OnImagePasses;
+use crate::attack::config::AttackConfig;
 use crate::attack::evaluation::Subset;
-use crate::attack::probe::{Cost, Probe};
+use crate::attack::round::Round;
+use crate::attack::target_model::{ImagePasses, TargetModel};
 use crate::autograd::tensor::Tensor;
 use crate::backend::Backend;
 use crate::base::error::Result;
@@ -66,13 +68,14 @@ impl Verdict {
     }
 }
 
-/// What an attack took.
+/// What an attack cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Spent {
+pub struct Cost {
     /// Wall time.
     pub seconds: f64,
     /// Passes through the network, over all images.
-    pub cost: Cost,
+    #[serde(rename = "cost")]
+    pub passes: ImagePasses,
 }
 
 /// How far a suite of attacks has come; complete when [`Suite::run`] has returned.
@@ -80,8 +83,9 @@ pub struct Spent {
 pub struct Assessment {
     /// Of each image.
     pub verdicts: Vec<Verdict>,
-    /// By each attack.
-    pub spent: Vec<Spent>,
+    /// Of each attack.
+    #[serde(rename = "spent")]
+    pub costs: Vec<Cost>,
     /// The adversarial image of each image that was broken; of another the last attempt that stayed in the ball, or the
     /// clean image. `c × h × w` pixels each. Kept apart from the rest in files.
     #[serde(skip)]
@@ -107,7 +111,7 @@ pub struct Suite<'a, 's, 'i, B: Backend> {
     pub backend: &'a B,
     /// The network under attack.
     pub model: &'a Model<B>,
-    /// The network that [`AttackConfig::Transfer`] attacks instead.
+    /// The network for attacks that [need one](crate::attack::Attack::needs_surrogate) to attack instead.
     pub surrogate: Option<&'a Model<B>>,
     /// The images.
     pub subset: &'a Subset<'s, 'i, B>,
@@ -115,8 +119,8 @@ pub struct Suite<'a, 's, 'i, B: Backend> {
     pub attacks: &'a [AttackConfig],
     /// Key of all random numbers.
     pub seed: u64,
-    /// Told after every pass how many images it was of, from any thread; its error ends the suite.
-    pub watch: &'a (dyn Fn(u64) -> Result<()> + Sync),
+    /// Told of every pass.
+    pub on_image_passes: OnImagePasses<'a>,
 }
 
 /// What became of the images of a part.
@@ -124,16 +128,16 @@ struct Part {
     classes: Vec<u8>,
     distances: Vec<f64>,
     attempts: Vec<Vec<f32>>,
-    cost: Cost,
+    passes: ImagePasses,
 }
 
 impl<B: Backend> Suite<'_, '_, '_, B> {
     /// Runs the attacks in order, each on the images that still stand, and goes on from what `assessment` has. Between
-    /// batches `report` gets the assessment so far and the most passes that are left. After an error, an interruption for
+    /// batches `report` gets the assessment so far and the most image passes that are left. After an error, an interruption for
     /// example, `assessment` has all that was finished.
     ///
     /// # Errors
-    /// Whatever `watch` and `report` return; as [`AttackConfig::attack`].
+    /// Whatever `on_image_passes` and `report` return; as [`crate::attack::Attack::run`].
     pub fn run(
         &self,
         assessment: &mut Assessment,
@@ -142,8 +146,8 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         if assessment.verdicts.is_empty() {
             self.classify(assessment)?;
         }
-        assessment.spent.resize(self.attacks.len(), Spent::default());
-        report(assessment, self.passes_left(assessment, 0, 0))?;
+        assessment.costs.resize(self.attacks.len(), Cost::default());
+        report(assessment, self.image_passes_left(assessment, 0, 0))?;
         for (attack, config) in self.attacks.iter().enumerate() {
             for round in 0..config.rounds(self.model.architecture().classes) {
                 let here = (attack, round);
@@ -159,9 +163,9 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
                     }
                     let begun = Instant::now();
                     let outcome = self.batch(here, images, (number * BATCH) as u64, assessment);
-                    assessment.spent[attack].seconds += begun.elapsed().as_secs_f64();
+                    assessment.costs[attack].seconds += begun.elapsed().as_secs_f64();
                     outcome?;
-                    report(assessment, self.passes_left(assessment, attack, round))?;
+                    report(assessment, self.image_passes_left(assessment, attack, round))?;
                 }
             }
         }
@@ -175,8 +179,8 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         for images in self.subset.indices.chunks(BATCH) {
             let parts = self.backend.map_parts(images.len(), |range| {
                 let clean = self.clean(&images[range]);
-                let probe = Probe::new(self.backend, self.model, self.watch);
-                Ok((probe.logits(&clean)?.predictions(), clean.values(self.backend)))
+                let target_model = TargetModel::new(self.backend, self.model, self.on_image_passes);
+                Ok((target_model.logits(&clean)?.predictions(), clean.values(self.backend)))
             });
             for part in parts {
                 let (predictions, pixels) = part?;
@@ -216,15 +220,15 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         let indices: Vec<u32> = images.iter().map(|&i| self.subset.indices[i]).collect();
         let labels: Vec<u8> = indices.iter().map(|&i| self.subset.labels[i as usize]).collect();
         let clean = self.clean(&indices);
-        let probe = Probe::new(backend, self.model, self.watch);
+        let target_model = TargetModel::new(backend, self.model, self.on_image_passes);
         let round = Round { number: round, clean: &clean, labels: &labels, seed: self.seed, attack, first };
-        let x = config.attack(&probe, self.surrogate, &round)?;
-        let cost = probe.cost();
-        let classes = probe.logits(&x)?.predictions();
+        let x = config.run(&target_model, self.surrogate, &round)?;
+        let passes = target_model.image_passes();
+        let classes = target_model.logits(&x)?.predictions();
         let distances = backend.distances(labels.len(), config.distance(), x.buf(), clean.buf());
         let pixels = x.values(backend);
         let attempts = pixels.chunks_exact(pixels.len() / labels.len()).map(<[f32]>::to_vec).collect();
-        Ok(Part { classes, distances, attempts, cost })
+        Ok(Part { classes, distances, attempts, passes })
     }
 
     fn clean(&self, indices: &[u32]) -> Tensor<B> {
@@ -232,24 +236,24 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         Tensor::new(images, self.model.input(indices.len()))
     }
 
-    /// Most passes that are left from this attack and round on.
-    fn passes_left(&self, assessment: &Assessment, attack: usize, round: usize) -> u64 {
+    /// Most image passes that are left from this attack and round on.
+    fn image_passes_left(&self, assessment: &Assessment, attack: usize, round: usize) -> u64 {
         let standing = assessment.verdicts.iter().filter(|v| v.stands());
         let here = standing.clone().filter(|v| !v.has_been_through((attack, round))).count() as u64;
         let classes = self.model.architecture().classes;
         let rounds = self.attacks.iter().enumerate().skip(attack).map(|(number, config)| {
             let done = if number == attack { round + 1 } else { 0 };
-            config.rounds(classes).saturating_sub(done) as u64 * config.passes()
+            config.rounds(classes).saturating_sub(done) as u64 * config.image_passes()
         });
         let later = rounds.sum::<u64>() * standing.count() as u64;
-        later + here * self.attacks.get(attack).map_or(0, AttackConfig::passes)
+        later + here * self.attacks.get(attack).map_or(0, |config| config.image_passes())
     }
 }
 
 /// Enters what became of a part's images.
 fn enter(assessment: &mut Assessment, here: (usize, usize), eps: f32, images: &[usize], part: Part) {
-    let cost = &mut assessment.spent[here.0].cost;
-    *cost = *cost + part.cost;
+    let passes = &mut assessment.costs[here.0].passes;
+    *passes = *passes + part.passes;
     for (slot, ((&i, attempt), distance)) in images.iter().zip(part.attempts).zip(part.distances).enumerate() {
         let verdict = &mut assessment.verdicts[i];
         verdict.tried = Some(here);

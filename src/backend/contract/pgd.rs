@@ -1,27 +1,26 @@
 //! Projected gradient descent.
 
-use super::{Loss, LossKind};
-use crate::base::dims::LeNetDims;
+use super::{Loss, LossKind, SequentialLayer};
 use crate::base::rng::Rng;
 
-/// An l-infinity attack by projected gradient ascent, all of it.
+/// Parameters of an attack by projected gradient ascent in the l-infinity ball.
 #[derive(Clone, Copy, Debug)]
-pub struct Ascent<'r> {
-    /// Radius.
+pub struct PgdParams<'r> {
+    /// Radius of the ball.
     pub eps: f32,
     /// Length of a step.
-    pub step: f32,
-    /// How many.
+    pub step_size: f32,
+    /// Number of steps.
     pub steps: u32,
-    /// What is ascended.
+    /// The loss that is maximised.
     pub loss: LossKind,
-    /// Numbers of the random start and the place of the first sample among them, as [`Attack::random_start`] takes them;
-    /// without, it starts at the images.
+    /// Numbers of the random start and the place of the first sample among them, as [`Pgd::random_start`] takes them. `None`
+    /// starts at the clean images.
     pub start: Option<(&'r Rng, u64)>,
 }
 
-/// Steps of the l-infinity attacks. Images are in [0, 1].
-pub trait Attack: Loss {
+/// The steps of PGD. Images are in [0, 1].
+pub trait Pgd: Loss {
     /// `clamp(clean + eps (2u - 1), 0, 1)` with `u` uniform: element `(first + i) * features + j` of `rng` for
     /// feature `j` of sample `i`, so that a batch and its parts start at the same points.
     fn random_start(
@@ -46,13 +45,13 @@ pub trait Attack: Loss {
         x: &mut Self::Batch,
         tally: &mut Self::Tally,
     );
-    /// All of an attack on a LeNet with these parameters, in PyTorch's order, without leaving the device's cores between the
-    /// steps: up to rounding what the other ops come to. `None` where a backend has no such kernel, or not for this size.
-    fn attack_lenet(
+    /// All steps of an attack on `network` by one kernel, without leaving the device's cores between them: up to rounding what
+    /// the other ops come to. `network` has the sizes of the batch `clean`, which fits it. `None` where the backend has no kernel
+    /// for such a network, or not for this size.
+    fn fused_pgd(
         &self,
-        _d: &LeNetDims,
-        _ascent: &Ascent<'_>,
-        _params: [&Self::Buf; 8],
+        _network: &[SequentialLayer<'_, Self::Buf>],
+        _params: &PgdParams<'_>,
         _clean: &Self::Batch,
         _labels: &Self::Labels,
         _tally: &mut Self::Tally,

@@ -21,11 +21,14 @@
 //! **Threads.** Work is split over blocks of images or over output channels, never inside a sum, so results do not
 //! depend on the number of threads.
 
+mod apgd;
 mod buf;
 mod conv;
 mod conv_pool;
+mod cw_l2;
 mod dispatch;
 mod elementwise;
+mod fab;
 mod images;
 mod jobs;
 mod layout;
@@ -33,11 +36,13 @@ mod linear;
 mod loss;
 mod norm;
 mod optim;
-mod perturb;
 mod pgd;
 mod pool;
+mod projection;
 mod prune;
+mod samples;
 mod simd;
+mod square;
 mod sums;
 mod winograd;
 
@@ -53,13 +58,13 @@ use layout::arena::Arena;
 use layout::{blocks, lane_index, lanes, lanes_mut};
 
 use super::Memory;
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 
 /// What must be read and written before a second thread helps: waking one takes 5 to 10 µs, in which a core moves about
 /// this much.
 const SHARED_BYTES: usize = 256 << 10;
 
-choice! {
+named_enum! {
     /// The kernels whose calls are counted.
     pub enum Kernel: "kernel" {
         Conv2dFwd = "conv2d_fwd",
@@ -75,7 +80,7 @@ choice! {
     }
 }
 
-choice! {
+named_enum! {
     /// Vector instructions the kernels may use; results agree up to rounding.
     pub enum VectorPath: "vector path" {
         /// 16 f32 in a register.

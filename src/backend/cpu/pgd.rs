@@ -2,10 +2,10 @@
 
 use super::jobs::{PgdStep, RandomStart};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::{Attack, Counts};
+use crate::backend::{Counts, Pgd};
 use crate::base::rng::Rng;
 
-impl<T: Real> Attack for Cpu<T> {
+impl<T: Real> Pgd for Cpu<T> {
     fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Buf<T>) -> Buf<T> {
         let mut x = self.buffer(clean);
         self.for_chunks(&mut x, features * LANES, |block, x| {

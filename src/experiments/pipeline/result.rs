@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::stage::StageConfig;
 use crate::attack::evaluation::EvalReport;
-use crate::attack::suite::Spent;
+use crate::attack::suite::Cost;
 use crate::base::error::{Error, Result};
 use crate::prune::SparsityReport;
 use crate::train::TrainResult;
@@ -67,7 +67,7 @@ pub struct SuiteResult {
     /// Percent of them classified correctly after each attack.
     pub after: Vec<f64>,
     /// What each attack took.
-    pub spent: Vec<Spent>,
+    pub spent: Vec<Cost>,
     /// Wall time.
     pub seconds: f64,
 }

@@ -7,7 +7,7 @@ use crate::attack::PgdConfig;
 use crate::attack::config::AttackConfig;
 use crate::attack::evaluation;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::DataId;
 use crate::data::source::hex;
 use crate::nn::models::Network;
@@ -17,7 +17,7 @@ use crate::train::TrainConfig;
 /// Version of the store's layout and of its files' meaning; part of every key.
 pub const FORMAT: u32 = 2;
 
-choice! {
+named_enum! {
     /// What computes: part of a stage's identity, because backends differ in the last bits.
     pub enum BackendName: "backend" {
         /// The reference implementation.
@@ -27,7 +27,7 @@ choice! {
     }
 }
 
-choice! {
+named_enum! {
     /// Number format of activations and weights.
     pub enum Precision: "precision" {
         /// Single precision throughout.
@@ -144,7 +144,7 @@ impl StageConfig {
 
     /// Image passes of the whole stage on a data set with `train` and `test` images.
     pub fn image_passes(&self, train: usize, test: usize) -> u64 {
-        let measure = |attack: &PgdConfig| evaluation::passes(test, Some(attack));
+        let measure = |attack: &PgdConfig| evaluation::image_passes(test, Some(attack));
         match self {
             StageConfig::Import(_) => 0,
             StageConfig::Train(config) => config.image_passes(train, test),
@@ -154,7 +154,7 @@ impl StageConfig {
             // At most: images that an attack breaks are left out of the next.
             StageConfig::Suite(config) => {
                 let classes = config.data.name.info().classes();
-                let attacks = config.attacks.iter().map(|attack| attack.rounds(classes) as u64 * attack.passes());
+                let attacks = config.attacks.iter().map(|attack| attack.rounds(classes) as u64 * attack.image_passes());
                 config.images as u64 * attacks.sum::<u64>()
             }
         }

@@ -167,7 +167,7 @@ impl<B: Backend> StageRun<'_, B> {
             subset: &subset,
             attacks: &config.attacks,
             seed: config.seed,
-            watch: &|image_passes| self.observer.advance_unless_stopped(image_passes),
+            on_image_passes: &|image_passes| self.observer.advance_unless_stopped(image_passes),
         };
         let outcome = suite.run(&mut assessment, &mut |assessment, _| state.save_at_times(assessment));
         if matches!(outcome, Err(Error::Interrupted)) {
@@ -179,7 +179,7 @@ impl<B: Backend> StageRun<'_, B> {
             images: indices.len(),
             natural: assessment.accuracy(0),
             after: (1..=config.attacks.len()).map(|attacks| assessment.accuracy(attacks)).collect(),
-            spent: assessment.spent,
+            spent: assessment.costs,
             seconds: start.elapsed().as_secs_f64(),
         })
     }

@@ -73,7 +73,7 @@ mod tests {
             verdict(7, 7, broken(0, 2, 0.125)),
         ];
         let attempts = (0..4).map(|i| vec![i as f32, 0.5]).collect();
-        Assessment { verdicts, spent: vec![], attempts }
+        Assessment { verdicts, costs: vec![], attempts }
     }
 
     #[test]

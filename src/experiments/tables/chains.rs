@@ -3,16 +3,16 @@
 //! Every method has the same epochs at its disposal: what ADMM spends on its two phases after dense training, another
 //! method spends on what it does instead, and a network trained from scratch gets all three phases' epochs.
 
-use super::defaults::{Hyperparameters, Phase, Phases, paper_attack, paper_training};
+use super::defaults::{Hyperparameters, Phase, Phases, paper_training};
 use super::{Profile, Settings};
-use crate::attack::{EpsSchedule, Ramp};
-use crate::base::named_enum::choice;
+use crate::attack::{EpsSchedule, PgdConfig, Ramp};
+use crate::base::named_enum::named_enum;
 use crate::experiments::pipeline::{PruneConfig, StageConfig};
 use crate::nn::models::Network;
 use crate::prune::{AdmmConfig, Scheme, Target};
 use crate::train::{MaskedConfig, Origin, ProximalConfig, ProximalEvery, Selection, Sparsity, TrainConfig};
 
-choice! {
+named_enum! {
     /// How a network of a pruning table comes about.
     pub enum Method: "method" {
         /// Dense, trained on clean images.
@@ -198,7 +198,7 @@ pub fn notes(settings: &Settings) -> Vec<String> {
     match settings.profile {
         Profile::Smoke => {
             let smoke_attack = Hyperparameters::of(settings.data.name).smoke_attack;
-            let steps = match smoke_attack(&paper_attack(settings.data.name)).steps {
+            let steps = match smoke_attack(&PgdConfig::paper(settings.data.name)).steps {
                 1 => "one step".to_string(),
                 steps => format!("{steps} steps"),
             };

@@ -1,8 +1,7 @@
 //! The settings that tables start from: the published ones of each data set, and those of the shorter profiles.
 
 use super::Profile;
-use crate::attack::{AttackLoss, BnMode, EpsSchedule, PgdConfig, Ramp};
-use crate::data::info::PaperAttack;
+use crate::attack::{EpsSchedule, PgdConfig, Ramp};
 use crate::data::{DataId, DatasetName};
 use crate::nn::init::Init;
 use crate::nn::models::Network;
@@ -140,18 +139,16 @@ impl Phase {
     }
 }
 
-/// The paper's attack on a data set, for training and testing alike.
-pub fn paper_attack(name: DatasetName) -> PgdConfig {
-    let PaperAttack { eps, step_size, steps, .. } = name.info().attack;
-    let (loss, bn) = (AttackLoss::CrossEntropy, BnMode::Train);
-    PgdConfig { eps, step_size, steps, random_start: true, restarts: 1, loss, bn }
+/// An attack in the same ball at a quarter of the work: a quarter of the steps, four times as long.
+pub fn coarse(attack: &PgdConfig) -> PgdConfig {
+    PgdConfig { steps: attack.steps.div_ceil(4), step_size: 4.0 * attack.step_size, ..attack.clone() }
 }
 
 /// The paper's adversarial training of a dense network on a data set with `train` training images: width 1 and seed 0,
 /// to be replaced.
 pub fn paper_training(data: &DataId, train: usize) -> TrainConfig {
     let Hyperparameters { network, augment, batch, paper: Phases { dense, .. }, .. } = Hyperparameters::of(data.name);
-    let attack = paper_attack(data.name);
+    let attack = PgdConfig::paper(data.name);
     TrainConfig {
         data: data.clone(),
         augment: *augment,
@@ -186,11 +183,6 @@ pub const fn adam(lr: f32) -> OptimizerConfig {
 
 const fn phase(epochs: usize, optimizer: OptimizerConfig, shape: LrShape) -> Phase {
     Phase { epochs, optimizer, shape }
-}
-
-/// An attack in the same ball at a quarter of the work: a quarter of the steps, four times as long.
-pub fn coarse(attack: &PgdConfig) -> PgdConfig {
-    PgdConfig { steps: attack.steps.div_ceil(4), step_size: 4.0 * attack.step_size, ..attack.clone() }
 }
 
 /// An attack in the same ball that takes one step, as long as its radius.

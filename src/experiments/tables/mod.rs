@@ -23,14 +23,14 @@ pub use published::Published;
 pub use results::report;
 
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::data::{DataId, DatasetName};
 use crate::experiments::pipeline::StageConfig;
 
 /// Every table the engine reproduces.
 pub const TABLES: &[Table] = &[a1::TABLE, b1::TABLE, c1::TABLE, fashion::TABLE, t2::TABLE, t3::TABLE, t4::TABLE];
 
-choice! {
+named_enum! {
     /// How much of a table's work is done.
     pub enum Profile: "profile" {
         /// The embedded sample, under two minutes on two cores; the numbers are not comparable with the paper's.

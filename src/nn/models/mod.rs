@@ -4,6 +4,7 @@ mod graph;
 mod layers;
 mod lenet;
 mod resnet18;
+mod sequential;
 mod vgg16_bn;
 
 use std::cell::RefCell;
@@ -12,9 +13,8 @@ use std::sync::Arc;
 use crate::autograd::tape::{ParamVar, Tape, Var};
 use crate::autograd::tensor::{Param, Shape};
 use crate::backend::{Backend, ChannelStats, RunningMove};
-use crate::base::dims::LeNetDims;
 use crate::base::error::{Error, Result};
-use crate::base::named_enum::choice;
+use crate::base::named_enum::named_enum;
 use crate::nn::params::{LayerSpec, NormSpec, ParamSpec};
 use graph::Recorder;
 pub use graph::{Node, Operation};
@@ -22,10 +22,10 @@ use layers::{BatchStats, Builder, Pass, Run};
 
 /// Defines [`Network`] and what it stands for: the images that it takes, and its layers.
 macro_rules! networks {
-    ($( $(#[$meta:meta])* $variant:ident = $name:literal, $input:expr, $module:ident::$layers:ident::$build:ident; )+) => {
-        choice! {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $name:literal, $input:expr, $module:ident::$layers:ident::$build:ident; )+) => {
+        named_enum! {
             /// Network architectures. A new one is a file with its layers and an entry here.
-            pub enum Network: "network" { $( $(#[$meta])* $variant = $name, )+ }
+            pub enum Network: "network" { $( $(#[doc = $doc])* $variant = $name, )+ }
         }
 
         impl Network {
@@ -174,13 +174,6 @@ impl Architecture {
         let recorder = Recorder::new(&self.params);
         self.graph.forward(&recorder, &recorder.images())?;
         Ok(recorder.into_nodes())
-    }
-
-    /// The sizes of a batch of `n` images, if it is the LeNet for 28×28 images.
-    pub fn lenet(&self, n: usize) -> Option<LeNetDims> {
-        let [conv1, conv2, fc1, fc2] = &self.layers[..] else { return None };
-        let [c1, c2, f1, classes] = [conv1, conv2, fc1, fc2].map(|layer| self.spaces[layer.writes] as u32);
-        (self.network == Network::LeNet).then_some(LeNetDims { n: n as u32, c1, c2, f1, classes })
     }
 
     /// Number of trainable parameters.

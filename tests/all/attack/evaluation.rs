@@ -2,8 +2,8 @@
 
 use engine::attack::PgdConfig;
 use engine::attack::evaluation;
-use engine::attack::evaluation::{EvalReport, Subset, evaluate, passes};
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::evaluation::{EvalReport, Subset, evaluate, image_passes};
+use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Images, Loss, Memory};
@@ -77,9 +77,9 @@ impl Setting<'_> {
     fn attacked(&self, config: &PgdConfig, restart: u32, zeros: &mut Vec<f64>) -> Tensor<F32> {
         let (backend, labels) = (self.backend, self.labels());
         let rng = Rng::new(SEED, Stream::EvalAttack, restart);
-        let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        let start = Start { rng: &rng, first: 0 };
         let batch = Batch { images: self.clean(), labels: &backend.labels(&labels) };
-        let pgd = Pgd { backend, model: self.model, mode: Mode::Eval, config };
+        let pgd = PgdAttack { backend, model: self.model, mode: Mode::Eval, config };
         let mut tally = backend.tally();
         let x = pgd.attack(start, &batch, &mut tally, drop).unwrap();
         zeros.push(backend.tally_read(&tally).zero_gradient());
@@ -125,7 +125,7 @@ fn accuracies_and_losses_are_over_all_images_and_starts() {
     let clean = setting.evaluate(None);
     assert_eq!((clean.natural, clean.natural_loss), (clean.adversarial, clean.adversarial_loss));
     assert_eq!((clean.zero_gradient, clean.images), (0.0, 679));
-    assert_eq!((passes(679, None), passes(679, Some(&config))), (679, 679 * (1 + 3 * 3)));
+    assert_eq!((image_passes(679, None), image_passes(679, Some(&config))), (679, 679 * (1 + 3 * 3)));
 
     let logits = setting.with(|subset| evaluation::logits(&backend, &model, subset).unwrap());
     assert_close("logits", &logits, &setting.logits(setting.clean()), 1e-5, 0.0);

@@ -4,7 +4,7 @@
 
 use engine::attack::PgdConfig;
 use engine::attack::evaluation::{Subset, evaluate};
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::autograd::tape::Tape;
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
@@ -53,7 +53,7 @@ fn long_run<B: Backend>(backend: &B, seed: u64) -> [f64; 3] {
             let labels: Vec<u8> = indices.iter().map(|&i| data.train.labels[i as usize]).collect();
             let clean = Tensor::new(backend.gather(&images, indices, None), trainer.model.input(BATCH));
             let rng = Rng::new(seed, Stream::TrainAttack, epoch * 1000 + step as u32);
-            let start = Start { rng: &rng, first: 0, strength: 1.0 };
+            let start = Start { rng: &rng, first: 0 };
             let batch = Batch { images: clean, labels: &backend.labels(&labels) };
             trainer.step(backend, &batch, Some((&attack, start)), 0.05, &mut tally).unwrap();
         }
@@ -94,8 +94,8 @@ fn fresh_attack<B: Backend>(backend: &B, seed: u64, steps: usize) -> Vec<f32> {
         let config =
             PgdConfig { eps: 8.0 / 255.0, step_size: 4.0 / 255.0, random_start: false, ..attack(steps.max(1)) };
         let rng = Rng::new(seed, Stream::TrainAttack, 0);
-        let start = Start { rng: &rng, first: 0, strength: 1.0 };
-        let pgd = Pgd { backend, model, mode: Mode::Train, config: &config };
+        let start = Start { rng: &rng, first: 0 };
+        let pgd = PgdAttack { backend, model, mode: Mode::Train, config: &config };
         let images = match steps {
             0 => batch.images.clone(),
             _ => pgd.attack(start, batch, &mut backend.tally(), drop).unwrap(),

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use engine::attack::pgd;
-use engine::attack::pgd::{Pgd, Start};
+use engine::attack::pgd::{PgdAttack, Start};
 use engine::attack::{AttackLoss, PgdConfig};
-use engine::autograd::tensor::{Param, Tensor};
+use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
-use engine::backend::{Activation, Ascent, Backend, Conv, Counts, LossKind, Memory, Pool};
-use engine::base::dims::{Conv2dDims, LeNetDims, Pool2dDims};
+use engine::backend::{Activation, Backend, Conv, Counts, LossKind, Memory, PgdParams, Pool};
+use engine::base::dims::{Conv2dDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
 use engine::nn::init::{Init, initial_values};
 use engine::nn::models::{Architecture, Mode, Model, Network};
@@ -61,24 +61,24 @@ fn attacked<B: Backend>(
     whole: bool,
 ) -> (Vec<f32>, Counts) {
     let rng = Rng::new(9, Stream::Init, 4);
-    let start = Start { rng: &rng, first: 3, strength: 0.75 };
+    let start = Start { rng: &rng, first: 3 };
+    let config = &config.scaled(0.75);
     let images = Tensor::upload(backend, [N, 1, 28, 28], &batch.clean);
     let labels = backend.labels(&batch.labels);
     let (batch, mut tally) = (pgd::Batch { images, labels: &labels }, backend.tally());
-    let pgd = Pgd { backend, model, mode: Mode::Train, config };
+    let pgd = PgdAttack { backend, model, mode: Mode::Train, config };
     let x = if whole {
         let mut passes = 0;
         let x = pgd.attack(start, &batch, &mut tally, |_| passes += 1).unwrap();
         assert_eq!(passes, config.steps);
         x
     } else {
-        let eps = start.strength * config.eps;
         let x = match config.random_start {
-            true => backend.random_start(N, 784, eps, &rng, start.first, batch.images.buf()),
+            true => backend.random_start(N, 784, config.eps, &rng, start.first, batch.images.buf()),
             false => backend.copy_batch(batch.images.buf()),
         };
         let x = Tensor::new(x, batch.images.shape().clone());
-        pgd.ascend(start.strength, &batch, x, &mut tally, drop).unwrap()
+        pgd.ascend(&batch, x, &mut tally, drop).unwrap()
     };
     (x.values(backend), backend.tally_read(&tally))
 }
@@ -115,10 +115,10 @@ pub fn the_same_bits<B: Backend>(backend: &B) {
     let clean = (0..N * 784).map(|i| (3.0 * square(i)).floor() / 2.0).collect();
     let batch = Batch { clean, labels: vec![LABEL; N] };
     for architecture in networks() {
-        let d = architecture.lenet(N).unwrap();
+        let channels = [0, 2].map(|weight| architecture.params[weight].shape[0]);
         let values = small_integers(&architecture, LABEL);
-        let ties = ties(&d, &values, &batch.clean);
-        assert!(ties[0] > 100 && ties[1] > 5, "{d:?}: {ties:?} windows have more than one maximum");
+        let ties = ties(channels, &values, &batch.clean);
+        assert!(ties[0] > 100 && ties[1] > 5, "{channels:?}: {ties:?} windows have more than one maximum");
 
         let architecture = Arc::new(architecture);
         let exact = Model::new(&cpu, architecture.clone(), &values).unwrap();
@@ -128,7 +128,7 @@ pub fn the_same_bits<B: Backend>(backend: &B) {
         for whole in [true, false] {
             let got = attacked(backend, &model, &config, &batch, whole);
             let different = count_apart("pixels", &got.0, &want.0, 0.0, 0.0);
-            assert_eq!((different, got.1), (0, want.1), "{d:?}, as one kernel: {whole}; pixels that differ");
+            assert_eq!((different, got.1), (0, want.1), "{channels:?}, as one kernel: {whole}; pixels that differ");
         }
     }
 }
@@ -151,11 +151,11 @@ fn small_integers(architecture: &Architecture, label: u8) -> Vec<Vec<f32>> {
 }
 
 /// In how many windows of each pooling more than one pixel has the largest value, and it is positive.
-fn ties(d: &LeNetDims, values: &[Vec<f32>], clean: &[f32]) -> [usize; 2] {
+fn ties([c1, c2]: [usize; 2], values: &[Vec<f32>], clean: &[f32]) -> [usize; 2] {
     let cpu = Cpu::<f64>::new(2).unwrap();
     let mut x = cpu.upload_batch(N, clean);
-    [(1, 28, d.c1, 0), (d.c1, 14, d.c2, 2)].map(|(c_in, side, c_out, weight)| {
-        let d = Conv2dDims::new([N, c_in as usize, side, side], c_out as usize, 5, 1, 2).unwrap();
+    [(1, 28, c1, 0), (c1, 14, c2, 2)].map(|(c_in, side, c_out, weight)| {
+        let d = Conv2dDims::new([N, c_in, side, side], c_out, 5, 1, 2).unwrap();
         let [w, b] = [weight, weight + 1].map(|i| cpu.upload(&values[i]));
         let y = cpu.conv2d_fwd(&d, &x, &w, Some(&b), Activation::Relu);
         x = cpu.max_pool2d_fwd(&Pool2dDims::new(d.y(), 2, 2).unwrap(), &y).0;
@@ -180,13 +180,12 @@ fn no_steps<B: Backend>(backend: &B) {
 
 /// Whether one kernel does it.
 fn fits<B: Backend>(backend: &B, architecture: Architecture) -> bool {
-    let d = architecture.lenet(1).unwrap();
     let model = model(backend, architecture);
-    let params: Vec<&B::Buf> = model.params().iter().map(Param::buf).collect();
+    let network = model.sequential(1).unwrap();
     let clean = backend.upload_batch(1, &uniform(1, 784));
-    let ascent = Ascent { eps: 0.3, step: 0.1, steps: 1, loss: LossKind::CrossEntropy, start: None };
+    let pgd = PgdParams { eps: 0.3, step_size: 0.1, steps: 1, loss: LossKind::CrossEntropy, start: None };
     let (labels, mut tally) = (backend.labels(&[3]), backend.tally());
-    backend.attack_lenet(&d, &ascent, params.try_into().ok().unwrap(), &clean, &labels, &mut tally).is_some()
+    backend.fused_pgd(&network, &pgd, &clean, &labels, &mut tally).is_some()
 }
 
 fn what_does_not_fit_goes_op_by_op<B: Backend>(backend: &B) {
@@ -194,9 +193,7 @@ fn what_does_not_fit_goes_op_by_op<B: Backend>(backend: &B) {
     assert!(!fits(backend, Architecture::new(Network::LeNet, 4, 10).unwrap()));
     assert!(!fits(backend, Architecture::new(Network::LeNet, 1, 33).unwrap()));
     assert!(!fits(backend, Architecture::shrunk(Network::LeNet, 4, vec![6, 1, 1], 10).unwrap()));
-    assert_eq!(Architecture::new(Network::LeNetCifar, 1, 10).unwrap().lenet(1), None);
-    let d = Architecture::shrunk(Network::LeNet, 4, vec![6, 1, 2], 10).unwrap().lenet(7);
-    assert_eq!(d, Some(LeNetDims { n: 7, c1: 6, c2: 1, f1: 2, classes: 10 }));
+    assert!(!fits(backend, Architecture::new(Network::LeNetCifar, 1, 10).unwrap()));
 }
 
 /// A NaN in the weights reaches every pixel's gradient, which has no sign: no pixel moves, and none is counted as zero.

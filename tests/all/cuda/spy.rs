@@ -213,7 +213,7 @@ impl<B: Backend> Training<B> {
         let labels = backend.labels(&self.labels);
         let batch = Batch { images: clean, labels: &labels };
         let rng = Rng::new(1, Stream::TrainAttack, step);
-        let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        let start = Start { rng: &rng, first: 0 };
         self.trainer.step(backend, &batch, Some((&attack(attack_steps), start)), 1e-3 / (1 + step) as f32, tally)
     }
 }

@@ -5,7 +5,7 @@
 //! two. So each device attacks for itself, but all train on the images of the CPU's attack.
 
 use engine::attack::PgdConfig;
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::autograd::tensor::Tensor;
 use engine::backend::Backend;
 use engine::backend::cpu::Cpu;
@@ -100,9 +100,9 @@ fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -
         run.starts.push(bits);
         let labels = backend.labels(&labels);
         let batch = Batch { images: Tensor::new(clean, trainer.model.input(setting.batch)), labels: &labels };
-        let start = Start { rng: &rng, first: 0, strength: 1.0 };
+        let start = Start { rng: &rng, first: 0 };
         let shape = trainer.model.input(setting.batch);
-        let pgd = Pgd { backend, model: &trainer.model, mode: Mode::Train, config: &setting.attack };
+        let pgd = PgdAttack { backend, model: &trainer.model, mode: Mode::Train, config: &setting.attack };
         let mut tally = backend.tally();
         let own = backend.step(setting.batch, || pgd.attack(start, &batch, &mut tally, drop)).unwrap();
         run.attacked.push(own.values(backend));

@@ -11,7 +11,7 @@ use engine::backend::cuda::{Cuda, F32, kernels};
 use super::{bf16, lenet, norm, rounds, shapes};
 use crate::backends::on;
 use crate::cuda_host::launched;
-use crate::ops::{definitions, images, perturb};
+use crate::ops::{apgd, cw_l2, definitions, fab, images, pgd, samples, square};
 use crate::prune::selection;
 
 /// A body that compares what kernels compute with PyTorch, with plain loops or with the CPU.
@@ -55,16 +55,16 @@ fn table() -> Vec<Tested> {
         by(definitions::updates::<Cuda<F32>>, &["f32/optim/*"]),
         by(images::gather::<Cuda<F32>>, &["f32/images/gather"]),
         by(images::gather_crops_and_flips::<Cuda<F32>>, &["f32/images/gather_cropped"]),
-        by(images::random_start::<Cuda<F32>>, &["f32/pgd/random_start"]),
-        by(images::pgd_step::<Cuda<F32>>, &["f32/pgd/pgd_step"]),
+        by(pgd::random_start::<Cuda<F32>>, &["f32/pgd/random_start"]),
+        by(pgd::pgd_step::<Cuda<F32>>, &["f32/pgd/pgd_step"]),
         by(lenet::the_same_bits::<Cuda<F32>>, &["f32/lenet/*"]),
-        by(perturb::apgd_step::<Cuda<F32>>, &["f32/perturb/apgd_step"]),
-        by(perturb::fab_step::<Cuda<F32>>, &["f32/perturb/fab_step"]),
-        by(perturb::windows::<Cuda<F32>>, &["f32/perturb/windows"]),
-        by(perturb::copy_samples::<Cuda<F32>>, &["f32/perturb/copy_samples"]),
-        by(perturb::towards::<Cuda<F32>>, &["f32/perturb/towards"]),
-        by(perturb::distances::<Cuda<F32>>, &["f32/perturb/distances"]),
-        by(perturb::tanh_space::<Cuda<F32>>, &["f32/perturb/tanh_*"]),
+        by(apgd::apgd_step::<Cuda<F32>>, &["f32/apgd/*"]),
+        by(fab::fab_step::<Cuda<F32>>, &["f32/fab/fab_step"]),
+        by(fab::interpolate::<Cuda<F32>>, &["f32/fab/interpolate"]),
+        by(square::square_update::<Cuda<F32>>, &["f32/square/*"]),
+        by(samples::copy_samples::<Cuda<F32>>, &["f32/samples/copy_samples"]),
+        by(samples::distances::<Cuda<F32>>, &["f32/samples/distances"]),
+        by(cw_l2::tanh_space::<Cuda<F32>>, &["f32/cw_l2/*"]),
         by(selection::norms_are_those_of_plain_loops::<Cuda<F32>>, &["f32/prune/row_norms", "f32/prune/column_norms"]),
         by(rounds::many_selections::<Cuda<F32>>, &["f32/prune/top_k_*"]),
         by(rounds::selection::<Cuda<F32>>, &["f32/prune/spread_*", "f32/prune/admm_*"]),

@@ -330,7 +330,7 @@ fn a_suite_attacks_the_first_test_images_in_the_order_of_its_attacks() {
             subset: &subset,
             attacks: &attacks,
             seed: 3,
-            watch: &watch,
+            on_image_passes: &watch,
         };
         let mut expected = Assessment::default();
         suite.run(&mut expected, &mut |_, _| Ok(())).unwrap();
@@ -341,8 +341,8 @@ fn a_suite_attacks_the_first_test_images_in_the_order_of_its_attacks() {
         );
         let after = [0, 1, 2].map(|attacks| expected.accuracy(attacks));
         assert!(after[0] > after[1], "the first attack breaks some: {after:?}");
-        let costs = |spent: &[engine::attack::suite::Spent]| spent.iter().map(|spent| spent.cost).collect::<Vec<_>>();
-        assert_eq!(costs(&result.spent), costs(&expected.spent));
+        let costs = |costs: &[engine::attack::suite::Cost]| costs.iter().map(|cost| cost.passes).collect::<Vec<_>>();
+        assert_eq!(costs(&result.spent), costs(&expected.costs));
     }
 }
 

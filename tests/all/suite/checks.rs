@@ -7,13 +7,14 @@ use engine::attack::apgd::{ApgdConfig, ApgdLoss};
 use engine::attack::config::{AttackConfig, standard};
 use engine::attack::square::SquareConfig;
 use engine::attack::suite::checks::Check;
+use engine::attack::transfer::TransferConfig;
 
 use super::runs::pgd;
-use super::{F32, N, Setting, pixel, unwatched};
+use super::{F32, N, Setting, pixel, uncounted};
 
 impl Setting {
     fn checks(&self, eps: f32) -> Vec<Check> {
-        self.with(&[], &unwatched, |suite| suite.checks(eps)).unwrap()
+        self.with(&[], &uncounted, |suite| suite.checks(eps)).unwrap()
     }
 
     fn check(&self, name: &str, eps: f32) -> Check {
@@ -110,7 +111,7 @@ fn a_network_that_breaks_without_its_gradient_fails() {
         AttackConfig::Pgd(pgd(100)),
         AttackConfig::Apgd(ApgdConfig::published(RADIUS, ApgdLoss::Dlr)),
         AttackConfig::Square(SquareConfig { queries: 1000, ..SquareConfig::published(RADIUS) }),
-        AttackConfig::Transfer(pgd(40)),
+        AttackConfig::Transfer(TransferConfig(pgd(40))),
     ]);
     let [first, second, square, transfer] = [0, 1, 2, 3].map(|attack| broken.broken_by(attack));
     let left = N - first - second;
@@ -170,7 +171,7 @@ fn passes_of_the_checks_are_announced() {
         };
         let announced = setting.with(&[], &count, |suite| {
             suite.checks(RADIUS).unwrap();
-            suite.check_passes()
+            suite.check_image_passes()
         });
         let seen = seen.into_inner();
         assert!((announced..=announced + announced / 50).contains(&seen), "{seen}, announced {announced}");

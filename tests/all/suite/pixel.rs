@@ -40,7 +40,7 @@ pub fn images(levels: &[u8]) -> Split {
 
 #[cfg(test)]
 mod tests {
-    use engine::attack::probe::Probe;
+    use engine::attack::target_model::TargetModel;
     use engine::autograd::tensor::Tensor;
     use engine::backend::cpu::Cpu;
 
@@ -51,7 +51,7 @@ mod tests {
         let split = super::images(&[0, 51, 102, 255]);
         let pixels: Vec<f32> = split.images.iter().map(|&v| f32::from(v) / 255.0).collect();
         let x = Tensor::upload(&backend, [4, 1, 28, 28], &pixels);
-        let logits = Probe::new(&backend, &model, &|_| Ok(())).logits(&x).unwrap();
+        let logits = TargetModel::new(&backend, &model, &|_| Ok(())).logits(&x).unwrap();
         let of = |class: usize| (0..4).map(|i| logits.of_image(i)[class]).collect::<Vec<_>>();
         crate::compare::assert_close("curve", &of(0), &[1.0, 1.8, 1.1, -2.5], 1e-6, 0.0);
         assert_eq!(of(1), [0.5; 4]);

@@ -6,13 +6,13 @@ use engine::attack::apgd::{ApgdConfig, ApgdLoss};
 use engine::attack::cw_l2::{CwL2Config, Nearest};
 use engine::attack::fab::FabConfig;
 use engine::attack::objective::margin;
-use engine::attack::probe::{Cost, Probe};
 use engine::attack::square::SquareConfig;
+use engine::attack::target_model::{ImagePasses, TargetModel};
 use engine::autograd::tensor::Tensor;
-use engine::backend::{Memory, Window};
+use engine::backend::{Memory, SquareUpdate};
 use engine::base::rng::{Rng, Stream};
 
-use super::{F32, N, Setting, pixel, unwatched};
+use super::{F32, N, Setting, pixel, uncounted};
 use crate::compare::assert_close;
 use crate::networks::recorded;
 
@@ -26,7 +26,7 @@ struct Seen {
 impl Seen {
     fn add(&mut self, setting: &Setting, x: &Tensor<F32>) {
         let n = x.shape().dims()[0];
-        let logits = Probe::new(&setting.backend, &setting.model, &unwatched).logits(x).unwrap();
+        let logits = TargetModel::new(&setting.backend, &setting.model, &uncounted).logits(x).unwrap();
         self.points.push(x.values(&setting.backend).chunks(x.shape().len() / n).map(<[f32]>::to_vec).collect());
         self.logits.push((0..n).map(|i| logits.of_image(i).to_vec()).collect());
     }
@@ -65,12 +65,13 @@ fn l_inf(a: &[f32], b: &[f32]) -> f64 {
 fn apgd_returns_the_first_adversarial_point_or_else_the_last() {
     let setting = Setting::new();
     let (clean, labels) = setting.batch();
-    let probe = Probe::new(&setting.backend, &setting.model, &unwatched);
+    let target_model = TargetModel::new(&setting.backend, &setting.model, &uncounted);
     let config = ApgdConfig { steps: 12, ..ApgdConfig::published(0.05, ApgdLoss::CrossEntropy) };
     let seen = RefCell::new(Seen::default());
     let start = Tensor::new(setting.backend.copy_batch(clean.buf()), clean.shape().clone());
     seen.borrow_mut().add(&setting, &start);
-    let found = config.attack(&probe, &clean, &labels, &[], start, |x| seen.borrow_mut().add(&setting, x)).unwrap();
+    let found =
+        config.attack(&target_model, &clean, &labels, &[], start, |x| seen.borrow_mut().add(&setting, x)).unwrap();
     let seen = seen.into_inner();
     assert_eq!(seen.points.len(), 13, "some image stands to the end");
     let (mut at_once, mut later_right, mut at_last) = (0, 0, 0);
@@ -91,18 +92,18 @@ fn apgd_ends_when_nothing_stands() {
     // Right below 0.6, and a step goes up.
     let backend = F32::new(1).unwrap();
     let model = pixel::network(&backend, &[&[(0.0, 0.6), (1.0, -0.4)], &[(0.0, 0.0)]]);
-    let probe = Probe::new(&backend, &model, &unwatched);
+    let target_model = TargetModel::new(&backend, &model, &uncounted);
     for (levels, steps) in [([200, 180], 0), ([200, 128], 1)] {
         let pixels: Vec<f32> = pixel::images(&levels).images.iter().map(|&v| f32::from(v) / 255.0).collect();
         let clean = Tensor::upload(&backend, [2, 1, 28, 28], &pixels);
         let config = ApgdConfig { steps: 9, ..ApgdConfig::published(0.2, ApgdLoss::CrossEntropy) };
         let start = Tensor::new(backend.copy_batch(clean.buf()), clean.shape().clone());
-        let before = probe.cost();
-        let x = config.attack(&probe, &clean, &[0, 0], &[], start, |_| {}).unwrap();
+        let before = target_model.image_passes();
+        let x = config.attack(&target_model, &clean, &[0, 0], &[], start, |_| {}).unwrap();
         let passes = 2 * (1 + steps);
-        let cost = Cost { queries: passes, gradients: passes };
-        assert_eq!(probe.cost(), before + cost, "{levels:?}");
-        assert_eq!(probe.logits(&x).unwrap().wrong(&[0, 0]), [true; 2]);
+        let passes = ImagePasses { queries: passes, gradients: passes };
+        assert_eq!(target_model.image_passes(), before + passes, "{levels:?}");
+        assert_eq!(target_model.logits(&x).unwrap().wrong(&[0, 0]), [true; 2]);
     }
 }
 
@@ -110,11 +111,12 @@ fn apgd_ends_when_nothing_stands() {
 fn fab_returns_the_nearest_adversarial_point() {
     let setting = Setting::new();
     let (clean, labels) = setting.batch();
-    let probe = Probe::new(&setting.backend, &setting.model, &unwatched);
-    let targets = probe.logits(&clean).unwrap().ranked(2);
+    let target_model = TargetModel::new(&setting.backend, &setting.model, &uncounted);
+    let targets = target_model.logits(&clean).unwrap().ranked(2);
     let config = FabConfig { steps: 15, ..FabConfig::published(0.3) };
-    let (seen, before) = (RefCell::new(Seen::default()), probe.cost());
-    let found = config.attack(&probe, &clean, &labels, &targets, |x| seen.borrow_mut().add(&setting, x)).unwrap();
+    let (seen, before) = (RefCell::new(Seen::default()), target_model.image_passes());
+    let found =
+        config.attack(&target_model, &clean, &labels, &targets, |x| seen.borrow_mut().add(&setting, x)).unwrap();
     let (seen, clean) = (seen.into_inner(), images(&setting, &clean));
     assert_eq!(seen.points.len(), 15);
     let (mut not_the_last, mut not_the_first, mut none) = (0, 0, 0);
@@ -129,8 +131,8 @@ fn fab_returns_the_nearest_adversarial_point() {
     assert!(not_the_last > 0 && not_the_first > 0, "{not_the_last} {not_the_first} {none}: not every case");
     // A pass at the start, one at every point, and one more where some image stepped back, but at the end.
     let stepped_back = (0..14).filter(|point| (0..N).any(|i| seen.wrong(i, labels[i], 0.0).contains(point))).count();
-    let cost = Cost { queries: (N * (1 + 15 + stepped_back)) as u64, gradients: (N * 15) as u64 };
-    assert_eq!(probe.cost(), before + cost);
+    let passes = ImagePasses { queries: (N * (1 + 15 + stepped_back)) as u64, gradients: (N * 15) as u64 };
+    assert_eq!(target_model.image_passes(), before + passes);
 }
 
 /// The first image is across with its first step, the second is not; alone, each goes the same way.
@@ -142,13 +144,13 @@ fn fab_steps_back_only_where_it_is_across() {
         let pixels: Vec<f32> = pixel::images(levels).images.iter().map(|&v| f32::from(v) / 255.0).collect();
         let (n, mut points) = (levels.len(), Vec::new());
         let clean = Tensor::upload(&backend, [n, 1, 28, 28], &pixels);
-        let probe = Probe::new(&backend, &model, &unwatched);
+        let target_model = TargetModel::new(&backend, &model, &uncounted);
         let config = FabConfig { steps: 4, ..FabConfig::published(0.3) };
         let see = |x: &Tensor<F32>| {
-            let wrong = probe.logits(x).unwrap().wrong(&vec![0; n]);
+            let wrong = target_model.logits(x).unwrap().wrong(&vec![0; n]);
             points.push((wrong, x.values(&backend).chunks(784).map(|x| x[29]).collect::<Vec<f32>>()));
         };
-        config.attack(&probe, &clean, &vec![0; n], &vec![1; n], see).unwrap();
+        config.attack(&target_model, &clean, &vec![0; n], &vec![1; n], see).unwrap();
         points
     };
     let together = points(&[128, 60]);
@@ -166,7 +168,7 @@ fn cw_l2_returns_the_nearest_adversarial_point_of_all_weights() {
     const KAPPA: f64 = 0.5;
     let setting = Setting::new();
     let (clean, labels) = setting.batch();
-    let probe = Probe::new(&setting.backend, &setting.model, &unwatched);
+    let target_model = TargetModel::new(&setting.backend, &setting.model, &uncounted);
     let config =
         CwL2Config { steps: 30, searches: 5, first_weight: 0.3, kappa: KAPPA, lr: 0.05, ..CwL2Config::published(2.0) };
     let seen = RefCell::new(Seen::default());
@@ -176,7 +178,7 @@ fn cw_l2_returns_the_nearest_adversarial_point_of_all_weights() {
     for _ in 0..5 {
         let first = seen.borrow().points.len();
         let on_iterate = |x: &Tensor<F32>| seen.borrow_mut().add(&setting, x);
-        let succeeded = config.descend(&probe, &clean, &labels, &weights, &mut nearest_yet, on_iterate).unwrap();
+        let succeeded = config.descend(&target_model, &clean, &labels, &weights, &mut nearest_yet, on_iterate).unwrap();
         for i in 0..N {
             let wrong = seen.borrow().wrong(i, labels[i], KAPPA);
             let wrong_now = wrong.iter().any(|&point| point >= first);
@@ -188,7 +190,7 @@ fn cw_l2_returns_the_nearest_adversarial_point_of_all_weights() {
         }
     }
     assert!(seldom > 0, "some success must not be the last point's");
-    let found = images(&setting, &config.attack(&probe, &clean, &labels).unwrap());
+    let found = images(&setting, &config.attack(&target_model, &clean, &labels).unwrap());
     let (seen, clean) = (seen.into_inner(), images(&setting, &clean));
     let (mut not_the_last, mut not_the_first) = (0, 0);
     for (i, found) in found.iter().enumerate() {
@@ -207,20 +209,20 @@ fn cw_l2_gives_up_where_nothing_moves() {
     let backend = F32::new(1).unwrap();
     // No gradient at all.
     let model = pixel::network(&backend, &[&[(0.0, 1.0)], &[(0.0, 0.0)]]);
-    let probe = Probe::new(&backend, &model, &unwatched);
+    let target_model = TargetModel::new(&backend, &model, &uncounted);
     let clean = Tensor::upload(&backend, [1, 1, 28, 28], &[0.5; 784]);
     for (steps, points) in [(60, 7), (69, 7), (70, 8), (5, 2), (1, 1)] {
         let config = CwL2Config { steps, ..CwL2Config::published(1.0) };
         let (mut seen, mut nearest) = (0, Nearest::none(&backend, &clean));
-        let succeeded = config.descend(&probe, &clean, &[0], &[1.0], &mut nearest, |_| seen += 1).unwrap();
+        let succeeded = config.descend(&target_model, &clean, &[0], &[1.0], &mut nearest, |_| seen += 1).unwrap();
         assert_eq!((seen, succeeded), (points, vec![false]), "{steps} steps");
     }
     // One that falls until the end.
     let model = pixel::network(&backend, &[&[(0.0, 90.0), (1.0, 0.0)], &[(0.0, 0.0)]]);
-    let probe = Probe::new(&backend, &model, &unwatched);
+    let target_model = TargetModel::new(&backend, &model, &uncounted);
     let config = CwL2Config { steps: 60, ..CwL2Config::published(1.0) };
     let mut seen = 0;
-    config.descend(&probe, &clean, &[0], &[1.0], &mut Nearest::none(&backend, &clean), |_| seen += 1).unwrap();
+    config.descend(&target_model, &clean, &[0], &[1.0], &mut Nearest::none(&backend, &clean), |_| seen += 1).unwrap();
     assert_eq!(seen, 60);
 }
 
@@ -230,17 +232,17 @@ fn square_keeps_what_lowers_the_margin_until_it_is_gone() {
     const EPS: f32 = 0.1;
     let setting = Setting::new();
     let (clean, labels) = setting.batch();
-    let probe = Probe::new(&setting.backend, &setting.model, &unwatched);
+    let target_model = TargetModel::new(&setting.backend, &setting.model, &uncounted);
     let config = SquareConfig { queries: 60, ..SquareConfig::published(EPS) };
     let rng = Rng::new(5, Stream::Square, 1);
     let propose = |query: usize, i: usize| config.proposal([1, 28, 28], query, &rng, i as u64);
     let start = config.stripes(&setting.backend, &clean, &rng, 0).unwrap();
     let (mut best, clean_images) = (images(&setting, &start), images(&setting, &clean));
-    let found = config.attack(&probe, &clean, &labels, start, propose).unwrap();
+    let found = config.attack(&target_model, &clean, &labels, start, propose).unwrap();
 
     let margins = |x: &[Vec<f32>]| -> Vec<f64> {
         let x = Tensor::new(setting.backend.upload_batch(N, &x.concat()), clean.shape().clone());
-        let logits = probe.logits(&x).unwrap();
+        let logits = target_model.logits(&x).unwrap();
         (0..N).map(|i| margin(logits.of_image(i), labels[i].into())).collect()
     };
     let mut lowest = margins(&best);
@@ -248,7 +250,7 @@ fn square_keeps_what_lowers_the_margin_until_it_is_gone() {
     for query in 0..60 {
         let mut proposed = best.clone();
         for i in 0..N {
-            let Window { top, left, side, up } = propose(query, i);
+            let SquareUpdate { top, left, side, up } = propose(query, i);
             for at in (0..side * side).map(|k| ((top + k / side) * 28 + left + k % side) as usize) {
                 let pixel = clean_images[i][at] + if up & 1 == 1 { EPS } else { -EPS };
                 proposed[i][at] = pixel.clamp(0.0, 1.0);
@@ -274,38 +276,38 @@ fn square_keeps_what_lowers_the_margin_until_it_is_gone() {
 fn square_asks_no_more_when_nothing_stands() {
     let backend = F32::new(1).unwrap();
     let model = pixel::network(&backend, &[&[(0.0, 0.5), (1.0, -0.5)], &[(0.0, 0.0)]]);
-    let probe = Probe::new(&backend, &model, &unwatched);
+    let target_model = TargetModel::new(&backend, &model, &uncounted);
     let clean = Tensor::upload(&backend, [1, 1, 28, 28], &[0.25; 784]);
     let config = SquareConfig { queries: 10, ..SquareConfig::published(0.25) };
     let start = Tensor::new(backend.copy_batch(clean.buf()), clean.shape().clone());
     // Where the network does not look, which is no better; down, which is worse; then up.
-    let window = |at, up| Window { top: at, left: at, side: 4, up };
+    let window = |at, up| SquareUpdate { top: at, left: at, side: 4, up };
     let propose = |query: usize, _| [window(8, 1), window(0, 0), window(0, 1)][query];
-    let x = config.attack(&probe, &clean, &[0], start, propose).unwrap();
-    assert_eq!(probe.cost(), Cost { queries: 1 + 3, gradients: 0 });
+    let x = config.attack(&target_model, &clean, &[0], start, propose).unwrap();
+    assert_eq!(target_model.image_passes(), ImagePasses { queries: 1 + 3, gradients: 0 });
     let brighter: Vec<usize> = (0..784).filter(|&at| x.values(&backend)[at] != 0.25).collect();
-    assert_eq!(brighter, (0..16).map(|k| k / 4 * 28 + k % 4).collect::<Vec<_>>(), "the last window only");
+    assert_eq!(brighter, (0..16).map(|k| k / 4 * 28 + k % 4).collect::<Vec<_>>(), "the last square only");
 }
 
 /// With running statistics, and with the gradient of the images.
 #[test]
-fn a_probe_asks_the_network_as_it_is_used() {
+fn a_target_model_asks_the_network_as_it_is_used() {
     let backend = F32::new(2).unwrap();
     let (oracle, model) = recorded(&backend, "resnet18");
     let labels = crate::networks::labels(&oracle, "labels");
     let x = Tensor::upload(&backend, oracle.shape("x").try_into().unwrap(), oracle.values("x"));
-    let probe = Probe::new(&backend, &model, &unwatched);
+    let target_model = TargetModel::new(&backend, &model, &uncounted);
     let n = labels.len() as f32;
-    let climb = probe
-        .gradient(&x, |i, z, dz| {
+    let loss = target_model
+        .value_and_gradient(&x, |i, z, dz| {
             let value = engine::attack::objective::cross_entropy(z, labels[i].into(), dz);
             dz.iter_mut().for_each(|dz| *dz /= n);
             value
         })
         .unwrap();
-    let logits: Vec<f32> = (0..labels.len()).flat_map(|i| climb.logits.of_image(i).to_vec()).collect();
+    let logits: Vec<f32> = (0..labels.len()).flat_map(|i| loss.logits.of_image(i).to_vec()).collect();
     assert_close("logits", &logits, oracle.values("eval.logits"), oracle.rtol("eval.logits"), 0.0);
-    assert_close("dx", &climb.dx.values(&backend), oracle.values("eval.dx"), oracle.rtol("eval.dx"), 0.0);
-    let mean = climb.values.iter().sum::<f64>() / f64::from(n);
+    assert_close("dx", &loss.dx.values(&backend), oracle.values("eval.dx"), oracle.rtol("eval.dx"), 0.0);
+    let mean = loss.values.iter().sum::<f64>() / f64::from(n);
     assert_close("loss", &[mean], oracle.values("eval.loss"), oracle.rtol("eval.loss"), 0.0);
 }

@@ -4,23 +4,25 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::attack::apgd::{ApgdConfig, ApgdLoss};
-use engine::attack::config::{AttackConfig, Round, standard};
+use engine::attack::config::{AttackConfig, standard};
 use engine::attack::cw_l2::CwL2Config;
 use engine::attack::fab::FabConfig;
 use engine::attack::pgd;
-use engine::attack::pgd::{Pgd, Start};
-use engine::attack::probe::{Cost, Probe};
+use engine::attack::pgd::{PgdAttack, Start};
+use engine::attack::round::Round;
 use engine::attack::square::SquareConfig;
 use engine::attack::suite::{Assessment, Broken, Verdict};
+use engine::attack::target_model::{ImagePasses, TargetModel};
+use engine::attack::transfer::TransferConfig;
 use engine::attack::{AttackLoss, PgdConfig};
 use engine::autograd::tensor::Tensor;
-use engine::backend::{Attack, Backend, Distance, Images, Loss, Memory};
+use engine::backend::{Backend, Distance, Images, Loss, Memory, Pgd};
 use engine::base::error::Error;
 use engine::base::rng::{Rng, Stream};
 use engine::nn::models::{Mode, Model};
 
 use super::runs::{every_attack, pgd};
-use super::{F32, N, Setting, pixel, unwatched};
+use super::{F32, N, Setting, pixel, uncounted};
 use crate::backends::{labels, uniform};
 use crate::networks::recorded;
 use crate::small_runs::digits;
@@ -47,23 +49,25 @@ fn by_logit(z: &[f32]) -> Vec<usize> {
 fn each_round_of_a_targeted_attack_goes_for_the_next_likeliest_class() {
     let setting = Setting::new();
     let (backend, (clean, labels)) = (&setting.backend, setting.batch());
-    let probe = Probe::new(backend, &setting.model, &unwatched);
-    let logits = probe.logits(&clean).unwrap();
+    let target_model = TargetModel::new(backend, &setting.model, &uncounted);
+    let logits = target_model.logits(&clean).unwrap();
     let target = |rank: usize| (0..N).map(|i| by_logit(logits.of_image(i))[rank - 1]).collect::<Vec<_>>();
     let fab = FabConfig { steps: 3, ..FabConfig::published(0.1) };
     for (number, rank) in [(0, 2), (1, 3), (8, 10)] {
-        let found = AttackConfig::Fab(fab.clone()).attack(&probe, None, &round(number, 3, &clean, &labels)).unwrap();
-        let expected = fab.attack(&probe, &clean, &labels, &target(rank), |_| {}).unwrap();
+        let found =
+            AttackConfig::Fab(fab.clone()).run(&target_model, None, &round(number, 3, &clean, &labels)).unwrap();
+        let expected = fab.attack(&target_model, &clean, &labels, &target(rank), |_| {}).unwrap();
         assert_eq!(found.values(backend), expected.values(backend), "fab, round {number}");
     }
     // Two starts towards each target.
     let apgd = ApgdConfig { steps: 3, restarts: 2, ..ApgdConfig::published(0.1, ApgdLoss::TargetedDlr) };
     for (number, rank) in [(0, 2), (1, 2), (2, 3), (17, 10)] {
-        let found = AttackConfig::Apgd(apgd.clone()).attack(&probe, None, &round(number, 3, &clean, &labels)).unwrap();
+        let found =
+            AttackConfig::Apgd(apgd.clone()).run(&target_model, None, &round(number, 3, &clean, &labels)).unwrap();
         let rng = numbers(Stream::SuiteStart, number as u32);
         let start = backend.random_start(N, 784, 0.1, &rng, 0, clean.buf());
         let start = Tensor::new(start, clean.shape().clone());
-        let expected = apgd.attack(&probe, &clean, &labels, &target(rank), start, |_| {}).unwrap();
+        let expected = apgd.attack(&target_model, &clean, &labels, &target(rank), start, |_| {}).unwrap();
         assert_eq!(found.values(backend), expected.values(backend), "apgd-t, round {number}");
     }
 }
@@ -73,14 +77,14 @@ fn each_round_of_a_targeted_attack_goes_for_the_next_likeliest_class() {
 fn square_draws_by_round_and_place() {
     let setting = Setting::new();
     let (backend, (clean, labels)) = (&setting.backend, setting.batch());
-    let probe = Probe::new(backend, &setting.model, &unwatched);
+    let target_model = TargetModel::new(backend, &setting.model, &uncounted);
     let config = SquareConfig { queries: 20, ..SquareConfig::published(0.1) };
     let from_100 = Round { first: 100, ..round(2, 3, &clean, &labels) };
-    let found = AttackConfig::Square(config.clone()).attack(&probe, None, &from_100).unwrap();
+    let found = AttackConfig::Square(config.clone()).run(&target_model, None, &from_100).unwrap();
     let start = config.stripes(backend, &clean, &numbers(Stream::SuiteStart, 2), 100).unwrap();
     let rng = numbers(Stream::Square, 2);
     let propose = |query: usize, i: usize| config.proposal([1, 28, 28], query, &rng, 100 + i as u64);
-    let expected = config.attack(&probe, &clean, &labels, start, propose).unwrap();
+    let expected = config.attack(&target_model, &clean, &labels, start, propose).unwrap();
     assert_eq!(found.values(backend), expected.values(backend));
 }
 
@@ -122,11 +126,11 @@ fn squares_are_anywhere_and_of_either_sign() {
     let distinct: HashSet<_> = windows.iter().map(|w| (w.top, w.left, w.up)).collect();
     assert_eq!(distinct.len(), windows.len(), "every query of every image has numbers of its own");
     let small: Vec<_> = windows.iter().filter(|w| w.side <= 4).collect();
-    let share = |of: &dyn Fn(&engine::backend::Window) -> bool| {
+    let share = |of: &dyn Fn(&engine::backend::SquareUpdate) -> bool| {
         small.iter().filter(|w| of(w)).count() as f64 / small.len() as f64
     };
     let (low, right, up) =
-        (|w: &_| half(w, |w| w.top), |w: &_| half(w, |w| w.left), |w: &engine::backend::Window| w.up & 1 == 1);
+        (|w: &_| half(w, |w| w.top), |w: &_| half(w, |w| w.left), |w: &engine::backend::SquareUpdate| w.up & 1 == 1);
     for (what, found) in [("low", share(&low)), ("right", share(&right)), ("up", share(&up))] {
         assert!((found - 0.5).abs() < 0.08, "{what}: {found}");
     }
@@ -136,7 +140,7 @@ fn squares_are_anywhere_and_of_either_sign() {
 }
 
 /// Whether a window is in the lower, or the right, half of where it can be.
-fn half(w: &engine::backend::Window, at: fn(&engine::backend::Window) -> u32) -> bool {
+fn half(w: &engine::backend::SquareUpdate, at: fn(&engine::backend::SquareUpdate) -> u32) -> bool {
     2 * at(w) > 28 - w.side
 }
 
@@ -158,21 +162,22 @@ fn a_transfer_attacks_the_surrogate() {
     let (backend, (clean, labels)) = (&setting.backend, setting.batch());
     let (_, other) = recorded(backend, "lenet");
     let config = pgd(0.1, 4, true);
-    let probe = Probe::new(backend, &setting.model, &unwatched);
+    let target_model = TargetModel::new(backend, &setting.model, &uncounted);
     let round = round(1, 3, &clean, &labels);
-    let found = AttackConfig::Transfer(config.clone()).attack(&probe, Some(&other), &round).unwrap();
-    assert_eq!(probe.cost(), Cost::default());
+    let found =
+        AttackConfig::Transfer(TransferConfig(config.clone())).run(&target_model, Some(&other), &round).unwrap();
+    assert_eq!(target_model.image_passes(), ImagePasses::default());
     let on = |model: &Model<F32>| {
-        let pgd = Pgd { backend, model, mode: Mode::Eval, config: &config };
-        let start = Start { rng: &numbers(Stream::SuiteStart, 1), first: 0, strength: 1.0 };
+        let pgd = PgdAttack { backend, model, mode: Mode::Eval, config: &config };
+        let start = Start { rng: &numbers(Stream::SuiteStart, 1), first: 0 };
         let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
         pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(backend)
     };
     assert_eq!(found.values(backend), on(&other));
-    let direct = AttackConfig::Pgd(config.clone()).attack(&probe, Some(&other), &round).unwrap();
+    let direct = AttackConfig::Pgd(config.clone()).run(&target_model, Some(&other), &round).unwrap();
     assert_eq!(direct.values(backend), on(&setting.model));
-    assert_eq!(probe.cost(), Cost { queries: 4 * N as u64, gradients: 4 * N as u64 });
-    let none = AttackConfig::Transfer(config).attack(&probe, None, &round);
+    assert_eq!(target_model.image_passes(), ImagePasses { queries: 4 * N as u64, gradients: 4 * N as u64 });
+    let none = AttackConfig::Transfer(TransferConfig(config)).run(&target_model, None, &round);
     assert!(matches!(none, Err(Error::Usage(_))), "no surrogate");
 }
 
@@ -184,11 +189,11 @@ fn pgd_attacks_with_running_statistics() {
     let (n, labels) = (4, labels(2, 4, 10));
     let clean = Tensor::new(backend.upload_batch(n, &uniform(1, n * 3072)), model.input(n));
     let config = pgd(0.05, 3, true);
-    let probe = Probe::new(&backend, &model, &unwatched);
-    let found = AttackConfig::Pgd(config.clone()).attack(&probe, None, &round(0, 3, &clean, &labels)).unwrap();
+    let target_model = TargetModel::new(&backend, &model, &uncounted);
+    let found = AttackConfig::Pgd(config.clone()).run(&target_model, None, &round(0, 3, &clean, &labels)).unwrap();
     let [eval, train] = [Mode::Eval, Mode::Train].map(|mode| {
-        let pgd = Pgd { backend: &backend, model: &model, mode, config: &config };
-        let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0, strength: 1.0 };
+        let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
+        let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0 };
         let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
         pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(&backend)
     });
@@ -229,8 +234,8 @@ fn a_suite_resumed_between_batches_is_the_same() {
             reports += 1;
             if reports == stop_at { Err(Error::Interrupted) } else { Ok(()) }
         };
-        let outcome = setting.with(&attacks, &unwatched, |suite| suite.run(assessment, &mut report));
-        assessment.spent[0].seconds = 0.0;
+        let outcome = setting.with(&attacks, &uncounted, |suite| suite.run(assessment, &mut report));
+        assessment.costs[0].seconds = 0.0;
         (outcome.is_ok(), reports)
     };
     let mut whole = Assessment::default();
@@ -255,12 +260,13 @@ fn verdicts_of_a_second_batch_are_of_its_images() {
     let assessment = setting.assess(&[AttackConfig::Pgd(config.clone())]);
     let (clean, labels) = setting.batch();
     let backend = &setting.backend;
-    let probe = Probe::new(backend, &setting.model, &unwatched);
-    let pgd = Pgd { backend, model: &setting.model, mode: Mode::Eval, config: &config };
-    let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0, strength: 1.0 };
+    let target_model = TargetModel::new(backend, &setting.model, &uncounted);
+    let pgd = PgdAttack { backend, model: &setting.model, mode: Mode::Eval, config: &config };
+    let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0 };
     let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
     let x = pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap();
-    let (natural, attacked) = (probe.logits(&clean).unwrap().predictions(), probe.logits(&x).unwrap().predictions());
+    let (natural, attacked) =
+        (target_model.logits(&clean).unwrap().predictions(), target_model.logits(&x).unwrap().predictions());
     for (i, verdict) in assessment.verdicts.iter().enumerate() {
         assert_eq!((verdict.label, verdict.natural), (labels[i], natural[i]), "image {i}");
         let broken = verdict.broken.as_ref().map(|broken| broken.class);
@@ -284,9 +290,9 @@ fn passes_of_a_round_are_announced() {
             seen.fetch_add(n, Ordering::Relaxed);
             Ok(())
         };
-        let probe = Probe::new(&backend, &model, &watch);
-        attack.attack(&probe, Some(&model), &round(0, 3, &clean, &[0])).unwrap();
-        let (seen, announced) = (seen.into_inner(), attack.passes());
+        let target_model = TargetModel::new(&backend, &model, &watch);
+        attack.run(&target_model, Some(&model), &round(0, 3, &clean, &[0])).unwrap();
+        let (seen, announced) = (seen.into_inner(), attack.image_passes());
         let may_end_before = matches!(attack, AttackConfig::Fab(_) | AttackConfig::CwL2(_));
         assert!(seen == announced || may_end_before && seen < announced, "{}: {seen} of {announced}", attack.name());
     }
@@ -297,10 +303,10 @@ fn passes_of_a_round_are_announced() {
         seen.fetch_add(n, Ordering::Relaxed);
         Ok(())
     };
-    let probe = Probe::new(&backend, &model, &watch);
+    let target_model = TargetModel::new(&backend, &model, &watch);
     let fab = AttackConfig::Fab(FabConfig { steps: 10, ..FabConfig::published(0.1) });
-    fab.attack(&probe, None, &round(0, 3, &clean, &[0])).unwrap();
-    assert!(seen.into_inner() <= fab.passes());
+    fab.run(&target_model, None, &round(0, 3, &clean, &[0])).unwrap();
+    assert!(seen.into_inner() <= fab.image_passes());
 }
 
 /// What is left before anything is done: every round of every attack, on all images that are right.
@@ -314,7 +320,7 @@ fn the_first_report_counts_all_rounds() {
         told.push((assessment.verdicts.iter().filter(|verdict| verdict.right()).count() as u64, left));
         Err(Error::Interrupted)
     };
-    let stopped = setting.with(&attacks, &unwatched, |suite| suite.run(&mut assessment, &mut report));
+    let stopped = setting.with(&attacks, &uncounted, |suite| suite.run(&mut assessment, &mut report));
     assert!(matches!(stopped, Err(Error::Interrupted)));
     // Two starts of PGD and C&W's loss, one of FGSM, two of the transfer, 1 of APGD, 9 targets, Square, C&W.
     let passes = 2 * 4 + 2 * 4 + 1 + 2 * 4 + 11 + 11 + 9 * 12 + 9 * 21 + 301 + 4 * 60;
@@ -331,7 +337,7 @@ fn rounds_are_starts_times_targets() {
         (apgd(ApgdLoss::TargetedDlr, 2), 10, 18),
         (apgd(ApgdLoss::TargetedDlr, 3), 4, 9),
         (AttackConfig::Pgd(PgdConfig { restarts: 5, ..pgd(0.1, 1, true) }), 10, 5),
-        (AttackConfig::Transfer(PgdConfig { restarts: 5, ..pgd(0.1, 1, true) }), 10, 5),
+        (AttackConfig::Transfer(TransferConfig(PgdConfig { restarts: 5, ..pgd(0.1, 1, true) })), 10, 5),
         (AttackConfig::Square(SquareConfig::published(0.1)), 10, 1),
         (AttackConfig::CwL2(CwL2Config::published(0.1)), 10, 1),
     ] {
@@ -356,7 +362,7 @@ fn settings_are_the_published_ones() {
 
 #[test]
 fn attacks_have_their_usual_names_and_distances() {
-    let names: Vec<&str> = every_attack(0.1).iter().map(AttackConfig::name).collect();
+    let names: Vec<&str> = every_attack(0.1).iter().map(|attack| attack.name()).collect();
     let expected = ["pgd", "cw", "fgsm", "transfer", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square", "cw-l2"];
     assert_eq!(names, expected);
     let one_step = |random_start, loss| AttackConfig::Pgd(PgdConfig { loss, ..pgd(0.1, 1, random_start) }).name();
@@ -373,7 +379,7 @@ fn attacks_have_their_usual_names_and_distances() {
 fn settings_that_make_no_attack_are_refused() {
     let none = [
         AttackConfig::Pgd(PgdConfig { restarts: 0, ..pgd(0.1, 4, true) }),
-        AttackConfig::Transfer(PgdConfig { restarts: 0, ..pgd(0.1, 4, true) }),
+        AttackConfig::Transfer(TransferConfig(PgdConfig { restarts: 0, ..pgd(0.1, 4, true) })),
         AttackConfig::Apgd(ApgdConfig { restarts: 0, ..ApgdConfig::published(0.1, ApgdLoss::Dlr) }),
         AttackConfig::Apgd(ApgdConfig { steps: 0, ..ApgdConfig::published(0.1, ApgdLoss::Dlr) }),
         AttackConfig::Fab(FabConfig { steps: 0, ..FabConfig::published(0.1) }),

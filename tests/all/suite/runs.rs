@@ -9,10 +9,11 @@ use engine::attack::evaluation::evaluate;
 use engine::attack::fab::FabConfig;
 use engine::attack::square::SquareConfig;
 use engine::attack::suite::Assessment;
+use engine::attack::transfer::TransferConfig;
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::base::error::Error;
 
-use super::{N, Setting, unwatched};
+use super::{N, Setting, uncounted};
 
 pub fn pgd(eps: f32, steps: usize, random_start: bool) -> PgdConfig {
     let (loss, bn) = (AttackLoss::CrossEntropy, BnMode::Eval);
@@ -26,7 +27,7 @@ pub fn every_attack(eps: f32) -> Vec<AttackConfig> {
         AttackConfig::Pgd(pgd(eps, 4, true)),
         AttackConfig::Pgd(PgdConfig { loss: AttackLoss::Margin, ..pgd(eps, 4, true) }),
         AttackConfig::Pgd(PgdConfig { step_size: eps, restarts: 1, ..pgd(eps, 1, false) }),
-        AttackConfig::Transfer(pgd(eps, 4, true)),
+        AttackConfig::Transfer(TransferConfig(pgd(eps, 4, true))),
         apgd(ApgdLoss::CrossEntropy),
         apgd(ApgdLoss::Dlr),
         apgd(ApgdLoss::TargetedDlr),
@@ -53,15 +54,15 @@ fn verdicts_are_true() {
         assert_eq!(assessment.verdicts.len(), N);
         let broken = assessment.broken_by(0) as f64;
         assert!((assessment.accuracy(1) - (clean - 100.0 * broken / N as f64)).abs() < 1e-9, "{name}");
-        let queries = assessment.spent[0].cost.queries;
+        let queries = assessment.costs[0].passes.queries;
         assert!(queries > 0 || name == "transfer", "{name}: no query");
-        assert_eq!(assessment.spent[0].cost.gradients > 0, attack.is_white_box(), "{name}");
+        assert_eq!(assessment.costs[0].passes.gradients > 0, attack.is_white_box(), "{name}");
 
         // The images, judged with nothing but the network.
         let pixels = assessment.attempts.concat();
-        let probe = engine::attack::probe::Probe::new(&setting.backend, &setting.model, &unwatched);
+        let target_model = engine::attack::target_model::TargetModel::new(&setting.backend, &setting.model, &uncounted);
         let x = engine::autograd::tensor::Tensor::upload(&setting.backend, [N, 1, 28, 28], &pixels);
-        let classes = probe.logits(&x).unwrap().predictions();
+        let classes = target_model.logits(&x).unwrap().predictions();
         for (i, verdict) in assessment.verdicts.iter().enumerate() {
             let index = 30 + N - 1 - i;
             assert_eq!(verdict.label, setting.split.labels[index]);
@@ -90,8 +91,8 @@ fn fgsm_is_the_evaluations() {
     let setting = Setting::new();
     let config = PgdConfig { step_size: 0.05, restarts: 1, ..pgd(0.05, 1, false) };
     let assessment = setting.assess(&[AttackConfig::Pgd(config.clone())]);
-    let report = setting.with(&[], &unwatched, |suite| {
-        evaluate(suite.backend, suite.model, suite.subset, Some(&config), 7, &unwatched).unwrap()
+    let report = setting.with(&[], &uncounted, |suite| {
+        evaluate(suite.backend, suite.model, suite.subset, Some(&config), 7, &uncounted).unwrap()
     });
     assert_eq!((assessment.accuracy(0), assessment.accuracy(1)), (report.natural, report.adversarial));
     assert!(report.adversarial < report.natural);
@@ -110,7 +111,7 @@ fn only_standing_images_are_attacked() {
     assert_eq!(setting.assess(&attacks[..1]).accuracy(1), accuracies[1]);
     // Two rounds of four steps, the first on all that were right, the second on what stood then.
     let [right, left] = [accuracies[0], accuracies[1]].map(|percent| (percent * N as f64 / 100.0).round() as u64);
-    let queries = assessment.spent[0].cost.queries;
+    let queries = assessment.costs[0].passes.queries;
     assert!((4 * (right + left)..=8 * right).contains(&queries), "{queries}: {right} {left}");
     for verdict in &assessment.verdicts {
         let last = attacks.len() - 1;
@@ -128,7 +129,7 @@ fn a_resumed_suite_is_the_same() {
     let setting = Setting::new();
     let attacks = every_attack(0.05);
     let without_times = |mut assessment: Assessment| {
-        assessment.spent.clear();
+        assessment.costs.clear();
         assessment
     };
     let passes = AtomicU64::new(0);
@@ -157,7 +158,7 @@ fn a_resumed_suite_is_the_same() {
         setting.with(&attacks, &count, |suite| suite.run(&mut assessment, &mut |_, _| Ok(()))).unwrap();
         assert!(without_times(assessment) == whole, "{part} %");
         // Two threads, each with the images of a block.
-        let under_way = 2 * 16 * attacks.iter().map(AttackConfig::passes).max().unwrap();
+        let under_way = 2 * 16 * attacks.iter().map(|attack| attack.image_passes()).max().unwrap();
         let (rest, total) = (rest.into_inner(), passes.load(Ordering::Relaxed));
         assert!(rest <= total - stop_at + under_way, "{part} %: {rest} of {total} after {stop_at}");
     }
@@ -214,6 +215,6 @@ fn squares_shrink_as_published() {
         assert_eq!(window, config.proposal([1, 28, 28], query, &rng, 4));
     }
     let last = (4001..5000).map(|query| config.proposal([1, 28, 28], query, &rng, 0));
-    let reached = |of: fn(&engine::backend::Window) -> u32| last.clone().map(|window| of(&window)).max();
+    let reached = |of: fn(&engine::backend::SquareUpdate) -> u32| last.clone().map(|window| of(&window)).max();
     assert_eq!((reached(|w| w.top), reached(|w| w.left)), (Some(27), Some(27)), "the last row and column too");
 }

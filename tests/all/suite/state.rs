@@ -1,18 +1,18 @@
 //! How far a suite has come, on disk.
 
-use engine::attack::probe::Cost;
 use engine::attack::suite::state::SuiteState;
-use engine::attack::suite::{Assessment, Broken, Spent, Verdict};
+use engine::attack::suite::{Assessment, Broken, Cost, Verdict};
+use engine::attack::target_model::ImagePasses;
 
 const SHAPE: [usize; 3] = [2, 3, 1];
 
 fn assessment() -> Assessment {
     let verdict = |label: u8, broken| Verdict { label, natural: 3, broken, tried: Some((1, 4)) };
     let broken = Broken { attack: 1, round: 2, class: 7, distance: 0.1 };
-    let cost = Cost { queries: 12, gradients: 5 };
+    let passes = ImagePasses { queries: 12, gradients: 5 };
     Assessment {
         verdicts: vec![verdict(3, None), verdict(3, Some(broken)), verdict(4, None)],
-        spent: vec![Spent { seconds: 1.5, cost }],
+        costs: vec![Cost { seconds: 1.5, passes }],
         attempts: (0..3u8).map(|image| (0..6u8).map(|i| f32::from(10 * image + i) / 64.0).collect()).collect(),
     }
 }

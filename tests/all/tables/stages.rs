@@ -297,7 +297,7 @@ fn every_stage_of_every_method_has_its_settings() {
         }
     }
     assert_eq!((8.0f32 / 255.0, 2.0f32 / 255.0), {
-        let attack = engine::experiments::tables::defaults::paper_attack(engine::data::DatasetName::Cifar10);
+        let attack = engine::attack::PgdConfig::paper(engine::data::DatasetName::Cifar10);
         (attack.eps, attack.step_size)
     });
 }
@@ -305,7 +305,7 @@ fn every_stage_of_every_method_has_its_settings() {
 /// Of a number of steps that four does not divide the quarter is rounded up, and the ball stays.
 #[test]
 fn a_coarse_attack_has_a_quarter_of_the_steps() {
-    let paper = engine::experiments::tables::defaults::paper_attack(engine::data::DatasetName::Cifar10);
+    let paper = engine::attack::PgdConfig::paper(engine::data::DatasetName::Cifar10);
     let coarse = engine::experiments::tables::defaults::coarse(&paper);
     assert_eq!((coarse.steps, coarse.step_size, coarse.eps), (3, 8.0 / 255.0, 8.0 / 255.0));
     assert_eq!(PgdConfig { steps: 10, step_size: 2.0 / 255.0, ..coarse }, paper);

@@ -1,7 +1,7 @@
 //! Whole steps of adversarial training: PyTorch's losses and weights, and how much memory they take.
 
 use engine::attack::PgdConfig;
-use engine::attack::pgd::{Batch, Pgd};
+use engine::attack::pgd::{Batch, PgdAttack};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
 use engine::backend::{Backend, Constraint, Memory};
@@ -40,8 +40,8 @@ impl<B: Backend> Trainee<'_, B> {
         let (model, config) = (&self.model, &self.attack);
         let images = |values| Tensor::new(backend.upload_batch(n, values), model.input(n));
         let batch = Batch { images: images(clean), labels: &backend.labels(labels) };
-        let pgd = Pgd { backend, model, mode: Mode::Train, config };
-        let x = pgd.ascend(1.0, &batch, images(start), &mut backend.tally(), drop).unwrap();
+        let pgd = PgdAttack { backend, model, mode: Mode::Train, config };
+        let x = pgd.ascend(&batch, images(start), &mut backend.tally(), drop).unwrap();
         let pass = pass(backend, model, Mode::Train, 1.0 / n as f32, x, labels);
         self.optimizer.step(backend, self.lr, &pass.grads, self.model.params_mut(), |_| Constraint::Free).unwrap();
         self.model.move_running(backend, pass.stats).unwrap();

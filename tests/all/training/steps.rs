@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use engine::attack::evaluation::{EvalReport, Subset, evaluate};
-use engine::attack::pgd::{Batch, Pgd, Start};
+use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::attack::{BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
@@ -34,20 +34,21 @@ fn check_steps(attack: Option<&PgdConfig>) -> State {
     let (n, rng) = (6, Rng::new(3, Stream::TrainAttack, 0));
     let (pixels, labels) = (uniform(1, n * 3072), labels(2, n, 10));
     let (_, mut model) = recorded(&backend, "resnet18");
-    let start = Start { rng: &rng, first: 5, strength: 0.5 };
+    let start = Start { rng: &rng, first: 5 };
     let images = Tensor::new(backend.upload_batch(n, &pixels), model.input(n));
     let batch = Batch { images, labels: &backend.labels(&labels) };
 
     let mut trainer = Trainer::of(&backend, recorded(&backend, "resnet18").1, &sgd, Sparsifier::Dense);
     let mut optimizer = Optimizer::new(&backend, &sgd, model.params());
     let (mut tally, mut tally_by_hand, mut loss) = (backend.tally(), backend.tally(), 0.0);
+    let attack = attack.map(|attack| attack.scaled(0.5));
     for step in 0..2 {
-        trainer.step(&backend, &batch, attack.map(|attack| (attack, start)), LR, &mut tally).unwrap();
+        trainer.step(&backend, &batch, attack.as_ref().map(|attack| (attack, start)), LR, &mut tally).unwrap();
 
         let mut attacked = batch.images.clone();
-        if let Some(config) = attack {
+        if let Some(config) = &attack {
             let mode = [Mode::Train, Mode::Eval][usize::from(config.bn == BnMode::Eval)];
-            let pgd = Pgd { backend: &backend, model: &model, mode, config };
+            let pgd = PgdAttack { backend: &backend, model: &model, mode, config };
             let mut met = Vec::new();
             attacked = pgd.attack(start, &batch, &mut tally_by_hand, |stats| met.push(stats)).unwrap();
             if config.bn == BnMode::TrainMoving {
@@ -129,8 +130,9 @@ fn epochs(
             let images = Tensor::new(clean, trainer.model.input(indices.len()));
             let batch = Batch { images, labels: &backend.labels(&labels) };
             let rng = numbers(Stream::TrainAttack);
-            let start = Start { rng: &rng, first: 0, strength: strength(step) as f32 };
-            let attack = config.attack.as_ref().map(|attack| (attack, start));
+            let start = Start { rng: &rng, first: 0 };
+            let attack = config.attack.as_ref().map(|attack| attack.scaled(strength(step) as f32));
+            let attack = attack.as_ref().map(|attack| (attack, start));
             let lr = (f64::from(config.optimizer.lr()) * lr(step)) as f32;
             trainer.step(backend, &batch, attack, lr, &mut tally).unwrap();
             step += 1;

@@ -3,35 +3,35 @@
 use super::loss::{Labels, Tally, TallyCounts, kind};
 use crate::backend::cuda::runtime::kernel::{Arg, Args, kernels};
 use crate::backend::cuda::{Context, Device, tuning};
-use crate::backend::{Ascent, MARGIN_CONFIDENCE};
-use crate::base::dims::LeNetDims;
+use crate::backend::{Activation, MARGIN_CONFIDENCE, PgdParams, SequentialLayer};
+use crate::base::dims::{Conv2dDims, LeNetDims, Pool2dDims};
 use crate::base::layout::{Layout, Type, layout};
 use crate::base::rng::{Rng, Stream};
 
 kernels! { "f32/lenet":
     lenet_attack(
-        d: LeNetDims, a: AscentArgs, rng: Rng, first: u64, w1: &Device<f32>, b1: &Device<f32>, w2: &Device<f32>,
+        d: LeNetDims, a: PgdArgs, rng: Rng, first: u64, w1: &Device<f32>, b1: &Device<f32>, w2: &Device<f32>,
         b2: &Device<f32>, w3: &Device<f32>, b3: &Device<f32>, w4: &Device<f32>, b4: &Device<f32>, clean: &Device<f32>,
         labels: &Device<u8>, attacked: &mut Device<f32>, metrics: &mut Device<TallyCounts>,
     );
 }
 
-/// `Ascent` in the kernel.
+/// [`PgdParams`] in the kernel.
 #[derive(Clone, Copy, bytemuck::NoUninit)]
 #[repr(C)]
-struct AscentArgs {
+struct PgdArgs {
     eps: f32,
-    step: f32,
+    step_size: f32,
     confidence: f32,
     steps: u32,
     random_start: u32,
     kind: u32,
 }
 
-layout!(AscentArgs { eps, step, confidence, steps, random_start, kind });
+layout!(PgdArgs { eps, step_size, confidence, steps, random_start, kind });
 
-impl Arg for AscentArgs {
-    const TYPE: &'static Type = <AscentArgs as Layout>::TYPE;
+impl Arg for PgdArgs {
+    const TYPE: &'static Type = <PgdArgs as Layout>::TYPE;
 
     fn push(self, args: &mut Args) {
         args.push_bytes(bytemuck::bytes_of(&self));
@@ -39,29 +39,58 @@ impl Arg for AscentArgs {
     }
 }
 
-/// [`crate::backend::Attack::attack_lenet`].
+/// The sizes of `network` and its parameters in PyTorch's order, if it is a LeNet for 28×28 images.
+fn recognise<'p, P>(network: &[SequentialLayer<'p, P>]) -> Option<(LeNetDims, [&'p P; 8])> {
+    use SequentialLayer::{Conv2d, Linear, MaxPool2d};
+    const RELU: Activation = Activation::Relu;
+    let &[
+        Conv2d { d: conv1, w: w1, b: Some(b1) },
+        SequentialLayer::Activation(RELU),
+        MaxPool2d(pool1),
+        Conv2d { d: conv2, w: w2, b: Some(b2) },
+        SequentialLayer::Activation(RELU),
+        MaxPool2d(pool2),
+        Linear { d: fc1, w: w3, b: b3 },
+        SequentialLayer::Activation(RELU),
+        Linear { d: fc2, w: w4, b: b4 },
+    ] = network
+    else {
+        return None;
+    };
+    let d = LeNetDims { n: conv1.n, c1: conv1.c_out, c2: conv2.c_out, f1: fc1.f_out, classes: fc2.f_out };
+    let block = |c_in: u32, side: usize, c_out: u32| {
+        let conv = Conv2dDims::new([d.n as usize, c_in as usize, side, side], c_out as usize, 5, 1, 2).ok()?;
+        Some((conv, Pool2dDims::new(conv.y(), 2, 2).ok()?))
+    };
+    let fits = (conv1, pool1) == block(1, 28, d.c1)?
+        && (conv2, pool2) == block(d.c1, 14, d.c2)?
+        && [fc1.f_in, fc2.f_in] == [49 * d.c2, d.f1];
+    fits.then_some((d, [w1, b1, w2, b2, w3, b3, w4, b4]))
+}
+
+/// [`crate::backend::Pgd::fused_pgd`] for the networks that the kernel knows.
 pub(super) fn attack(
     cuda: &Context,
-    d: &LeNetDims,
-    ascent: &Ascent<'_>,
-    params: [&Device<f32>; 8],
+    network: &[SequentialLayer<'_, Device<f32>>],
+    pgd: &PgdParams<'_>,
     clean: &Device<f32>,
     labels: &Labels,
     tally: &mut Tally,
 ) -> Option<Device<f32>> {
-    let grid = tuning::lenet_attack(d, cuda.shared_memory())?;
+    let (d, params) = recognise(network)?;
+    let grid = tuning::lenet_attack(&d, cuda.shared_memory())?;
     let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(|size| size as usize);
     let lengths = [25 * c1, c1, 25 * c1 * c2, c2, 49 * c2 * f1, f1, f1 * classes, classes];
     assert_eq!((params.map(Device::len), clean.len()), (lengths, 784 * d.n as usize));
     let labels = labels.of(d.n);
-    let (rng, first) = ascent.start.map_or((Rng::new(0, Stream::Init, 0), 0), |(rng, first)| (*rng, first));
-    let a = AscentArgs {
-        eps: ascent.eps,
-        step: ascent.step,
+    let (rng, first) = pgd.start.map_or((Rng::new(0, Stream::Init, 0), 0), |(rng, first)| (*rng, first));
+    let a = PgdArgs {
+        eps: pgd.eps,
+        step_size: pgd.step_size,
         confidence: MARGIN_CONFIDENCE,
-        steps: ascent.steps,
-        random_start: ascent.start.is_some().into(),
-        kind: kind(ascent.loss),
+        steps: pgd.steps,
+        random_start: pgd.start.is_some().into(),
+        kind: kind(pgd.loss),
     };
     let mut attacked = cuda.alloc(clean.len());
     let [w1, b1, w2, b2, w3, b3, w4, b4] = params;
@@ -71,7 +100,7 @@ pub(super) fn attack(
         launch::lenet_attack(
             cuda,
             grid,
-            *d,
+            d,
             a,
             rng,
             first,
@@ -90,4 +119,76 @@ pub(super) fn attack(
         );
     }
     Some(attacked)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const RELU: SequentialLayer<'static, ()> = SequentialLayer::Activation(Activation::Relu);
+    use crate::backend::cpu::Cpu;
+    use crate::base::dims::LinearDims;
+    use crate::nn::init::{Init, initial_values};
+    use crate::nn::models::{Architecture, Model, Network};
+
+    /// The sizes for seven images, and the place of each parameter among the network's.
+    fn recognised(architecture: Architecture) -> Option<(LeNetDims, Vec<usize>)> {
+        let backend = Cpu::<f32>::new(1).unwrap();
+        let values = initial_values(&architecture, Init::Default, 0);
+        let model = Model::new(&backend, Arc::new(architecture), &values).unwrap();
+        let (d, params) = recognise(&model.sequential(7)?)?;
+        let place = |of: &_| model.params().iter().position(|param| std::ptr::eq(param.buf(), of)).unwrap();
+        Some((d, params.into_iter().map(place).collect()))
+    }
+
+    #[test]
+    fn of_the_networks_only_the_lenet_for_28x28_images_is_recognised() {
+        let new = |network| Architecture::new(network, 1, 10).unwrap();
+        let d = LeNetDims { n: 7, c1: 2, c2: 4, f1: 64, classes: 10 };
+        assert_eq!(recognised(new(Network::LeNet)), Some((d, (0..8).collect())));
+        let shrunk = Architecture::shrunk(Network::LeNet, 4, vec![6, 1, 2], 3).unwrap();
+        let d = LeNetDims { n: 7, c1: 6, c2: 1, f1: 2, classes: 3 };
+        assert_eq!(recognised(shrunk), Some((d, (0..8).collect())));
+        for network in [Network::LeNetCifar, Network::ResNet18, Network::Vgg16Bn] {
+            assert_eq!(recognised(new(network)), None, "{network}");
+        }
+    }
+
+    /// A change to any layer's sizes, or another layer in its place, is no LeNet.
+    #[test]
+    fn no_other_chain_of_layers_is_recognised() {
+        use SequentialLayer::{Conv2d, Linear, MaxPool2d};
+
+        let conv = |c_in, side, c_out, k, stride, pad| Conv2d {
+            d: Conv2dDims::new([7, c_in, side, side], c_out, k, stride, pad).unwrap(),
+            w: &(),
+            b: Some(&()),
+        };
+        let pool = |c, side, k| MaxPool2d(Pool2dDims::new([7, c, side, side], k, k).unwrap());
+        let linear = |f_in, f_out| Linear { d: LinearDims { n: 7, f_in, f_out }, w: &(), b: &() };
+        let lenet = || {
+            let convs = [conv(1, 28, 2, 5, 1, 2), RELU, pool(2, 28, 2), conv(2, 14, 4, 5, 1, 2), RELU, pool(4, 14, 2)];
+            Vec::from_iter(convs.into_iter().chain([linear(196, 64), RELU, linear(64, 10)]))
+        };
+        assert!(recognise(&lenet()).is_some());
+        let unbiased = Conv2d { d: Conv2dDims::new([7, 1, 28, 28], 2, 5, 1, 2).unwrap(), w: &(), b: None };
+        for (at, other) in [
+            (0, conv(3, 28, 2, 5, 1, 2)),
+            (0, conv(1, 28, 2, 3, 1, 1)),
+            (0, unbiased),
+            (1, pool(2, 28, 2)),
+            (2, pool(2, 28, 4)),
+            (3, conv(2, 14, 4, 5, 2, 2)),
+            (5, RELU),
+            (6, linear(64, 64)),
+            (8, linear(32, 10)),
+        ] {
+            let mut network = lenet();
+            network[at] = other;
+            assert!(recognise(&network).is_none(), "layer {at}");
+        }
+        assert!(recognise(&lenet()[..8]).is_none());
+    }
 }

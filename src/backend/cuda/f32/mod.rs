@@ -1,17 +1,21 @@
 //! The families of ops in f32, one file each. Those without activations are for any precision.
 
+mod apgd;
 mod conv;
+mod cw_l2;
 mod elementwise;
+mod fab;
 mod images;
 mod lenet;
 mod linear;
 mod loss;
 mod norm;
 mod optim;
-mod perturb;
 mod pgd;
 mod pool;
 mod prune;
+mod samples;
+mod square;
 
 use std::sync::Arc;
 
@@ -61,16 +65,20 @@ impl Precision for F32 {
 
 /// The kernels of each family.
 pub(super) const KERNELS: &[&[Declared]] = &[
+    apgd::KERNELS,
     conv::KERNELS,
+    cw_l2::KERNELS,
     elementwise::KERNELS,
+    fab::KERNELS,
     images::KERNELS,
     lenet::KERNELS,
     linear::KERNELS,
     loss::KERNELS,
     norm::KERNELS,
     optim::KERNELS,
-    perturb::KERNELS,
     pgd::KERNELS,
     pool::KERNELS,
     prune::KERNELS,
+    samples::KERNELS,
+    square::KERNELS,
 ];

@@ -1,12 +1,11 @@
-//! The l-infinity attack's own steps.
+//! The steps of PGD.
 
 use super::lenet;
 use super::loss::{Labels, Tally, TallyCounts};
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
-use crate::backend::{Ascent, Attack};
-use crate::base::dims::LeNetDims;
+use crate::backend::{Pgd, PgdParams, SequentialLayer};
 use crate::base::rng::Rng;
 
 kernels! { "f32/pgd":
@@ -22,7 +21,7 @@ kernels! { "f32/pgd":
     );
 }
 
-impl<P: Precision> Attack for Cuda<P> {
+impl<P: Precision> Pgd for Cuda<P> {
     fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &P::Batch) -> P::Batch {
         let clean = &*P::cast_f32(self, clean);
         assert_eq!(clean.len(), n * features);
@@ -52,17 +51,16 @@ impl<P: Precision> Attack for Cuda<P> {
         unsafe { launch::pgd_step(self, grid, len, eps, step, clean, dx, x, &mut tally.0) };
     }
 
-    fn attack_lenet(
+    fn fused_pgd(
         &self,
-        d: &LeNetDims,
-        ascent: &Ascent<'_>,
-        params: [&P::Buf; 8],
+        network: &[SequentialLayer<'_, P::Buf>],
+        params: &PgdParams<'_>,
         clean: &P::Batch,
         labels: &Labels,
         tally: &mut Tally,
     ) -> Option<P::Batch> {
-        let attacked =
-            lenet::attack(self, d, ascent, params.map(PlainBuf::f32), &P::cast_f32(self, clean), labels, tally);
+        let network: Vec<_> = network.iter().map(|layer| layer.map_params(PlainBuf::f32)).collect();
+        let attacked = lenet::attack(self, &network, params, &P::cast_f32(self, clean), labels, tally);
         attacked.map(P::Batch::from)
     }
 }

@@ -1,10 +1,11 @@
-//! What an attack may ask of the network under attack: logits, and gradients of what it makes of them.
+//! The network under attack, as attacks see it: logits, and gradients of functions of them.
 
 use std::cell::Cell;
 use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
+use super::OnImagePasses;
 use super::objective::descending;
 use crate::autograd::tape::{Tape, Var};
 use crate::autograd::tensor::Tensor;
@@ -12,95 +13,99 @@ use crate::backend::Backend;
 use crate::base::error::Result;
 use crate::nn::models::{Mode, Model};
 
-/// What attacks cost, in images sent through the network.
+/// Images sent through the network under attack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cost {
-    /// Forward passes: queries.
+pub struct ImagePasses {
+    /// Forward passes.
     pub queries: u64,
     /// Those that a backward pass followed.
     pub gradients: u64,
 }
 
-impl Add for Cost {
-    type Output = Cost;
+impl Add for ImagePasses {
+    type Output = ImagePasses;
 
-    fn add(self, other: Cost) -> Cost {
-        Cost { queries: self.queries + other.queries, gradients: self.gradients + other.gradients }
+    fn add(self, other: ImagePasses) -> ImagePasses {
+        ImagePasses { queries: self.queries + other.queries, gradients: self.gradients + other.gradients }
     }
 }
 
-/// A network under attack, as it is used: with running statistics. Of one thread.
-pub struct Probe<'a, B: Backend> {
+/// A network under attack, as it is used: with running statistics. Counts what it is asked. Of one thread.
+pub struct TargetModel<'a, B: Backend> {
     /// What computes.
     pub backend: &'a B,
     /// The network.
     pub model: &'a Model<B>,
-    /// Told after every pass how many images it was of, from any thread; its error ends the attack.
-    pub watch: &'a (dyn Fn(u64) -> Result<()> + Sync),
-    cost: Cell<Cost>,
+    /// Told of the images of every forward pass.
+    pub on_image_passes: OnImagePasses<'a>,
+    image_passes: Cell<ImagePasses>,
 }
 
-impl<'a, B: Backend> Probe<'a, B> {
-    /// Nothing was asked yet.
-    pub fn new(backend: &'a B, model: &'a Model<B>, watch: &'a (dyn Fn(u64) -> Result<()> + Sync)) -> Self {
-        Probe { backend, model, watch, cost: Cell::default() }
+impl<'a, B: Backend> TargetModel<'a, B> {
+    /// `model`, which was asked nothing yet.
+    pub fn new(backend: &'a B, model: &'a Model<B>, on_image_passes: OnImagePasses<'a>) -> Self {
+        TargetModel { backend, model, on_image_passes, image_passes: Cell::default() }
     }
 
-    /// What was asked so far.
-    pub fn cost(&self) -> Cost {
-        self.cost.get()
+    /// All passes so far.
+    pub fn image_passes(&self) -> ImagePasses {
+        self.image_passes.get()
     }
 
-    /// Adds what was asked in other ways.
-    pub fn add(&self, cost: Cost) {
-        self.cost.set(self.cost.get() + cost);
+    /// Counts passes that were done without it.
+    pub fn add(&self, passes: ImagePasses) {
+        self.image_passes.set(self.image_passes.get() + passes);
     }
 
-    /// Logits of `x`, with the way back.
+    /// A forward pass of `x`, from which gradients can be taken.
     ///
     /// # Errors
-    /// Whatever the watcher returns; [`crate::base::error::Error::Shape`] if `x` does not fit the network.
-    pub fn pass(&self, x: &Tensor<B>) -> Result<Pass<'_, 'a, B>> {
+    /// Whatever [`TargetModel::on_image_passes`] returns; [`crate::base::error::Error::Shape`] if `x` does not fit the network.
+    pub fn forward(&self, x: &Tensor<B>) -> Result<ForwardPass<'_, 'a, B>> {
         let n = x.shape().dims()[0] as u64;
-        (self.watch)(n)?;
-        self.add(Cost { queries: n, gradients: 0 });
+        (self.on_image_passes)(n)?;
+        self.add(ImagePasses { queries: n, gradients: 0 });
         let tape = Tape::new(self.backend);
         let params = self.model.leaves(&tape);
         let input = tape.leaf(x.clone());
         let output = self.model.forward(&tape, &params, &input, Mode::Eval)?.logits;
         let logits = Logits::of(self.backend, output.tensor());
-        Ok(Pass { probe: self, tape, input, output, logits })
+        Ok(ForwardPass { target_model: self, tape, input, output, logits })
     }
 
     /// Logits of `x`.
     ///
     /// # Errors
-    /// As [`Probe::pass`].
+    /// As [`TargetModel::forward`].
     pub fn logits(&self, x: &Tensor<B>) -> Result<Logits> {
-        Ok(self.pass(x)?.logits)
+        Ok(self.forward(x)?.logits)
     }
 
-    /// Logits of `x`, and the gradient of a function of them.
+    /// Value and gradient of a function of the logits of `x`, as [`ForwardPass::value_and_gradient`].
     ///
     /// # Errors
-    /// As [`Probe::pass`].
-    pub fn gradient(&self, x: &Tensor<B>, objective: impl Fn(usize, &[f32], &mut [f32]) -> f64) -> Result<Climb<B>> {
-        self.pass(x)?.gradient(objective)
+    /// As [`TargetModel::forward`].
+    pub fn value_and_gradient(
+        &self,
+        x: &Tensor<B>,
+        objective: impl Fn(usize, &[f32], &mut [f32]) -> f64,
+    ) -> Result<ValueAndGradient<B>> {
+        self.forward(x)?.value_and_gradient(objective)
     }
 }
 
-/// A forward pass that may be gone back.
-pub struct Pass<'p, 'a, B: Backend> {
-    probe: &'p Probe<'a, B>,
+/// A forward pass, with all that a backward pass needs.
+pub struct ForwardPass<'p, 'a, B: Backend> {
+    target_model: &'p TargetModel<'a, B>,
     tape: Tape<'a, B>,
     input: Var<B>,
     output: Var<B>,
-    /// What came out.
+    /// Logits of the images.
     pub logits: Logits,
 }
 
-/// A function of the logits at a point, and how it rises there.
-pub struct Climb<B: Backend> {
+/// A function of the logits at a point, and its gradient there.
+pub struct ValueAndGradient<B: Backend> {
     /// The logits.
     pub logits: Logits,
     /// The function of each image's logits.
@@ -109,21 +114,24 @@ pub struct Climb<B: Backend> {
     pub dx: Tensor<B>,
 }
 
-impl<B: Backend> Pass<'_, '_, B> {
-    /// The gradient of `Σ objective(i, z, dz)` over the images `i` with respect to the images; `objective` gets an image's
-    /// logits, returns its value and writes the derivatives to `dz`, which is zero before.
+impl<B: Backend> ForwardPass<'_, '_, B> {
+    /// The values `objective(i, z, dz)` of the images `i`, and the gradient of their sum with respect to the images.
+    /// `objective` gets an image's logits `z`, returns its value and writes the derivatives to `dz`, which is zero before.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Shape`] if the tape does not lead back to the images: not for networks.
-    pub fn gradient(self, objective: impl Fn(usize, &[f32], &mut [f32]) -> f64) -> Result<Climb<B>> {
-        let Pass { probe, tape, input, output, logits } = self;
+    pub fn value_and_gradient(
+        self,
+        objective: impl Fn(usize, &[f32], &mut [f32]) -> f64,
+    ) -> Result<ValueAndGradient<B>> {
+        let ForwardPass { target_model, tape, input, output, logits } = self;
         let mut dlogits = vec![0.0; logits.values.len()];
         let slots = dlogits.chunks_exact_mut(logits.classes).enumerate();
         let values: Vec<f64> = slots.map(|(i, dz)| objective(i, logits.of_image(i), dz)).collect();
-        probe.add(Cost { queries: 0, gradients: values.len() as u64 });
-        let dlogits = probe.backend.upload_batch(values.len(), &dlogits);
+        target_model.add(ImagePasses { queries: 0, gradients: values.len() as u64 });
+        let dlogits = target_model.backend.upload_batch(values.len(), &dlogits);
         let mut gradients = tape.vjp(&output, dlogits, &[&input], &[])?.tensors;
-        Ok(Climb { logits, values, dx: gradients.remove(0) })
+        Ok(ValueAndGradient { logits, values, dx: gradients.remove(0) })
     }
 }
 

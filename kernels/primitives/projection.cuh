@@ -1,4 +1,4 @@
-// What the steps of the attacks have in common. Minima and maxima are comparisons, whose answer for NaN is the second
+// Projection to the eps-ball and to [0, 1], signed steps, and random starts: what the attacks have in common. Minima and maxima are comparisons, whose answer for NaN is the second
 // argument, as on the CPU.
 #pragma once
 #include "primitives/common.cuh"
