@@ -75,7 +75,7 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
         let batch = Batch { images: clean.clone(), labels: &backend.labels(&labels) };
         let pgd = PgdAttack { backend: &backend, model: &model, mode: Mode::Eval, config: &pgd };
         let start = Start { rng: &rng, first: 0 };
-        pgd.attack(start, &batch, &mut backend.tally(), drop).expect("fits");
+        pgd.attack(start, &batch, &mut backend.metrics(), drop).expect("fits");
     };
     let run_apgd = |loss| {
         let config = ApgdConfig { steps: STEPS, ..ApgdConfig::published(EPS, loss) };

@@ -251,9 +251,9 @@ fn random_start(bencher: Bencher<'_, '_>) {
 fn pgd_step(bencher: Bencher<'_, '_>) {
     let cpu = cpu();
     let (clean, dx, mut x) = (batch(&cpu, LANES, PIXELS), batch(&cpu, LANES, PIXELS), batch(&cpu, LANES, PIXELS));
-    let mut tally = cpu.tally();
+    let mut metrics = cpu.metrics();
     let bytes = BytesCount::new(4 * 4 * LANES * PIXELS);
-    bencher.counter(bytes).bench_local(|| cpu.pgd_step(LANES, 0.3, 0.01, &clean, &dx, &mut x, &mut tally));
+    bencher.counter(bytes).bench_local(|| cpu.pgd_step(LANES, 0.3, 0.01, &clean, &dx, &mut x, &mut metrics));
 }
 
 #[divan::bench]

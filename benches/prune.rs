@@ -144,7 +144,7 @@ impl Pair {
         let rng = Rng::new(0, Stream::TrainAttack, step);
         let attack = attack.map(|attack| (attack, Start { rng: &rng, first: 0 }));
         let begin = Instant::now();
-        trainer.step(backend, &batch, attack, 1e-4, &mut backend.tally()).expect("fits");
+        trainer.step(backend, &batch, attack, 1e-4, &mut backend.metrics()).expect("fits");
         begin.elapsed().as_secs_f64()
     }
 }

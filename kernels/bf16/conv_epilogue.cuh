@@ -199,7 +199,7 @@ struct Epilogue {
     }
 
     // Means of the thread's channels.
-    __device__ __forceinline__ void means_of(const AffineRelu& normalisation, float (&to)[VEC8]) const {
+    __device__ __forceinline__ void means_of(const NormalizedInput& normalisation, float (&to)[VEC8]) const {
         const u32 channel = first_m + threadIdx.x % VEC8S * VEC8;
 #pragma unroll
         for (u32 i = 0; i < VEC8; i++) to[i] = channel + i < g.m ? normalisation.mean[channel + i] : 0.0f;

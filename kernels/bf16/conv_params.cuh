@@ -32,7 +32,7 @@ struct ChannelSums {
 // Beside the convolution's dims: the struct of src/backend/cuda/bf16/conv.rs.
 struct ConvParams {
     // The input: of an input gradient, dy.
-    DeferredActivation x;
+    Deferred x;
     // Packed for this direction (bf16/weights.cu).
     const bf16* w;
     // May be null.
@@ -52,7 +52,7 @@ struct ConvParams {
     // are set, or if that is null, where the normalised `input_norm` is positive. `residual_norm.x` is the input of the
     // normalisation that made the residual, or null.
     const bf16* addend;
-    AffineRelu input_norm, residual_norm;
+    NormalizedInput input_norm, residual_norm;
     const u8* relu_mask;
     ChannelSums residual_sums;
     // A counter for each tile of channels and group of blocks.

@@ -6,7 +6,7 @@
 #include "primitives/vec8.cuh"
 
 // (x - mean) gamma / sqrt(var + eps) + beta, then ReLU if asked; x as it is where `mean` is null.
-struct AffineRelu {
+struct NormalizedInput {
     const bf16* x;
     const float *mean, *var, *gamma, *beta;
     float eps;
@@ -17,8 +17,8 @@ struct AffineRelu {
 // the input and p what came through its ReLU:
 //
 //     gamma / sqrt(var + eps) (p - [dbeta + xhat dgamma] share), xhat = (q - mean) / sqrt(var + eps)
-struct DeferredActivation {
-    AffineRelu p, q;
+struct Deferred {
+    NormalizedInput p, q;
     const float *dgamma, *dbeta;
     // One over the elements of a channel, 0 with constant statistics.
     float share;
@@ -26,7 +26,7 @@ struct DeferredActivation {
 };
 
 // Scale and shift of a channel.
-static __device__ __forceinline__ float2 affine(const AffineRelu& of, u32 channel) {
+static __device__ __forceinline__ float2 affine(const NormalizedInput& of, u32 channel) {
     if (!of.x) return make_float2(0.0f, 0.0f);
     if (!of.mean) return make_float2(1.0f, 0.0f);
     const float scale = of.gamma[channel] * rsqrtf(of.var[channel] + of.eps);
@@ -35,7 +35,7 @@ static __device__ __forceinline__ float2 affine(const AffineRelu& of, u32 channe
 
 // Scale and shift of both batches, so that every deferred activation is relu(x p + y + relu(z q + w)). Zero from channel `c` on,
 // where the padding is.
-static __device__ __forceinline__ float4 coefficients(const DeferredActivation& of, u32 channel, u32 c) {
+static __device__ __forceinline__ float4 coefficients(const Deferred& of, u32 channel, u32 c) {
     if (channel >= c) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (of.dgamma) {
         const float inverse_std = rsqrtf(of.q.var[channel] + of.q.eps), scale = of.q.gamma[channel] * inverse_std;
@@ -48,7 +48,7 @@ static __device__ __forceinline__ float4 coefficients(const DeferredActivation& 
 }
 
 // Whether it is a batch in memory as it is.
-static __device__ __forceinline__ bool is_materialized(const DeferredActivation& of) {
+static __device__ __forceinline__ bool is_materialized(const Deferred& of) {
     return !of.p.mean && !of.q.x && !of.activation;
 }
 
@@ -56,7 +56,7 @@ static __device__ __forceinline__ bool is_materialized(const DeferredActivation&
 // coefficients of the eight channels, as in `coefficients`.
 template <bool TWO>
 static __device__ __forceinline__ void apply_deferred(
-    const DeferredActivation& of, const float (&k)[4][VEC8], float (&values)[VEC8], const float (&more)[VEC8]
+    const Deferred& of, const float (&k)[4][VEC8], float (&values)[VEC8], const float (&more)[VEC8]
 ) {
 #pragma unroll
     for (u32 i = 0; i < VEC8; i++) {

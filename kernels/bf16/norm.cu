@@ -17,7 +17,7 @@ static constexpr u32 THREADS = 256;
 // `mask` may be null.
 // registers <= 96
 extern "C" __global__ void __launch_bounds__(256, 2)
-materialize(ChannelDims d, DeferredActivation of, u8* mask, bf16* y) {
+materialize(ChannelDims d, Deferred of, u8* mask, bf16* y) {
     wait_for_launch_before();
     const OverPixels<THREADS> over(d.c);
     float k[4][VEC8];

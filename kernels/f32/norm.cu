@@ -6,7 +6,7 @@
 //                      dbeta = Σ g, dgamma = Σ g xhat, dresidual = g
 //                      dx = gamma / sqrt(var + eps) (g - [dbeta + xhat dgamma] / count), the bracket only with batch
 //                      statistics
-//     move_running     running += momentum (batch - running)
+//     update_running_stats     running += momentum (batch - running)
 //
 // Blocks are (share of a channel, channel): what depends on the channel alone is computed once per thread, and a
 // block's sums are of one channel. Warps read whole planes of hw pixels, float4 where hw % 4 == 0.
@@ -14,7 +14,7 @@
 // Numerics: sums of a block are f32, in a fixed tree of at most some thousand terms; blocks are put together in f64,
 // in the order of their indices. The variance never comes from Σ x², which cancels: a block keeps its pixels in
 // registers, takes its own mean and then the squared differences to it, and blocks are combined as by Chan, Golub &
-// LeVeque (1983). Nothing accumulates into its output but move_running.
+// LeVeque (1983). Nothing accumulates into its output but update_running_stats.
 #include "primitives/activation.cuh"
 #include "primitives/common.cuh"
 #include "primitives/vector.cuh"
@@ -265,23 +265,23 @@ batch_norm_bwd(ChannelDims d, float eps, u32 batch_stats, u32 splits, const floa
 static constexpr u32 MOST_MOVES = 64;
 
 // A normalisation of `c` channels; `unbias` turns the batch's variance into the one that the running variance follows.
-struct RunningMove {
+struct RunningUpdate {
     const float *mean, *var;
     float *running_mean, *running_var;
     u32 c;
     float unbias;
 };
 
-struct RunningMoves {
-    RunningMove at[MOST_MOVES];
+struct RunningUpdates {
+    RunningUpdate at[MOST_MOVES];
 };
 
 // A block for each normalisation.
 // registers <= 32
 extern "C" __global__ void __launch_bounds__(256)
-move_running(float momentum, RunningMoves moves) {
+update_running_stats(float momentum, RunningUpdates updates) {
     wait_for_launch_before();
-    const RunningMove& move = moves.at[blockIdx.x];
+    const RunningUpdate& move = updates.at[blockIdx.x];
     for (u32 i = threadIdx.x; i < move.c; i += THREADS) {
         move.running_mean[i] += momentum * (move.mean[i] - move.running_mean[i]);
         move.running_var[i] += momentum * (move.var[i] * move.unbias - move.running_var[i]);

@@ -320,7 +320,7 @@ top_k_mask(u32 count, const Segments s, Selection* selections) {
 // y[r, c] = mask[r] of n = rows × cols elements.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-spread_rows(u32 n, u32 cols, const float* mask, float* y) {
+broadcast_rows(u32 n, u32 cols, const float* mask, float* y) {
     wait_for_launch_before();
     const u32 first = blockIdx.x * THREADS + threadIdx.x;
     for (u32 q = first; q < n / 4; q += gridDim.x * THREADS) {
@@ -335,7 +335,7 @@ spread_rows(u32 n, u32 cols, const float* mask, float* y) {
 // y[r, c] = mask[c] of n = rows × cols elements.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-spread_columns(u32 n, u32 cols, const float* mask, float* y) {
+broadcast_columns(u32 n, u32 cols, const float* mask, float* y) {
     wait_for_launch_before();
     const u32 first = blockIdx.x * THREADS + threadIdx.x;
     for (u32 q = first; q < n / 4; q += gridDim.x * THREADS) {

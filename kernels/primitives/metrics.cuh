@@ -1,4 +1,4 @@
-// Counters of many batches, as TallyCounts in src/backend/cuda/f32/loss.rs.
+// Counters of many batches, as MetricsArg in src/backend/cuda/f32/loss.rs.
 #pragma once
 #include "primitives/common.cuh"
 

@@ -6,7 +6,7 @@ use super::pgd::{Batch, PgdAttack, Start};
 use super::{OnImagePasses, PgdConfig};
 use crate::autograd::tape::{Tape, Var};
 use crate::autograd::tensor::Tensor;
-use crate::backend::{Backend, Counts};
+use crate::backend::{Backend, Metrics};
 use crate::base::dims::LogitDims;
 use crate::base::error::Result;
 use crate::base::rng::{Rng, Stream};
@@ -78,7 +78,7 @@ pub fn logits<B: Backend>(backend: &B, model: &Model<B>, subset: &Subset<'_, '_,
         let parts = backend.map_parts(indices.len(), |range| {
             let part = &indices[range];
             let images = Tensor::new(backend.gather(subset.images, part, None), model.input(part.len()));
-            let logits = backend.step(part.len(), || forward(backend, model, images))?;
+            let logits = backend.capture(part.len(), || forward(backend, model, images))?;
             Ok(logits.tensor().values(backend))
         });
         for part in parts {
@@ -104,8 +104,8 @@ pub fn image_passes(images: usize, attack: Option<&PgdConfig>) -> u64 {
 /// Sums over some of the images.
 #[derive(Default)]
 struct Part {
-    clean: Counts,
-    attacked: Counts,
+    clean: Metrics,
+    attacked: Metrics,
     robust: usize,
     /// Smallest and largest class predicted for a clean image.
     predicted: Option<(u8, u8)>,
@@ -180,9 +180,9 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
             let rng = Rng::new(self.seed, Stream::EvalAttack, restart as u32);
             let start = Start { rng: &rng, first };
             let pgd = PgdAttack { backend, model: self.model, mode: Mode::Eval, config };
-            let mut tally = backend.tally();
-            let attacked = pgd.attack_and_tell(start, &batch, &mut tally, self.on_image_passes)?;
-            part.attacked += backend.tally_read(&tally);
+            let mut metrics = backend.metrics();
+            let attacked = pgd.attack_and_tell(start, &batch, &mut metrics, self.on_image_passes)?;
+            part.attacked += backend.metrics_read(&metrics);
             let predictions = self.classify(&Batch { images: attacked, ..batch }, &mut part.attacked)?;
             robust.iter_mut().zip(predictions.iter().zip(&labels)).for_each(|(r, (p, l))| *r &= p == l);
             (self.on_image_passes)(images)?;
@@ -192,16 +192,16 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
     }
 
     /// Predictions for a batch of images, tallied.
-    fn classify(&self, batch: &Batch<'_, B>, counts: &mut Counts) -> Result<Vec<u8>> {
+    fn classify(&self, batch: &Batch<'_, B>, counts: &mut Metrics) -> Result<Vec<u8>> {
         let (backend, model, n) = (self.backend, self.model, batch.n());
         let d = LogitDims { n: n as u32, classes: model.architecture().classes as u32 };
-        let mut tally = backend.tally();
-        let logits = backend.step(n, || {
+        let mut metrics = backend.metrics();
+        let logits = backend.capture(n, || {
             let logits = forward(backend, model, batch.images.clone())?;
-            backend.tally_add(&d, logits.buf(), batch.labels, &mut tally);
+            backend.metrics_add(&d, logits.buf(), batch.labels, &mut metrics);
             Ok(logits)
         })?;
-        *counts += backend.tally_read(&tally);
+        *counts += backend.metrics_read(&metrics);
         let predictions = backend.predictions(&d, logits.buf());
         backend.status()?;
         Ok(predictions)

@@ -145,7 +145,7 @@ impl PgdConfig {
         let rng = round.rng(Stream::SuiteStart);
         let start = Start { rng: &rng, first: round.first };
         let pgd = PgdAttack { backend, model, mode: Mode::Eval, config: self };
-        pgd.attack_and_tell(start, &batch, &mut backend.tally(), target_model.on_image_passes)
+        pgd.attack_and_tell(start, &batch, &mut backend.metrics(), target_model.on_image_passes)
     }
 }
 
@@ -227,7 +227,7 @@ impl<B: Backend> Batch<'_, B> {
 }
 
 impl<B: Backend> PgdAttack<'_, B> {
-    /// Attacks `batch` as a whole and returns the adversarial images. `tally` counts the gradient elements met, and how
+    /// Attacks `batch` as a whole and returns the adversarial images. `metrics` counts the gradient elements met, and how
     /// many of them were zero; `on_pass` gets the batch statistics of every forward pass, for running statistics that are
     /// to move.
     ///
@@ -237,11 +237,11 @@ impl<B: Backend> PgdAttack<'_, B> {
         &self,
         start: Start<'_>,
         batch: &Batch<'_, B>,
-        tally: &mut B::Tally,
+        metrics: &mut B::MetricsBuf,
         mut on_pass: impl FnMut(Stats<B>),
     ) -> Result<Tensor<B>> {
         let (n, clean) = (batch.n(), &batch.images);
-        if let Some(x) = self.fused(start, batch, tally) {
+        if let Some(x) = self.fused(start, batch, metrics) {
             (0..self.config.steps).for_each(|_| on_pass(Stats::none()));
             return Ok(x);
         }
@@ -252,11 +252,11 @@ impl<B: Backend> PgdAttack<'_, B> {
             self.backend.copy_batch(clean.buf())
         };
         let x = Tensor::new(x, clean.shape().clone());
-        self.ascend(batch, x, tally, on_pass)
+        self.ascend(batch, x, metrics, on_pass)
     }
 
     /// The whole attack by one kernel, if the backend has one for this network.
-    fn fused(&self, start: Start<'_>, batch: &Batch<'_, B>, tally: &mut B::Tally) -> Option<Tensor<B>> {
+    fn fused(&self, start: Start<'_>, batch: &Batch<'_, B>, metrics: &mut B::MetricsBuf) -> Option<Tensor<B>> {
         let (n, clean, config) = (batch.n(), &batch.images, self.config);
         let network = self.model.sequential(n).filter(|_| *clean.shape() == self.model.input(n))?;
         let params = PgdParams {
@@ -267,11 +267,11 @@ impl<B: Backend> PgdAttack<'_, B> {
             start: config.random_start.then_some((start.rng, start.first)),
         };
         let _range = nvtx::range(|| "attack".to_string());
-        let x = self.backend.fused_pgd(&network, &params, clean.buf(), batch.labels, tally)?;
+        let x = self.backend.fused_pgd(&network, &params, clean.buf(), batch.labels, metrics)?;
         Some(Tensor::new(x, clean.shape().clone()))
     }
 
-    /// As [`PgdAttack::attack`] with batch statistics left alone, as one [`crate::backend::Memory::step`]. `on_image_passes` is
+    /// As [`PgdAttack::attack`] with batch statistics left alone, as one [`crate::backend::Memory::capture`]. `on_image_passes` is
     /// told of the images of every gradient.
     ///
     /// # Errors
@@ -280,12 +280,12 @@ impl<B: Backend> PgdAttack<'_, B> {
         &self,
         start: Start<'_>,
         batch: &Batch<'_, B>,
-        tally: &mut B::Tally,
+        metrics: &mut B::MetricsBuf,
         on_image_passes: OnImagePasses<'_>,
     ) -> Result<Tensor<B>> {
         let mut told = Ok(());
-        let attacked = self.backend.step(batch.n(), || {
-            self.attack(start, batch, tally, |_| {
+        let attacked = self.backend.capture(batch.n(), || {
+            self.attack(start, batch, metrics, |_| {
                 if told.is_ok() {
                     told = on_image_passes(batch.n() as u64);
                 }
@@ -299,23 +299,28 @@ impl<B: Backend> PgdAttack<'_, B> {
     ///
     /// # Errors
     /// As [`PgdAttack::attack`].
-    pub fn attack_in_parts(&self, start: Start<'_>, batch: &Batch<'_, B>, tally: &mut B::Tally) -> Result<Tensor<B>> {
+    pub fn attack_in_parts(
+        &self,
+        start: Start<'_>,
+        batch: &Batch<'_, B>,
+        metrics: &mut B::MetricsBuf,
+    ) -> Result<Tensor<B>> {
         let (backend, n) = (self.backend, batch.n());
         if self.model.couples_samples(self.mode) || !backend.splits(n) {
-            return self.attack(start, batch, tally, drop);
+            return self.attack(start, batch, metrics, drop);
         }
         let parts = backend.map_parts(n, |range| {
             let start = Start { first: start.first + range.start as u64, ..start };
             let labels = &backend.labels_part(range.clone(), batch.labels);
             let images = backend.part(n, range.clone(), batch.images.buf());
             let part = Batch { images: Tensor::new(images, self.model.input(range.len())), labels };
-            let mut tally = backend.tally();
-            Ok((self.attack(start, &part, &mut tally, drop)?, tally))
+            let mut metrics = backend.metrics();
+            Ok((self.attack(start, &part, &mut metrics, drop)?, metrics))
         });
         let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
-        let mut counts = backend.tally_read(tally);
-        parts.iter().for_each(|(_, counted)| counts += backend.tally_read(counted));
-        *tally = backend.tally_from(&counts);
+        let mut counts = backend.metrics_read(metrics);
+        parts.iter().for_each(|(_, counted)| counts += backend.metrics_read(counted));
+        *metrics = backend.metrics_from(&counts);
         let images = backend.join(&parts.iter().map(|(images, _)| images.buf()).collect::<Vec<_>>());
         Ok(Tensor::new(images, batch.images.shape().clone()))
     }
@@ -329,7 +334,7 @@ impl<B: Backend> PgdAttack<'_, B> {
         &self,
         batch: &Batch<'_, B>,
         mut x: Tensor<B>,
-        tally: &mut B::Tally,
+        metrics: &mut B::MetricsBuf,
         mut on_pass: impl FnMut(Stats<B>),
     ) -> Result<Tensor<B>> {
         let (backend, model) = (self.backend, self.model);
@@ -351,7 +356,7 @@ impl<B: Backend> PgdAttack<'_, B> {
                 batch.images.buf(),
                 gradients.tensors[0].buf(),
                 x.buf_mut()?,
-                tally,
+                metrics,
             );
         }
         Ok(x)

@@ -28,7 +28,7 @@ use crate::nn::models::Model;
 #[derive(Args)]
 pub struct AttackVerbArgs {
     #[command(flatten)]
-    subject: EvalTargetArgs,
+    target: EvalTargetArgs,
     #[command(flatten)]
     suite: SuiteArgs,
     /// Attack this many test images, the first ones
@@ -68,46 +68,46 @@ struct SuiteKey<'a> {
 }
 
 pub fn run(args: &AttackVerbArgs) -> Result<()> {
-    let attacks = args.suite.resolve(args.subject.data_set())?;
-    let subject = args.subject.load()?;
-    subject.check_trained()?;
-    attacks.iter().try_for_each(|attack| attack.validate(subject.data.classes))?;
-    let most = subject.data.test.len();
+    let attacks = args.suite.resolve(args.target.data_set())?;
+    let target = args.target.load()?;
+    target.check_trained()?;
+    attacks.iter().try_for_each(|attack| attack.validate(target.data.classes))?;
+    let most = target.data.test.len();
     if !(1..=most).contains(&args.n) {
         return Err(Error::Usage(format!("--n: must be 1 to {most}, the number of test images, got {}", args.n)));
     }
     if let Some(surrogate) = &args.suite.from {
-        check_model(surrogate, &subject.data)?;
+        check_model(surrogate, &target.data)?;
     }
     let hash = |path: &PathBuf| Ok(hex(&Sha256::digest(std::fs::read(path).map_err(Error::io(path, "read"))?)));
     let key = SuiteKey {
-        model: hash(&subject.model)?,
+        model: hash(&target.model)?,
         surrogate: args.suite.from.as_ref().map(hash).transpose()?,
-        data: &subject.data.id,
+        data: &target.data.id,
         n: args.n,
-        seed: subject.seed,
-        backend: subject.device.backend,
+        seed: target.seed,
+        backend: target.device.backend,
         attacks: &attacks,
     };
-    let mut state = SuiteState::new(&args.out, &key, subject.data.shape)?;
+    let mut state = SuiteState::new(&args.out, &key, target.data.shape)?;
     // Before the work, not after it.
     std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out, "create directory"))?;
     if args.fresh {
         state.discard()?;
     }
     let assessment = state.load()?;
-    let task = SuiteTask { args, subject: &subject, attacks: &attacks, state: &mut state, assessment };
-    let (assessment, checks) = on_backend!(&subject.device.start()?, |backend| task.run(backend))?;
-    print_accuracies(&subject, &attacks, &assessment)?;
+    let task = SuiteTask { args, target: &target, attacks: &attacks, state: &mut state, assessment };
+    let (assessment, checks) = on_backend!(&target.device.start()?, |backend| task.run(backend))?;
+    print_accuracies(&target, &attacks, &assessment)?;
     print_checks(&checks)?;
-    let pages = write_grids(&args.out, &subject, attacks[0].eps(), &assessment)?;
+    let pages = write_grids(&args.out, &target, attacks[0].eps(), &assessment)?;
     console::print(&format!("pictures      {pages} in {}", args.out.display()))?;
     if args.save {
         let names: Vec<&str> = attacks.iter().map(|attack| attack.name()).collect();
         write_atomic(&args.out.join("verdicts.csv"), &verdicts::csv(&assessment, &names)?)?;
         write_atomic(
             &args.out.join("adversarial.safetensors"),
-            &verdicts::safetensors(&assessment, subject.data.shape, &names)?,
+            &verdicts::safetensors(&assessment, target.data.shape, &names)?,
         )?;
         console::print(&format!("saved         adversarial.safetensors, verdicts.csv in {}", args.out.display()))?;
     }
@@ -117,7 +117,7 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
 /// The suite and the checks, on whatever backend.
 struct SuiteTask<'a> {
     args: &'a AttackVerbArgs,
-    subject: &'a EvalTarget,
+    target: &'a EvalTarget,
     attacks: &'a [AttackConfig],
     state: &'a mut SuiteState,
     assessment: Assessment,
@@ -125,9 +125,9 @@ struct SuiteTask<'a> {
 
 impl SuiteTask<'_> {
     fn run<B: Backend>(self, backend: &B) -> Result<(Assessment, Vec<Check>)> {
-        let SuiteTask { args, subject, attacks, state, mut assessment } = self;
-        let data = &subject.data;
-        let (model, _) = load_model(backend, &subject.model)?;
+        let SuiteTask { args, target, attacks, state, mut assessment } = self;
+        let data = &target.data;
+        let (model, _) = load_model(backend, &target.model)?;
         let surrogate: Option<Model<B>> = match &args.suite.from {
             None => None,
             Some(path) => Some(load_model(backend, path)?.0),
@@ -137,7 +137,7 @@ impl SuiteTask<'_> {
         let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
         let checked = Subset { indices: checked(&indices), ..subset };
         let stop = interrupt::flag()?;
-        let progress = EvalProgress::new(0, subject.quiet);
+        let progress = EvalProgress::new(0, target.quiet);
         let on_image_passes = |passes| {
             progress.add(passes);
             if stop.load(std::sync::atomic::Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
@@ -148,7 +148,7 @@ impl SuiteTask<'_> {
             surrogate: surrogate.as_ref(),
             subset: &subset,
             attacks,
-            seed: subject.seed,
+            seed: target.seed,
             on_image_passes: &on_image_passes,
         };
         let checks = Suite { subset: &checked, ..suite };
@@ -172,8 +172,8 @@ impl SuiteTask<'_> {
 }
 
 /// Accuracy after each attack, and what it took.
-fn print_accuracies(subject: &EvalTarget, attacks: &[AttackConfig], assessment: &Assessment) -> Result<()> {
-    console::print(&format!("images        {} from {}", assessment.verdicts.len(), subject.data.origin))?;
+fn print_accuracies(target: &EvalTarget, attacks: &[AttackConfig], assessment: &Assessment) -> Result<()> {
+    console::print(&format!("images        {} from {}", assessment.verdicts.len(), target.data.origin))?;
     console::print(&format!("natural       {:.2}", assessment.accuracy(0)))?;
     for (i, (attack, cost)) in attacks.iter().zip(&assessment.costs).enumerate() {
         console::print(&format!(
@@ -209,10 +209,10 @@ fn print_checks(checks: &[Check]) -> Result<()> {
 }
 
 /// Writes `grid-000.png`, …; returns how many.
-fn write_grids(out: &Path, subject: &EvalTarget, eps: f32, assessment: &Assessment) -> Result<usize> {
-    let names = subject.data.id.name.info().class_names;
+fn write_grids(out: &Path, target: &EvalTarget, eps: f32, assessment: &Assessment) -> Result<usize> {
+    let names = target.data.id.name.info().class_names;
     let name = |class: u8| names.get(usize::from(class)).copied().unwrap_or("?");
-    let pixels = |i: usize| subject.data.test.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect();
+    let pixels = |i: usize| target.data.test.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let clean: Vec<Vec<f32>> = (0..assessment.verdicts.len()).map(pixels).collect();
     let tiles: Vec<Tile> = assessment
         .verdicts
@@ -229,7 +229,7 @@ fn write_grids(out: &Path, subject: &EvalTarget, eps: f32, assessment: &Assessme
     let pages = tiles.chunks(PER_PAGE);
     let count = pages.len();
     for (i, tiles) in pages.enumerate() {
-        let png = Grid { shape: subject.data.shape, eps, tiles }.png()?;
+        let png = Grid { shape: target.data.shape, eps, tiles }.png()?;
         write_atomic(&out.join(format!("grid-{i:03}.png")), &png)?;
     }
     Ok(count)

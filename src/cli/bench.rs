@@ -199,14 +199,14 @@ impl BenchArgs {
         }
         let sgd = OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 };
         let mut trainer = Trainer::new(backend, architecture, Init::Default, SEED, &sgd)?;
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         f(&mut |step| {
             let rng = Rng::new(SEED, Stream::TrainAttack, step);
             let clean = backend.gather(&images, &indices, None);
             let clean = Tensor::new(clean, trainer.model.input(labels.len()));
             let batch = Batch { images: clean, labels: &backend.labels(&labels) };
             let start = Start { rng: &rng, first: 0 };
-            trainer.step(backend, &batch, Some((attack, start)), sgd.lr(), &mut tally)
+            trainer.step(backend, &batch, Some((attack, start)), sgd.lr(), &mut metrics)
         })
     }
 
@@ -282,7 +282,7 @@ fn forward_pass<B: Backend>(backend: &B, model: &Model<B>, images: &B::Resident<
     let parts = backend.map_parts(indices.len(), |range| {
         let part = &indices[range];
         let input = Tensor::new(backend.gather(images, part, None), model.input(part.len()));
-        backend.step(part.len(), || {
+        backend.capture(part.len(), || {
             let tape = Tape::new(backend);
             let params = model.leaves(&tape);
             model.forward(&tape, &params, &tape.leaf(input), Mode::Eval).map(drop)

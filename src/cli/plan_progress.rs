@@ -28,13 +28,13 @@ enum Display {
 }
 
 struct State {
-    tally: Tally,
+    totals: ImagePassTotals,
     last_line: Instant,
     bars: HashMap<usize, ProgressBar>,
 }
 
 /// Image passes done and to do.
-struct Tally {
+struct ImagePassTotals {
     started: Instant,
     total: u64,
     /// Of stages that are not running.
@@ -47,7 +47,7 @@ struct Tally {
     stages_ended: usize,
 }
 
-impl Tally {
+impl ImagePassTotals {
     fn all_done(&self) -> u64 {
         (self.done + self.running.values().sum::<u64>()).min(self.total)
     }
@@ -76,7 +76,7 @@ impl PlanProgress {
         // What earlier runs did of a stage is added when its work begins.
         let pending: u64 = prepared.remaining().map(|(job, _)| job.image_passes).sum();
         let stages = plan.jobs().len();
-        let tally = Tally {
+        let totals = ImagePassTotals {
             started: Instant::now(),
             total,
             done: total - pending,
@@ -90,7 +90,7 @@ impl PlanProgress {
             (false, false) => Display::Lines,
             (false, true) => bars(total),
         };
-        PlanProgress { state: Mutex::new(State { tally, last_line: Instant::now(), bars: HashMap::new() }), display }
+        PlanProgress { state: Mutex::new(State { totals, last_line: Instant::now(), bars: HashMap::new() }), display }
     }
 
     /// Removes the bars.
@@ -108,21 +108,26 @@ impl PlanProgress {
     }
 
     fn show(&self, state: &mut State) {
-        let tally = &state.tally;
+        let totals = &state.totals;
         match &self.display {
             Display::Quiet => {}
             Display::Bars { overall, .. } => {
-                overall.set_position(tally.all_done());
-                overall.set_message(format!("{}/{} stages, {}", tally.stages_ended, tally.stages, tally.left_text()));
+                overall.set_position(totals.all_done());
+                overall.set_message(format!(
+                    "{}/{} stages, {}",
+                    totals.stages_ended,
+                    totals.stages,
+                    totals.left_text()
+                ));
             }
             Display::Lines if state.last_line.elapsed() >= LINE_EVERY => {
-                let elapsed = HumanDuration(tally.started.elapsed());
+                let elapsed = HumanDuration(totals.started.elapsed());
                 console::note(&format!(
                     "{:5.1}%  {}/{} stages  {elapsed}, {}",
-                    tally.percent(),
-                    tally.stages_ended,
-                    tally.stages,
-                    tally.left_text()
+                    totals.percent(),
+                    totals.stages_ended,
+                    totals.stages,
+                    totals.left_text()
                 ));
                 state.last_line = Instant::now();
             }
@@ -143,7 +148,7 @@ impl PlanProgress {
 impl Monitor for PlanProgress {
     fn started(&self, job: &Job, done: u64) {
         let mut state = self.state();
-        state.tally.running.insert(job.id.index(), done);
+        state.totals.running.insert(job.id.index(), done);
         if let Display::Bars { all, overall } = &self.display {
             let bar = all.insert_before(overall, ProgressBar::new(job.image_passes));
             bar.set_style(style("  {percent:>3}%  {prefix}  {msg}"));
@@ -155,8 +160,8 @@ impl Monitor for PlanProgress {
 
     fn advanced(&self, job: &Job, image_passes: u64) {
         let mut state = self.state();
-        state.tally.measured += image_passes;
-        let done = state.tally.running.entry(job.id.index()).or_default();
+        state.totals.measured += image_passes;
+        let done = state.totals.running.entry(job.id.index()).or_default();
         *done = (*done + image_passes).min(job.image_passes);
         let done = *done;
         if let Some(bar) = state.bars.get(&job.id.index()) {
@@ -169,7 +174,7 @@ impl Monitor for PlanProgress {
         let mut state = self.state();
         // Exact again after a resumption in the middle of an epoch.
         let done = job.image_passes / epochs.max(1) as u64 * row.epoch as u64;
-        state.tally.running.insert(job.id.index(), done);
+        state.totals.running.insert(job.id.index(), done);
         if let Some(bar) = state.bars.get(&job.id.index()) {
             let measured = row.test_natural.zip(row.test_adversarial);
             let measured = measured.map_or(String::new(), |(natural, robust)| format!("  {natural:.2}/{robust:.2}"));
@@ -179,9 +184,9 @@ impl Monitor for PlanProgress {
 
     fn ended(&self, job: &Job, outcome: &Result<StageResult>) {
         let mut state = self.state();
-        let partly = state.tally.running.remove(&job.id.index()).unwrap_or(0);
-        state.tally.done += if outcome.is_ok() { job.image_passes } else { partly };
-        state.tally.stages_ended += usize::from(!matches!(outcome, Err(Error::Interrupted)));
+        let partly = state.totals.running.remove(&job.id.index()).unwrap_or(0);
+        state.totals.done += if outcome.is_ok() { job.image_passes } else { partly };
+        state.totals.stages_ended += usize::from(!matches!(outcome, Err(Error::Interrupted)));
         if let Some(bar) = state.bars.remove(&job.id.index()) {
             bar.finish_and_clear();
         }
@@ -280,25 +285,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, plan) = (Store::open(dir.path()).unwrap(), plan());
         let progress = PlanProgress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
-        let done = || progress.state().tally.all_done();
+        let done = || progress.state().totals.all_done();
         let [first, second] = plan.jobs() else { panic!("two stages") };
-        assert_eq!((done(), progress.state().tally.percent()), (0, 0.0));
+        assert_eq!((done(), progress.state().totals.percent()), (0, 0.0));
         // An earlier run has left an epoch.
         progress.started(first, 25);
         progress.advanced(first, 10);
-        assert_eq!((done(), progress.state().tally.percent()), (35, 8.75));
+        assert_eq!((done(), progress.state().totals.percent()), (35, 8.75));
         progress.epoch(first, &row(2), 4);
         assert_eq!(done(), 50, "two of four epochs are half of it");
         progress.advanced(first, 1000);
         assert_eq!(done(), 100, "a stage is never more than done");
         progress.ended(first, &Ok(measured(false, 1.0)));
-        assert_eq!((done(), progress.state().tally.stages_ended), (100, 1));
+        assert_eq!((done(), progress.state().totals.stages_ended), (100, 1));
         progress.started(second, 0);
         progress.advanced(second, 30);
         progress.ended(second, &Err(Error::Interrupted));
         let state = progress.state();
-        assert_eq!((state.tally.all_done(), state.tally.stages_ended), (130, 1));
-        assert_eq!(state.tally.measured, 10 + 1000 + 30, "what this process has done");
+        assert_eq!((state.totals.all_done(), state.totals.stages_ended), (130, 1));
+        assert_eq!(state.totals.measured, 10 + 1000 + 30, "what this process has done");
     }
 
     #[test]
@@ -310,14 +315,14 @@ mod tests {
         let Job { key, stage, .. } = &plan.jobs()[import.index()];
         store.lock(key).unwrap().finish(&stage.config, &imported()).unwrap();
         let progress = PlanProgress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
-        let tally = &progress.state().tally;
-        assert_eq!((tally.total, tally.done, tally.stages, tally.stages_ended), (500, 100, 3, 1));
+        let totals = &progress.state().totals;
+        assert_eq!((totals.total, totals.done, totals.stages, totals.stages_ended), (500, 100, 3, 1));
     }
 
     /// By the passes of this process and its time: what earlier runs did says nothing of this machine.
     #[test]
     fn the_time_left_is_that_of_the_passes_left_at_this_speed() {
-        let tally = |elapsed, done, measured| Tally {
+        let totals = |elapsed, done, measured| ImagePassTotals {
             started: Instant::now() - Duration::from_secs(elapsed),
             total: 400,
             done,
@@ -327,13 +332,13 @@ mod tests {
             stages_ended: 1,
         };
         // 20 in 10 s: 260 more take 130 s.
-        let left = tally(10, 100, 20).left().unwrap().as_secs_f64();
+        let left = totals(10, 100, 20).left().unwrap().as_secs_f64();
         assert!((left - 130.0).abs() < 2.0, "{left}");
-        assert_eq!(tally(10, 100, 20).left_text(), "about 2 minutes left");
-        assert_eq!(tally(10, 360, 20).left().unwrap(), Duration::ZERO);
-        assert_eq!((tally(0, 100, 20).left(), tally(10, 100, 0).left()), (None, None));
-        assert_eq!(tally(10, 100, 0).left_text(), "estimating");
-        let nothing = Tally { total: 0, running: HashMap::new(), ..tally(10, 0, 0) };
+        assert_eq!(totals(10, 100, 20).left_text(), "about 2 minutes left");
+        assert_eq!(totals(10, 360, 20).left().unwrap(), Duration::ZERO);
+        assert_eq!((totals(0, 100, 20).left(), totals(10, 100, 0).left()), (None, None));
+        assert_eq!(totals(10, 100, 0).left_text(), "estimating");
+        let nothing = ImagePassTotals { total: 0, running: HashMap::new(), ..totals(10, 0, 0) };
         assert_eq!((nothing.all_done(), nothing.percent()), (0, 100.0));
     }
 

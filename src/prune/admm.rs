@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::project::{members, name, spread};
+use super::project::{broadcast, members, name};
 use super::{Group, Target, groups, select};
 use crate::backend::{AdmmParam, Backend, Constraint, Residuals};
 use crate::base::error::Result;
@@ -53,8 +53,8 @@ impl<B: Backend> Admm<B> {
         for ((group, weights), mask) in weights.into_iter().zip(masks) {
             for (&member, w) in group.members.iter().zip(weights) {
                 let spec = &architecture.params[member];
-                let spread = spread(backend, group, spec, &mask);
-                z[member] = Some(backend.masked_copy(spread.as_ref().unwrap_or(&mask), w));
+                let broadcast = broadcast(backend, group, spec, &mask);
+                z[member] = Some(backend.masked_copy(broadcast.as_ref().unwrap_or(&mask), w));
                 u[member] = Some(backend.zeros(spec.len()));
             }
         }
@@ -94,8 +94,8 @@ impl<B: Backend> Admm<B> {
         for (group, mask) in self.groups.iter().zip(selected) {
             let mask = Arc::new(mask);
             for &member in &group.members {
-                let spread = spread(backend, group, &architecture.params[member], &mask).map(Arc::new);
-                masks[member] = Some(spread.unwrap_or_else(|| mask.clone()));
+                let broadcast = broadcast(backend, group, &architecture.params[member], &mask).map(Arc::new);
+                masks[member] = Some(broadcast.unwrap_or_else(|| mask.clone()));
             }
         }
         let variables = self.z.iter_mut().zip(&mut self.u).zip(params).zip(&masks);

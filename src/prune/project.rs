@@ -46,8 +46,8 @@ pub fn project<B: Backend>(backend: &B, groups: &[Group], model: &mut Model<B>) 
     let params = model.params_mut();
     for (group, mask) in groups.iter().zip(masks) {
         for &member in &group.members {
-            let spread = spread(backend, group, &architecture.params[member], &mask);
-            apply(backend, spread.as_ref().unwrap_or(&mask), &mut params[member])?;
+            let broadcast = broadcast(backend, group, &architecture.params[member], &mask);
+            apply(backend, broadcast.as_ref().unwrap_or(&mask), &mut params[member])?;
         }
     }
     Ok(())
@@ -77,7 +77,7 @@ fn prune_behind_scales<B: Backend>(backend: &B, groups: &[Group], model: &mut Mo
     for (group, mask) in groups.iter().zip(masks) {
         let weight = architecture.layers[group.layers[0]].weight;
         let cols = architecture.params[weight].len() / group.items;
-        apply(backend, &backend.spread_rows(group.items, cols, &mask), &mut params[weight])?;
+        apply(backend, &backend.broadcast_rows(group.items, cols, &mask), &mut params[weight])?;
     }
     Ok(())
 }
@@ -94,12 +94,12 @@ pub(super) fn name(architecture: &Architecture, group: &Group) -> String {
 }
 
 /// Mask over the elements of a member from one over the items of its group; `None` if it is that already.
-pub(super) fn spread<B: Backend>(backend: &B, group: &Group, member: &ParamSpec, mask: &B::Buf) -> Option<B::Buf> {
+pub(super) fn broadcast<B: Backend>(backend: &B, group: &Group, member: &ParamSpec, mask: &B::Buf) -> Option<B::Buf> {
     let others = member.len() / group.items;
     match group.slice {
         Slice::Element => None,
-        Slice::Row => Some(backend.spread_rows(group.items, others, mask)),
-        Slice::Column => Some(backend.spread_columns(others, group.items, mask)),
+        Slice::Row => Some(backend.broadcast_rows(group.items, others, mask)),
+        Slice::Column => Some(backend.broadcast_columns(others, group.items, mask)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::attack::evaluation;
 use crate::attack::evaluation::{EvalReport, Subset};
 use crate::attack::pgd::{Batch, Start};
 use crate::autograd::tensor::Tensor;
-use crate::backend::{Backend, Counts, CropFlip};
+use crate::backend::{Backend, CropFlip, Metrics};
 use crate::base::error::{Error, Result};
 use crate::base::nvtx;
 use crate::base::rng::{Rng, Stream};
@@ -67,7 +67,7 @@ struct Run<'a, B: Backend> {
     trainer: Trainer<B>,
     progress: Progress,
     /// The counts of the epoch in flight, on the device; `progress` has them as they were last read.
-    tally: B::Tally,
+    metrics: B::MetricsBuf,
     kept: Kept,
     /// When the clock of the epoch in flight was last read.
     clock: Instant,
@@ -108,7 +108,7 @@ impl<'a, B: Backend> Run<'a, B> {
             held_out: sorted(held_out),
             test: (0..data.test.labels.len() as u32).collect(),
             trainer,
-            tally: backend.tally_from(&progress.counts),
+            metrics: backend.metrics_from(&progress.counts),
             progress,
             kept,
             clock: Instant::now(),
@@ -208,7 +208,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// Reads the counts, and stops a run that they or the device say has failed.
     fn read_metrics(&mut self) -> Result<()> {
-        self.progress.counts = self.backend.tally_read(&self.tally);
+        self.progress.counts = self.backend.metrics_read(&self.metrics);
         self.backend.status()?;
         self.check("training", self.progress.counts.loss)
     }
@@ -247,7 +247,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let lr = self.lr(step);
         let images = Tensor::new(clean, self.trainer.model.input(indices.len()));
         let batch = Batch { images, labels: &labels };
-        self.trainer.step(backend, &batch, attack, lr, &mut self.tally)?;
+        self.trainer.step(backend, &batch, attack, lr, &mut self.metrics)?;
         let attack_steps = config.attack.as_ref().map_or(0, |attack| attack.steps);
         Ok((indices.len() * (attack_steps + 1)) as u64)
     }
@@ -305,8 +305,8 @@ impl<'a, B: Backend> Run<'a, B> {
         }
         self.progress.epoch = epoch;
         self.progress.step = 0;
-        self.progress.counts = Counts::default();
-        self.tally = self.backend.tally();
+        self.progress.counts = Metrics::default();
+        self.metrics = self.backend.metrics();
         self.progress.seconds = 0.0;
         Ok(())
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Selection, TrainConfig};
 use super::step::Trainer;
 use super::{Candidate, EpochRow, ResidualRow};
-use crate::backend::{Backend, Counts};
+use crate::backend::{Backend, Metrics};
 use crate::base::csv::to_csv;
 use crate::base::error::{Error, Result};
 use crate::checkpoint::{self, Checkpoint, Entry};
@@ -29,7 +29,7 @@ pub(super) struct Progress {
     /// Steps done of the epoch in flight.
     pub step: u64,
     /// Sums over those steps.
-    pub counts: Counts,
+    pub counts: Metrics,
     /// Wall time of the epoch in flight.
     pub seconds: f64,
     /// Parameter updates done.
@@ -50,7 +50,7 @@ impl Progress {
             config: config.clone(),
             epoch: 0,
             step: 0,
-            counts: Counts::default(),
+            counts: Metrics::default(),
             seconds: 0.0,
             updates: 0,
             rows: Vec::new(),

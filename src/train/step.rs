@@ -50,7 +50,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// One step on `batch`: attacks it, if there is an attack, and updates the weights along the gradient of the
-    /// mean cross-entropy with learning rate `lr`. What was counted on the way is added to `tally`.
+    /// mean cross-entropy with learning rate `lr`. What was counted on the way is added to `metrics`.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Shape`] if the batch does not fit the network; what [`crate::backend::Memory::status`] says.
@@ -60,14 +60,14 @@ impl<B: Backend> Trainer<B> {
         batch: &Batch<'_, B>,
         attack: Option<(&PgdConfig, Start<'_>)>,
         lr: f32,
-        tally: &mut B::Tally,
+        metrics: &mut B::MetricsBuf,
     ) -> Result<()> {
-        backend.step(batch.n(), || match attack {
+        backend.capture(batch.n(), || match attack {
             Some((config, start)) => {
-                let images = self.attack(backend, config, start, batch, tally)?;
-                self.update(backend, &Batch { images, labels: batch.labels }, lr, tally)
+                let images = self.attack(backend, config, start, batch, metrics)?;
+                self.update(backend, &Batch { images, labels: batch.labels }, lr, metrics)
             }
-            None => self.update(backend, batch, lr, tally),
+            None => self.update(backend, batch, lr, metrics),
         })?;
         self.sparsifier.after_step(backend, &mut self.model)?;
         backend.status()
@@ -80,22 +80,22 @@ impl<B: Backend> Trainer<B> {
         config: &PgdConfig,
         start: Start<'_>,
         batch: &Batch<'_, B>,
-        tally: &mut B::Tally,
+        metrics: &mut B::MetricsBuf,
     ) -> Result<Tensor<B>> {
         let mode = if config.bn == BnMode::Eval { Mode::Eval } else { Mode::Train };
         let pgd = PgdAttack { backend, model: &self.model, mode, config };
         if config.bn != BnMode::TrainMoving {
-            return pgd.attack_in_parts(start, batch, tally);
+            return pgd.attack_in_parts(start, batch, metrics);
         }
         let mut batches = Vec::new();
-        let images = pgd.attack(start, batch, tally, |stats| batches.push(stats))?;
+        let images = pgd.attack(start, batch, metrics, |stats| batches.push(stats))?;
         // Training mode does not read the running statistics, so they may as well be updated after the last pass.
-        batches.into_iter().try_for_each(|stats| self.model.move_running(backend, stats))?;
+        batches.into_iter().try_for_each(|stats| self.model.update_running_stats(backend, stats))?;
         Ok(images)
     }
 
     /// One update of the weights on `batch`.
-    fn update(&mut self, backend: &B, batch: &Batch<'_, B>, lr: f32, tally: &mut B::Tally) -> Result<()> {
+    fn update(&mut self, backend: &B, batch: &Batch<'_, B>, lr: f32, metrics: &mut B::MetricsBuf) -> Result<()> {
         let n = batch.n();
         let _range = nvtx::range(|| "update".to_string());
         let tape = Tape::new(backend);
@@ -104,12 +104,12 @@ impl<B: Backend> Trainer<B> {
         let output = self.model.forward(&tape, &params, &input, Mode::Train)?;
         let loss = ops::loss(&tape, LossKind::CrossEntropy, 1.0 / n as f32, &output.logits, batch.labels);
         let d = LogitDims { n: n as u32, classes: self.model.architecture().classes as u32 };
-        backend.tally_add(&d, output.logits.buf(), batch.labels, tally);
+        backend.metrics_add(&d, output.logits.buf(), batch.labels, metrics);
         let gradients = tape.backward(&loss, &[], &params.iter().collect::<Vec<_>>())?;
         // The optimiser wants the weights for itself.
         drop((params, input, output.logits));
         let constraint = |param| self.sparsifier.constraint(param);
         self.optimizer.step(backend, lr, &gradients.params, self.model.params_mut(), constraint)?;
-        self.model.move_running(backend, output.stats)
+        self.model.update_running_stats(backend, output.stats)
     }
 }

@@ -10,7 +10,7 @@ use engine::attack::pgd::{PgdAttack, Start};
 use engine::attack::{AttackLoss, BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, Kernel};
-use engine::backend::{Backend, Counts, Images, Loss, Memory};
+use engine::backend::{Backend, Images, Loss, Memory, Metrics};
 use engine::base::error::Error;
 use engine::base::rng::{Rng, Stream};
 use engine::nn::models::{Mode, Model, Network};
@@ -53,9 +53,9 @@ fn iterates_are_pytorchs<B: Backend>(backend: &B) {
         let mut flips = 0;
         for step in 0..10 {
             let pgd = PgdAttack { backend, model: &model, mode, config: &config };
-            let mut tally = backend.tally();
-            let x = pgd.ascend(&clean, images(from), &mut tally, drop).unwrap().values(backend);
-            let counts = backend.tally_read(&tally);
+            let mut metrics = backend.metrics();
+            let x = pgd.ascend(&clean, images(from), &mut metrics, drop).unwrap().values(backend);
+            let counts = backend.metrics_read(&metrics);
             let want = values(&format!("step{step}.x"));
             let what = format!("{case}: x after step {step}");
             // A wrong sign is an error of up to twice the step size, 0.01 or more.
@@ -91,28 +91,28 @@ impl Batch {
     }
 
     /// Adversarial images and counts at half the strength, of the batch as a whole.
-    fn attack<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
+    fn attack<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Metrics) {
         let pgd = PgdAttack { backend, model, mode: Mode::Train, config: &config.scaled(0.5) };
-        self.run(backend, model, |batch, tally| pgd.attack(self.start(), batch, tally, drop))
+        self.run(backend, model, |batch, metrics| pgd.attack(self.start(), batch, metrics, drop))
     }
 
     /// The same in parts.
-    fn attack_in_parts<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Counts) {
+    fn attack_in_parts<B: Backend>(&self, backend: &B, model: &Model<B>, config: &PgdConfig) -> (Vec<f32>, Metrics) {
         let pgd = PgdAttack { backend, model, mode: Mode::Train, config: &config.scaled(0.5) };
-        self.run(backend, model, |batch, tally| pgd.attack_in_parts(self.start(), batch, tally))
+        self.run(backend, model, |batch, metrics| pgd.attack_in_parts(self.start(), batch, metrics))
     }
 
     fn run<B: Backend>(
         &self,
         backend: &B,
         model: &Model<B>,
-        attack: impl FnOnce(&pgd::Batch<'_, B>, &mut B::Tally) -> Result<Tensor<B>, Error>,
-    ) -> (Vec<f32>, Counts) {
+        attack: impl FnOnce(&pgd::Batch<'_, B>, &mut B::MetricsBuf) -> Result<Tensor<B>, Error>,
+    ) -> (Vec<f32>, Metrics) {
         let images = Tensor::new(backend.upload_batch(self.n, &self.images), model.input(self.n));
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         let batch = pgd::Batch { images, labels: &backend.labels(&self.labels) };
-        let attacked = attack(&batch, &mut tally).unwrap();
-        (attacked.values(backend), backend.tally_read(&tally))
+        let attacked = attack(&batch, &mut metrics).unwrap();
+        (attacked.values(backend), backend.metrics_read(&metrics))
     }
 }
 
@@ -172,8 +172,8 @@ fn images_that_depend_on_each_other_are_attacked_together() {
     let start = Start { rng: &rng, first: 7 };
     let attacked = [Mode::Train, Mode::Eval].map(|mode| {
         let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
-        let whole = pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(&backend);
-        let parts = pgd.attack_in_parts(start, &batch, &mut backend.tally()).unwrap().values(&backend);
+        let whole = pgd.attack(start, &batch, &mut backend.metrics(), drop).unwrap().values(&backend);
+        let parts = pgd.attack_in_parts(start, &batch, &mut backend.metrics()).unwrap().values(&backend);
         assert_eq!(whole, parts, "{mode:?}");
         whole
     });
@@ -220,10 +220,10 @@ fn moving_statistics_are_handed_out_and_move_only_then() {
         let mut met = Vec::new();
         let config = PgdConfig { bn: BnMode::TrainMoving, ..attack(3) };
         let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
-        pgd.attack(start, &batch, &mut backend.tally(), |stats| met.push(stats)).unwrap();
+        pgd.attack(start, &batch, &mut backend.metrics(), |stats| met.push(stats)).unwrap();
         assert_eq!(met.len(), 3, "one for each pass");
         assert_eq!(model.state(&backend), before);
-        met.into_iter().for_each(|stats| model.move_running(&backend, stats).unwrap());
+        met.into_iter().for_each(|stats| model.update_running_stats(&backend, stats).unwrap());
         assert_eq!(model.state(&backend) != before, moves);
     }
 }

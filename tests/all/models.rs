@@ -192,7 +192,7 @@ fn agrees_with_pytorch_to<B: Backend>(backend: &B, file: &str, rtol: fn(&Oracle,
                 check(&format!("grad.{}", param.name), &grad.values(backend));
             }
         }
-        model.move_running(backend, pass.stats).unwrap();
+        model.update_running_stats(backend, pass.stats).unwrap();
     }
     for (name, _, values) in model.state(backend) {
         let (after, before) = (format!("after.{name}"), format!("state.{name}"));

@@ -30,8 +30,8 @@ pub struct LossOut<B: Memory> {
 
 /// Sums over many batches, on the device until they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Samples seen by [`Loss::tally_add`].
+pub struct Metrics {
+    /// Samples seen by [`Loss::metrics_add`].
     pub samples: u64,
     /// Of those, classified correctly.
     pub correct: u64,
@@ -43,7 +43,7 @@ pub struct Counts {
     pub zero_gradients: u64,
 }
 
-impl std::ops::AddAssign for Counts {
+impl std::ops::AddAssign for Metrics {
     fn add_assign(&mut self, other: Self) {
         self.samples += other.samples;
         self.correct += other.correct;
@@ -53,7 +53,7 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-impl Counts {
+impl Metrics {
     /// Percent of the samples classified correctly.
     pub fn accuracy(&self) -> f64 {
         100.0 * self.correct as f64 / self.samples.max(1) as f64
@@ -74,8 +74,8 @@ impl Counts {
 pub trait Loss: Memory {
     /// Class labels of a batch.
     type Labels: Send + Sync;
-    /// A [`Counts`] on the device.
-    type Tally: Send + Sync;
+    /// A [`Metrics`] on the device.
+    type MetricsBuf: Send + Sync;
 
     /// Labels of a batch, 0 to classes - 1.
     fn labels(&self, labels: &[u8]) -> Self::Labels;
@@ -93,13 +93,13 @@ pub trait Loss: Memory {
     /// The most likely class of each sample; the first one wins a tie.
     fn predictions(&self, d: &LogitDims, logits: &Self::Batch) -> Vec<u8>;
     /// Counters that go on from `counts`.
-    fn tally_from(&self, counts: &Counts) -> Self::Tally;
+    fn metrics_from(&self, counts: &Metrics) -> Self::MetricsBuf;
     /// Counters at zero.
-    fn tally(&self) -> Self::Tally {
-        self.tally_from(&Counts::default())
+    fn metrics(&self) -> Self::MetricsBuf {
+        self.metrics_from(&Metrics::default())
     }
     /// Adds a batch's samples, correct predictions and cross-entropies.
-    fn tally_add(&self, d: &LogitDims, logits: &Self::Batch, labels: &Self::Labels, tally: &mut Self::Tally);
+    fn metrics_add(&self, d: &LogitDims, logits: &Self::Batch, labels: &Self::Labels, metrics: &mut Self::MetricsBuf);
     /// Reads the counters.
-    fn tally_read(&self, tally: &Self::Tally) -> Counts;
+    fn metrics_read(&self, metrics: &Self::MetricsBuf) -> Metrics;
 }

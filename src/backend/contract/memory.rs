@@ -43,7 +43,7 @@ pub trait Memory: Sync + Sized {
 
     /// Runs `f`, one round of a loop over batches of `samples` that calls the same kernels each time: a device may write
     /// them down and submit them at once. `f` should neither upload nor download.
-    fn step<R>(&self, _samples: usize, f: impl FnOnce() -> R) -> R {
+    fn capture<R>(&self, _samples: usize, f: impl FnOnce() -> R) -> R {
         f()
     }
     /// Waits until everything is done that was asked for.

@@ -44,7 +44,7 @@ pub struct NormGrads<B: Memory> {
 
 /// Running statistics of a normalisation and those of a batch.
 #[derive(Debug)]
-pub struct RunningMove<'a, Buf> {
+pub struct RunningUpdate<'a, Buf> {
     /// From a biased variance to an unbiased one.
     pub unbias: f32,
     /// Of the batch.
@@ -74,5 +74,5 @@ pub trait Norm: Memory {
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self>;
     /// Moves running statistics towards those of a batch: `running += momentum (batch - running)`, the batch's variance
     /// multiplied by `unbias` before.
-    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Self::Buf>]);
+    fn update_running_stats(&self, momentum: f32, updates: &mut [RunningUpdate<'_, Self::Buf>]);
 }

@@ -43,7 +43,7 @@ pub trait Pgd: Loss {
         clean: &Self::Batch,
         dx: &Self::Batch,
         x: &mut Self::Batch,
-        tally: &mut Self::Tally,
+        metrics: &mut Self::MetricsBuf,
     );
     /// All steps of an attack on `network` by one kernel, without leaving the device's cores between them: up to rounding what
     /// the other ops come to. `network` has the sizes of the batch `clean`, which fits it. `None` where the backend has no kernel
@@ -54,7 +54,7 @@ pub trait Pgd: Loss {
         _params: &PgdParams<'_>,
         _clean: &Self::Batch,
         _labels: &Self::Labels,
-        _tally: &mut Self::Tally,
+        _tally: &mut Self::MetricsBuf,
     ) -> Option<Self::Batch> {
         None
     }

@@ -36,9 +36,9 @@ pub trait Prune: Memory {
     /// where there is a NaN.
     fn top_k_masks(&self, selections: &[(usize, &Self::Buf)]) -> Vec<Option<Self::Buf>>;
     /// Mask of `rows` × `cols` elements from one of the rows.
-    fn spread_rows(&self, rows: usize, cols: usize, mask: &Self::Buf) -> Self::Buf;
+    fn broadcast_rows(&self, rows: usize, cols: usize, mask: &Self::Buf) -> Self::Buf;
     /// Mask of `rows` × `cols` elements from one of the columns.
-    fn spread_columns(&self, rows: usize, cols: usize, mask: &Self::Buf) -> Self::Buf;
+    fn broadcast_columns(&self, rows: usize, cols: usize, mask: &Self::Buf) -> Self::Buf;
     /// `x` where `mask` is 1, else +0.
     fn masked_copy(&self, mask: &Self::Buf, x: &Self::Buf) -> Self::Buf;
     /// Sets `x` to +0 where `mask` is 0.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::jobs::{CrossEntropy, argmax, cross_entropy};
 use super::{Buf, Cpu, LANES, Real, lane_index, lanes, lanes_mut};
-use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE, Memory};
+use crate::backend::{Loss, LossKind, LossOut, MARGIN_CONFIDENCE, Memory, Metrics};
 use crate::base::dims::LogitDims;
 
 /// The logits of one sample.
@@ -29,7 +29,7 @@ fn margin(z: &[f64], y: usize) -> (f64, Vec<f64>) {
 
 impl<T: Real> Loss for Cpu<T> {
     type Labels = Vec<u8>;
-    type Tally = Counts;
+    type MetricsBuf = Metrics;
 
     fn labels(&self, labels: &[u8]) -> Vec<u8> {
         labels.to_vec()
@@ -67,11 +67,11 @@ impl<T: Real> Loss for Cpu<T> {
         (0..d.n as usize).map(|sample| argmax(&sample_logits(d, logits, sample)) as u8).collect()
     }
 
-    fn tally_from(&self, counts: &Counts) -> Counts {
+    fn metrics_from(&self, counts: &Metrics) -> Metrics {
         *counts
     }
 
-    fn tally_add(&self, d: &LogitDims, logits: &Buf<T>, labels: &Vec<u8>, metrics: &mut Counts) {
+    fn metrics_add(&self, d: &LogitDims, logits: &Buf<T>, labels: &Vec<u8>, metrics: &mut Metrics) {
         for (sample, &label) in labels.iter().enumerate() {
             let z = sample_logits(d, logits, sample);
             metrics.samples += 1;
@@ -80,7 +80,7 @@ impl<T: Real> Loss for Cpu<T> {
         }
     }
 
-    fn tally_read(&self, metrics: &Counts) -> Counts {
+    fn metrics_read(&self, metrics: &Metrics) -> Metrics {
         *metrics
     }
 }

@@ -5,7 +5,7 @@ use super::jobs::{BatchNormBwd, BatchNormFwd, Deviations, GradientSums, Statisti
 use super::layout::element::relu;
 use super::sums::{Plane, over_images};
 use super::{Buf, Cpu, Kernel, LANES, Real, lanes_mut};
-use crate::backend::{Activated, Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
+use crate::backend::{Activated, Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningUpdate};
 use crate::base::dims::ChannelDims;
 
 /// Number, mean and sum of squared deviations from it.
@@ -160,9 +160,9 @@ impl<T: Real> Norm for Cpu<T> {
         NormGrads { dx, dgamma: per_channel(1), dbeta: per_channel(0), dresidual }
     }
 
-    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Buf<T>>]) {
+    fn update_running_stats(&self, momentum: f32, updates: &mut [RunningUpdate<'_, Buf<T>>]) {
         let momentum = T::of(momentum);
-        for RunningMove { unbias, batch, running } in moves {
+        for RunningUpdate { unbias, batch, running } in updates {
             let unbias = T::of(*unbias);
             running.mean.iter_mut().zip(batch.mean.iter()).for_each(|(r, &b)| *r += momentum * (b - *r));
             running.var.iter_mut().zip(batch.var.iter()).for_each(|(r, &b)| *r += momentum * (unbias * b - *r));

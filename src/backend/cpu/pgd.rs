@@ -2,7 +2,7 @@
 
 use super::jobs::{PgdStep, RandomStart};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
-use crate::backend::{Counts, Pgd};
+use crate::backend::{Metrics, Pgd};
 use crate::base::rng::Rng;
 
 impl<T: Real> Pgd for Cpu<T> {
@@ -24,7 +24,7 @@ impl<T: Real> Pgd for Cpu<T> {
         clean: &Buf<T>,
         dx: &Buf<T>,
         x: &mut Buf<T>,
-        metrics: &mut Counts,
+        metrics: &mut Metrics,
     ) {
         self.count(Kernel::PgdStep);
         let len = x.len() / blocks(n);

@@ -44,14 +44,14 @@ impl<T: Real> Prune for Cpu<T> {
         selections.iter().map(|&(k, x)| self.top_k_mask(k, x)).collect()
     }
 
-    fn spread_rows(&self, rows: usize, cols: usize, mask: &Buf<T>) -> Buf<T> {
+    fn broadcast_rows(&self, rows: usize, cols: usize, mask: &Buf<T>) -> Buf<T> {
         assert!(mask.len() == rows);
         let mut spread = self.alloc(rows * cols);
         spread.chunks_exact_mut(cols).zip(mask.iter()).for_each(|(row, &m)| row.fill(m));
         spread
     }
 
-    fn spread_columns(&self, rows: usize, cols: usize, mask: &Buf<T>) -> Buf<T> {
+    fn broadcast_columns(&self, rows: usize, cols: usize, mask: &Buf<T>) -> Buf<T> {
         assert!(mask.len() == cols);
         let mut spread = self.alloc(rows * cols);
         spread.chunks_exact_mut(cols).for_each(|row| row.copy_from_slice(mask));

@@ -11,7 +11,7 @@
 //!
 //! **Errors** are kept until [`Memory::status`] is asked, as CUDA itself does; after one nothing is launched any more.
 //!
-//! **Steps.** Inside [`Memory::step`] launches are only written down. At its end they become a CUDA graph, or, where an
+//! **Steps.** Inside [`Memory::capture`] launches are only written down. At its end they become a CUDA graph, or, where an
 //! earlier step had the same kernels in the same order, the arguments that have changed are set in its graph; then the
 //! graph is launched. So a repeated step costs one submission, and nothing that varies from step to step has to be
 //! declared in advance.
@@ -164,8 +164,8 @@ impl<P: Precision> Memory for Cuda<P> {
         false
     }
 
-    fn step<R>(&self, samples: usize, f: impl FnOnce() -> R) -> R {
-        self.context.step(samples, f)
+    fn capture<R>(&self, samples: usize, f: impl FnOnce() -> R) -> R {
+        self.context.capture(samples, f)
     }
 
     fn synchronize(&self) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::autograd::tape::{ParamVar, Tape, Var};
 use crate::autograd::tensor::{Param, Shape};
-use crate::backend::{Backend, ChannelStats, RunningMove};
+use crate::backend::{Backend, ChannelStats, RunningUpdate};
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::named_enum;
 use crate::nn::params::{LayerSpec, NormSpec, ParamSpec};
@@ -191,7 +191,7 @@ pub enum Mode {
     Eval,
 }
 
-/// Batch statistics of a pass in [`Mode::Train`], for [`Model::move_running`].
+/// Batch statistics of a pass in [`Mode::Train`], for [`Model::update_running_stats`].
 pub struct Stats<B: Backend>(Vec<BatchStats<B::Buf>>);
 
 impl<B: Backend> Stats<B> {
@@ -298,15 +298,15 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     /// [`Error::Shape`] while a tape still shares the running statistics.
-    pub fn move_running(&mut self, backend: &B, stats: Stats<B>) -> Result<()> {
-        let mut moves = Vec::new();
+    pub fn update_running_stats(&mut self, backend: &B, stats: Stats<B>) -> Result<()> {
+        let mut updates = Vec::new();
         for (norm, running) in self.running.iter_mut().enumerate() {
             if let Some(batch) = stats.0.iter().find(|batch| batch.norm == norm) {
                 let unbias = batch.count as f32 / (batch.count as f32 - 1.0).max(1.0);
-                moves.push(RunningMove { unbias, batch: &batch.stats, running: own(running)? });
+                updates.push(RunningUpdate { unbias, batch: &batch.stats, running: own(running)? });
             }
         }
-        backend.move_running(RUNNING_MOMENTUM, &mut moves);
+        backend.update_running_stats(RUNNING_MOMENTUM, &mut updates);
         Ok(())
     }
 

@@ -80,9 +80,9 @@ impl Setting<'_> {
         let start = Start { rng: &rng, first: 0 };
         let batch = Batch { images: self.clean(), labels: &backend.labels(&labels) };
         let pgd = PgdAttack { backend, model: self.model, mode: Mode::Eval, config };
-        let mut tally = backend.tally();
-        let x = pgd.attack(start, &batch, &mut tally, drop).unwrap();
-        zeros.push(backend.tally_read(&tally).zero_gradient());
+        let mut metrics = backend.metrics();
+        let x = pgd.attack(start, &batch, &mut metrics, drop).unwrap();
+        zeros.push(backend.metrics_read(&metrics).zero_gradient());
         x
     }
 

@@ -48,16 +48,16 @@ fn long_run<B: Backend>(backend: &B, seed: u64) -> [f64; 3] {
     let mut loss = 0.0;
     for epoch in 0..EPOCHS {
         let order = Rng::new(seed, Stream::Shuffle, epoch).permutation(count);
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         for (step, indices) in order.chunks_exact(BATCH).enumerate() {
             let labels: Vec<u8> = indices.iter().map(|&i| data.train.labels[i as usize]).collect();
             let clean = Tensor::new(backend.gather(&images, indices, None), trainer.model.input(BATCH));
             let rng = Rng::new(seed, Stream::TrainAttack, epoch * 1000 + step as u32);
             let start = Start { rng: &rng, first: 0 };
             let batch = Batch { images: clean, labels: &backend.labels(&labels) };
-            trainer.step(backend, &batch, Some((&attack, start)), 0.05, &mut tally).unwrap();
+            trainer.step(backend, &batch, Some((&attack, start)), 0.05, &mut metrics).unwrap();
         }
-        loss = backend.tally_read(&tally).mean_loss();
+        loss = backend.metrics_read(&metrics).mean_loss();
     }
     // The test images on the CPU.
     let cpu = Cpu::<f32>::new(2).unwrap();
@@ -98,7 +98,7 @@ fn fresh_attack<B: Backend>(backend: &B, seed: u64, steps: usize) -> Vec<f32> {
         let pgd = PgdAttack { backend, model, mode: Mode::Train, config: &config };
         let images = match steps {
             0 => batch.images.clone(),
-            _ => pgd.attack(start, batch, &mut backend.tally(), drop).unwrap(),
+            _ => pgd.attack(start, batch, &mut backend.metrics(), drop).unwrap(),
         };
         images.values(backend)
     })

@@ -87,11 +87,11 @@ fn host_time_of_a_step() {
         let mut training = Training::of(Network::ResNet18, 1, backend, 128);
         let bytes = training.bytes.clone();
         let images = backend.resident([3, 32, 32], &bytes);
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         let mut seconds: Vec<f64> = (0..21)
             .map(|step| {
                 let begin = std::time::Instant::now();
-                training.step_of(10, backend, &images, &mut tally, step).unwrap();
+                training.step_of(10, backend, &images, &mut metrics, step).unwrap();
                 begin.elapsed().as_secs_f64()
             })
             .collect();

@@ -8,7 +8,7 @@ use engine::attack::pgd::{PgdAttack, Start};
 use engine::attack::{AttackLoss, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
-use engine::backend::{Activation, Backend, Conv, Counts, LossKind, Memory, PgdParams, Pool};
+use engine::backend::{Activation, Backend, Conv, LossKind, Memory, Metrics, PgdParams, Pool};
 use engine::base::dims::{Conv2dDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
 use engine::nn::init::{Init, initial_values};
@@ -59,17 +59,17 @@ fn attacked<B: Backend>(
     config: &PgdConfig,
     batch: &Batch,
     whole: bool,
-) -> (Vec<f32>, Counts) {
+) -> (Vec<f32>, Metrics) {
     let rng = Rng::new(9, Stream::Init, 4);
     let start = Start { rng: &rng, first: 3 };
     let config = &config.scaled(0.75);
     let images = Tensor::upload(backend, [N, 1, 28, 28], &batch.clean);
     let labels = backend.labels(&batch.labels);
-    let (batch, mut tally) = (pgd::Batch { images, labels: &labels }, backend.tally());
+    let (batch, mut metrics) = (pgd::Batch { images, labels: &labels }, backend.metrics());
     let pgd = PgdAttack { backend, model, mode: Mode::Train, config };
     let x = if whole {
         let mut passes = 0;
-        let x = pgd.attack(start, &batch, &mut tally, |_| passes += 1).unwrap();
+        let x = pgd.attack(start, &batch, &mut metrics, |_| passes += 1).unwrap();
         assert_eq!(passes, config.steps);
         x
     } else {
@@ -78,9 +78,9 @@ fn attacked<B: Backend>(
             false => backend.copy_batch(batch.images.buf()),
         };
         let x = Tensor::new(x, batch.images.shape().clone());
-        pgd.ascend(&batch, x, &mut tally, drop).unwrap()
+        pgd.ascend(&batch, x, &mut metrics, drop).unwrap()
     };
-    (x.values(backend), backend.tally_read(&tally))
+    (x.values(backend), backend.metrics_read(&metrics))
 }
 
 fn the_same_images<B: Backend>(backend: &B) {
@@ -184,8 +184,8 @@ fn fits<B: Backend>(backend: &B, architecture: Architecture) -> bool {
     let network = model.sequential(1).unwrap();
     let clean = backend.upload_batch(1, &uniform(1, 784));
     let pgd = PgdParams { eps: 0.3, step_size: 0.1, steps: 1, loss: LossKind::CrossEntropy, start: None };
-    let (labels, mut tally) = (backend.labels(&[3]), backend.tally());
-    backend.fused_pgd(&network, &pgd, &clean, &labels, &mut tally).is_some()
+    let (labels, mut metrics) = (backend.labels(&[3]), backend.metrics());
+    backend.fused_pgd(&network, &pgd, &clean, &labels, &mut metrics).is_some()
 }
 
 fn what_does_not_fit_goes_op_by_op<B: Backend>(backend: &B) {

@@ -70,9 +70,9 @@ pub fn steps_of_an_attack<B: Backend>(backend: &B) {
         let mut x = backend.random_start(n, features, eps, &rng, 0, &clean);
         // With 0 in the middle of each period.
         let dx = up(&(0..n * features).map(|i| (i % 509) as f32 - 254.0).collect::<Vec<_>>());
-        let mut tally = backend.tally();
-        backend.pgd_step(n, eps, 0.1, &clean, &dx, &mut x, &mut tally);
-        let counts = backend.tally_read(&tally);
+        let mut metrics = backend.metrics();
+        backend.pgd_step(n, eps, 0.1, &clean, &dx, &mut x, &mut metrics);
+        let counts = backend.metrics_read(&metrics);
         (backend.download_batch(n, &x), [counts.gradients, counts.zero_gradients])
     }
     assert!(attacked(backend) == attacked(&Cpu::<f32>::new(1).unwrap()));
@@ -83,9 +83,9 @@ pub fn selection<B: Backend>(backend: &B) {
     let (rows, cols) = (1449, 1450);
     let keep = |len: usize, period: usize| -> Vec<f32> { (0..len).map(|i| f32::from(i % period == 0)).collect() };
     let (of_rows, of_cols) = (keep(rows, 3), keep(cols, 7));
-    let spread = backend.spread_rows(rows, cols, &backend.upload(&of_rows));
+    let spread = backend.broadcast_rows(rows, cols, &backend.upload(&of_rows));
     assert!(backend.download(&spread) == (0..rows * cols).map(|i| of_rows[i / cols]).collect::<Vec<_>>());
-    let spread = backend.spread_columns(rows, cols, &backend.upload(&of_cols));
+    let spread = backend.broadcast_columns(rows, cols, &backend.upload(&of_cols));
     assert!(backend.download(&spread) == (0..rows * cols).map(|i| of_cols[i % cols]).collect::<Vec<_>>());
 
     let [w, old, u] = [251, 509, 1021].map(|period| repeated(MANY + 1, period));
@@ -186,7 +186,7 @@ struct Judged {
     predictions: Vec<u8>,
     /// Samples, and correct ones.
     correct: [u64; 2],
-    /// Cross-entropy and margin of the batch; cross-entropy of the tally.
+    /// Cross-entropy and margin of the batch; cross-entropy of the metrics.
     losses: [f64; 3],
     dlogits: Vec<f32>,
 }
@@ -198,9 +198,9 @@ fn judged<B: Backend>(backend: &B, d: &LogitDims, logits: &[f32], labels: &[u8])
         let out = backend.loss_fwd(d, kind, 0.5, &logits, &labels);
         (f64::from(backend.download(&out.loss)[0]), backend.download_batch(n, &out.dlogits))
     });
-    let mut tally = backend.tally();
-    backend.tally_add(d, &logits, &labels, &mut tally);
-    let counts = backend.tally_read(&tally);
+    let mut metrics = backend.metrics();
+    backend.metrics_add(d, &logits, &labels, &mut metrics);
+    let counts = backend.metrics_read(&metrics);
     Judged {
         predictions: backend.predictions(d, &logits),
         correct: [counts.samples, counts.correct],

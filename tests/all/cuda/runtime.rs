@@ -17,13 +17,13 @@ fn a_steady_step_is_one_graph() {
     let mut training = Training::new(&backend, 6);
     let bytes = training.bytes.clone();
     let images = backend.resident([1, 28, 28], &bytes);
-    let mut tally = backend.tally();
+    let mut metrics = backend.metrics();
     for step in 0..3 {
-        training.step(&backend, &images, &mut tally, step).unwrap();
+        training.step(&backend, &images, &mut metrics, step).unwrap();
     }
     for step in 3..6 {
         let before = calls.all();
-        training.step(&backend, &images, &mut tally, step).unwrap();
+        training.step(&backend, &images, &mut metrics, step).unwrap();
         let after = calls.all();
         let [allocs, uploads, downloads, launches, graphs, set_args, graph_launches, waits] =
             std::array::from_fn(|i| after[i] - before[i]);
@@ -36,7 +36,7 @@ fn a_steady_step_is_one_graph() {
     // The attack is one of them.
     assert_eq!(calls.nodes.load(Ordering::Relaxed), 29);
     assert_eq!(calls.overlaps.load(Ordering::Relaxed), 28, "each begins before the one before it ends");
-    let counts = backend.tally_read(&tally);
+    let counts = backend.metrics_read(&metrics);
     assert_eq!((counts.samples, counts.gradients), (6 * 6, 6 * 2 * 6 * 784));
 }
 
@@ -52,7 +52,7 @@ fn a_step_of_an_attack_on_resnet18_in_mixed_precision() {
         let images = backend.resident([3, 32, 32], &bytes);
         // The first step packs each weight when it meets it, the others all at once.
         for step in 0..2 {
-            training.step_of(attack_steps, &backend, &images, &mut backend.tally(), step).unwrap();
+            training.step_of(attack_steps, &backend, &images, &mut backend.metrics(), step).unwrap();
         }
         backend.status().unwrap();
         let nodes = calls.nodes.load(Ordering::Relaxed);
@@ -73,7 +73,7 @@ fn a_step_of_an_attack_on_a_wide_lenet() {
             let bytes = training.bytes.clone();
             let images = backend.resident([1, 28, 28], &bytes);
             for step in 0..2 {
-                training.step_of(attack_steps, backend, &images, &mut backend.tally(), step).unwrap();
+                training.step_of(attack_steps, backend, &images, &mut backend.metrics(), step).unwrap();
             }
             backend.status().unwrap();
             calls.nodes.load(Ordering::Relaxed)
@@ -93,12 +93,12 @@ fn submissions_agree() {
         let mut training = Training::new(&backend, 5);
         let bytes = training.bytes.clone();
         let images = backend.resident([1, 28, 28], &bytes);
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         for step in 0..3 {
-            training.step(&backend, &images, &mut tally, step).unwrap();
+            training.step(&backend, &images, &mut metrics, step).unwrap();
         }
         assert_eq!(calls.overlaps.load(Ordering::Relaxed) > 0, how == Submission::Graphs);
-        Some((training.trainer.model.state(&backend), backend.tally_read(&tally)))
+        Some((training.trainer.model.state(&backend), backend.metrics_read(&metrics)))
     };
     let graphs = run(Submission::Graphs);
     for how in [Submission::Serial, Submission::Single, Submission::Waiting] {
@@ -111,7 +111,7 @@ fn submissions_agree() {
 fn a_transfer_inside_a_step_is_in_order() {
     let Some((backend, calls)) = spied(Submission::Graphs, PLENTY, None) else { return };
     let x = backend.upload_batch(1, &[1.0, 2.0]);
-    let (before, sum) = backend.step(1, || {
+    let (before, sum) = backend.capture(1, || {
         let mut y = backend.copy_batch(&x);
         backend.add_assign(&x, &mut y);
         let before = backend.download_batch(1, &y);
@@ -121,7 +121,7 @@ fn a_transfer_inside_a_step_is_in_order() {
     assert_eq!((before, backend.download(&sum)), (vec![2.0, 4.0], vec![12.0, 24.0]));
     assert_eq!(calls.all()[6], 0, "no graph");
     // Steps inside a step are part of it.
-    let y = backend.step(1, || backend.step(1, || backend.add(&x, &x)));
+    let y = backend.capture(1, || backend.capture(1, || backend.add(&x, &x)));
     assert_eq!(backend.download(&y), [2.0, 4.0]);
     assert_eq!(calls.all()[6], 1);
 }
@@ -133,8 +133,8 @@ fn running_out_of_memory_says_what_would_fit() {
     let mut training = Training::new(&backend, 400);
     let bytes = training.bytes.clone();
     let images = backend.resident([1, 28, 28], &bytes);
-    let mut tally = backend.tally();
-    let error = training.step(&backend, &images, &mut tally, 0).expect_err("3 MiB are not enough");
+    let mut metrics = backend.metrics();
+    let error = training.step(&backend, &images, &mut metrics, 0).expect_err("3 MiB are not enough");
     let line = error.to_string();
     for part in ["out of GPU memory: asked for ", "this stage holds ", "of 16.0 MiB", "a batch of ", "--jobs 1"] {
         assert!(line.contains(part), "{line}");
@@ -149,7 +149,7 @@ fn running_out_of_memory_says_what_would_fit() {
         let mut training = Training::new(&backend, batch);
         training.bytes.clone_from(&bytes);
         let images = backend.resident([1, 28, 28], &bytes);
-        training.step(&backend, &images, &mut backend.tally(), 0)
+        training.step(&backend, &images, &mut backend.metrics(), 0)
     };
     assert!(outcome(fits).is_ok(), "{fits}: {line}");
     assert!(outcome(fits + fits / 2).is_err(), "{fits}: {line}");

@@ -192,10 +192,10 @@ impl<B: Backend> Training<B> {
         &mut self,
         backend: &B,
         images: &B::Resident<'_>,
-        tally: &mut B::Tally,
+        metrics: &mut B::MetricsBuf,
         step: u32,
     ) -> engine::base::error::Result<()> {
-        self.step_of(2, backend, images, tally, step)
+        self.step_of(2, backend, images, metrics, step)
     }
 
     /// The same with so many steps of the attack.
@@ -204,7 +204,7 @@ impl<B: Backend> Training<B> {
         attack_steps: usize,
         backend: &B,
         images: &B::Resident<'_>,
-        tally: &mut B::Tally,
+        metrics: &mut B::MetricsBuf,
         step: u32,
     ) -> engine::base::error::Result<()> {
         let n = self.labels.len();
@@ -214,6 +214,6 @@ impl<B: Backend> Training<B> {
         let batch = Batch { images: clean, labels: &labels };
         let rng = Rng::new(1, Stream::TrainAttack, step);
         let start = Start { rng: &rng, first: 0 };
-        self.trainer.step(backend, &batch, Some((&attack(attack_steps), start)), 1e-3 / (1 + step) as f32, tally)
+        self.trainer.step(backend, &batch, Some((&attack(attack_steps), start)), 1e-3 / (1 + step) as f32, metrics)
     }
 }

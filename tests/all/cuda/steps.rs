@@ -103,21 +103,21 @@ fn run<B: Backend>(backend: &B, setting: &Setting, given: Option<&[Vec<f32>]>) -
         let start = Start { rng: &rng, first: 0 };
         let shape = trainer.model.input(setting.batch);
         let pgd = PgdAttack { backend, model: &trainer.model, mode: Mode::Train, config: &setting.attack };
-        let mut tally = backend.tally();
-        let own = backend.step(setting.batch, || pgd.attack(start, &batch, &mut tally, drop)).unwrap();
+        let mut metrics = backend.metrics();
+        let own = backend.capture(setting.batch, || pgd.attack(start, &batch, &mut metrics, drop)).unwrap();
         run.attacked.push(own.values(backend));
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         // A rate that changes, so that a replayed step must take its own.
         let lr = setting.optimizer.lr() / (1 + step) as f32;
         match given {
-            None => trainer.step(backend, &batch, Some((&setting.attack, start)), lr, &mut tally),
+            None => trainer.step(backend, &batch, Some((&setting.attack, start)), lr, &mut metrics),
             Some(images) => {
                 let images = Tensor::new(backend.upload_batch(setting.batch, &images[step as usize]), shape);
-                trainer.step(backend, &Batch { images, labels: &labels }, None, lr, &mut tally)
+                trainer.step(backend, &Batch { images, labels: &labels }, None, lr, &mut metrics)
             }
         }
         .unwrap();
-        run.losses.push(backend.tally_read(&tally).mean_loss());
+        run.losses.push(backend.metrics_read(&metrics).mean_loss());
         // In the middle of the second half, and at its end.
         if step == setting.steps + setting.steps / 2 || step + 1 == 2 * setting.steps {
             let Trainer { model, sparsifier, .. } = &mut trainer;

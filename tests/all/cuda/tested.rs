@@ -47,7 +47,7 @@ fn table() -> Vec<Tested> {
         by(shapes::products::<Cuda<F32>>, &["f32/conv/conv2d_*", "f32/linear/*"]),
         by(shapes::sums::<Cuda<F32>>, &["f32/norm/channel_stats*", "f32/conv/bias_bwd*"]),
         by(norm::in_f32::<Cuda<F32>>, &["f32/norm/batch_norm_*"]),
-        by(definitions::running_statistics::<Cuda<F32>>, &["f32/norm/move_running"]),
+        by(definitions::running_statistics::<Cuda<F32>>, &["f32/norm/update_running_stats"]),
         by(rounds::elements::<Cuda<F32>>, &["f32/elementwise/*", "f32/prune/masked_copy", "f32/prune/apply_mask"]),
         by(definitions::max_pooling::<Cuda<F32>>, &["f32/pool/max_pool2d_*"]),
         by(definitions::average_pooling::<Cuda<F32>>, &["f32/pool/avg_pool_*"]),

@@ -2,7 +2,7 @@
 //! the CPU in f64 shares with every other path, and so cannot be compared with.
 
 use engine::backend::{
-    Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove, SgdParam,
+    Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningUpdate, SgdParam,
     SgdStep,
 };
 use engine::base::dims::{ChannelDims, LinearDims, LogitDims, Pool2dDims};
@@ -149,8 +149,8 @@ pub fn running_statistics<B: Backend>(backend: &B) {
         .collect();
     let moves = all.iter_mut().enumerate();
     let mut moves: Vec<_> =
-        moves.map(|(i, (batch, running))| RunningMove { unbias: unbias(i), batch, running }).collect();
-    backend.move_running(momentum, &mut moves);
+        moves.map(|(i, (batch, running))| RunningUpdate { unbias: unbias(i), batch, running }).collect();
+    backend.update_running_stats(momentum, &mut moves);
     for (i, (_, running)) in all.iter().enumerate() {
         let [mean, var, running_mean, running_var] = numbers(i).map(|values| wide(&values));
         let moved = |old: &[f64], new: &[f64], factor: f64| -> Vec<f64> {
@@ -291,11 +291,11 @@ pub fn losses<B: Backend>(backend: &B) {
             assert_close(&what(&format!("gradient of {kind:?}")), &got, &dlogits, 1e-6, 1e-7);
         }
         assert_eq!(backend.predictions(&d, &batch), predicted, "{}", what("predictions"));
-        let mut tally = backend.tally();
-        backend.tally_add(&d, &batch, &on_device, &mut tally);
-        let counts = backend.tally_read(&tally);
+        let mut metrics = backend.metrics();
+        backend.metrics_add(&d, &batch, &on_device, &mut metrics);
+        let counts = backend.metrics_read(&metrics);
         assert_eq!((counts.samples, counts.correct), (n as u64, correct), "{}", what("correct"));
-        assert_close(&what("loss of the tally"), &[counts.loss], &[entropy], 1e-6, 0.0);
+        assert_close(&what("loss of the metrics"), &[counts.loss], &[entropy], 1e-6, 0.0);
     }
 }
 

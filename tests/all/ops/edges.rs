@@ -1,6 +1,6 @@
 //! What no recorded value shows: NaN, ties, huge values, batches that do not fill the backend's blocks.
 
-use engine::backend::{Activation, Backend, Counts, LossKind, NormBwd};
+use engine::backend::{Activation, Backend, LossKind, Metrics, NormBwd};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{normal, on_every_backend, relu_output};
@@ -99,9 +99,9 @@ pub fn nan_in_the_loss_is_nan<B: Backend>(backend: &B) {
             let loss = backend.download(&backend.loss_fwd(&d, kind, 1.0, &logits, &labels).loss)[0];
             assert!(loss.is_nan(), "{kind:?} with NaN in place {place}: {loss}");
         }
-        let mut tally = backend.tally();
-        backend.tally_add(&d, &logits, &labels, &mut tally);
-        assert!(backend.tally_read(&tally).loss.is_nan(), "tally with NaN in place {place}");
+        let mut metrics = backend.metrics();
+        backend.metrics_add(&d, &logits, &labels, &mut metrics);
+        assert!(backend.metrics_read(&metrics).loss.is_nan(), "metrics with NaN in place {place}");
     }
 }
 
@@ -110,14 +110,14 @@ pub fn the_first_of_equal_logits_is_predicted<B: Backend>(backend: &B) {
     let d = LogitDims { n: 5, classes: 3 };
     let batch = backend.upload_batch(5, &logits.concat());
     assert_eq!(backend.predictions(&d, &batch), [0, 1, 0, 2, 0]);
-    let mut tally = backend.tally();
-    backend.tally_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut tally);
-    let counts = backend.tally_read(&tally);
+    let mut metrics = backend.metrics();
+    backend.metrics_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut metrics);
+    let counts = backend.metrics_read(&metrics);
     assert_eq!((counts.samples, counts.correct, counts.accuracy()), (5, 3, 60.0));
-    let counts = Counts { gradients: 7, zero_gradients: 3, ..counts };
-    let mut twice = backend.tally_from(&counts);
-    backend.tally_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut twice);
-    let twice = backend.tally_read(&twice);
+    let counts = Metrics { gradients: 7, zero_gradients: 3, ..counts };
+    let mut twice = backend.metrics_from(&counts);
+    backend.metrics_add(&d, &batch, &backend.labels(&[0, 2, 0, 2, 1]), &mut twice);
+    let twice = backend.metrics_read(&twice);
     assert_eq!((twice.samples, twice.correct, twice.loss), (10, 6, 2.0 * counts.loss));
     assert_eq!((twice.gradients, twice.zero_gradients), (7, 3));
 }

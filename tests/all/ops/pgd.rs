@@ -31,13 +31,13 @@ pub fn pgd_step<B: Backend>(backend: &B) {
         })
         .collect();
     let (clean, mut x) = (backend.upload_batch(n, &clean), backend.upload_batch(n, &x));
-    let mut tally = backend.tally();
-    backend.pgd_step(n, eps, step, &clean, &backend.upload_batch(n, &dx), &mut x, &mut tally);
+    let mut metrics = backend.metrics();
+    backend.pgd_step(n, eps, step, &clean, &backend.upload_batch(n, &dx), &mut x, &mut metrics);
     assert_close("x", &backend.download_batch(n, &x), &want, 0.0, f64::from(ULP));
-    let counts = backend.tally_read(&tally);
+    let counts = backend.metrics_read(&metrics);
     assert_eq!((counts.gradients, counts.zero_gradients), (63, 3));
-    backend.pgd_step(n, eps, step, &clean, &backend.upload_batch(n, &[0.0; 63]), &mut x, &mut tally);
-    let counts = backend.tally_read(&tally);
+    backend.pgd_step(n, eps, step, &clean, &backend.upload_batch(n, &[0.0; 63]), &mut x, &mut metrics);
+    let counts = backend.metrics_read(&metrics);
     assert_eq!((counts.gradients, counts.zero_gradients), (126, 66), "counters add up");
     assert_close("x without a gradient", &backend.download_batch(n, &x), &want, 0.0, f64::from(ULP));
 }
@@ -60,10 +60,10 @@ pub fn pgd_steps_of_many_images<B: Backend>(backend: &B) {
         let want: Vec<f32> = dx.iter().enumerate().map(moved).collect();
         let mut at = backend.upload_batch(n, &x);
         let (clean, dx_on_device) = (backend.upload_batch(n, &clean), backend.upload_batch(n, &dx));
-        let mut tally = backend.tally();
-        backend.pgd_step(n, eps, step, &clean, &dx_on_device, &mut at, &mut tally);
+        let mut metrics = backend.metrics();
+        backend.pgd_step(n, eps, step, &clean, &dx_on_device, &mut at, &mut metrics);
         assert_close(&format!("{n} x {features}"), &backend.download_batch(n, &at), &want, 0.0, f64::from(ULP));
-        let (counts, zeros) = (backend.tally_read(&tally), dx.iter().filter(|&&g| g == 0.0).count());
+        let (counts, zeros) = (backend.metrics_read(&metrics), dx.iter().filter(|&&g| g == 0.0).count());
         assert_eq!((counts.gradients, counts.zero_gradients), ((n * features) as u64, zeros as u64));
     }
 }
@@ -75,14 +75,14 @@ pub fn pgd_stays_in_the_ball<B: Backend>(backend: &B) {
         let clean = backend.upload_batch(n, &values);
         let rng = Rng::new(5, Stream::TrainAttack, 0);
         let mut x = backend.random_start(n, features, eps, &rng, 0, &clean);
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         for round in 0..20 {
             for (at, clean) in backend.download_batch(n, &x).iter().zip(&values) {
                 assert!((at - clean).abs() <= eps + ULP, "eps {eps}, step {round}: {at} is too far from {clean}");
                 assert!((0.0..=1.0).contains(at), "eps {eps}, step {round}: {at}");
             }
             let dx = backend.upload_batch(n, &normal(100 + round, n * features));
-            backend.pgd_step(n, eps, step, &clean, &dx, &mut x, &mut tally);
+            backend.pgd_step(n, eps, step, &clean, &dx, &mut x, &mut metrics);
         }
     }
 }
@@ -92,7 +92,7 @@ pub fn pgd_projects_before_it_clamps<B: Backend>(backend: &B) {
     let clean = backend.upload_batch(1, &[1.5, -0.5, 0.5, 0.5]);
     let mut x = backend.upload_batch(1, &[0.5, 0.5, 0.5, f32::NAN]);
     let dx = backend.upload_batch(1, &[-1.0, 1.0, 1.0, 1.0]);
-    backend.pgd_step(1, 0.25, 0.5, &clean, &dx, &mut x, &mut backend.tally());
+    backend.pgd_step(1, 0.25, 0.5, &clean, &dx, &mut x, &mut backend.metrics());
     assert_eq!(backend.download_batch(1, &x), [1.0, 0.0, 0.75, 0.25]);
 }
 

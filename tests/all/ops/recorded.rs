@@ -1,7 +1,7 @@
 //! Every op on every case recorded from PyTorch, to 1e-5.
 
 use engine::autograd::tensor::Param;
-use engine::backend::{Activation, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningMove};
+use engine::backend::{Activation, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningUpdate};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::nn::optim::{Optimizer, OptimizerConfig};
 
@@ -206,7 +206,7 @@ pub fn running_statistics<B: Backend>(backend: &B) {
         let batch = backend.channel_stats(&d, &case.batch("x"));
         let mut running = ChannelStats { mean: case.plain("running_mean"), var: case.plain("running_var") };
         let unbias = count / (count - 1.0);
-        backend.move_running(0.1, &mut [RunningMove { unbias, batch: &batch, running: &mut running }]);
+        backend.update_running_stats(0.1, &mut [RunningUpdate { unbias, batch: &batch, running: &mut running }]);
         case.check_plain("train.running_mean", &running.mean);
         case.check_plain("train.running_var", &running.var);
     });
@@ -218,14 +218,14 @@ pub fn cross_entropy<B: Backend>(backend: &B) {
         losses(case, "cross_entropy", LossKind::CrossEntropy, 1.0 / n as f32);
 
         let d = LogitDims { n: n as u32, classes: case.shape("logits")[1] as u32 };
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         for _ in 0..2 {
-            backend.tally_add(&d, &case.batch("logits"), &backend.labels(&case_labels(case)), &mut tally);
+            backend.metrics_add(&d, &case.batch("logits"), &backend.labels(&case_labels(case)), &mut metrics);
         }
-        let counts = backend.tally_read(&tally);
+        let counts = backend.metrics_read(&metrics);
         assert_eq!(counts.samples, 2 * n as u64);
         let mean = f64::from(case.oracle.scalar(&format!("{}.cross_entropy.mean", case.name)));
-        assert_close(&format!("{} tally", case.name), &[counts.mean_loss()], &[mean], RTOL, 0.0);
+        assert_close(&format!("{} metrics", case.name), &[counts.mean_loss()], &[mean], RTOL, 0.0);
     });
 }
 

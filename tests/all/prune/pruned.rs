@@ -108,7 +108,7 @@ fn a_pruned_filter_has_no_bias_scale_shift_or_running_mean() {
             filters
         };
         assert!(check(&model) > 0, "{scheme}");
-        model.move_running(&backend, stats).unwrap();
+        model.update_running_stats(&backend, stats).unwrap();
         check(&model);
     }
 }

@@ -120,8 +120,8 @@ pub fn norms_are_those_of_plain_loops<B: Backend>(backend: &B) {
         assert_close("column norms", &backend.download(&backend.column_norms(cols, &a)), &want, 1e-7, 0.0);
     }
     let mask = backend.upload(&[1.0, 0.0, 1.0]);
-    assert_eq!(backend.download(&backend.spread_rows(3, 2, &mask)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
-    assert_eq!(backend.download(&backend.spread_columns(2, 3, &mask)), [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]);
+    assert_eq!(backend.download(&backend.broadcast_rows(3, 2, &mask)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
+    assert_eq!(backend.download(&backend.broadcast_columns(2, 3, &mask)), [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]);
 }
 
 /// Several tensors at once against a stable sort: empty and short ones, some longer than a block's share, with a value that

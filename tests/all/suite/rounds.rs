@@ -171,7 +171,7 @@ fn a_transfer_attacks_the_surrogate() {
         let pgd = PgdAttack { backend, model, mode: Mode::Eval, config: &config };
         let start = Start { rng: &numbers(Stream::SuiteStart, 1), first: 0 };
         let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
-        pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(backend)
+        pgd.attack(start, &batch, &mut backend.metrics(), drop).unwrap().values(backend)
     };
     assert_eq!(found.values(backend), on(&other));
     let direct = AttackConfig::Pgd(config.clone()).run(&target_model, Some(&other), &round).unwrap();
@@ -195,7 +195,7 @@ fn pgd_attacks_with_running_statistics() {
         let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
         let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0 };
         let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
-        pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap().values(&backend)
+        pgd.attack(start, &batch, &mut backend.metrics(), drop).unwrap().values(&backend)
     });
     assert_ne!(eval, train, "the mode must make a difference");
     assert_eq!(found.values(&backend), eval);
@@ -264,7 +264,7 @@ fn verdicts_of_a_second_batch_are_of_its_images() {
     let pgd = PgdAttack { backend, model: &setting.model, mode: Mode::Eval, config: &config };
     let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0 };
     let batch = pgd::Batch { images: clean.clone(), labels: &backend.labels(&labels) };
-    let x = pgd.attack(start, &batch, &mut backend.tally(), drop).unwrap();
+    let x = pgd.attack(start, &batch, &mut backend.metrics(), drop).unwrap();
     let (natural, attacked) =
         (target_model.logits(&clean).unwrap().predictions(), target_model.logits(&x).unwrap().predictions());
     for (i, verdict) in assessment.verdicts.iter().enumerate() {

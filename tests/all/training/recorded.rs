@@ -41,10 +41,10 @@ impl<B: Backend> Trainee<'_, B> {
         let images = |values| Tensor::new(backend.upload_batch(n, values), model.input(n));
         let batch = Batch { images: images(clean), labels: &backend.labels(labels) };
         let pgd = PgdAttack { backend, model, mode: Mode::Train, config };
-        let x = pgd.ascend(&batch, images(start), &mut backend.tally(), drop).unwrap();
+        let x = pgd.ascend(&batch, images(start), &mut backend.metrics(), drop).unwrap();
         let pass = pass(backend, model, Mode::Train, 1.0 / n as f32, x, labels);
         self.optimizer.step(backend, self.lr, &pass.grads, self.model.params_mut(), |_| Constraint::Free).unwrap();
-        self.model.move_running(backend, pass.stats).unwrap();
+        self.model.update_running_stats(backend, pass.stats).unwrap();
         pass.loss.values(backend)[0]
     }
 }

@@ -215,7 +215,7 @@ fn proximal_training_projects_when_it_says() {
         let sparsifier = Sparsifier::start(&backend, &sparsity, &model).unwrap();
         let mut trainer = Trainer::of(&backend, model, &sgd, sparsifier);
         for _ in 0..2 {
-            trainer.step(&backend, &batch, None, 0.1, &mut backend.tally()).unwrap();
+            trainer.step(&backend, &batch, None, 0.1, &mut backend.metrics()).unwrap();
             assert_eq!(filters(&trainer.model), after_step, "{every}");
         }
         trainer.sparsifier.after_steps(&backend, &mut trainer.model).unwrap();

@@ -7,7 +7,7 @@ use engine::attack::pgd::{Batch, PgdAttack, Start};
 use engine::attack::{BnMode, PgdConfig};
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::Cpu;
-use engine::backend::{Constraint, Counts, CropFlip, Images, Loss, Memory};
+use engine::backend::{Constraint, CropFlip, Images, Loss, Memory, Metrics};
 use engine::base::rng::{Rng, Stream};
 use engine::checkpoint::load_model;
 use engine::data::{Dataset, Split};
@@ -40,10 +40,10 @@ fn check_steps(attack: Option<&PgdConfig>) -> State {
 
     let mut trainer = Trainer::of(&backend, recorded(&backend, "resnet18").1, &sgd, Sparsifier::Dense);
     let mut optimizer = Optimizer::new(&backend, &sgd, model.params());
-    let (mut tally, mut tally_by_hand, mut loss) = (backend.tally(), backend.tally(), 0.0);
+    let (mut metrics, mut tally_by_hand, mut loss) = (backend.metrics(), backend.metrics(), 0.0);
     let attack = attack.map(|attack| attack.scaled(0.5));
     for step in 0..2 {
-        trainer.step(&backend, &batch, attack.as_ref().map(|attack| (attack, start)), LR, &mut tally).unwrap();
+        trainer.step(&backend, &batch, attack.as_ref().map(|attack| (attack, start)), LR, &mut metrics).unwrap();
 
         let mut attacked = batch.images.clone();
         if let Some(config) = &attack {
@@ -52,16 +52,16 @@ fn check_steps(attack: Option<&PgdConfig>) -> State {
             let mut met = Vec::new();
             attacked = pgd.attack(start, &batch, &mut tally_by_hand, |stats| met.push(stats)).unwrap();
             if config.bn == BnMode::TrainMoving {
-                met.into_iter().for_each(|stats| model.move_running(&backend, stats).unwrap());
+                met.into_iter().for_each(|stats| model.update_running_stats(&backend, stats).unwrap());
             }
         }
         let pass = pass(&backend, &model, Mode::Train, 1.0 / n as f32, attacked, &labels);
         loss += n as f64 * f64::from(pass.loss.values(&backend)[0]);
         optimizer.step(&backend, LR, &pass.grads, model.params_mut(), |_| Constraint::Free).unwrap();
-        model.move_running(&backend, pass.stats).unwrap();
+        model.update_running_stats(&backend, pass.stats).unwrap();
         assert!(trainer.model.state(&backend) == model.state(&backend), "{attack:?}: step {step}");
     }
-    let (counts, by_hand) = (backend.tally_read(&tally), backend.tally_read(&tally_by_hand));
+    let (counts, by_hand) = (backend.metrics_read(&metrics), backend.metrics_read(&tally_by_hand));
     let found = (counts.samples, counts.gradients, counts.zero_gradients);
     assert_eq!(found, (2 * n as u64, by_hand.gradients, by_hand.zero_gradients));
     assert_close("loss", &[counts.loss], &[loss], 1e-5, 0.0);
@@ -83,7 +83,7 @@ fn a_step_is_the_attack_and_an_update_on_the_mean_loss() {
 
 /// An epoch, as it is defined.
 struct Epoch {
-    counts: Counts,
+    counts: Metrics,
     lr: f64,
     eps: f64,
     test: EvalReport,
@@ -120,7 +120,7 @@ fn epochs(
     let (mut step, mut epochs) = (0, Vec::new());
     for epoch in 0..config.epochs {
         let order = Rng::new(config.seed, Stream::Shuffle, epoch as u32).permutation(trained_on.len());
-        let mut tally = backend.tally();
+        let mut metrics = backend.metrics();
         for places in order.chunks(config.batch) {
             let indices: Vec<u32> = places.iter().map(|&place| trained_on[place as usize]).collect();
             let numbers = |stream| Rng::new(config.seed, stream, step as u32);
@@ -134,11 +134,11 @@ fn epochs(
             let attack = config.attack.as_ref().map(|attack| attack.scaled(strength(step) as f32));
             let attack = attack.as_ref().map(|attack| (attack, start));
             let lr = (f64::from(config.optimizer.lr()) * lr(step)) as f32;
-            trainer.step(backend, &batch, attack, lr, &mut tally).unwrap();
+            trainer.step(backend, &batch, attack, lr, &mut metrics).unwrap();
             step += 1;
         }
         epochs.push(Epoch {
-            counts: backend.tally_read(&tally),
+            counts: backend.metrics_read(&metrics),
             lr: f64::from(config.optimizer.lr()) * lr(step - 1),
             eps: config.attack.as_ref().map_or(0.0, |attack| f64::from(attack.eps) * strength(step - 1)),
             test: measure(&trainer.model, &data.test, &(0..data.test.len() as u32).collect::<Vec<_>>()),

@@ -30,12 +30,12 @@ struct ConvParams {
     y_f32: u64,
     materialized: u64,
     materialized_mask: u64,
-    sums: TotalsArg,
+    sums: ChannelSumsArg,
     addend: u64,
     input_norm: NormalizedInputArg,
     residual_norm: NormalizedInputArg,
     relu_mask: u64,
-    residual_sums: TotalsArg,
+    residual_sums: ChannelSumsArg,
     arrivals: u64,
     input_pixels: u32,
     input_tiles: u32,
@@ -76,25 +76,25 @@ by_value!(ConvParams);
 /// Where a kernel puts two numbers a channel together.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct TotalsArg {
+struct ChannelSumsArg {
     partials: u64,
     first: u64,
     second: u64,
 }
 
-layout!(TotalsArg { partials, first, second });
+layout!(ChannelSumsArg { partials, first, second });
 
 /// Two numbers for each channel of a correlation's result, and the room that its blocks need to put them together.
-struct Totals {
+struct ChannelSums {
     part: Device<[f32; 2]>,
     first: Device<f32>,
     second: Device<f32>,
 }
 
-impl Totals {
-    fn arg(&self) -> TotalsArg {
-        let Totals { part, first, second } = self;
-        TotalsArg { partials: part.address(), first: first.address(), second: second.address() }
+impl ChannelSums {
+    fn arg(&self) -> ChannelSumsArg {
+        let ChannelSums { part, first, second } = self;
+        ChannelSumsArg { partials: part.address(), first: first.address(), second: second.address() }
     }
 }
 
@@ -108,9 +108,9 @@ fn split(d: &Conv2dDims, x: &Batch) -> bool {
 }
 
 impl Cuda<Bf16> {
-    fn totals(&self, c: u32, config: &TileConfig) -> Totals {
+    fn totals(&self, c: u32, config: &TileConfig) -> ChannelSums {
         let [first, second] = [0, 1].map(|_| self.alloc(c as usize));
-        Totals { part: self.alloc(c as usize * config.partials as usize), first, second }
+        ChannelSums { part: self.alloc(c as usize * config.partials as usize), first, second }
     }
 
     /// The tile of a convolution with this input, if one fits.
@@ -158,7 +158,7 @@ impl Conv for Cuda<Bf16> {
         params.b = b.map_or(0, |b| b.f32().address());
         params.activation = activation.code();
         params.y = y.address();
-        params.sums = statistics.as_ref().map(Totals::arg).unwrap_or_default();
+        params.sums = statistics.as_ref().map(ChannelSums::arg).unwrap_or_default();
         params.arrivals = self.precision.arrivals.address();
         if let Some(Output { data, mask }) = &output {
             (params.materialized, params.materialized_mask) =
@@ -170,7 +170,7 @@ impl Conv for Cuda<Bf16> {
         if let Some(output) = output {
             image.materialized.get_or_init(|| output.into());
         }
-        let statistics = statistics.map(|Totals { first, second, .. }| [first, second].map(Arc::new));
+        let statistics = statistics.map(|ChannelSums { first, second, .. }| [first, second].map(Arc::new));
         Activations { statistics, ..Activations::stored(&of, y) }.into()
     }
 
@@ -241,7 +241,7 @@ impl Conv for Cuda<Bf16> {
         // configuration says what room totals and arrivals need.
         unsafe { launch::correlate_bf16(self, config.tile, config.grid, *d, 1, params) };
         let mut dx = Activations::stored(&image, dx);
-        dx.sums.extend(taken.into_iter().map(|(input, Totals { first, second, .. })| NormSums {
+        dx.sums.extend(taken.into_iter().map(|(input, ChannelSums { first, second, .. })| NormSums {
             of: input.data.clone(),
             dgamma: Arc::new(first),
             dbeta: Arc::new(second),

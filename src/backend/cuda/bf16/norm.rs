@@ -8,7 +8,7 @@ use super::{Activations, Batch, Bf16, Buf};
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
-use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
+use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningUpdate};
 use crate::base::dims::ChannelDims;
 
 kernels! { "bf16/norm":
@@ -141,7 +141,7 @@ impl Norm for Cuda<Bf16> {
         NormGrads { dx: Activations::deferred(d, deferred).into(), dgamma, dbeta, dresidual }
     }
 
-    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Buf>]) {
-        self.move_all(momentum, moves);
+    fn update_running_stats(&self, momentum: f32, updates: &mut [RunningUpdate<'_, Buf>]) {
+        self.update_all_running_stats(momentum, updates);
     }
 }

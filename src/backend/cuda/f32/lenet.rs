@@ -1,6 +1,6 @@
 //! Attacks on a LeNet in one launch: an image a block, with the weights in its shared memory.
 
-use super::loss::{Labels, Tally, TallyCounts, kind};
+use super::loss::{Labels, MetricsArg, MetricsBuf, kind};
 use crate::backend::cuda::runtime::kernel::{Arg, Args, kernels};
 use crate::backend::cuda::{Context, Device, tuning};
 use crate::backend::{Activation, MARGIN_CONFIDENCE, PgdParams, SequentialLayer};
@@ -12,7 +12,7 @@ kernels! { "f32/lenet":
     lenet_attack(
         d: LeNetDims, a: PgdArgs, rng: Rng, first: u64, w1: &Device<f32>, b1: &Device<f32>, w2: &Device<f32>,
         b2: &Device<f32>, w3: &Device<f32>, b3: &Device<f32>, w4: &Device<f32>, b4: &Device<f32>, clean: &Device<f32>,
-        labels: &Device<u8>, attacked: &mut Device<f32>, metrics: &mut Device<TallyCounts>,
+        labels: &Device<u8>, attacked: &mut Device<f32>, metrics: &mut Device<MetricsArg>,
     );
 }
 
@@ -75,7 +75,7 @@ pub(super) fn attack(
     pgd: &PgdParams<'_>,
     clean: &Device<f32>,
     labels: &Labels,
-    tally: &mut Tally,
+    metrics: &mut MetricsBuf,
 ) -> Option<Device<f32>> {
     let (d, params) = recognise(network)?;
     let grid = tuning::lenet_attack(&d, cuda.shared_memory())?;
@@ -115,7 +115,7 @@ pub(super) fn attack(
             clean,
             labels,
             &mut attacked,
-            &mut tally.0,
+            &mut metrics.0,
         );
     }
     Some(attacked)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Precision, tuning};
-use crate::backend::{Counts, Loss, LossKind, LossOut, MARGIN_CONFIDENCE};
+use crate::backend::{Loss, LossKind, LossOut, MARGIN_CONFIDENCE, Metrics};
 use crate::base::dims::LogitDims;
 use crate::base::layout::layout;
 
@@ -16,17 +16,17 @@ kernels! { "f32/loss":
         loss: &mut Device<f32>, dlogits: &mut Device<f32>,
     );
     predictions(d: LogitDims, logits: &Device<f32>, classes: &mut Device<u8>);
-    metrics_add(d: LogitDims, logits: &Device<f32>, labels: &Device<u8>, metrics: &mut Device<TallyCounts>);
-    metrics_from(counts: TallyCounts, metrics: &mut Device<TallyCounts>);
+    metrics_add(d: LogitDims, logits: &Device<f32>, labels: &Device<u8>, metrics: &mut Device<MetricsArg>);
+    metrics_from(counts: MetricsArg, metrics: &mut Device<MetricsArg>);
 }
 
 /// Most classes that the kernels know of.
 const CLASSES: u32 = 256;
 
-/// [`Counts`] as the kernels have them (`kernels/primitives/metrics.cuh`).
+/// [`Metrics`] as the kernels have them (`kernels/primitives/metrics.cuh`).
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-pub struct TallyCounts {
+pub struct MetricsArg {
     samples: u64,
     correct: u64,
     loss: f64,
@@ -34,8 +34,8 @@ pub struct TallyCounts {
     zero_gradients: u64,
 }
 
-layout!(TallyCounts { samples, correct, loss, gradients, zero_gradients });
-by_value!(TallyCounts);
+layout!(MetricsArg { samples, correct, loss, gradients, zero_gradients });
+by_value!(MetricsArg);
 
 /// A loss in the kernels (`kernels/primitives/logits.cuh`).
 pub(super) fn kind(loss: LossKind) -> u32 {
@@ -46,7 +46,7 @@ pub(super) fn kind(loss: LossKind) -> u32 {
 }
 
 /// Counters on the device.
-pub struct Tally(pub(super) Device<TallyCounts>);
+pub struct MetricsBuf(pub(super) Device<MetricsArg>);
 
 /// Labels of a batch.
 pub struct Labels(Arc<Device<u8>>);
@@ -67,7 +67,7 @@ impl Labels {
 
 impl<P: Precision> Loss for Cuda<P> {
     type Labels = Labels;
-    type Tally = Tally;
+    type MetricsBuf = MetricsBuf;
 
     fn labels(&self, labels: &[u8]) -> Labels {
         Labels(Arc::new(self.upload_slice(labels)))
@@ -110,25 +110,25 @@ impl<P: Precision> Loss for Cuda<P> {
         self.download_slice(&classes)
     }
 
-    /// The counts are passed as an argument, so that a tally can begin within a step.
-    fn tally_from(&self, counts: &Counts) -> Tally {
-        let &Counts { samples, correct, loss, gradients, zero_gradients } = counts;
-        let counts = TallyCounts { samples, correct, loss, gradients, zero_gradients };
-        let mut tally = self.alloc(1);
-        // SAFETY: a tally is one element.
-        unsafe { launch::metrics_from(self, tuning::metrics(), counts, &mut tally) };
-        Tally(tally)
+    /// The counts are passed as an argument, so that a metrics can begin within a step.
+    fn metrics_from(&self, counts: &Metrics) -> MetricsBuf {
+        let &Metrics { samples, correct, loss, gradients, zero_gradients } = counts;
+        let counts = MetricsArg { samples, correct, loss, gradients, zero_gradients };
+        let mut metrics = self.alloc(1);
+        // SAFETY: a metrics is one element.
+        unsafe { launch::metrics_from(self, tuning::metrics(), counts, &mut metrics) };
+        MetricsBuf(metrics)
     }
 
-    fn tally_add(&self, d: &LogitDims, logits: &P::Batch, labels: &Labels, tally: &mut Tally) {
+    fn metrics_add(&self, d: &LogitDims, logits: &P::Batch, labels: &Labels, metrics: &mut MetricsBuf) {
         let logits = &*P::cast_f32(self, logits);
         let labels = labels.of_logits(d, logits);
-        // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, a tally is one element.
-        unsafe { launch::metrics_add(self, tuning::loss(), *d, logits, labels, &mut tally.0) };
+        // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, a metrics is one element.
+        unsafe { launch::metrics_add(self, tuning::loss(), *d, logits, labels, &mut metrics.0) };
     }
 
-    fn tally_read(&self, tally: &Tally) -> Counts {
-        let TallyCounts { samples, correct, loss, gradients, zero_gradients } = self.download_slice(&tally.0)[0];
-        Counts { samples, correct, loss, gradients, zero_gradients }
+    fn metrics_read(&self, metrics: &MetricsBuf) -> Metrics {
+        let MetricsArg { samples, correct, loss, gradients, zero_gradients } = self.download_slice(&metrics.0)[0];
+        Metrics { samples, correct, loss, gradients, zero_gradients }
     }
 }

@@ -4,7 +4,7 @@ use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Context, Cuda, F32, tuning};
-use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningMove};
+use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningUpdate};
 use crate::base::dims::ChannelDims;
 use crate::base::layout::layout;
 
@@ -29,16 +29,16 @@ kernels! { "f32/norm":
         gamma: &Device<f32>, partials: &Device<[f32; 2]>, g: Option<&Device<f32>>, dgamma: &mut Device<f32>,
         dbeta: &mut Device<f32>, dx: &mut Device<f32>,
     );
-    move_running(momentum: f32, moves: Moves);
+    update_running_stats(momentum: f32, updates: Updates);
 }
 
 /// Normalisations of one launch.
-const MOVES: usize = 64;
+const UPDATES: usize = 64;
 
 /// Running statistics and those of a batch, by the addresses of their `c` elements each.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Move {
+struct Update {
     mean: u64,
     var: u64,
     running_mean: u64,
@@ -49,13 +49,13 @@ struct Move {
 
 #[derive(Clone, Copy, bytemuck::NoUninit)]
 #[repr(C)]
-struct Moves {
-    at: [Move; MOVES],
+struct Updates {
+    at: [Update; UPDATES],
 }
 
-layout!(Move { mean, var, running_mean, running_var, c, unbias });
-layout!(Moves { at });
-by_value!(Moves);
+layout!(Update { mean, var, running_mean, running_var, c, unbias });
+layout!(Updates { at });
+by_value!(Updates);
 
 /// Elements of a batch.
 fn elements(d: &ChannelDims) -> usize {
@@ -80,21 +80,25 @@ impl Context {
         stats
     }
 
-    /// [`Norm::move_running`] in any precision.
-    pub(in crate::backend::cuda) fn move_all<B: PlainBuf>(&self, momentum: f32, moves: &mut [RunningMove<'_, B>]) {
-        let of = |RunningMove { unbias, batch, running }: &mut RunningMove<'_, B>| {
+    /// [`Norm::update_running_stats`] in any precision.
+    pub(in crate::backend::cuda) fn update_all_running_stats<B: PlainBuf>(
+        &self,
+        momentum: f32,
+        updates: &mut [RunningUpdate<'_, B>],
+    ) {
+        let of = |RunningUpdate { unbias, batch, running }: &mut RunningUpdate<'_, B>| {
             let c = batch.mean.f32().len();
             assert_eq!([&batch.var, &running.mean, &running.var].map(|vector| vector.f32().len()), [c; 3]);
             let [mean, var] = [&batch.mean, &batch.var].map(|vector| vector.f32().address());
             let [running_mean, running_var] =
                 [&mut running.mean, &mut running.var].map(|vector| vector.f32_mut().address());
-            Move { mean, var, running_mean, running_var, c: c as u32, unbias: *unbias }
+            Update { mean, var, running_mean, running_var, c: c as u32, unbias: *unbias }
         };
-        for chunk in moves.iter_mut().map(of).collect::<Vec<Move>>().chunks(MOVES) {
-            let mut table = Moves { at: [Move::default(); MOVES] };
+        for chunk in updates.iter_mut().map(of).collect::<Vec<Update>>().chunks(UPDATES) {
+            let mut table = Updates { at: [Update::default(); UPDATES] };
             table.at[..chunk.len()].copy_from_slice(chunk);
             // SAFETY: just checked: each has buffers of `c` elements, and no two the same running statistics.
-            unsafe { launch::move_running(self, tuning::blocks(chunk.len() as u32), momentum, table) };
+            unsafe { launch::update_running_stats(self, tuning::blocks(chunk.len() as u32), momentum, table) };
         }
     }
 }
@@ -176,7 +180,7 @@ impl Norm for Cuda<F32> {
         NormGrads { dx, dgamma, dbeta, dresidual }
     }
 
-    fn move_running(&self, momentum: f32, moves: &mut [RunningMove<'_, Device<f32>>]) {
-        self.move_all(momentum, moves);
+    fn update_running_stats(&self, momentum: f32, updates: &mut [RunningUpdate<'_, Device<f32>>]) {
+        self.update_all_running_stats(momentum, updates);
     }
 }

@@ -1,7 +1,7 @@
 //! The steps of PGD.
 
 use super::lenet;
-use super::loss::{Labels, Tally, TallyCounts};
+use super::loss::{Labels, MetricsArg, MetricsBuf};
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
@@ -17,7 +17,7 @@ kernels! { "f32/pgd":
         clean: &Device<f32>,
         dx: &Device<f32>,
         x: &mut Device<f32>,
-        metrics: &mut Device<TallyCounts>,
+        metrics: &mut Device<MetricsArg>,
     );
 }
 
@@ -42,13 +42,13 @@ impl<P: Precision> Pgd for Cuda<P> {
         clean: &P::Batch,
         dx: &P::Batch,
         x: &mut P::Batch,
-        tally: &mut Tally,
+        metrics: &mut MetricsBuf,
     ) {
         let (clean, dx, x) = (&*P::cast_f32(self, clean), &*P::cast_f32(self, dx), P::f32_mut(self, x));
         assert!(x.len().is_multiple_of(n) && clean.len() == x.len() && dx.len() == x.len());
         let (grid, len) = (tuning::elements(x.len(), 4), x.len() as u32);
-        // SAFETY: all three have `len` elements; the tally is one.
-        unsafe { launch::pgd_step(self, grid, len, eps, step, clean, dx, x, &mut tally.0) };
+        // SAFETY: all three have `len` elements; the metrics is one.
+        unsafe { launch::pgd_step(self, grid, len, eps, step, clean, dx, x, &mut metrics.0) };
     }
 
     fn fused_pgd(
@@ -57,10 +57,10 @@ impl<P: Precision> Pgd for Cuda<P> {
         params: &PgdParams<'_>,
         clean: &P::Batch,
         labels: &Labels,
-        tally: &mut Tally,
+        metrics: &mut MetricsBuf,
     ) -> Option<P::Batch> {
         let network: Vec<_> = network.iter().map(|layer| layer.map_params(PlainBuf::f32)).collect();
-        let attacked = lenet::attack(self, &network, params, &P::cast_f32(self, clean), labels, tally);
+        let attacked = lenet::attack(self, &network, params, &P::cast_f32(self, clean), labels, metrics);
         attacked.map(P::Batch::from)
     }
 }

@@ -22,8 +22,8 @@ kernels! { "f32/prune":
     top_k_ties(count: u32, s: Segments, selections: &Device<Selection>, ties: &mut Device<u32>);
     top_k_end(s: Segments, ties: &Device<u32>, selections: &mut Device<Selection>);
     top_k_mask(count: u32, s: Segments, selections: &mut Device<Selection>);
-    spread_rows(n: u32, cols: u32, mask: &Device<f32>, y: &mut Device<f32>);
-    spread_columns(n: u32, cols: u32, mask: &Device<f32>, y: &mut Device<f32>);
+    broadcast_rows(n: u32, cols: u32, mask: &Device<f32>, y: &mut Device<f32>);
+    broadcast_columns(n: u32, cols: u32, mask: &Device<f32>, y: &mut Device<f32>);
     masked_copy(n: u32, mask: &Device<f32>, x: &Device<f32>, y: &mut Device<f32>);
     apply_mask(n: u32, mask: &Device<f32>, x: &mut Device<f32>);
     admm_update(
@@ -104,21 +104,21 @@ impl<P: Precision> Prune for Cuda<P> {
         masks.map(|mask| mask.map(P::Buf::from)).collect()
     }
 
-    fn spread_rows(&self, rows: usize, cols: usize, mask: &P::Buf) -> P::Buf {
+    fn broadcast_rows(&self, rows: usize, cols: usize, mask: &P::Buf) -> P::Buf {
         let mask = mask.f32();
         assert_eq!(mask.len(), rows);
         let (n, mut y) = (rows * cols, self.alloc(rows * cols));
         // SAFETY: `y` has n = rows × cols elements, `mask` one a row.
-        unsafe { launch::spread_rows(self, tuning::elements(n, 4), n as u32, cols as u32, mask, &mut y) };
+        unsafe { launch::broadcast_rows(self, tuning::elements(n, 4), n as u32, cols as u32, mask, &mut y) };
         y.into()
     }
 
-    fn spread_columns(&self, rows: usize, cols: usize, mask: &P::Buf) -> P::Buf {
+    fn broadcast_columns(&self, rows: usize, cols: usize, mask: &P::Buf) -> P::Buf {
         let mask = mask.f32();
         assert_eq!(mask.len(), cols);
         let (n, mut y) = (rows * cols, self.alloc(rows * cols));
         // SAFETY: `y` has n = rows × cols elements, `mask` one a column.
-        unsafe { launch::spread_columns(self, tuning::elements(n, 4), n as u32, cols as u32, mask, &mut y) };
+        unsafe { launch::broadcast_columns(self, tuning::elements(n, 4), n as u32, cols as u32, mask, &mut y) };
         y.into()
     }
 

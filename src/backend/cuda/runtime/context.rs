@@ -110,13 +110,13 @@ impl Context {
         self.driver.shared_memory()
     }
 
-    /// [`crate::backend::Memory::step`].
-    pub(in crate::backend::cuda) fn step<R>(&self, samples: usize, f: impl FnOnce() -> R) -> R {
+    /// [`crate::backend::Memory::capture`].
+    pub(in crate::backend::cuda) fn capture<R>(&self, samples: usize, f: impl FnOnce() -> R) -> R {
         if self.pool.fault().is_none() {
             self.samples.store(samples, Ordering::Relaxed);
             self.resident.store(self.pool.memory().live, Ordering::Relaxed);
         }
-        self.queue.step(f)
+        self.queue.capture(f)
     }
 
     /// Waits until everything is done that was launched.

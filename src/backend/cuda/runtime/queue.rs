@@ -149,7 +149,7 @@ impl Queue {
     }
 
     /// Runs `f`; what it launches is submitted at its end, as a graph.
-    pub fn step<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub fn capture<R>(&self, f: impl FnOnce() -> R) -> R {
         {
             let mut state = self.lock();
             if !matches!(self.how, Submission::Graphs | Submission::Serial) || state.recording.is_some() {
