@@ -1,4 +1,4 @@
-//! From a backend's name to the backend.
+//! Starts a backend by its name, and runs generic code on it.
 
 use super::stage::{BackendName, Precision};
 use crate::backend::cpu::Cpu;
@@ -6,12 +6,12 @@ use crate::backend::cuda::Cuda;
 use crate::backend::cuda::bf16::Mixed;
 use crate::base::error::{Error, Result};
 
-/// Which backend, and what it may use.
+/// The choice of a backend, and the threads it may use.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendSpec {
-    /// What computes.
+    /// The kind of backend.
     pub name: BackendName,
-    /// In which number format.
+    /// Number format of activations and weights.
     pub precision: Precision,
     /// Threads of a CPU backend.
     pub threads: usize,
