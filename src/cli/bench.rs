@@ -30,7 +30,7 @@ use crate::nn::models::{Architecture, Mode, Model, Network};
 use crate::nn::optim::OptimizerConfig;
 use crate::train::{Trainer, validate_attack};
 
-/// Of the benchmark's network and images; the time does not depend on them.
+/// Seed of the benchmark's network and images; the time does not depend on it.
 const SEED: u64 = 0;
 const CLASSES: usize = 10;
 /// The columns of benches/peers/pytorch_cpu.py, to be compared with it.
@@ -144,7 +144,7 @@ impl BenchArgs {
         Ok(())
     }
 
-    /// What `timings` gives after the second step or pass; the first one also prepares.
+    /// The `timings` of the second step or pass; the first one also prepares.
     fn second_step<B: Backend>(
         &self,
         backend: &B,
@@ -249,14 +249,14 @@ struct KernelLine<'a> {
     kernel: &'a str,
     sizes: &'a str,
     launches: usize,
-    /// Of one launch.
+    /// Time of one launch.
     microseconds: String,
-    /// Of all launches of the step.
+    /// Time of all launches of the step.
     total_microseconds: String,
     share_percent: String,
     /// Empty for what has no products.
     tflops: String,
-    /// Of all buffers that the kernel is given, each moved once.
+    /// Throughput of all buffers that the kernel is given, each moved once.
     tb_per_s: String,
 }
 

@@ -122,7 +122,7 @@ impl ChainArgs {
     }
 }
 
-/// What the stages of a chain must agree on, or the user has said in another way.
+/// Whether flags of their own decide a setting, or the stages of a chain must agree on it.
 fn has_its_own_flag(path: &str) -> bool {
     let group = path.split('.').next().unwrap_or_default();
     let target = ["sparsity.kind", "sparsity.scheme", "sparsity.ratio", "sparsity.linear"];

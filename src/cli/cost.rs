@@ -1,4 +1,4 @@
-//! What a network costs on this machine, as it is stored and without the channels that pruning has emptied.
+//! The cost of a network on this machine, as it is stored and without the channels that pruning has emptied.
 
 use std::fs;
 use std::time::Instant;
@@ -20,7 +20,7 @@ const FEWEST: usize = 7;
 const MOST: usize = 203;
 const SECONDS: f64 = 5.0;
 
-/// What one network costs.
+/// The cost of one network.
 struct Cost {
     report: SparsityReport,
     bytes: u64,
@@ -55,7 +55,7 @@ impl EvalTarget {
         self.data.test.len().min(BATCH)
     }
 
-    /// What the network costs, as it is stored and shrunk.
+    /// The cost of the network, as it is stored and shrunk.
     fn costs<B: Backend>(&self, backend: &B) -> Result<[Cost; 2]> {
         let path = &self.model;
         let (stored, info) = load_model(backend, path)?;

@@ -12,7 +12,7 @@ use crate::base::nvtx;
 use crate::experiments::pipeline::{AnyBackend, BackendName, BackendSpec, Precision};
 
 named_enum! {
-    /// What the user may ask for.
+    /// Backends by name, as a user asks for them.
     pub enum BackendChoice: "backend" {
         /// The fastest there is.
         Auto = "auto",
@@ -47,7 +47,7 @@ pub struct DeviceArgs {
     profile_steps: Option<u32>,
 }
 
-/// What computes.
+/// The device that computes.
 #[derive(Clone, Debug)]
 pub struct Device {
     pub backend: BackendName,

@@ -61,7 +61,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
 }
 
 impl ImportArgs {
-    /// What a network with these zeros is pruned to.
+    /// The target that a network with these zeros was pruned to.
     ///
     /// # Errors
     /// [`Error::Input`] if no weight is zero.

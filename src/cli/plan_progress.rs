@@ -37,9 +37,9 @@ struct State {
 struct ImagePassTotals {
     started: Instant,
     total: u64,
-    /// Of stages that are not running.
+    /// Image passes of stages that are not running.
     done: u64,
-    /// Of running stages, by job.
+    /// Image passes of running stages, by job.
     running: HashMap<usize, u64>,
     /// Done by this process: what the estimate builds on.
     measured: u64,
@@ -73,7 +73,7 @@ impl PlanProgress {
     /// For the work of `prepared`, a preparation of `plan`.
     pub fn new(plan: &Plan, prepared: &Prepared<'_>, quiet: bool) -> Self {
         let total = plan.jobs().iter().map(|job| job.image_passes).sum();
-        // What earlier runs did of a stage is added when its work begins.
+        // The work of earlier runs on a stage is added when its work begins.
         let pending: u64 = prepared.remaining().map(|(job, _)| job.image_passes).sum();
         let stages = plan.jobs().len();
         let totals = ImagePassTotals {

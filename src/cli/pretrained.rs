@@ -61,7 +61,7 @@ impl Pretrained {
         }
     }
 
-    /// What the model is pruned to.
+    /// The target that the model was pruned to.
     ///
     /// # Errors
     /// [`Error::Input`] if it is not.

@@ -108,7 +108,7 @@ pub fn run(args: &PruneArgs) -> Result<()> {
     args.chain.run(&title, &data, Some(&args.model), args.links(&pretrained, target, &data), publish)
 }
 
-/// What pruning and retraining came to.
+/// Prints the results of pruning and retraining.
 fn publish(results: &[StageResult]) -> Result<()> {
     let mut results = results.iter().skip_while(|result| !matches!(result, StageResult::Prune(_)));
     let Some(after @ StageResult::Prune(pruned)) = results.next() else { return Ok(()) };
@@ -145,7 +145,7 @@ impl PruneArgs {
         Ok(())
     }
 
-    /// What `pretrained` is to be pruned to.
+    /// The target that `pretrained` is to be pruned to.
     ///
     /// # Errors
     /// [`Error::Input`] if it is pruned already; [`Error::Usage`] for a width that is not smaller, and as [`groups()`].
@@ -280,7 +280,7 @@ mod tests {
             .collect()
     }
 
-    /// What help says of a flag.
+    /// The help of a flag.
     fn help(flag: &str) -> String {
         let command = Cli::command();
         let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag)).unwrap();

@@ -16,7 +16,7 @@ use crate::experiments::tables;
 use crate::experiments::tables::{Cell, CellJobs, Profile, Settings, TABLES, Table};
 
 named_enum! {
-    /// What cells may be attacked with beside the attack that measures them.
+    /// Attacks on cells beside the attack that measures them.
     pub enum ExtraAttack: "attack for a column of its own" {
         /// The standard AutoAttack ensemble.
         AutoAttack = "autoattack",

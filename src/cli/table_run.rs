@@ -1,4 +1,4 @@
-//! What `engine run` says and writes.
+//! The output of `engine run`: its first line, the table, and the files.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub struct TableRun<'a> {
     pub device: Device,
     pub cells: Vec<Cell>,
     pub plan: &'a Plan,
-    /// Those of each cell.
+    /// The jobs of each cell.
     pub jobs: Vec<CellJobs>,
     pub store: &'a Store,
     /// Where the table goes.
@@ -34,7 +34,7 @@ pub struct TableRun<'a> {
 }
 
 impl TableRun<'_> {
-    /// What runs, on what, how long it should take and where the results go.
+    /// The work, the device, the time it should take and where the results go.
     pub fn first_line(&self, prepared: &Prepared<'_>, jobs: usize) -> String {
         let stages = self.plan.jobs().len();
         format!(
@@ -156,7 +156,7 @@ impl TableRun<'_> {
     }
 }
 
-/// By way of text, which keeps f32 values as short as they are: `to_value` makes 0.3 a 0.30000001192092896.
+/// Goes through text, which keeps f32 values as short as they are: `to_value` makes 0.3 a 0.30000001192092896.
 fn exact_json(value: &impl Serialize) -> serde_json::Result<Value> {
     serde_json::from_str(&serde_json::to_string(value)?)
 }

@@ -52,7 +52,7 @@ pub struct TrainArgs {
     /// Learning rate [default: the optimiser's]
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f32>,
-    /// EvalProgress over the training images [default: the paper's for the data set]
+    /// Passes over the training images [default: the paper's for the data set]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
     #[command(flatten)]

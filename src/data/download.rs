@@ -24,7 +24,7 @@ pub struct Download<'a> {
     pub max_bytes: u64,
 }
 
-/// What a hash is taken over.
+/// The content that a hash is taken over.
 #[derive(Clone, Copy, Debug)]
 pub enum Hashed {
     /// The file as it is.
@@ -48,7 +48,7 @@ impl Default for Retries {
     }
 }
 
-/// What happens during a download, for a progress display.
+/// An event during a download, for a progress display.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The file was there already and is the right one.

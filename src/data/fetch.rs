@@ -13,7 +13,7 @@ use super::info::{Archive, OfficialFile};
 use super::source::Source;
 use crate::base::error::{Error, Result};
 
-/// What to download from where to where.
+/// A download: files, source and destination.
 #[derive(Debug)]
 pub struct Plan {
     /// Ends in a slash.
@@ -35,7 +35,7 @@ pub struct Wanted {
     pub name: String,
     /// Length of the uncompressed content.
     pub bytes: u64,
-    /// Of the uncompressed content.
+    /// SHA-256 of the uncompressed content.
     pub sha256: String,
 }
 

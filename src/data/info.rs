@@ -1,4 +1,4 @@
-//! What is known of a published data set: shape, classes, files, hashes, where it is downloaded from. The values are in a
+//! The facts of a published data set: shape, classes, files, hashes, where it is downloaded from. The values are in a
 //! file for each data set.
 
 use super::{cifar_binary, idx};
@@ -12,7 +12,7 @@ pub enum Part {
     Test,
 }
 
-/// What a file holds and how it is laid out.
+/// Content and layout of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// IDX, unsigned bytes, `n × 28 × 28`.
@@ -23,7 +23,7 @@ pub enum FileKind {
     CifarRecords,
 }
 
-/// What is known about the content of a file or a data set.
+/// Origin of the content of a file or a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Byte for byte the published data.
@@ -61,7 +61,7 @@ pub struct DatasetInfo {
     pub folder: &'static str,
     /// Channels, height, width.
     pub shape: [usize; 3],
-    /// What the classes are called, in lower case, by label.
+    /// Names of the classes, in lower case, by label.
     pub class_names: &'static [&'static str],
     /// Images in the published training split.
     pub train_images: usize,
@@ -114,7 +114,7 @@ impl OfficialFile {
         }) as u64
     }
 
-    /// What the file is, by the SHA-256 of its uncompressed content.
+    /// Recognises the file by the SHA-256 of its uncompressed content.
     pub fn recognise(&self, sha256: &str) -> Content {
         if sha256 == self.sha256 {
             Content::Official
@@ -137,7 +137,7 @@ impl DatasetInfo {
         self.test_class_counts.iter().sum()
     }
 
-    /// What a data set is, by its fingerprint.
+    /// Recognises a data set by its fingerprint.
     pub fn recognise(&self, fingerprint: &str) -> Content {
         let known = self.fingerprints.iter().find(|(known, _)| *known == fingerprint);
         known.map_or(Content::Unrecognised, |(_, content)| *content)

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
 
-/// What to do about a damaged file; every reader's error ends in this.
+/// Hint for the user of a damaged file; every reader's error ends in this.
 pub(super) const GET_AGAIN: &str = "delete it and get it again with `engine data fetch`";
 
 /// Deflate shrinks by no more than this, so a small file can never ask for a large buffer.

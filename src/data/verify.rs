@@ -8,10 +8,10 @@ use super::source::Source;
 use super::{DatasetName, Split, check_pairing, read_file};
 use crate::base::error::{Error, Result};
 
-/// What a check of one file found.
+/// Outcome of the check of one file.
 #[derive(Debug)]
 pub struct FileCheck {
-    /// What it should be.
+    /// The file as published.
     pub file: &'static OfficialFile,
     /// Where it is, or should be.
     pub path: PathBuf,
@@ -26,11 +26,11 @@ pub struct Checked {
     pub records: usize,
     /// SHA-256 of the uncompressed content.
     pub sha256: String,
-    /// What that hash belongs to.
+    /// The content that the hash belongs to.
     pub content: Content,
 }
 
-/// What a check of all files of a data set found.
+/// Outcome of the check of all files of a data set.
 #[derive(Debug)]
 pub struct Verification {
     /// The data set.
@@ -82,7 +82,7 @@ impl Verification {
         })
     }
 
-    /// What the data set as a whole is: official or the JPEG copy only if every file is.
+    /// Origin of the data set as a whole: official or the JPEG copy only if every file is.
     pub fn content(&self) -> Content {
         let all = |content| self.files.iter().all(|check| matches!(&check.outcome, Ok(c) if c.content == content));
         [Content::Official, Content::JpegCopy].into_iter().find(|c| all(*c)).unwrap_or(Content::Unrecognised)

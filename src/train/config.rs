@@ -1,4 +1,4 @@
-//! What decides the result of a training run.
+//! The settings that decide the result of a training run.
 
 use std::ops::RangeInclusive;
 
@@ -49,7 +49,7 @@ named_enum! {
     }
 }
 
-/// What training does about sparsity.
+/// How a training makes or keeps weights sparse.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Sparsity {
@@ -66,7 +66,7 @@ pub enum Sparsity {
 /// Training with fixed masks.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MaskedConfig {
-    /// What the parent was pruned to.
+    /// The target that the parent was pruned to.
     #[serde(flatten)]
     pub target: Target,
     /// Train the small network that is left when the zeros are removed; the same up to rounding, and faster.
@@ -76,7 +76,7 @@ pub struct MaskedConfig {
 /// The proximal gradient method.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProximalConfig {
-    /// What the weights are projected to.
+    /// The target of the projection.
     #[serde(flatten)]
     pub target: Target,
     /// How often.
@@ -84,7 +84,7 @@ pub struct ProximalConfig {
 }
 
 impl Sparsity {
-    /// What the network is, or will be, pruned to.
+    /// The target that the network is, or will be, pruned to.
     pub fn target(&self) -> Option<&Target> {
         match self {
             Sparsity::Dense => None,
@@ -136,7 +136,7 @@ pub struct TrainConfig {
     pub eval_attack: PgdConfig,
     /// Epochs between measurements; the last epoch is always measured.
     pub eval_every: usize,
-    /// What it does about sparsity.
+    /// How it makes or keeps weights sparse.
     pub sparsity: Sparsity,
 }
 

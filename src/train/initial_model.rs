@@ -16,7 +16,7 @@ pub(super) struct InitialModel<B: Backend> {
     pub model: Model<B>,
     /// Epochs that the weights were trained before.
     pub epochs: usize,
-    /// What the zeros among them are, if they are masks.
+    /// The target they were pruned to, if their zeros are masks.
     pub pruned: Option<Target>,
 }
 

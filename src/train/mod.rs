@@ -84,12 +84,12 @@ pub struct Candidate {
     pub held_out: Option<EvalReport>,
 }
 
-/// What a finished training stage says of itself: `result.json`.
+/// The result of a training stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainResult {
     /// The candidate chosen by `config.select`, whose weights are in `model.safetensors`.
     pub selected: Candidate,
-    /// What every selection rule would have chosen.
+    /// The choice of every selection rule.
     pub candidates: Vec<Candidate>,
     /// The selected model predicts one class for every image, with a loss near ln(classes).
     pub collapsed: bool,

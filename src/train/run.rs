@@ -56,7 +56,7 @@ struct Run<'a, B: Backend> {
     data: &'a Dataset,
     dir: &'a Path,
     observer: &'a dyn Observer,
-    /// Of the finished model.
+    /// Metadata of the finished model.
     info: ModelInfo,
     train_images: B::Resident<'a>,
     test_images: B::Resident<'a>,
@@ -340,7 +340,7 @@ struct Measured {
     held_out: Option<EvalReport>,
 }
 
-/// What a rule ranks epochs by: the accuracy trained for, then the other one. `None` if the rule has no images.
+/// The rank of an epoch under a rule: the accuracy trained for, then the other one. `None` if the rule has no images.
 fn score(candidate: &Candidate, natural_training: bool) -> Option<(f64, f64)> {
     let report = match candidate.select {
         Selection::HeldOut => candidate.held_out.as_ref()?,
@@ -354,7 +354,7 @@ fn score(candidate: &Candidate, natural_training: bool) -> Option<(f64, f64)> {
 mod tests {
     use super::*;
 
-    /// Of epochs as good in what was trained for, the one that is better in the other accuracy is better.
+    /// If epochs are as good in what was trained for, the other accuracy decides.
     #[test]
     fn epochs_are_ranked_by_what_was_trained_for_and_then_by_the_other_accuracy() {
         let report = |natural, adversarial| EvalReport {

@@ -1,4 +1,4 @@
-//! What a training run does about sparsity, between and after its steps.
+//! Sparsity during a training run, between and after its steps.
 
 use super::config::{ProximalEvery, Sparsity};
 use crate::backend::{Backend, Constraint, Residuals};
@@ -37,7 +37,7 @@ impl<B: Backend> Sparsifier<B> {
         })
     }
 
-    /// What the optimiser must respect of the parameter with this index.
+    /// The constraint on the parameter with this index, for the optimiser.
     pub fn constraint(&self, param: usize) -> Constraint<'_, B::Buf> {
         match self {
             Sparsifier::Dense | Sparsifier::Proximal { .. } => Constraint::Free,

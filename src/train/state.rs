@@ -1,4 +1,4 @@
-//! What a training run keeps on disk, so that it continues bit for bit after any interruption.
+//! The state of a training run on disk, so that it continues bit for bit after any interruption.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::prune::Admm;
 /// File of an unfinished run.
 const STATE: &str = "state.safetensors";
 
-/// What a user can do about a damaged state.
+/// Hint for the user of a damaged state.
 const HINT: &str = "run again with --fresh to start this stage over";
 
 /// Where a run is. Random numbers need no state: they are functions of the step.
@@ -87,7 +87,7 @@ pub(super) fn save<B: Backend>(
     for (select, state) in kept {
         entries.extend(prefixed(select.name(), state.clone()));
     }
-    // What a failed device returns must not replace a good state.
+    // Values of a failed device must not replace a good state.
     backend.status()?;
     checkpoint::write_atomic(&dir.join(STATE), &checkpoint::encode(&entries, progress)?)
 }

@@ -22,7 +22,7 @@ pub struct Trainer<B: Backend> {
     pub model: Model<B>,
     /// The update rule, and what it remembers.
     pub optimizer: Optimizer<B>,
-    /// What keeps or makes them sparse.
+    /// Keeps or makes the weights sparse.
     pub sparsifier: Sparsifier<B>,
 }
 

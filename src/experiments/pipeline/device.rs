@@ -1,16 +1,16 @@
-//! From a backend's name to the backend.
+//! Starts a backend by its name, and runs generic code on it.
 
 use super::stage::{BackendName, Precision};
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Bf16, Cuda, F32};
 use crate::base::error::{Error, Result};
 
-/// Which backend, and what it may use.
+/// The choice of a backend, and the threads it may use.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendSpec {
-    /// What computes.
+    /// The kind of backend.
     pub name: BackendName,
-    /// In which number format.
+    /// Number format of activations and weights.
     pub precision: Precision,
     /// Threads of a CPU backend.
     pub threads: usize,

@@ -1,4 +1,4 @@
-//! What has to be done, and the doing of it: every stage once, parents first, several side by side.
+//! Plans the stages and runs them: every stage once, parents first, several side by side.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +31,7 @@ pub struct Job {
     pub id: JobId,
     /// The stage's key.
     pub key: String,
-    /// What the user calls it; of stages asked for twice, the first name.
+    /// Its name for the user; a stage that was added twice keeps the first one.
     pub label: String,
     /// The work.
     pub stage: Stage,
@@ -155,7 +155,7 @@ impl Failure {
     }
 }
 
-/// What came of a plan.
+/// The outcome of a plan.
 #[derive(Debug)]
 pub struct Outcome {
     /// Results of the finished stages, by [`JobId::index`].

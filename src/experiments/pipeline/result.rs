@@ -1,4 +1,4 @@
-//! What a finished stage leaves in `result.json`.
+//! The result of a finished stage: the content of `result.json`.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,15 +15,15 @@ use crate::train::TrainResult;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum StageResult {
-    /// Of an import.
+    /// Result of an import.
     Import(ImportResult),
-    /// Of a training.
+    /// Result of a training.
     Train(TrainResult),
-    /// Of a hard prune.
+    /// Result of a hard prune.
     Prune(PruneResult),
-    /// Of a measurement.
+    /// Result of a measurement.
     Eval(EvalResult),
-    /// Of a suite of attacks.
+    /// Result of a suite of attacks.
     Suite(SuiteResult),
 }
 
@@ -38,7 +38,7 @@ pub struct PruneResult {
     pub before: EvalReport,
     /// The pruned model on the test set, before any retraining.
     pub after: EvalReport,
-    /// What is left of it.
+    /// The parameters and multiply-adds that are left.
     pub sparsity: SparsityReport,
     /// The pruned model predicts one class for every image.
     pub collapsed: bool,
@@ -66,13 +66,13 @@ pub struct SuiteResult {
     pub natural: f64,
     /// Percent of them classified correctly after each attack.
     pub after: Vec<f64>,
-    /// What each attack took.
+    /// The cost of each attack.
     pub spent: Vec<Cost>,
     /// Wall time.
     pub seconds: f64,
 }
 
-/// What a table reads from a finished stage.
+/// The numbers that a table shows of a finished stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
     /// Test accuracy in percent.

@@ -1,4 +1,4 @@
-//! What a stage is and how it is named.
+//! The configuration of a stage and its key.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -18,7 +18,7 @@ use crate::train::TrainConfig;
 pub const FORMAT: u32 = 2;
 
 named_enum! {
-    /// What computes: part of a stage's identity, because backends differ in the last bits.
+    /// The backend: part of a stage's identity, because backends differ in the last bits.
     pub enum BackendName: "backend" {
         /// The reference implementation.
         Cpu = "cpu",
@@ -78,7 +78,7 @@ pub struct PruneConfig {
     pub width: usize,
     /// Key of the attack's random starts.
     pub seed: u64,
-    /// What to prune to.
+    /// The target of the prune.
     pub sparsity: Target,
     /// The attack used to measure adversarial accuracy before and after.
     pub eval_attack: PgdConfig,
@@ -96,7 +96,7 @@ pub struct EvalConfig {
     pub width: usize,
     /// Key of the attack's random starts.
     pub seed: u64,
-    /// What the parent's model is pruned to, if it is.
+    /// The target that the parent's model was pruned to, if it was.
     pub sparsity: Option<Target>,
     /// The attack used to measure adversarial accuracy.
     pub eval_attack: PgdConfig,
@@ -114,7 +114,7 @@ pub struct SuiteConfig {
     pub width: usize,
     /// Key of all random numbers.
     pub seed: u64,
-    /// What the parent's model is pruned to, if it is.
+    /// The target that the parent's model was pruned to, if it was.
     pub sparsity: Option<Target>,
     /// So many test images, the first ones.
     pub images: usize,
@@ -123,7 +123,7 @@ pub struct SuiteConfig {
 }
 
 impl StageConfig {
-    /// What kind of work it is, in a word.
+    /// The kind of work, in a word.
     pub fn kind(&self) -> &'static str {
         match self {
             StageConfig::Import(_) => "import",
@@ -181,7 +181,7 @@ impl StageConfig {
         }
     }
 
-    /// What the stage's model is, or will be, pruned to.
+    /// The target that the stage's model is, or will be, pruned to.
     pub fn target(&self) -> Option<&Target> {
         match self {
             StageConfig::Import(_) => None,
@@ -198,7 +198,7 @@ impl StageConfig {
 pub struct Stage {
     /// Store format that the stage's files follow.
     pub format: u32,
-    /// What computes.
+    /// The backend that computes it.
     pub backend: BackendName,
     /// In which number format.
     pub precision: Precision,

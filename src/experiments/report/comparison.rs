@@ -24,9 +24,9 @@ pub struct Gap {
 pub struct Comparison {
     /// "ADMM − post-prune", …
     pub title: String,
-    /// What the rows are: "Original width".
+    /// Title of the row axis: "Original width".
     pub row_axis: String,
-    /// What the columns are: "Pruned width".
+    /// Title of the column axis: "Pruned width".
     pub column_axis: String,
     /// Labels of the minuend's rows.
     pub rows: Vec<String>,

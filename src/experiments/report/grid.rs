@@ -19,7 +19,7 @@ const COLUMNS: usize = 8;
 pub const PER_PAGE: usize = 2 * COLUMNS;
 
 const MARGIN: usize = 12;
-/// Of the names of the rows.
+/// Width of the names of the rows.
 const CAPTION_WIDTH: usize = 100;
 /// Between two images.
 const GAP: usize = 6;

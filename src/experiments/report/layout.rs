@@ -18,7 +18,7 @@ const GAP: i32 = 2;
 /// From one line of text inside a cell to the next.
 const FACE_LEADING: i32 = 15;
 
-/// What a cell with a value shows.
+/// The face of a cell that has a value.
 struct Face {
     /// Decides the colour; hatched if it is not finite.
     value: f64,
@@ -79,7 +79,7 @@ impl Face {
     }
 }
 
-/// What stands at a place of the grid.
+/// One place of the grid.
 enum Place {
     Face(Face),
     /// Not run, or not published.

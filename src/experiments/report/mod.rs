@@ -1,4 +1,4 @@
-//! What a table run writes and prints: rows of `table.csv`, grids in the paper's layout, pictures.
+//! The outputs of a table run: rows of `table.csv`, grids in the paper's layout, pictures.
 //!
 //! Every writer is a pure function of the [`Report`]: the same rows give the same bytes, and the caller decides where
 //! they go.
@@ -78,7 +78,7 @@ pub struct Summary {
     pub natural_std: Option<f64>,
     pub adversarial: f64,
     pub adversarial_std: Option<f64>,
-    /// Of the seeds that have one.
+    /// Mean over the seeds that have one.
     pub autoattack: Option<f64>,
     pub autoattack_std: Option<f64>,
     /// Fraction of the seeds that did not collapse, 0 to 1.
@@ -92,9 +92,9 @@ pub struct Summary {
 pub struct Block {
     /// "From scratch", "With eps warm-up", …
     pub title: String,
-    /// What the rows are: "Initialiser".
+    /// Title of the row axis: "Initialiser".
     pub row_axis: String,
-    /// What the columns are: "Optimiser".
+    /// Title of the column axis: "Optimiser".
     pub column_axis: String,
     pub rows: Vec<String>,
     pub columns: Vec<String>,

@@ -2,10 +2,10 @@
 
 use super::{Gap, Summary};
 
-/// What stands where there is no value.
+/// The sign for a missing value.
 pub const ABSENT: &str = "–";
 
-/// What stands in a cell without a value: nothing where there could not be one.
+/// The text of a cell without a value; empty where there cannot be one.
 pub fn absent(has_place: bool) -> String {
     if has_place { ABSENT.to_string() } else { String::new() }
 }

@@ -11,7 +11,7 @@ use crate::base::error::{Error, Result};
 /// The page that everything is drawn on.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// What a plotters call on an [`Area`] gives.
+/// The result of a plotters call on an [`Area`].
 pub type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 /// Around the page, in pixels.

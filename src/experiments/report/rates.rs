@@ -8,13 +8,13 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
-use super::paint::{self, Area, Drawn, FAINT, INK, MUTED, bold, font};
+use super::paint::{self, Area, Drawn, FAINT, INK, MUTED, SMALL, bold, font};
 use super::{Block, Report, Summary};
 use crate::base::error::Result;
 
 const WIDTH: i32 = 760;
 const TITLE_HEIGHT: i32 = 44;
-/// Of a line that names methods and strokes.
+/// Height of a line that names methods and strokes.
 const KEY_HEIGHT: i32 = 24;
 /// Left margin of all text.
 const LEFT: i32 = 24;
@@ -26,9 +26,7 @@ const PANEL_HEIGHT: i32 = 300;
 /// Above the plot of a panel, for its name.
 const HEAD_HEIGHT: i32 = 30;
 
-const SMALL: f64 = 11.0;
-
-/// Of Okabe & Ito (2008), told apart without colour vision; one a method, again from the start after the last.
+/// Colours of Okabe & Ito (2008), told apart without colour vision; one a method, again from the start after the last.
 const COLORS: [RGBColor; 6] = [
     paint::BLUE,
     paint::VERMILION,

@@ -28,7 +28,7 @@ pub fn terminal(report: &Report) -> String {
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// What a cell shows.
+/// The text of a cell.
 struct Entry {
     measured: String,
     published: String,

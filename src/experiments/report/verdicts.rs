@@ -1,4 +1,4 @@
-//! What attacks did to each image, for others to check: a CSV of verdicts, and the images as safetensors.
+//! The verdict on each attacked image, for others to check: as CSV, and the images as safetensors.
 
 use serde::Serialize;
 

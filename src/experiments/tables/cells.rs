@@ -1,4 +1,4 @@
-//! From what the user asked to the cells that have to be run.
+//! Selects the cells that the user asked for and resolves their stages.
 
 use super::{BlockSpec, Coordinates, Settings, Table};
 use crate::attack::config::standard;
@@ -20,21 +20,21 @@ pub struct Cell {
 
 /// The jobs of a cell.
 pub struct CellJobs {
-    /// Those of its chain.
+    /// The jobs of its chain.
     pub chain: Vec<JobId>,
-    /// That of its suite.
+    /// The job of its suite.
     pub suite: Option<JobId>,
 }
 
 impl Cell {
-    /// What the user calls it: `uniform:adam seed 0`, behind the method's name if the table has several.
+    /// Its name for the user: `uniform:adam seed 0`, behind the method's name if the table has several.
     pub fn label(&self, table: &Table) -> String {
         let Coordinates { block, row, column, seed } = self.at;
         let method = if table.blocks.len() > 1 { format!("{} ", block.method) } else { String::new() };
         format!("{method}{row}:{column} seed {seed}")
     }
 
-    /// What the user calls one stage of its chain: the cell, and which of several stages it is.
+    /// The name of one stage of its chain for the user: the cell, and which of several stages it is.
     pub fn stage_label(&self, table: &Table, config: &StageConfig) -> String {
         let label = self.label(table);
         if self.chain.len() == 1 && self.suite.as_ref() != Some(config) {

@@ -29,7 +29,7 @@ named_enum! {
         Proximal = "proximal",
         /// The small dense network, trained from its own initialisation.
         Scratch = "scratch",
-        /// What is left of the dense network after pruning, trained from the values it was initialised with.
+        /// The weights that pruning keeps, trained from the values they were initialised with.
         Inherited = "inherited",
     }
 }
@@ -39,7 +39,7 @@ pub fn initial_rho(profile: Profile) -> f32 {
     if profile == Profile::Paper { 1e-3 } else { 3e-2 }
 }
 
-/// What ADMM's penalty is multiplied by at each update.
+/// Factor of ADMM's penalty at each update.
 pub const RHO_GROWTH: f32 = 1.3;
 
 /// Epochs between updates of ADMM's variables: ten updates, as published for all data sets.
@@ -49,14 +49,14 @@ pub fn update_every(epochs: usize) -> usize {
 
 /// The settings of a table's stages under one profile and seed.
 pub struct Recipe {
-    /// What all training stages have in common.
+    /// The settings that all training stages share.
     base: TrainConfig,
     phases: Phases,
     profile: Profile,
 }
 
 impl Recipe {
-    /// That of `network` on the data of `settings`.
+    /// The recipe of `network` on the data of `settings`.
     pub fn new(network: Network, settings: &Settings, seed: u64) -> Self {
         let Settings { profile, ref data, train_images, .. } = *settings;
         let base = TrainConfig { network, seed, ..paper_training(data, train_images) };
@@ -184,7 +184,7 @@ fn shortened(paper: TrainConfig, profile: Profile) -> TrainConfig {
     }
 }
 
-/// What a reader of a pruning table must know, whatever the network.
+/// The notes under every pruning table.
 pub fn notes(settings: &Settings) -> Vec<String> {
     let mut notes = vec![
         "Pruning keeps the filters of largest norm, the same share of every layer; rows of fully connected layers too, \

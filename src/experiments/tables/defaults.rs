@@ -33,7 +33,7 @@ pub struct Phases {
     pub retrain: Phase,
 }
 
-/// What trainings on one data set have in common.
+/// The settings that all trainings on one data set share.
 ///
 /// Batch size, augmentation and the CIFAR-10 learning rate are from the authors' code. Unpublished and ours: the optimiser of
 /// the ADMM phase (next to Adam's normalised steps the small penalty would hardly pull), the learning rate and length of
@@ -96,7 +96,7 @@ const CIFAR10: Hyperparameters = Hyperparameters {
 };
 
 impl Hyperparameters {
-    /// Those of a data set.
+    /// The hyperparameters of a data set.
     pub fn of(name: DatasetName) -> &'static Self {
         match name {
             DatasetName::Mnist | DatasetName::FashionMnist => &MNIST,

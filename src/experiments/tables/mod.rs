@@ -48,7 +48,7 @@ pub struct Table {
     pub id: &'static str,
     /// One line: what it compares.
     pub title: &'static str,
-    /// What it trains on.
+    /// The data set it trains on.
     pub dataset: DatasetName,
     /// The cells, one block a method.
     pub blocks: &'static [BlockSpec],
@@ -60,11 +60,11 @@ pub struct Table {
     pub seeds: fn(Profile) -> usize,
     /// The stages that lead to a cell's numbers, each starting from the one before.
     pub chain: fn(&Coordinates, &Settings) -> Result<Vec<StageConfig>>,
-    /// What a cell is called in `table.csv`, given the last stage of its chain.
+    /// Identity of a cell in `table.csv`, from its place and the last stage of its chain.
     pub identity: fn(&Coordinates, &StageConfig) -> Identity,
     /// Texts of the files with the paper's numbers, in CSV; see [`Table::published`].
     pub published_csv: &'static [&'static str],
-    /// What a reader of the numbers must know.
+    /// The notes for a reader of the numbers.
     pub notes: fn(&Settings) -> Vec<String>,
 }
 
@@ -74,9 +74,9 @@ pub struct BlockSpec {
     pub method: &'static str,
     /// Its heading.
     pub title: &'static str,
-    /// What the rows are.
+    /// Title of the row axis.
     pub row_axis: &'static str,
-    /// What the columns are.
+    /// Title of the column axis.
     pub column_axis: &'static str,
     /// Names of the rows, as in `--cells ROW:COLUMN`.
     pub rows: &'static [&'static str],
@@ -116,7 +116,7 @@ pub struct Identity {
     pub pruned_w: Option<usize>,
 }
 
-/// What the user asked of a table.
+/// The user's choices for a table.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How much work.

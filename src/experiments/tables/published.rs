@@ -24,12 +24,12 @@ struct Line {
 }
 
 impl Line {
-    /// What a table's block calls the row of this cell.
+    /// The name of this cell's row in its table's block.
     fn row(&self) -> String {
         self.init.clone().unwrap_or_else(|| self.original_w.to_string())
     }
 
-    /// What a table's block calls the column of this cell.
+    /// The name of this cell's column in its table's block.
     fn column(&self) -> String {
         let width = || self.pruned_w.map_or("dense".to_string(), |width| width.to_string());
         self.optimizer.clone().unwrap_or_else(width)

@@ -1,4 +1,4 @@
-//! From finished stages to the report of a table.
+//! Makes the report of a table from its finished stages.
 
 use super::{BlockSpec, Cell, CellJobs, Coordinates, Settings, Table};
 use crate::attack::{AttackLoss, PgdConfig};
@@ -100,7 +100,7 @@ fn row(
         profile: settings.profile.to_string(),
         backend: job.stage.backend.to_string(),
         precision: job.stage.precision.to_string(),
-        // Of the whole chain, whoever else shares its stages: what the cell would cost alone.
+        // The whole chain counts, whoever else shares its stages: this is the cost of the cell alone.
         epochs: cell.chain.iter().map(StageConfig::epochs).sum(),
         seconds: chain.iter().filter_map(scores).map(|scores| scores.seconds).sum(),
         stage: job.key.clone(),

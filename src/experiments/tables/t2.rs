@@ -7,7 +7,7 @@ use super::{Table, chains};
 use crate::data::DatasetName;
 use crate::nn::models::Network;
 
-/// Of the embedded sample; table C1 takes the same, so that it finds the models of this one.
+/// Training and test images of the embedded sample; table C1 takes the same ones, so that it finds the models of this one.
 pub const SMOKE: (usize, usize) = (400, 200);
 
 /// The registry entry.

@@ -5,7 +5,7 @@ use super::{BlockSpec, Table, chains};
 use crate::data::DatasetName;
 use crate::nn::models::Network;
 
-/// Of the embedded sample; table A1 takes the same, so that it finds the models of this one.
+/// Training and test images of the embedded sample; table A1 takes the same ones, so that it finds the models of this one.
 pub const SMOKE: (usize, usize) = (30, 10);
 
 /// The numbers of this table and of table A1, which share their methods.

@@ -86,7 +86,7 @@ pub struct Architecture {
     pub layers: Vec<LayerSpec>,
     /// Number of channels of each channel space; the first is the image's.
     pub spaces: Vec<usize>,
-    /// Of the forward pass of one image.
+    /// Multiply-adds of the forward pass of one image.
     pub multiply_adds: u64,
     graph: Layers,
 }
