@@ -3,6 +3,7 @@
 //! Source: `onnx/onnx.proto` (the numbers of the fields) and `docs/Operators.md` of ONNX, operator set 17.
 
 use super::tensors::{Entry, le_bytes};
+use crate::backend::Activation;
 use crate::base::error::Result;
 use crate::nn::models::{Architecture, Node, Operation};
 
@@ -61,7 +62,8 @@ fn encode_node(architecture: &Architecture, node: &Node, mut inputs: Vec<String>
             inputs.extend([param(weight), param(bias)]);
             ("Gemm", vec![integer("transB", 1)])
         }
-        Operation::Relu => ("Relu", vec![]),
+        Operation::Activation(Activation::Identity) => ("Identity", vec![]),
+        Operation::Activation(Activation::Relu) => ("Relu", vec![]),
         Operation::Add => ("Add", vec![]),
         Operation::MaxPool2d { k } => {
             ("MaxPool", vec![integers("kernel_shape", &[k; 2]), integers("strides", &[k; 2])])

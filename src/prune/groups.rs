@@ -3,7 +3,7 @@
 use super::{Scheme, Target};
 use crate::base::error::{Error, Result};
 use crate::nn::models::Architecture;
-use crate::nn::params::Role;
+use crate::nn::params::{LayerSpec, ParamSpec, Role};
 
 /// What one item of a group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +16,25 @@ pub enum Slice {
     Column,
 }
 
+impl Slice {
+    /// How many of them a tensor has.
+    fn count(self, tensor: &ParamSpec) -> usize {
+        match self {
+            Slice::Element => tensor.len(),
+            Slice::Row => tensor.shape[0],
+            Slice::Column => tensor.len() / tensor.shape[0],
+        }
+    }
+}
+
 /// Tensors whose items are kept or removed together: `keep` of `items` stay, those of the largest Euclidean norm over
 /// all members, among equal ones those of the lowest indices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The layers whose outputs, inputs or weights are selected, as indices into [`Architecture::layers`].
     pub layers: Vec<usize>,
-    /// The tensors that are scored and projected, as indices into [`Architecture::params`]: the layers' weights, or for
-    /// `bn-filter` the scale behind the layer.
+    /// The tensors that are scored and projected, as indices into [`Architecture::params`]: the layers' weights, or the
+    /// scales behind the layers.
     pub members: Vec<usize>,
     /// What one item is.
     pub slice: Slice,
@@ -31,6 +42,13 @@ pub struct Group {
     pub items: usize,
     /// How many are kept.
     pub keep: usize,
+}
+
+impl Group {
+    /// Whether the members are the layers' weights, rather than the scales behind them.
+    pub(super) fn scores_weights(&self, architecture: &Architecture) -> bool {
+        self.layers.iter().zip(&self.members).all(|(&layer, &member)| architecture.layers[layer].weight == member)
+    }
 }
 
 /// The groups of `architecture` under `target`; each prunable layer is in exactly one.
@@ -43,13 +61,36 @@ pub fn groups(architecture: &Architecture, target: &Target) -> Result<Vec<Group>
         return Err(Error::Usage(format!("ratio: must be in [0, 1), got {}", target.ratio)));
     }
     let layers = prunable(architecture, target.linear);
+    let group =
+        |layers, members, slice, items| Group { layers, members, slice, items, keep: keep(items, target.ratio) };
+    // One group for each layer, of a tensor that it has.
+    let each = |slice: Slice, member: &dyn Fn(&LayerSpec) -> Result<usize>| {
+        let of_layer = |&layer: &usize| {
+            let member = member(&architecture.layers[layer])?;
+            Ok(group(vec![layer], vec![member], slice, slice.count(&architecture.params[member])))
+        };
+        layers.iter().map(of_layer).collect::<Result<Vec<_>>>()
+    };
+    let weight = |layer: &LayerSpec| Ok(layer.weight);
     let groups = match target.scheme {
-        Scheme::Tied => tied(architecture, target.ratio, &layers),
-        _ => layers.iter().map(|&layer| alone(architecture, target, layer)).collect::<Result<Vec<_>>>()?,
+        Scheme::Irregular => each(Slice::Element, &weight)?,
+        Scheme::Filter => each(Slice::Row, &weight)?,
+        Scheme::Column => each(Slice::Column, &weight)?,
+        Scheme::BnFilter => each(Slice::Element, &|layer| scale(architecture, target, layer))?,
+        Scheme::Tied => {
+            let writers =
+                |space| layers.iter().copied().filter(move |&layer| architecture.layers[layer].writes == space);
+            let of_space = |(space, &channels)| {
+                let members = writers(space).map(|layer| architecture.layers[layer].weight).collect();
+                group(writers(space).collect(), members, Slice::Row, channels)
+            };
+            let groups = architecture.spaces.iter().enumerate().map(of_space);
+            groups.filter(|group| !group.layers.is_empty()).collect()
+        }
     };
     // A smaller group is never left with more.
     match groups.iter().min_by_key(|group| group.items) {
-        Some(group) if group.keep == 0 => Err(empty(architecture, target, group)),
+        Some(group) if group.keep == 0 => Err(empty(architecture, target.ratio, group)),
         _ => Ok(groups),
     }
 }
@@ -60,40 +101,18 @@ fn prunable(architecture: &Architecture, linear: bool) -> Vec<usize> {
     (0..architecture.layers.len().saturating_sub(1)).filter(|&layer| linear || conv(layer)).collect()
 }
 
-/// The group of a layer that is pruned on its own.
-fn alone(architecture: &Architecture, target: &Target, index: usize) -> Result<Group> {
-    let layer = &architecture.layers[index];
-    let weight = &architecture.params[layer.weight];
-    let rows = weight.shape[0];
-    let (member, slice, items) = match target.scheme {
-        Scheme::Irregular => (layer.weight, Slice::Element, weight.len()),
-        Scheme::Filter | Scheme::Tied => (layer.weight, Slice::Row, rows),
-        Scheme::Column => (layer.weight, Slice::Column, weight.len() / rows),
-        Scheme::BnFilter => match layer.norm {
-            Some(norm) => (norm.gamma, Slice::Element, rows),
-            None => {
-                return Err(Error::Usage(format!(
-                    "scheme '{}' needs batch normalisation behind every layer; network '{}' has none behind {}; use {}",
-                    target.scheme,
-                    architecture.network,
-                    layer.name,
-                    Scheme::Filter
-                )));
-            }
-        },
+/// The scale behind a layer, as an index into the parameters.
+fn scale(architecture: &Architecture, target: &Target, layer: &LayerSpec) -> Result<usize> {
+    let missing = || {
+        Error::Usage(format!(
+            "scheme '{}' needs batch normalisation behind every layer; network '{}' has none behind {}; use {}",
+            target.scheme,
+            architecture.network,
+            layer.name,
+            Scheme::Filter
+        ))
     };
-    Ok(Group { layers: vec![index], members: vec![member], slice, items, keep: keep(items, target.ratio) })
-}
-
-/// One group for each channel space that one of `layers` writes.
-fn tied(architecture: &Architecture, ratio: f64, layers: &[usize]) -> Vec<Group> {
-    let group = |(space, &items): (usize, &usize)| {
-        let writers = layers.iter().copied().filter(|&layer| architecture.layers[layer].writes == space);
-        let layers: Vec<usize> = writers.collect();
-        let members = layers.iter().map(|&layer| architecture.layers[layer].weight).collect();
-        Group { layers, members, slice: Slice::Row, items, keep: keep(items, ratio) }
-    };
-    architecture.spaces.iter().enumerate().map(group).filter(|group| !group.layers.is_empty()).collect()
+    layer.norm.map(|norm| norm.gamma).ok_or_else(missing)
 }
 
 /// How many of `items` are left.
@@ -101,16 +120,16 @@ fn keep(items: usize, ratio: f64) -> usize {
     items - (items as f64 * ratio).round() as usize
 }
 
-fn empty(architecture: &Architecture, target: &Target, group: &Group) -> Error {
-    let what = match target.scheme {
-        Scheme::Irregular => "weights",
-        Scheme::Column => "columns",
-        Scheme::Filter | Scheme::BnFilter | Scheme::Tied => "filters",
+fn empty(architecture: &Architecture, ratio: f64, group: &Group) -> Error {
+    let items = match group.slice {
+        Slice::Element if group.scores_weights(architecture) => "weights",
+        Slice::Element | Slice::Row => "filters",
+        Slice::Column => "columns",
     };
     // Rounded down, so that what is printed works.
     let most = ((1.0 - 1.0 / group.items as f64) * 1e4).floor() / 1e4;
     Error::Usage(format!(
-        "ratio: {} would leave {} ({} {what}) empty; use at most {most}",
-        target.ratio, architecture.layers[group.layers[0]].name, group.items
+        "ratio: {ratio} would leave {} ({} {items}) empty; use at most {most}",
+        architecture.layers[group.layers[0]].name, group.items
     ))
 }

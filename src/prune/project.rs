@@ -1,6 +1,6 @@
 //! Euclidean projection on the networks that a target allows.
 
-use super::{Group, Masks, Scheme, Slice, Target, groups};
+use super::{Group, Masks, Slice, Target, groups};
 use crate::autograd::tensor::Param;
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
@@ -62,19 +62,21 @@ pub fn project<B: Backend>(backend: &B, groups: &[Group], model: &mut Model<B>) 
 pub fn hard_prune<B: Backend>(backend: &B, target: &Target, model: &mut Model<B>) -> Result<()> {
     let groups = groups(model.architecture(), target)?;
     project(backend, &groups, model)?;
-    if target.scheme == Scheme::BnFilter {
-        prune_behind_scales(backend, &groups, model)?;
-    }
+    prune_before_scales(backend, &groups, model)?;
     Masks::of(backend, model).apply(backend, model)
 }
 
 /// Sets the filters to zero whose scale is not kept.
-fn prune_behind_scales<B: Backend>(backend: &B, groups: &[Group], model: &mut Model<B>) -> Result<()> {
+fn prune_before_scales<B: Backend>(backend: &B, groups: &[Group], model: &mut Model<B>) -> Result<()> {
     let architecture = model.architecture().clone();
-    let scales = groups.iter().map(|group| (group, members(group, model))).collect::<Vec<_>>();
+    let by_scale: Vec<&Group> = groups.iter().filter(|group| !group.scores_weights(&architecture)).collect();
+    if by_scale.is_empty() {
+        return Ok(());
+    }
+    let scales: Vec<_> = by_scale.iter().map(|&group| (group, members(group, model))).collect();
     let masks = select(backend, &scales, |group| name(&architecture, group))?;
     let params = model.params_mut();
-    for (group, mask) in groups.iter().zip(masks) {
+    for (group, mask) in by_scale.into_iter().zip(masks) {
         let weight = architecture.layers[group.layers[0]].weight;
         let cols = architecture.params[weight].len() / group.items;
         apply(backend, &backend.broadcast_rows(group.items, cols, &mask), &mut params[weight])?;

@@ -165,7 +165,7 @@ fn conv2d() {
     .enumerate()
     {
         let inputs = [batch("x", [n, c_in, h, w], 1), param("w", &[c_out, c_in, k, k], 2), param("b", &[c_out], 3)];
-        for activation in Activation::ALL {
+        for &activation in Activation::ALL {
             check(&format!("conv2d case {case} {activation:?}"), &inputs, (STEP, Some(60)), |tape, v| {
                 score(
                     tape,
@@ -185,27 +185,19 @@ fn conv2d_pool() {
             .enumerate()
     {
         let inputs = [batch("x", [n, c_in, h, w], 1), param("w", &[c_out, c_in, k, k], 2), param("b", &[c_out], 3)];
-        check(&format!("conv2d_pool case {case}"), &inputs, (STEP, Some(60)), |tape, v| {
-            score(
-                tape,
-                &ops::conv2d_pool(
-                    tape,
-                    &v.batches[0],
-                    &v.params[0],
-                    Some(&v.params[1]),
-                    (stride, pad),
-                    Activation::Relu,
-                    pool,
-                )?,
-            )
-        });
+        for &activation in Activation::ALL {
+            check(&format!("conv2d_pool case {case} {activation:?}"), &inputs, (STEP, Some(60)), |tape, v| {
+                let [w, b] = [0, 1].map(|i| &v.params[i]);
+                score(tape, &ops::conv2d_pool(tape, &v.batches[0], w, Some(b), (stride, pad), activation, pool)?)
+            });
+        }
     }
 }
 
 #[test]
 fn linear() {
     let inputs = [batch("x", [9, 2, 3, 1], 1), param("w", &[11, 6], 2), param("b", &[11], 3)];
-    for activation in Activation::ALL {
+    for &activation in Activation::ALL {
         check(&format!("linear {activation:?}"), &inputs, ALL, |tape, v| {
             score(tape, &ops::linear(tape, &v.batches[0], &v.params[0], &v.params[1], activation)?)
         });
@@ -216,7 +208,7 @@ fn linear() {
 fn batch_norm() {
     let dims = [5, 3, 4, 3];
     let inputs = [batch("x", dims, 1), param("gamma", &[3], 2), param("beta", &[3], 3), batch("residual", dims, 4)];
-    for (evaluate, activation) in [false, true].into_iter().flat_map(|e| Activation::ALL.map(|a| (e, a))) {
+    for (evaluate, activation) in [false, true].into_iter().flat_map(|e| Activation::ALL.iter().map(move |&a| (e, a))) {
         check(&format!("batch_norm eval {evaluate} {activation:?}"), &inputs, ALL, |tape, v| {
             let device = tape.backend();
             let stats = ChannelStats { mean: device.buffer(&[0.1, -0.2, 0.3]), var: device.buffer(&[0.8, 1.1, 2.0]) };
@@ -248,7 +240,7 @@ fn add_and_activations() {
     let dims = [3, 2, 3, 3];
     let inputs = [batch("a", dims, 1), batch("b", dims, 2)];
     check("add", &inputs, ALL, |tape, v| score(tape, &ops::add(tape, &v.batches[0], &v.batches[1])?));
-    for activation in Activation::ALL {
+    for &activation in Activation::ALL {
         check(&format!("{activation:?}"), &inputs[..1], ALL, |tape, v| {
             score(tape, &ops::activate(tape, &v.batches[0], activation))
         });

@@ -1,19 +1,19 @@
 //! Activations.
 
-/// A function of each element at the end of an op. A new one is a variant here and an arm wherever the compiler asks for
-/// its value, its gradient and its name; in the CUDA kernels, `kernels/primitives/activation.cuh`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x`.
-    Identity,
-    /// `max(x, 0)`. NaN passes.
-    Relu,
+use crate::base::named_enum::named_enum;
+
+named_enum! {
+    /// A function of each element at the end of an op. A new one is a variant here and an arm wherever the compiler asks for
+    /// its value, its gradient and its number; in the CUDA kernels, `kernels/primitives/activation.cuh`.
+    pub enum Activation: "activation" {
+        /// `x`.
+        Identity = "identity",
+        /// `max(x, 0)`. NaN passes.
+        Relu = "relu",
+    }
 }
 
 impl Activation {
-    /// Every activation.
-    pub const ALL: [Self; 2] = [Activation::Identity, Activation::Relu];
-
     /// Whether it changes nothing.
     pub fn is_identity(self) -> bool {
         self == Activation::Identity

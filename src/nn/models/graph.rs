@@ -40,8 +40,8 @@ pub enum Operation {
         /// `[out]`.
         bias: usize,
     },
-    /// `max(x, 0)`.
-    Relu,
+    /// Of each element.
+    Activation(Activation),
     /// Sum of two values.
     Add,
     /// Windows of `k`×`k` at stride `k`; what is left at the lower and right edge is dropped.
@@ -106,10 +106,10 @@ impl<'p> Recorder<'p> {
     }
 
     fn activate(&self, x: Recorded, activation: Activation) -> Recorded {
-        match activation {
-            Activation::Identity => x,
-            Activation::Relu => self.then("relu", Operation::Relu, x, x.flat),
+        if activation.is_identity() {
+            return x;
         }
+        self.then(activation.name(), Operation::Activation(activation), x, x.flat)
     }
 
     fn push(&self, name: String, operation: Operation, inputs: Vec<usize>, flat: bool) -> Recorded {

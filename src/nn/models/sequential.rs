@@ -1,7 +1,7 @@
 //! A network without branches as a chain of layers, for a backend that can do all of it at once.
 
 use super::{Model, Operation};
-use crate::backend::{Activation, Backend, SequentialLayer};
+use crate::backend::{Backend, SequentialLayer};
 use crate::base::dims::{Conv2dDims, LinearDims, Pool2dDims};
 
 impl<B: Backend> Model<B> {
@@ -26,7 +26,7 @@ impl<B: Backend> Model<B> {
                     layers.push(SequentialLayer::Conv2d { d, w: param(weight), b: bias.map(param) });
                     x = d.y();
                 }
-                Operation::Relu => layers.push(SequentialLayer::Activation(Activation::Relu)),
+                Operation::Activation(activation) => layers.push(SequentialLayer::Activation(activation)),
                 Operation::MaxPool2d { k } => {
                     let d = Pool2dDims::new(x, k, k).ok()?;
                     layers.push(SequentialLayer::MaxPool2d(d));

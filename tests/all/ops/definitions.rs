@@ -2,20 +2,86 @@
 //! the CPU in f64 shares with every other path, and so cannot be compared with.
 
 use engine::backend::{
-    Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningUpdate, SgdParam,
-    SgdStep,
+    Activated, Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningUpdate,
+    SgdParam, SgdStep,
 };
-use engine::base::dims::{ChannelDims, LinearDims, LogitDims, Pool2dDims};
+use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{drifting, labels, normal, on_every_backend, relu_if, relu_output, uniform};
 use crate::compare::assert_close;
 
 on_every_backend! {
-    batch_norm, running_statistics, max_pooling, average_pooling, losses, nan_is_predicted, linear_layers, updates,
+    activations, batch_norm, running_statistics, max_pooling, average_pooling, losses, nan_is_predicted, linear_layers, updates,
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// An activation by its definition.
+fn activated(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Identity => x,
+        Activation::Relu if x < 0.0 => 0.0,
+        Activation::Relu => x,
+    }
+}
+
+/// Its slope at `x`, at a kink the one to the left.
+fn slope(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Identity => 1.0,
+        Activation::Relu if x <= 0.0 => 0.0,
+        Activation::Relu => 1.0,
+    }
+}
+
+/// Every activation alone, and at the end of each op that has one: there it is a function of the op without it.
+pub fn activations<B: Backend>(backend: &B) {
+    let dims @ [n, c, h, w] = [35, 3, 7, 9];
+    let (x, dy) = (drifting(1, dims), drifting(2, dims));
+    let batch = |values: &[f32]| backend.upload_batch(n, values);
+    let of =
+        |values: &[f32], activation| wide(values).into_iter().map(|x| activated(activation, x)).collect::<Vec<f64>>();
+    let conv = Conv2dDims::new(dims, 5, 3, 1, 1).unwrap();
+    let pool = Pool2dDims::new(conv.y(), 2, 2).unwrap();
+    let linear = LinearDims { n: n as u32, f_in: (c * h * w) as u32, f_out: 5 };
+    let [filters, rows, bias] =
+        [(3, 5 * c * 9), (4, 5 * c * h * w), (5, 5)].map(|(seed, len)| backend.upload(&normal(seed, len)));
+    let d = ChannelDims::new(dims);
+    let [gamma, beta] = [6, 7].map(|seed| backend.upload(&normal(seed, c)));
+    let stats = backend.channel_stats(&d, &batch(&x));
+    let on_x = batch(&x);
+    let ops = |activation| {
+        let residual = batch(&dy);
+        [
+            ("conv2d", backend.conv2d_fwd(&conv, &on_x, &filters, Some(&bias), activation)),
+            ("linear", backend.linear_fwd(&linear, &on_x, &rows, Some(&bias), activation)),
+            ("batch norm", backend.batch_norm_fwd(&d, EPS, &on_x, &stats, &gamma, &beta, Some(&residual), activation)),
+        ]
+        .map(|(op, y)| (op, backend.download_batch(n, &y)))
+    };
+    let plain = ops(Activation::Identity);
+    for &activation in Activation::ALL {
+        let y = backend.activation_fwd(activation, &on_x);
+        assert_close(&format!("{activation}"), &backend.download_batch(n, &y), &of(&x, activation), 1e-6, 1e-6);
+        let dx = backend.activation_bwd(Activated { activation, y: &y }, &batch(&dy));
+        let want: Vec<f64> = x.iter().zip(&dy).map(|(&x, &dy)| slope(activation, x.into()) * f64::from(dy)).collect();
+        assert_close(&format!("{activation}'s gradient"), &backend.download_batch(n, &dx), &want, 1e-6, 1e-6);
+        for ((op, got), (_, plain)) in ops(activation).into_iter().zip(&plain) {
+            assert_close(&format!("{op} with {activation}"), &got, &of(plain, activation), 1e-5, 1e-5);
+        }
+        let unpooled = backend.conv2d_fwd(&conv, &on_x, &filters, Some(&bias), activation);
+        let want = backend.download_batch(n, &backend.max_pool2d_fwd(&pool, &unpooled).0);
+        let pooled = backend.conv2d_pool_fwd(&conv, &pool, &on_x, &filters, Some(&bias), activation).0;
+        assert_close(
+            &format!("pooled conv2d with {activation}"),
+            &backend.download_batch(n, &pooled),
+            &want,
+            1e-5,
+            1e-5,
+        );
+    }
 }
 
 /// One normalisation of a batch: what goes in, and what the definition says comes out.
