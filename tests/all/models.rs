@@ -34,6 +34,7 @@ fn parameter_counts() {
 
 #[test]
 fn names_shapes_and_order_are_pytorchs() {
+    assert_eq!(NETWORKS.map(|(network, _)| network), Network::ALL, "networks that PyTorch has recorded");
     for (network, file) in NETWORKS {
         let (oracle, architecture) = (Oracle::load(file), Architecture::new(network, 1, 10).unwrap());
         let names: Vec<&str> = architecture.params.iter().map(|p| p.name.as_str()).collect();

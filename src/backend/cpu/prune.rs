@@ -46,16 +46,16 @@ impl<T: Real> Prune for Cpu<T> {
 
     fn broadcast_rows(&self, rows: usize, cols: usize, mask: &Buf<T>) -> Buf<T> {
         assert!(mask.len() == rows);
-        let mut spread = self.alloc(rows * cols);
-        spread.chunks_exact_mut(cols).zip(mask.iter()).for_each(|(row, &m)| row.fill(m));
-        spread
+        let mut y = self.alloc(rows * cols);
+        y.chunks_exact_mut(cols).zip(mask.iter()).for_each(|(row, &m)| row.fill(m));
+        y
     }
 
     fn broadcast_columns(&self, rows: usize, cols: usize, mask: &Buf<T>) -> Buf<T> {
         assert!(mask.len() == cols);
-        let mut spread = self.alloc(rows * cols);
-        spread.chunks_exact_mut(cols).for_each(|row| row.copy_from_slice(mask));
-        spread
+        let mut y = self.alloc(rows * cols);
+        y.chunks_exact_mut(cols).for_each(|row| row.copy_from_slice(mask));
+        y
     }
 
     fn masked_copy(&self, mask: &Buf<T>, x: &Buf<T>) -> Buf<T> {

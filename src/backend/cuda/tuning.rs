@@ -72,7 +72,7 @@ pub fn lenet_attack(d: &LeNetDims, shared: u32) -> Option<Grid> {
     let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(u64::from);
     // A filter's 25 weights take 28 places.
     let weights = 28 * c1 + c1 + 28 * c1 * c2 + c2 + 49 * c2 * f1 + f1 + f1 * classes + classes;
-    // The padded image, room for spread gradients, activations; the argmax indices of the poolings are bytes.
+    // The padded image, room for scattered gradients, activations; the argmax indices of the poolings are bytes.
     let activations = 32 * 32 + 2 * 32 * 32 + 18 * 18 * c1 + 49 * c2 + f1 + 2 * classes;
     let bytes = 4 * (weights + activations) + 196 * c1 + 49 * c2;
     // Beside it there is what the kernel declares.

@@ -20,7 +20,7 @@ use crate::backends::{drifting, labels, normal, on_mixed, relu_if, relu_output, 
 use crate::compare::assert_close;
 
 on_mixed! {
-    convolutions, every_tile, convolutions_that_do_not_fit, images_keep_sixteen_bits, weights_are_packed_again, operands,
+    convolutions, every_tile, convolutions_that_do_not_fit, images_keep_sixteen_bits, weights_are_packed_again, deferred_activations,
     pooling, the_rest_converts, nan_passes_through, gradients_between_layers, networks,
 }
 
@@ -276,25 +276,24 @@ pub fn nan_passes_through(backend: &Cuda<Bf16>) {
     assert!(backend.download(&backend.channel_stats(&of, &y).mean).iter().all(|mean| mean.is_nan()));
 }
 
-/// What a convolution reads that nobody has written: a normalisation alone or with a residual, which is there, a normalisation
-/// or one with a ReLU of its own.
-const OPERANDS: [(bool, Residual); 6] = [
+/// Deferred inputs of a convolution: whether the normalisation ends in a ReLU, and its residual.
+const INPUTS: [(bool, Residual); 6] = [
     (false, Residual::None),
     (true, Residual::None),
-    (true, Residual::Written),
+    (true, Residual::Materialized),
     (true, Residual::Normalised { relu: false }),
     (true, Residual::Normalised { relu: true }),
-    (false, Residual::Written),
+    (false, Residual::Materialized),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Residual {
     None,
-    Written,
+    Materialized,
     Normalised { relu: bool },
 }
 
-/// A network's middle in numbers.
+/// A normalisation with a residual, and the convolution behind it.
 struct Middle {
     n: usize,
     d: ChannelDims,
@@ -304,10 +303,10 @@ struct Middle {
     vectors: [Vec<f32>; 4],
     w: Vec<f32>,
     dy: Vec<f32>,
-    onto: Option<Vec<f32>>,
+    accumulated: Option<Vec<f32>>,
 }
 
-/// What comes out of it: the convolution's output, the normalisation's output as it is in memory, gradients of its input, its
+/// The results of a run by name: the convolution's output, the normalisation's output as it is in memory, gradients of its input, its
 /// scale and shift, the residual, and the residual's input, scale and shift.
 type Outcome = Vec<(&'static str, Vec<f32>)>;
 
@@ -329,15 +328,15 @@ impl Middle {
             |relu| backend.batch_norm_fwd(d, eps, &other, &stats_other, &gamma_other, &beta_other, None, relu_if(relu));
         let shortcut = match residual {
             Residual::None => None,
-            Residual::Written => Some(batch(d, &self.other)),
+            Residual::Materialized => Some(batch(d, &self.other)),
             Residual::Normalised { relu } => Some(normalised(relu)),
         };
         let z = backend.batch_norm_fwd(d, eps, &y, &stats, &gamma, &beta, shortcut.as_ref(), relu_if(relu));
         let out = backend.conv2d_fwd(conv, &z, &w, None, Activation::Identity);
         let mut outcome = vec![("out", values(&out))];
         let dy = batch(&ChannelDims::new(conv.y()), &self.dy);
-        let onto = Accumulation::Last(self.onto.as_ref().map(|onto| batch(d, onto)));
-        let dz = backend.conv2d_bwd_input_accumulated(conv, &z, &dy, &w, onto);
+        let accumulated = Accumulation::Last(self.accumulated.as_ref().map(|accumulated| batch(d, accumulated)));
+        let dz = backend.conv2d_bwd_input_accumulated(conv, &z, &dy, &w, accumulated);
         let bwd = NormBwd {
             eps,
             x: &y,
@@ -349,7 +348,7 @@ impl Middle {
             dy: &dz,
         };
         let grads = backend.batch_norm_bwd(d, &bwd);
-        // By a convolution that reads it without its being written.
+        // By a convolution that reads it without its being materialised.
         let back = Conv2dDims::new(conv.x(), conv.c_in as usize, 1, 1, 0).unwrap();
         let identity: Vec<f32> =
             (0..conv.c_in * conv.c_in).map(|i| if i % (conv.c_in + 1) == 0 { 1.0 } else { 0.0 }).collect();
@@ -385,7 +384,7 @@ impl Middle {
 }
 
 /// A convolution behind a normalisation, with all that it does for it, forwards and backwards.
-pub fn operands(backend: &Cuda<Bf16>) {
+pub fn deferred_activations(backend: &Cuda<Bf16>) {
     let cpu = Cpu::<f64>::new(2).unwrap();
     // Tiles that end within an image and behind the last, strides with phases of fewer pixels, channels in two chunks, more
     // blocks than a group of a wide tile and than one of a narrow tile.
@@ -401,14 +400,14 @@ pub fn operands(backend: &Cuda<Bf16>) {
         let conv = Conv2dDims::new([n, c_in, side, side], c_out, k, stride, pad).unwrap();
         let d = ChannelDims::new(conv.x());
         let len: usize = conv.x().iter().product();
-        let [y, other, onto] = [1, 2, 3].map(|seed| random(seed, len));
+        let [y, other, accumulated] = [1, 2, 3].map(|seed| random(seed, len));
         let vectors = [4, 5, 6, 7].map(|seed| normal(seed, c_in));
         let (w, dy) = (random(8, conv.w().iter().product()), random(9, conv.y().iter().product()));
-        let mut middle = Middle { n, d, conv, y, other, vectors, w, dy, onto: None };
+        let mut middle = Middle { n, d, conv, y, other, vectors, w, dy, accumulated: None };
         // The last is large; what puts its sums together is the same for all of them.
-        for (case, of) in OPERANDS.into_iter().enumerate().filter(|(case, _)| n < 257 || *case == 3) {
+        for (case, of) in INPUTS.into_iter().enumerate().filter(|(case, _)| n < 257 || *case == 3) {
             let batch_stats = case != 3 || stride == 1;
-            middle.onto = (case % 2 == 0 || stride == 2).then(|| onto.clone());
+            middle.accumulated = (case % 2 == 0 || stride == 2).then(|| accumulated.clone());
             let want = middle.run(&cpu, of, batch_stats, |d, values| cpu.upload_batch(d.n as usize, values));
             let got = middle.run(backend, of, batch_stats, |d, values| backend.upload_activations(d, values));
             for ((what, want), (_, got)) in want.iter().zip(&got) {

@@ -67,7 +67,7 @@ fn table() -> Vec<Tested> {
         by(cw_l2::tanh_space::<Cuda<F32>>, &["f32/cw_l2/*"]),
         by(selection::norms_are_those_of_plain_loops::<Cuda<F32>>, &["f32/prune/row_norms", "f32/prune/column_norms"]),
         by(rounds::many_selections::<Cuda<F32>>, &["f32/prune/top_k_*"]),
-        by(rounds::selection::<Cuda<F32>>, &["f32/prune/spread_*", "f32/prune/admm_*"]),
+        by(rounds::selection::<Cuda<F32>>, &["f32/prune/broadcast_*", "f32/prune/admm_*"]),
         by(bf16::convolutions, &["bf16/cast/*", "bf16/weights/*"]),
         by(bf16::every_tile, &["bf16/conv/*"]),
         by(norm::in_mixed_precision, &["bf16/norm/*"]),

@@ -142,6 +142,16 @@ impl Deferred {
     }
 }
 
+/// Whether a bit an element says how the gradient goes through, as the backward passes of a fused normalisation want it
+/// (`gradient` in `kernels/bf16/conv_epilogue.cuh`, `batch_norm_bwd_sums_bf16`). An activation with another gradient needs passes
+/// that read its output.
+fn has_mask(activation: Activation) -> bool {
+    match activation {
+        Activation::Identity => false,
+        Activation::Relu => true,
+    }
+}
+
 impl Activations {
     /// Activations in memory.
     pub fn stored(d: &ChannelDims, data: Device<u16>) -> Self {
@@ -179,10 +189,7 @@ impl Cuda<Bf16> {
 
     /// Memory for deferred activations, and for the mask of their ReLU.
     pub(super) fn alloc_output(&self, d: &ChannelDims, deferred: &Deferred) -> Output {
-        Output {
-            data: self.alloc_activations(d),
-            mask: (!deferred.activation.is_identity()).then(|| self.alloc(vec8s(d))),
-        }
+        Output { data: self.alloc_activations(d), mask: has_mask(deferred.activation).then(|| self.alloc(vec8s(d))) }
     }
 
     /// How to read a batch: from memory if it is there.
