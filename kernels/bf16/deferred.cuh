@@ -1,5 +1,5 @@
 // Deferred activations: batches in bf16 that are computed where they are read. A normalisation with its residual and its ReLU
-// is described by what it is computed from, and so is the input gradient of a normalisation. A batch in memory is the
+// is kept as the batches that it is computed from, and so is the input gradient of a normalisation. A batch in memory is the
 // simplest deferred activation.
 #pragma once
 #include "primitives/activation.cuh"

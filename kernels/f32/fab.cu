@@ -1,7 +1,7 @@
 // The steps of the Fast Adaptive Boundary attack on batches [n, features] of images in [0, 1], each image by its own numbers:
 // blockIdx.x is the image.
 //
-//     fab_step      x = clamp((1 - a) (x + eta d(x)) + a (clean + eta d(clean))), d the smallest move onto a hyperplane,
+//     fab_step      x = clamp((1 - a) (x + eta d(x)) + a (clean + eta d(clean))), d the smallest change onto a hyperplane,
 //                   a = min(|d(x)| / (|d(x)| + |d(clean)|), alpha_max)
 //     interpolate   x = clean + t (x - clean)
 //
@@ -15,26 +15,26 @@ struct FabStep {
     float eta, alpha_max;
 };
 
-// The smallest l-infinity move of a point t in [0, 1] onto a hyperplane with normal w, from which it is `value` away: every
-// pixel moves by `length` in its direction, or as far as it has room. The length at which Σ |w| min(length, room) reaches
-// the value is found by Newton's method: the sum is concave and piecewise linear, so that from 0 each round goes up, and when
-// the pixels that have room left are the same as before, the length is the solution.
-struct Move {
+// The smallest l-infinity change that brings a point t in [0, 1] onto a hyperplane with normal w, from which it is `value`
+// away: every pixel changes by `length` in its direction, or by its slack. The length at which Σ |w| min(length, slack)
+// reaches the value is found by Newton's method: the sum is concave and piecewise linear, so that from 0 each round goes up, and
+// when the pixels that have slack left are the same as before, the length is the solution.
+struct Projection {
     // +1 or -1: the sign of the value.
     float sign;
     float value, length;
-    // Σ |w| room of the pixels that are at their end, Σ |w| of the others; of a thread, until `advance`.
+    // Σ |w| slack of the pixels that are at their end, Σ |w| of the others; of a thread, until `advance`.
     float full, slope;
 
-    __device__ __forceinline__ Move(float value)
+    __device__ __forceinline__ Projection(float value)
         : sign(value >= 0.0f ? 1.0f : -1.0f), value(fabsf(value)), length(0.0f), full(0.0f), slope(0.0f) {}
 
-    __device__ __forceinline__ float room(float w, float t) const {
+    __device__ __forceinline__ float slack(float w, float t) const {
         return w * sign > 0.0f ? t : 1.0f - t;
     }
 
     __device__ __forceinline__ void add(float w, float t) {
-        const float r = room(w, t);
+        const float r = slack(w, t);
         if (r > length) {
             slope += fabsf(w);
         } else {
@@ -55,14 +55,14 @@ struct Move {
 
     // By how much a pixel moves.
     __device__ __forceinline__ float by(float w, float t) const {
-        const float by = smaller(length, room(w, t));
+        const float by = smaller(length, slack(w, t));
         return w == 0.0f ? 0.0f : w * sign > 0.0f ? -by : by;
     }
 };
 
 // More rounds than are ever needed but by rounding.
 static constexpr u32 MOST_ROUNDS = 64;
-// Least length of a move, where two are compared.
+// Least length of a change, where two are compared.
 static constexpr float LEAST = 1e-8f;
 
 // One block an image, which stays in the nearest cache from round to round.
@@ -80,7 +80,7 @@ fab_step(u32 features, FabStep step, const float* values, const float* clean, co
     };
     float difference = 0.0f;
     each([&](float w, float x, float clean) { difference += w * (clean - x); });
-    Move own(values[blockIdx.x]), other(values[blockIdx.x] + block_sum<THREADS>(difference, scratch));
+    Projection own(values[blockIdx.x]), other(values[blockIdx.x] + block_sum<THREADS>(difference, scratch));
     bool moved = true;
     for (u32 round = 0; moved && round < MOST_ROUNDS; round++) {
         each([&](float w, float x, float clean) {

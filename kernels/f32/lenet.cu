@@ -10,7 +10,7 @@
 //
 // Both convolutions, forward and backward, are made of 2 x 2 sums of 25 products from a patch of 6 x 6 pixels in registers.
 // Forward that is a window of the pooling, and several filters share a patch, for what bounds them is reading shared memory.
-// Backward the gradient is spread to the windows' largest pixels first, in planes with a border, as many channels at a time as there
+// Backward the gradient is scattered to the windows' largest pixels first, in planes with a border, as many channels at a time as there
 // is room for.
 #include "primitives/activation.cuh"
 #include "primitives/logits.cuh"
@@ -33,11 +33,11 @@ static constexpr u32 SIDE1 = 28, POOLED1 = 14, POOLED2 = 7;
 static constexpr u32 PIXELS = SIDE1 * SIDE1, WINDOWS1 = POOLED1 * POOLED1, WINDOWS2 = POOLED2 * POOLED2;
 // Rows of planes with a border, and whole planes.
 static constexpr u32 ROW1 = SIDE1 + 2 * PAD, PLANE1 = ROW1 * ROW1, ROW2 = POOLED1 + 2 * PAD, PLANE2 = ROW2 * ROW2;
-// Room for spread gradients: two planes of conv1, six of conv2.
-static constexpr u32 SPREAD = 2 * PLANE1;
+// Room for scattered gradients: two planes of conv1, six of conv2.
+static constexpr u32 SCATTERED = 2 * PLANE1;
 
 // The objects in the block's shared memory, one after the other.
-struct Room {
+struct Arena {
     char* next;
 
     template <class T>
@@ -49,15 +49,15 @@ struct Room {
 };
 
 // Copies a parameter into shared memory.
-static __device__ __forceinline__ float* keep(Room& room, const float* from, u32 count) {
-    float* to = room.take<float>(count);
+static __device__ __forceinline__ float* keep(Arena& arena, const float* from, u32 count) {
+    float* to = arena.take<float>(count);
     for (u32 i = threadIdx.x; i < count; i += THREADS) to[i] = from[i];
     return to;
 }
 
 // Copies filters of 25 weights; each takes 28 places, so that all begin at a multiple of 16 bytes.
-static __device__ __forceinline__ float* keep_filters(Room& room, const float* from, u32 count) {
-    float* to = room.take<float>(count * FILTER);
+static __device__ __forceinline__ float* keep_filters(Arena& arena, const float* from, u32 count) {
+    float* to = arena.take<float>(count * FILTER);
     for (u32 i = threadIdx.x; i < count * FILTER; i += THREADS) {
         to[i] = i % FILTER < TAPS ? from[i / FILTER * TAPS + i % FILTER] : 0.0f;
     }
@@ -112,7 +112,7 @@ static __device__ __forceinline__ float pooled(const float (&sum)[4], float bias
 // Spreads the gradients of `channels` x SIDE x SIDE windows to their largest pixels, in planes of twice the side and a border of
 // zeros. Row r, column c of a channel of `gradients` is at r * PITCH + c.
 template <u32 SIDE, u32 PITCH>
-static __device__ __forceinline__ void spread(
+static __device__ __forceinline__ void scatter(
     u32 channels, const float* gradients, u32 channel_pitch, const u8* argmax, float* planes) {
     constexpr u32 ROW = 2 * SIDE + 2 * PAD, PLANE = ROW * ROW;
     for (u32 i = threadIdx.x; i < channels * PLANE; i += THREADS) {
@@ -138,21 +138,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
     DYNAMIC_SHARED(memory);
     SHARED(scratch, u32[THREADS / WARP]);
     // Planes and filters first: they are read two and four floats at a time.
-    Room room = {memory};
-    float* const x = room.take<float>(PLANE1);
-    float* const p1 = room.take<float>(d.c1 * PLANE2);
-    float* const planes = room.take<float>(SPREAD);
-    w1 = keep_filters(room, w1, d.c1), w2 = keep_filters(room, w2, d.c2 * d.c1);
-    float* const p2 = room.take<float>(d.c2 * WINDOWS2);
-    float* const hidden = room.take<float>(d.f1);
-    float* const logits = room.take<float>(d.classes);
-    float* const dlogits = room.take<float>(d.classes);
-    b1 = keep(room, b1, d.c1), b2 = keep(room, b2, d.c2);
+    Arena arena = {memory};
+    float* const x = arena.take<float>(PLANE1);
+    float* const p1 = arena.take<float>(d.c1 * PLANE2);
+    float* const planes = arena.take<float>(SCATTERED);
+    w1 = keep_filters(arena, w1, d.c1), w2 = keep_filters(arena, w2, d.c2 * d.c1);
+    float* const p2 = arena.take<float>(d.c2 * WINDOWS2);
+    float* const hidden = arena.take<float>(d.f1);
+    float* const logits = arena.take<float>(d.classes);
+    float* const dlogits = arena.take<float>(d.classes);
+    b1 = keep(arena, b1, d.c1), b2 = keep(arena, b2, d.c2);
     const u32 features = d.c2 * WINDOWS2;
-    w3 = keep(room, w3, d.f1 * features), b3 = keep(room, b3, d.f1);
-    w4 = keep(room, w4, d.classes * d.f1), b4 = keep(room, b4, d.classes);
-    u8* const argmax1 = room.take<u8>(d.c1 * WINDOWS1);
-    u8* const argmax2 = room.take<u8>(d.c2 * WINDOWS2);
+    w3 = keep(arena, w3, d.f1 * features), b3 = keep(arena, b3, d.f1);
+    w4 = keep(arena, w4, d.classes * d.f1), b4 = keep(arena, b4, d.classes);
+    u8* const argmax1 = arena.take<u8>(d.c1 * WINDOWS1);
+    u8* const argmax2 = arena.take<u8>(d.c2 * WINDOWS2);
 
     const u32 me = threadIdx.x, image = blockIdx.x, label = labels[image];
     clean += (u64)image * PIXELS, attacked += (u64)image * PIXELS;
@@ -247,10 +247,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
         // A thread owns 2 x 2 pixels of a channel of conv2's input.
         const u32 c1 = me / WINDOWS2, window = me % WINDOWS2, row2 = 2 * (window / POOLED2), col2 = 2 * (window % POOLED2);
         float dp1[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        for (u32 c = 0; c < d.c2; c += SPREAD / PLANE2) {
-            const u32 channels = min(d.c2 - c, SPREAD / PLANE2);
+        for (u32 c = 0; c < d.c2; c += SCATTERED / PLANE2) {
+            const u32 channels = min(d.c2 - c, SCATTERED / PLANE2);
             __syncthreads();
-            spread<POOLED2, POOLED2>(channels, p2 + c * WINDOWS2, WINDOWS2, argmax2 + c * WINDOWS2, planes);
+            scatter<POOLED2, POOLED2>(channels, p2 + c * WINDOWS2, WINDOWS2, argmax2 + c * WINDOWS2, planes);
             __syncthreads();
             if (c1 < d.c1) {
 #pragma unroll 1
@@ -268,11 +268,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) lenet_attack(
             }
         }
         float dx[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        for (u32 c = 0; c < d.c1; c += SPREAD / PLANE1) {
-            const u32 channels = min(d.c1 - c, SPREAD / PLANE1);
+        for (u32 c = 0; c < d.c1; c += SCATTERED / PLANE1) {
+            const u32 channels = min(d.c1 - c, SCATTERED / PLANE1);
             __syncthreads();
             const float* gradients = p1 + c * PLANE2 + PAD * ROW2 + PAD;
-            spread<POOLED1, ROW2>(channels, gradients, PLANE2, argmax1 + c * WINDOWS1, planes);
+            scatter<POOLED1, ROW2>(channels, gradients, PLANE2, argmax1 + c * WINDOWS1, planes);
             __syncthreads();
             if (me < WINDOWS1) {
 #pragma unroll 1

@@ -262,7 +262,7 @@ batch_norm_bwd(ChannelDims d, float eps, u32 batch_stats, u32 splits, const floa
     }
 }
 
-static constexpr u32 MOST_MOVES = 64;
+static constexpr u32 MOST_UPDATES = 64;
 
 // A normalisation of `c` channels; `unbias` turns the batch's variance into the one that the running variance follows.
 struct RunningUpdate {
@@ -273,7 +273,7 @@ struct RunningUpdate {
 };
 
 struct RunningUpdates {
-    RunningUpdate at[MOST_MOVES];
+    RunningUpdate at[MOST_UPDATES];
 };
 
 // A block for each normalisation.
@@ -281,9 +281,9 @@ struct RunningUpdates {
 extern "C" __global__ void __launch_bounds__(256)
 update_running_stats(float momentum, RunningUpdates updates) {
     wait_for_launch_before();
-    const RunningUpdate& move = updates.at[blockIdx.x];
-    for (u32 i = threadIdx.x; i < move.c; i += THREADS) {
-        move.running_mean[i] += momentum * (move.mean[i] - move.running_mean[i]);
-        move.running_var[i] += momentum * (move.var[i] * move.unbias - move.running_var[i]);
+    const RunningUpdate& update = updates.at[blockIdx.x];
+    for (u32 i = threadIdx.x; i < update.c; i += THREADS) {
+        update.running_mean[i] += momentum * (update.mean[i] - update.running_mean[i]);
+        update.running_var[i] += momentum * (update.var[i] * update.unbias - update.running_var[i]);
     }
 }

@@ -285,11 +285,11 @@ fn ticks_add_up() {
     let subset = Subset { images: &images, labels: &data.test.labels, indices: &indices };
     let config = PgdConfig { restarts: 4, ..attack(2) };
     let ticked = AtomicU64::new(0);
-    let tick = |n: u64| {
+    let count = |n: u64| {
         ticked.fetch_add(n, Ordering::Relaxed);
         Ok(())
     };
-    evaluate(&backend, &model, &subset, Some(&config), 7, &tick).unwrap();
+    evaluate(&backend, &model, &subset, Some(&config), 7, &count).unwrap();
     assert_eq!(ticked.into_inner(), image_passes(60, Some(&config)));
 }
 
@@ -303,12 +303,12 @@ fn an_evaluation_ends_with_the_error_of_its_tick() {
     // After the clean images, inside the attack, and after it.
     for last in 1..=4 {
         let ticks = AtomicU64::new(0);
-        let tick = |_| match ticks.fetch_add(1, Ordering::Relaxed) + 1 {
+        let count = |_| match ticks.fetch_add(1, Ordering::Relaxed) + 1 {
             n if n >= last => Err(Error::Interrupted),
             _ => Ok(()),
         };
-        let outcome = evaluate(&backend, &model, &subset, Some(&attack(2)), 7, &tick);
+        let outcome = evaluate(&backend, &model, &subset, Some(&attack(2)), 7, &count);
         assert!(matches!(outcome, Err(Error::Interrupted)), "{last}: {outcome:?}");
-        assert_eq!(ticks.into_inner(), last, "no tick after the error");
+        assert_eq!(ticks.into_inner(), last, "no pass after the error");
     }
 }

@@ -49,7 +49,7 @@ pub(crate) use on_cuda;
 macro_rules! on_mixed {
     ($($name:ident),+ $(,)?) => {
         mod cuda_host {
-            $(#[test] fn $name() { $crate::cuda::tested::on_host($crate::cuda_host::mixed(), super::$name) })+
+            $(#[test] fn $name() { $crate::cuda::tested::on_host($crate::cuda_host::bf16(), super::$name) })+
         }
         mod cuda {
             $(#[test] fn $name() { $crate::backends::on($crate::backends::gpu_in_mixed_precision(), super::$name) })+

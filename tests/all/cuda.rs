@@ -3,11 +3,11 @@
 //! - `accuracy`: what mixed precision costs, measured
 //! - `host_time`: what the host does for a step, measured
 //! - `lenet`: the attack on a LeNet by one kernel
-//! - `mixed`: the ops in mixed precision against the CPU on rounded numbers
+//! - `bf16`: the ops in mixed precision against the CPU on rounded numbers
 //! - `norm`: batch normalisation with all that is fused into it against the CPU
 //! - `rounds`: sizes for which a launch's blocks go round more than once
 //! - `runtime`: what reaches the driver: graphs, allocations, transfers, faults
-//! - `shapes`: products of every tile, and sums over channels of every cut, against the CPU
+//! - `shapes`: products of every tile, and sums over channels however they are split, against the CPU
 //! - `spy`: a driver that counts
 //! - `steps`: steps of training against the CPU
 //! - `tested`: which test is there for which kernel

@@ -48,8 +48,8 @@ pub fn backend() -> Option<Cuda<F32>> {
     driver().map(|driver| Cuda::<F32>::with_driver(driver, Submission::Graphs).unwrap())
 }
 
-/// One in mixed precision.
-pub fn mixed() -> Option<Cuda<Bf16>> {
+/// One in bf16.
+pub fn bf16() -> Option<Cuda<Bf16>> {
     driver().map(|driver| Cuda::<Bf16>::with_driver(driver, Submission::Graphs).unwrap())
 }
 

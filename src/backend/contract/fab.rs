@@ -18,7 +18,7 @@ layout!(FabStep { eta, alpha_max });
 /// The steps of FAB. Images are in [0, 1]; a slice has one element for each image of the batch.
 pub trait Fab: Memory {
     /// One step of FAB towards the hyperplane `value + dx (y - x) = 0`, the linearised boundary between two classes:
-    /// with `d` the smallest l-infinity move onto it within [0, 1] (as far as it goes, if there is none), from `x` and
+    /// with `d` the smallest l-infinity change that reaches it within [0, 1] (as far as it goes, if there is none), from `x` and
     /// from `clean`, `x = clamp((1 - a) (x + eta d(x)) + a (clean + eta d(clean)), 0, 1)`,
     /// `a = min(|d(x)| / (|d(x)| + |d(clean)|), alpha_max)`, either length at least 1e-8. `values` is what the linearised
     /// function is at `x`.

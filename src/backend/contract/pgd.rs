@@ -54,7 +54,7 @@ pub trait Pgd: Loss {
         _params: &PgdParams<'_>,
         _clean: &Self::Batch,
         _labels: &Self::Labels,
-        _tally: &mut Self::MetricsBuf,
+        _metrics: &mut Self::MetricsBuf,
     ) -> Option<Self::Batch> {
         None
     }

@@ -9,7 +9,7 @@ use crate::backend::{Fab, FabStep};
 
 /// More rounds than are ever needed but by rounding.
 const MOST_ROUNDS: usize = 64;
-/// Least length of a move, where two are compared.
+/// Least length of a change, where two are compared.
 const LEAST: f32 = 1e-8;
 
 /// [`Fab::fab_step`] for one block.
@@ -22,38 +22,38 @@ struct Step<'a, T> {
     x: &'a mut [Pixel<T>],
 }
 
-/// The smallest l-infinity move of a point `t` in [0, 1] onto a hyperplane with normal `w`, from which it is `value`
-/// away: every pixel moves by `length` in its direction, or as far as it has room.
-struct Move<T> {
+/// The smallest l-infinity change that brings a point `t` in [0, 1] onto a hyperplane with normal `w`, from which it is `value`
+/// away: every pixel changes by `length` in its direction, or by its slack.
+struct Projection<T> {
     /// 1 or -1: the sign of the value.
     sign: Pixel<T>,
     value: Pixel<T>,
     length: Pixel<T>,
 }
 
-impl<T: Real> Move<T> {
+impl<T: Real> Projection<T> {
     #[inline(always)]
     fn new(value: Pixel<T>) -> Self {
         let sign = value.map(|v| if v >= T::zero() { T::one() } else { -T::one() });
-        Move { sign, value: value.map(|v| v.abs()), length: [T::zero(); LANES] }
+        Projection { sign, value: value.map(|v| v.abs()), length: [T::zero(); LANES] }
     }
 
     /// How far a pixel can go.
     #[inline(always)]
-    fn room(&self, l: usize, w: T, t: T) -> T {
+    fn slack(&self, l: usize, w: T, t: T) -> T {
         if w * self.sign[l] > T::zero() { t } else { T::one() - t }
     }
 
     /// By how much it goes.
     #[inline(always)]
     fn by(&self, l: usize, w: T, t: T) -> T {
-        let by = smaller(self.length[l], self.room(l, w, t));
+        let by = smaller(self.length[l], self.slack(l, w, t));
         let signed = if w * self.sign[l] > T::zero() { -by } else { by };
         if w == T::zero() { T::zero() } else { signed }
     }
 
-    /// One round of Newton's method for the length λ at which `Σ |w| min(λ, room)` reaches the value. The sum is concave
-    /// and piecewise linear in λ: from 0 each round goes up, and when the pixels that have room left are the same as
+    /// One round of Newton's method for the length λ at which `Σ |w| min(λ, slack)` reaches the value. The sum is concave
+    /// and piecewise linear in λ: from 0 each round goes up, and when the pixels that have slack left are the same as
     /// before, λ is the solution. Returns whether any image is not there yet.
     #[inline(always)]
     fn newton(&mut self, w: &[Pixel<T>], points: &[Pixel<T>]) -> bool {
@@ -62,9 +62,9 @@ impl<T: Real> Move<T> {
         let (mut full, mut slope) = (zero, zero);
         for (w, t) in w.iter().zip(points) {
             for l in 0..LANES {
-                let (room, weight) = (self.room(l, w[l], t[l]), w[l].abs());
-                let free = room > self.length[l];
-                full[l] += if free { T::zero() } else { weight * room };
+                let (slack, weight) = (self.slack(l, w[l], t[l]), w[l].abs());
+                let free = slack > self.length[l];
+                full[l] += if free { T::zero() } else { weight * slack };
                 slope[l] += if free { weight } else { T::zero() };
             }
         }
@@ -110,7 +110,7 @@ impl<T: Real> WithSimd for Step<'_, T> {
                 at_clean[l] += w[l] * (clean[l] - x[l]);
             }
         }
-        let (mut own, mut other) = (Move::new(self.values), Move::new(at_clean));
+        let (mut own, mut other) = (Projection::new(self.values), Projection::new(at_clean));
         let (own_most, other_most) = (own.solve(self.dx, self.x), other.solve(self.dx, self.clean));
         let mut alpha = [T::zero(); LANES];
         for l in 0..LANES {

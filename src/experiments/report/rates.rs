@@ -166,8 +166,8 @@ fn key<'a>(methods: &'a [Method<'_>]) -> Vec<Entry<'a>> {
 
 fn draw_key(area: &Area<'_>, entry: &Entry<'_>) -> Drawn {
     let (x, y) = entry.at;
-    let pieces = if entry.dashed { vec![(x, x + 8), (x + 14, x + 22)] } else { vec![(x, x + 22)] };
-    for (from, to) in pieces {
+    let dashes = if entry.dashed { vec![(x, x + 8), (x + 14, x + 22)] } else { vec![(x, x + 22)] };
+    for (from, to) in dashes {
         area.draw(&PathElement::new([(from, y), (to, y)], entry.color.stroke_width(2)))?;
     }
     area.draw(&Text::new(entry.name, (x + TO_NAME, y), font(SMALL, INK)))

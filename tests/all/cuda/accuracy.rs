@@ -23,14 +23,14 @@ use crate::small_runs::attack;
 #[test]
 #[ignore = "a measurement of a quarter of an hour"]
 fn accuracy_of_mixed_precision() {
-    let Some(mixed) = crate::cuda_host::mixed() else { return };
+    let Some(bf16) = crate::cuda_host::bf16() else { return };
     let cpu = Cpu::<f32>::new(2).unwrap();
     for seed in 1..=3 {
         let say = |name: &str, [loss, natural, attacked]: [f64; 3]| {
             println!("seed {seed} {name}: loss {loss:.4}, natural {natural:.2} %, attacked {attacked:.2} %");
         };
         say("f32", long_run(&cpu, seed));
-        say("bf16", long_run(&mixed, seed));
+        say("bf16", long_run(&bf16, seed));
     }
 }
 
@@ -78,11 +78,11 @@ fn long_run<B: Backend>(backend: &B, seed: u64) -> [f64; 3] {
 #[test]
 #[ignore = "a measurement of minutes"]
 fn attacks_in_mixed_precision() {
-    let Some(mixed) = crate::cuda_host::mixed() else { return };
+    let Some(bf16) = crate::cuda_host::bf16() else { return };
     let cpu = Cpu::<f32>::new(2).unwrap();
     for (seed, steps) in [(1, 1), (2, 1), (3, 1), (1, 5), (2, 5), (3, 5)] {
         let clean = fresh_loss(&cpu, seed, &fresh_attack(&cpu, seed, 0));
-        let attacked = [fresh_attack(&cpu, seed, steps), fresh_attack(&mixed, seed, steps)];
+        let attacked = [fresh_attack(&cpu, seed, steps), fresh_attack(&bf16, seed, steps)];
         let [f32, bf16] = attacked.map(|images| fresh_loss(&cpu, seed, &images) - clean);
         println!("seed {seed}, {steps} steps: the loss rises from {clean:.4} by {f32:.4} in f32, by {bf16:.4} in bf16");
     }

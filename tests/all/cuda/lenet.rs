@@ -92,7 +92,7 @@ fn the_same_images<B: Backend>(backend: &B) {
             let (got, counts) = attacked(backend, &model, &config, &batch, true);
             let (want, wanted) = attacked(backend, &model, &config, &batch, false);
             let different = count_apart("pixels", &got, &want, 0.0, 1e-6);
-            // Rounding decides the sign of a gradient that is next to nothing and the winner of a window whose pixels are next
+            // Rounding decides the sign of a gradient that is next to nothing and the argmax of a window whose pixels are next
             // to equal. Either is seen once in some attacks; then the next step's gradients are others, and some more signs.
             assert!(different <= want.len() / 100, "{loss:?}: {different} of {} pixels differ", want.len());
             assert_eq!(counts.gradients, (3 * N * 784) as u64);

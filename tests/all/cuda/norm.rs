@@ -135,7 +135,7 @@ pub fn in_f32<B: Backend>(backend: &B) {
     }
 }
 
-/// The fifth has more pieces than a block has threads; the last, more parts than two for each lane of a warp.
+/// The fifth has more vectors of eight than a block has threads; the last, more partial sums than two for each lane of a warp.
 pub fn in_mixed_precision(backend: &Cuda<Bf16>) {
     let shapes: [([usize; 4], &[Fused]); 6] = [
         ([1, 1, 1, 2], &FUSED),

@@ -83,10 +83,10 @@ pub fn selection<B: Backend>(backend: &B) {
     let (rows, cols) = (1449, 1450);
     let keep = |len: usize, period: usize| -> Vec<f32> { (0..len).map(|i| f32::from(i % period == 0)).collect() };
     let (of_rows, of_cols) = (keep(rows, 3), keep(cols, 7));
-    let spread = backend.broadcast_rows(rows, cols, &backend.upload(&of_rows));
-    assert!(backend.download(&spread) == (0..rows * cols).map(|i| of_rows[i / cols]).collect::<Vec<_>>());
-    let spread = backend.broadcast_columns(rows, cols, &backend.upload(&of_cols));
-    assert!(backend.download(&spread) == (0..rows * cols).map(|i| of_cols[i % cols]).collect::<Vec<_>>());
+    let broadcast = backend.broadcast_rows(rows, cols, &backend.upload(&of_rows));
+    assert!(backend.download(&broadcast) == (0..rows * cols).map(|i| of_rows[i / cols]).collect::<Vec<_>>());
+    let broadcast = backend.broadcast_columns(rows, cols, &backend.upload(&of_cols));
+    assert!(backend.download(&broadcast) == (0..rows * cols).map(|i| of_cols[i % cols]).collect::<Vec<_>>());
 
     let [w, old, u] = [251, 509, 1021].map(|period| repeated(MANY + 1, period));
     let mask = keep(MANY + 1, 3);
@@ -150,8 +150,8 @@ pub fn pooling<B: Backend>(backend: &B) {
         let n = 8;
         let d = Pool2dDims::new([n, 1, 512, 514], 2, 2).unwrap();
         let (x, dy) = (repeated(n * 512 * 514, 251), repeated(n * 256 * 257, 509));
-        let (y, winners) = backend.max_pool2d_fwd(&d, &backend.upload_batch(n, &x));
-        let dx = backend.max_pool2d_bwd(&d, &winners, None, &backend.upload_batch(n, &dy));
+        let (y, indices) = backend.max_pool2d_fwd(&d, &backend.upload_batch(n, &x));
+        let dx = backend.max_pool2d_bwd(&d, &indices, None, &backend.upload_batch(n, &dy));
         let [largest, won] = [y, dx].map(|buf| backend.download_batch(n, &buf));
 
         let planes = n * (MANY / 32 + 1);

@@ -43,8 +43,8 @@ pub fn is_convolution_and_pooling<B: Backend>(backend: &B) {
             &format!("y of {case:?}, {n}"),
         );
 
-        let spread = backend.max_pool2d_bwd(&p, &indices, None, &backend.activation_bwd(relu_output(&y), &dy));
-        let expected = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &spread, &weight));
+        let unpooled = backend.max_pool2d_bwd(&p, &indices, None, &backend.activation_bwd(relu_output(&y), &dy));
+        let expected = backend.download_batch(n, &backend.conv2d_bwd_input(&d, &x, &unpooled, &weight));
         let dx = backend
             .download_batch(n, &backend.conv2d_pool_bwd_input(&d, &p, &own_indices, &x, relu_output(&y), &dy, &weight));
         assert_near(&dx, &expected, &format!("dx of {case:?}, {n}"));

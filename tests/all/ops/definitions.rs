@@ -268,10 +268,10 @@ pub fn max_pooling<B: Backend>(backend: &B) {
         for (window, &dy) in dy.iter().enumerate() {
             let (plane, row, col) = (window / (h_out * w_out), window / w_out % h_out, window % w_out);
             let places = (0..k * k).map(|q| (plane * h + row * stride + q / k) * w + col * stride + q % k);
-            let winner = places.reduce(|best, at| if x[at] > x[best] || x[at].is_nan() { at } else { best }).unwrap();
-            y.push(x[winner]);
-            dx[winner] += f64::from(dy);
-            rectified[winner] += if x[winner] <= 0.0 { 0.0 } else { f64::from(dy) };
+            let argmax = places.reduce(|best, at| if x[at] > x[best] || x[at].is_nan() { at } else { best }).unwrap();
+            y.push(x[argmax]);
+            dx[argmax] += f64::from(dy);
+            rectified[argmax] += if x[argmax] <= 0.0 { 0.0 } else { f64::from(dy) };
         }
         assert!(n * c < 4 || y.iter().any(|y| y.is_nan()), "{d:?}: no NaN is the largest");
         let (got, indices) = backend.max_pool2d_fwd(&d, &backend.upload_batch(n, &x));

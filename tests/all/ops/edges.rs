@@ -67,9 +67,9 @@ pub fn nan_passes_through<B: Backend>(backend: &B) {
         let mut x = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -8.0, 9.0];
         x[place] = f32::NAN;
         let d = Pool2dDims::new([1, 1, 3, 3], 3, 1).unwrap();
-        let (y, winners) = backend.max_pool2d_fwd(&d, &backend.upload_batch(1, &x));
+        let (y, indices) = backend.max_pool2d_fwd(&d, &backend.upload_batch(1, &x));
         assert!(backend.download_batch(1, &y)[0].is_nan(), "max_pool2d with NaN in place {place}");
-        let dx = backend.max_pool2d_bwd(&d, &winners, None, &backend.upload_batch(1, &[1.0]));
+        let dx = backend.max_pool2d_bwd(&d, &indices, None, &backend.upload_batch(1, &[1.0]));
         assert_eq!(backend.download_batch(1, &dx)[place], 1.0, "its gradient");
     }
     let x = backend.upload_batch(1, &[f32::NAN, -1.0, 2.0]);

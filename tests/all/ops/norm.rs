@@ -227,19 +227,19 @@ fn others<B: Backend>(backend: &B, shape: [usize; 4]) -> Vec<(&'static str, Vec<
     let batch = |seed| backend.upload_batch(n, &values(shape, seed, 0.0, 1.0));
     let (a, b) = (batch(1), batch(2));
     let mean = backend.avg_pool_fwd(&d, &a);
-    let spread = backend.avg_pool_bwd(&d, &mean);
+    let broadcast = backend.avg_pool_bwd(&d, &mean);
     let y = backend.activation_fwd(Activation::Relu, &a);
     let mut sum = backend.copy_batch(&a);
     backend.add_assign(&b, &mut sum);
     let download = |x: &B::Batch| backend.download_batch(n, x);
-    assert_eq!(download(&mean).len() * h * w, download(&spread).len());
+    assert_eq!(download(&mean).len() * h * w, download(&broadcast).len());
     vec![
         ("add", download(&backend.add(&a, &b))),
         ("add_assign", download(&sum)),
         ("relu_bwd", download(&backend.activation_bwd(relu_output(&y), &b))),
         ("relu_fwd", download(&y)),
         ("avg_pool_fwd", download(&mean)),
-        ("avg_pool_bwd", download(&spread)),
+        ("avg_pool_bwd", download(&broadcast)),
         ("bias_bwd", backend.download(&backend.bias_bwd(&d, &b))),
     ]
 }

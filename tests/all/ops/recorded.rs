@@ -114,9 +114,9 @@ pub fn max_pool2d<B: Backend>(backend: &B) {
     each_case(backend, "max_pool2d", |case| {
         let [n, c, h, w, k, stride] = case.integers("dims");
         let d = Pool2dDims::new([n, c, h, w], k, stride).unwrap();
-        let (y, winners) = backend.max_pool2d_fwd(&d, &case.batch("x"));
+        let (y, indices) = backend.max_pool2d_fwd(&d, &case.batch("x"));
         case.check_batch("y", &y);
-        case.check_batch("dx", &backend.max_pool2d_bwd(&d, &winners, None, &case.batch("dy")));
+        case.check_batch("dx", &backend.max_pool2d_bwd(&d, &indices, None, &case.batch("dy")));
     });
 }
 

@@ -1,6 +1,6 @@
 //! The input gradient of a convolution whose output goes through 2×2 max pooling, from the pooled gradient.
 //!
-//! Of the four outputs under a window only the largest has a gradient, so spreading it first and correlating then
+//! Of the four outputs under a window only the largest has a gradient, so scattering it first and correlating then
 //! multiplies by zero three times out of four. Here, an input pixel sums over the *windows* that reach it, each with the
 //! weight that belongs to the index of its largest output:
 //!
