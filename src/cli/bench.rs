@@ -38,7 +38,7 @@ const COLUMNS: &str = "network,width,batch,task,attack_steps,mode,threads,versio
 
 #[derive(Args)]
 pub struct BenchArgs {
-    /// lenet, lenet-cifar, resnet18 or vgg16-bn
+    /// Network
     #[arg(long, default_value_t = Network::LeNet)]
     network: Network,
     /// Width multiplier

@@ -63,7 +63,7 @@ struct Place {
 
 #[derive(Args, Debug)]
 struct Choice {
-    /// Only this data set: mnist, fashion-mnist or cifar10; may be repeated [default: all]
+    /// Only this data set; may be repeated [default: all]
     #[arg(long, value_name = "NAME")]
     data_set: Vec<DatasetName>,
 }

@@ -9,7 +9,7 @@ use crate::data::{Dataset, DatasetName};
 
 #[derive(Args)]
 pub struct DatasetArgs {
-    /// mnist, fashion-mnist or cifar10
+    /// Data set
     #[arg(long = "data-set", value_name = "NAME", default_value_t = DatasetName::Mnist)]
     pub name: DatasetName,
     /// Directory with the data sets

@@ -14,7 +14,7 @@ use crate::experiments::pipeline::{AnyBackend, BackendName, BackendSpec, Precisi
 named_enum! {
     /// Backends by name, as a user asks for them.
     pub enum BackendChoice: "backend" {
-        /// The fastest there is.
+        /// A GPU where there is one, else the CPU.
         Auto = "auto",
         /// The CPU.
         Cpu = "cpu",
@@ -25,10 +25,10 @@ named_enum! {
 
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// auto (a GPU where there is one), cpu or cuda
+    /// Device that computes
     #[arg(long, default_value_t = BackendChoice::Auto)]
     backend: BackendChoice,
-    /// f32, or bf16: activations in bf16 on tensor cores, on a GPU
+    /// Number format of activations
     #[arg(long, default_value_t = Precision::F32)]
     precision: Precision,
     /// CPU threads [default: one a core]

@@ -17,11 +17,11 @@ use crate::prune::shrink;
 named_enum! {
     /// Kinds of files.
     pub enum Format: "format" {
-        /// Our own, which PyTorch loads too.
+        /// The format of this program's models, which PyTorch loads too.
         Safetensors = "safetensors",
-        /// A graph with its values.
+        /// The network itself, for batches of any size.
         Onnx = "onnx",
-        /// An archive of arrays.
+        /// An .npz archive of arrays.
         Numpy = "numpy",
     }
 }
@@ -31,7 +31,7 @@ pub struct ExportArgs {
     /// The model.safetensors of a finished stage, or of `engine import`
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// safetensors, or onnx (the network itself, for any batch), or numpy (.npz); names are PyTorch's in all of them
+    /// Format of the file; names are PyTorch's in all of them
     #[arg(long, default_value_t = Format::Safetensors)]
     format: Format,
     #[command(flatten)]

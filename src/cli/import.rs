@@ -19,7 +19,7 @@ pub struct ImportArgs {
     /// A state dict of PyTorch: safetensors, or .pt/.pth as torch.save writes them (of which nothing is executed)
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// lenet, lenet-cifar, resnet18 or vgg16-bn [default: told by the names and shapes]
+    /// Network [default: told by the names and shapes]
     #[arg(long)]
     network: Option<Network>,
     /// Width multiplier [default: told by the shapes]

@@ -24,7 +24,7 @@ named_enum! {
     pub enum PruneMethod: "pruning method" {
         /// At once, by magnitude.
         PostPrune = "post-prune",
-        /// After training towards it with ADMM.
+        /// After training towards the pruned network with ADMM.
         Admm = "admm",
         /// After training with projections.
         Proximal = "proximal",
@@ -46,10 +46,10 @@ pub struct PruneArgs {
     /// Share removed of every layer, at least 0 and below 1
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     ratio: Option<f64>,
-    /// post-prune (at once), admm (train towards it first) or proximal (train with projections first)
+    /// How the network gets to the pruned one
     #[arg(long, value_name = "NAME", default_value_t = PruneMethod::PostPrune)]
     method: PruneMethod,
-    /// irregular, filter, column, bn-filter or tied (filters that a residual network can be shrunk by)
+    /// What is kept or removed as one
     #[arg(long, value_name = "NAME", default_value_t = Scheme::Filter)]
     scheme: Scheme,
     /// Leave fully connected layers as they are
@@ -74,7 +74,7 @@ pub struct PruneArgs {
         allow_negative_numbers = true
     )]
     update_every: Option<u32>,
-    /// How often proximal projects: epoch or step [default: epoch]
+    /// How often proximal projects [default: epoch]
     #[arg(long, value_name = "WHEN")]
     every: Option<ProximalEvery>,
     /// Stop after pruning

@@ -31,7 +31,7 @@ pub struct RunArgs {
     /// Show every table: id, what it compares, number of cells
     #[arg(long)]
     list: bool,
-    /// smoke, quick or paper [default: smoke on the CPU, paper on a GPU]
+    /// How much of the work is done [default: smoke on the CPU, paper on a GPU]
     #[arg(long)]
     profile: Option<Profile>,
     #[command(flatten)]

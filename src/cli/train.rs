@@ -19,9 +19,9 @@ use crate::train::{MaskedConfig, Origin, Sparsity, TrainConfig};
 named_enum! {
     /// Optimisers by name.
     pub enum OptimizerName: "optimiser" {
-        /// Adam.
+        /// Adam, learning rate 1e-4.
         Adam = "adam",
-        /// SGD with momentum.
+        /// SGD, learning rate 0.1, momentum 0.9.
         Sgd = "sgd",
     }
 }
@@ -37,7 +37,7 @@ pub struct TrainArgs {
     /// Train the places that the pruned model has kept from the initial weights, not from the model's
     #[arg(long, requires = "model")]
     inherit: bool,
-    /// lenet, lenet-cifar, resnet18 or vgg16-bn [default: the model's, or the paper's for the data set]
+    /// Network [default: the model's, or the paper's for the data set]
     #[arg(long)]
     network: Option<Network>,
     /// Width multiplier [default: the model's, or 1]
@@ -46,7 +46,7 @@ pub struct TrainArgs {
     /// Initialiser of the convolutions [default: PyTorch's]
     #[arg(long)]
     init: Option<Init>,
-    /// adam (lr 1e-4) or sgd (lr 0.1, momentum 0.9) [default: the paper's for the data set]
+    /// Update rule [default: the paper's for the data set]
     #[arg(long, value_name = "NAME")]
     optimizer: Option<OptimizerName>,
     /// Learning rate [default: the optimiser's]

@@ -28,11 +28,11 @@ named_enum! {
 }
 
 named_enum! {
-    /// Number format of activations and weights.
+    /// Number format of activations.
     pub enum Precision: "precision" {
-        /// Single precision throughout.
+        /// Single precision.
         F32 = "f32",
-        /// bfloat16 with single-precision accumulation and master weights.
+        /// bfloat16 on the tensor cores of a GPU; sums, weights and images stay in single precision.
         Bf16 = "bf16",
     }
 }
