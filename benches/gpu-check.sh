@@ -9,10 +9,10 @@
 #   bash gpu-check.sh PART...    # parts by name: tests bytes speed kernels tune pytorch memcheck sanitizers ratios
 #                                # tune_narrow table ncu b1 a1
 #
-# gpu-visits.sh says what is run and for how long. Results go to out/ and, where OUT names a folder, after every part into one archive there. Other variables: BUDGET (seconds of
-# the visit), TESTS (an extended regular expression: only these kernel tests), F32_MODE and BF16_MODE (PyTorch's modes in
-# `ratios`: those that won the first visit). The last thing printed is a summary. The exit code is 1 if anything failed or was
-# not done. gpu-page.py makes a page of the archives.
+# gpu-visits.sh says what is run and for how long. Results go to out/ and, where OUT names a folder, after every part into one
+# archive there. Other variables: BUDGET (seconds of the visit), TESTS (an extended regular expression: only these kernel tests),
+# F32_MODE and BF16_MODE (PyTorch's modes in `ratios`: the fastest of the first visit). The last thing printed is a summary. The
+# exit code is 1 if anything failed or was not done. gpu-page.py makes a page of the archives.
 set -uo pipefail
 cd "$(dirname "$0")" || exit 2
 export LC_ALL=C CARGO_MANIFEST_DIR=$PWD ENGINE_SKIPS="compiler data nvdisasm nvrtc processor system" RUST_BACKTRACE=0
@@ -300,8 +300,8 @@ part_a1() {
 
 # --- The visit
 
-# The kernels' way is wrong where these tests fail, and how fast they are wrong is of no interest.
-convolutions_fail() { failed_tests | grep -qE 'conv|mixed|products|models'; }
+# Whether a test of convolutions, of matrix products, of bf16 or of whole networks failed: then the times of steps mean nothing.
+convolutions_fail() { failed_tests | grep -qE 'conv|bf16|mixed|products|models'; }
 
 visit_file() {
     {

@@ -53,7 +53,7 @@ cp benches/peers/pytorch_c*.py "$kit/benches/peers"
 cp benches/gpu-check.sh "$kit"
 cp "$visits" "$kit/gpu-visits.sh"
 git rev-parse HEAD > "$kit/commit"
-# By a model of the kernels that was made before any of them had run on a GPU.
+# A model of the kernels made them, before any kernel had run on a GPU.
 cp benches/predictions.csv "$kit"
 if [ -n "$data" ]; then
     most=48
@@ -61,10 +61,16 @@ if [ -n "$data" ]; then
     chmod -R u+w "$kit/data"
     if [ -n "$store" ]; then cp "$store" "$kit/results-store.tar.gz"; fi
 else
-    pack "$(test_program)" kernel-tests
+    . "$visits"
+    # A test that has another name now would be missed on the GPU only.
+    program=$(test_program)
+    tests=$("$program" --list --format terse)
+    for name in "${sanitized[@]}"; do
+        if ! grep -qF "$name" <<< "$tests"; then echo "gpu-kit: $visits: there is no test '$name'" >&2; exit 1; fi
+    done
+    pack "$program" kernel-tests
     cp tests/oracle/*.safetensors "$kit/tests/oracle"
     # The table that gpu-check.sh runs on the GPU.
-    . "$visits"
     "$engine" run "${table[@]}" --backend cpu --out "$kit/cpu" --quiet > /dev/null
     rm -r "$kit/cpu/store"
 fi

@@ -10,8 +10,9 @@ part_seconds=120
 
 processes=8
 test_seconds=60
-# Tests with the most machinery, on which compute-sanitizer is slow enough.
-sanitized=(mixed::cuda::every_tile mixed::cuda::convolutions mixed::cuda::operands lenet::cuda::the_same_images
+# Tests that run under compute-sanitizer, which is slow: of the kernels with the most barriers, asynchronous copies and sums over
+# blocks. Each is a part of a test's name; gpu-kit.sh checks that there is such a test.
+sanitized=(bf16::cuda::every_tile bf16::cuda::convolutions bf16::cuda::deferred_activations lenet::cuda::the_same_images
     selection::cuda::selects_exactly_k)
 # The training whose models are compared byte by byte; the table that is compared with the CPU's, which gpu-kit.sh has computed.
 trained=(--table t4 --profile smoke --cells 4:dense,4:1,16:dense --train-images 200 --test-images 20)
