@@ -301,7 +301,7 @@ part_a1() {
 # --- The visit
 
 # Whether a test of convolutions, of matrix products, of bf16 or of whole networks failed: then the times of steps mean nothing.
-convolutions_fail() { failed_tests | grep -qE 'conv|bf16|mixed|products|models'; }
+convolutions_fail() { failed_tests | grep -qE 'conv|bf16|products|models'; }
 
 visit_file() {
     {

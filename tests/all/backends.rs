@@ -45,18 +45,18 @@ macro_rules! on_cuda {
 }
 pub(crate) use on_cuda;
 
-/// The same for the CUDA kernels in mixed precision.
-macro_rules! on_mixed {
+/// The same for the CUDA kernels in bf16.
+macro_rules! on_bf16 {
     ($($name:ident),+ $(,)?) => {
         mod cuda_host {
             $(#[test] fn $name() { $crate::cuda::tested::on_host($crate::cuda_host::bf16(), super::$name) })+
         }
         mod cuda {
-            $(#[test] fn $name() { $crate::backends::on($crate::backends::gpu_in_mixed_precision(), super::$name) })+
+            $(#[test] fn $name() { $crate::backends::on($crate::backends::gpu_in_bf16(), super::$name) })+
         }
     };
 }
-pub(crate) use on_mixed;
+pub(crate) use on_bf16;
 
 /// Runs a test on the CPU with these vector instructions, if the processor has them. (`cpu_f32` uses the widest.)
 pub fn on_path(path: VectorPath, test: impl FnOnce(&Cpu<f32>)) {
@@ -83,8 +83,8 @@ pub fn gpu() -> Option<Cuda<F32>> {
     gpu_is_there().then(|| Cuda::<F32>::new().unwrap())
 }
 
-/// The same in mixed precision.
-pub fn gpu_in_mixed_precision() -> Option<Cuda<Bf16>> {
+/// The same in bf16.
+pub fn gpu_in_bf16() -> Option<Cuda<Bf16>> {
     gpu_is_there().then(|| Cuda::<Bf16>::new().unwrap())
 }
 

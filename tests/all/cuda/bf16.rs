@@ -16,10 +16,10 @@ use engine::nn::models::{Architecture, Mode, Network};
 use engine::nn::optim::OptimizerConfig;
 use engine::train::Trainer;
 
-use crate::backends::{drifting, labels, normal, on_mixed, relu_if, relu_output, uniform};
+use crate::backends::{drifting, labels, normal, on_bf16, relu_if, relu_output, uniform};
 use crate::compare::assert_close;
 
-on_mixed! {
+on_bf16! {
     convolutions, every_tile, convolutions_that_do_not_fit, images_keep_sixteen_bits, weights_are_packed_again, deferred_activations,
     pooling, the_rest_converts, nan_passes_through, gradients_between_layers, networks,
 }

@@ -13,10 +13,10 @@ use crate::ops::definitions;
 
 on_cuda! { in_f32 }
 
-mod mixed_precision {
-    use super::in_mixed_precision;
+mod bf16 {
+    use super::in_bf16;
 
-    crate::backends::on_mixed! { in_mixed_precision }
+    crate::backends::on_bf16! { in_bf16 }
 }
 
 const EPS: f32 = 1e-5;
@@ -136,7 +136,7 @@ pub fn in_f32<B: Backend>(backend: &B) {
 }
 
 /// The fifth has more vectors of eight than a block has threads; the last, more partial sums than two for each lane of a warp.
-pub fn in_mixed_precision(backend: &Cuda<Bf16>) {
+pub fn in_bf16(backend: &Cuda<Bf16>) {
     let shapes: [([usize; 4], &[Fused]); 6] = [
         ([1, 1, 1, 2], &FUSED),
         ([31, 5, 3, 7], &FUSED),

@@ -21,10 +21,10 @@ mod everywhere {
     crate::backends::on_every_backend! { elements }
 }
 
-mod mixed_precision {
+mod bf16 {
     use super::{conversions, many_weights};
 
-    crate::backends::on_mixed! { conversions, many_weights }
+    crate::backends::on_bf16! { conversions, many_weights }
 }
 
 /// More elements than 2048 blocks of 256 threads take by fours.

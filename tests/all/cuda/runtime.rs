@@ -44,7 +44,7 @@ fn a_steady_step_is_one_graph() {
 /// for normalisations. Written are the image in bf16, the inputs of the three blocks that halve it, and the last activations;
 /// the sums of the last normalisation are taken and put together; the rest are pooling, classifier, loss and the move.
 #[test]
-fn a_step_of_an_attack_on_resnet18_in_mixed_precision() {
+fn a_step_of_an_attack_on_resnet18_in_bf16() {
     let launches = |attack_steps| {
         let (backend, calls) = spied_in(Cuda::<Bf16>::with_driver, Submission::Graphs, PLENTY, None)?;
         let mut training = Training::of(Network::ResNet18, 1, &backend, 2);

@@ -23,10 +23,10 @@ use crate::small_runs::attack;
 
 on_cuda! { lenet_with_adam, resnet18_with_sgd, the_same_bits_twice }
 
-mod in_mixed_precision {
+mod in_bf16 {
     use super::{resnet18_nearly, the_same_bits_twice, the_same_bits_twice_of_resnet18};
 
-    crate::backends::on_mixed! { resnet18_nearly, the_same_bits_twice, the_same_bits_twice_of_resnet18 }
+    crate::backends::on_bf16! { resnet18_nearly, the_same_bits_twice, the_same_bits_twice_of_resnet18 }
 }
 
 /// What a run leaves behind.

@@ -70,7 +70,7 @@ fn table() -> Vec<Tested> {
         by(rounds::selection::<Cuda<F32>>, &["f32/prune/broadcast_*", "f32/prune/admm_*"]),
         by(bf16::convolutions, &["bf16/cast/*", "bf16/weights/*"]),
         by(bf16::every_tile, &["bf16/conv/*"]),
-        by(norm::in_mixed_precision, &["bf16/norm/*"]),
+        by(norm::in_bf16, &["bf16/norm/*"]),
         by(bf16::pooling, &["bf16/pool/*"]),
         by(bf16::the_rest_converts, &["bf16/elementwise/*"]),
     ]

@@ -287,7 +287,7 @@ impl Queue {
         self.timer.take()
     }
 
-    /// `conv2d_fwd(d = [8, 3, 32, …], relu = [1]) on 64 x 1 x 1 blocks of 128 threads`: name and sizes, no addresses.
+    /// `conv2d_fwd(d = [8, 3, 32, …], activation = [1]) on 64 x 1 x 1 blocks of 128 threads`: name and sizes, no addresses.
     fn describe(&self, launch: &Launch) -> String {
         let (spec, _) = &self.kernels[launch.kernel];
         let ([x, y, z], threads) = (launch.grid.blocks, launch.grid.threads);
@@ -295,7 +295,7 @@ impl Queue {
         format!("kernel {}({sizes}) on {x} x {y} x {z} blocks of {threads} threads", spec.name)
     }
 
-    /// `d = [8, 3, 32, …], relu = [1]`.
+    /// `d = [8, 3, 32, …], activation = [1]`.
     fn sizes(&self, launch: &Launch) -> String {
         let (spec, _) = &self.kernels[launch.kernel];
         let sizes = |param: &Param| !param.pointer && param.size() <= LARGEST_SHOWN;

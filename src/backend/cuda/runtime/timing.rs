@@ -17,7 +17,7 @@ const REPEATS: usize = 50;
 pub struct Timing {
     /// The kernel.
     pub kernel: &'static str,
-    /// Its sizes: `d = [8, 3, 32, …], relu = [1]`.
+    /// Its sizes: `d = [8, 3, 32, …], activation = [1]`.
     pub sizes: String,
     /// How many launches there were.
     pub launches: usize,
