@@ -14,7 +14,7 @@
 static constexpr u32 MOST_WEIGHTS = 48;
 
 // A convolution's weights and both orders of them: for the forward pass [tap][c_out][c_in], for the input gradient
-// [tap][c_in][c_out]. Where an image has been `split` (bf16/pool.cu), the channels from the fourth on are its lower halves,
+// [tap][c_in][c_out]. Where an image has been `split` (bf16/cast.cu), the channels from the fourth on are its lower halves,
 // which get the same weights.
 struct Packing {
     const float* w;
