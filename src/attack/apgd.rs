@@ -15,7 +15,7 @@ use crate::base::named_enum::named_enum;
 use crate::nn::models::Model;
 
 named_enum! {
-    /// What APGD maximises.
+    /// The loss that APGD maximises.
     pub enum ApgdLoss: "APGD loss" {
         /// Softmax cross-entropy.
         CrossEntropy = "cross-entropy",
@@ -36,9 +36,9 @@ pub struct ApgdConfig {
     pub steps: usize,
     /// Random starts, for every target if there are targets.
     pub restarts: usize,
-    /// What it maximises.
+    /// The loss that is maximised.
     pub loss: ApgdLoss,
-    /// Of the steps between two checkpoints, this fraction must have raised the loss, or the step halves.
+    /// More than this fraction of the steps between two checkpoints must have raised the loss, or the step halves.
     pub rho: f64,
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::apgd::{ApgdConfig, ApgdLoss};
 use super::cw_l2::CwL2Config;
 use super::fab::FabConfig;
-use super::preset::{Choice, NO_RESTARTS, NO_STEP_SIZE, Options, Preset};
+use super::preset::{AttackOption, NO_RESTARTS, NO_STEP_SIZE, Options, Preset};
 use super::round::Round;
 use super::square::SquareConfig;
 use super::target_model::TargetModel;
@@ -107,7 +107,7 @@ pub fn presets() -> &'static [AnyPreset] {
             name: AUTOATTACK,
             about: "APGD-CE, APGD-T, FAB-T, Square, in this order",
             lacks: &[
-                (Choice::Steps, "it is defined with its published settings; drop the flag"),
+                (AttackOption::Steps, "it is defined with its published settings; drop the flag"),
                 NO_STEP_SIZE,
                 NO_RESTARTS,
             ],

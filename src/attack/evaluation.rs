@@ -191,7 +191,7 @@ impl<B: Backend> Evaluation<'_, '_, '_, B> {
         Ok(part)
     }
 
-    /// Predictions for a batch of images, tallied.
+    /// Predictions for a batch of images; adds its metrics to `counts`.
     fn classify(&self, batch: &Batch<'_, B>, counts: &mut Metrics) -> Result<Vec<u8>> {
         let (backend, model, n) = (self.backend, self.model, batch.n());
         let d = LogitDims { n: n as u32, classes: model.architecture().classes as u32 };

@@ -57,6 +57,11 @@ pub trait Attack {
         false
     }
 
+    /// The settings of the PGD that it is, if it is one.
+    fn pgd(&self) -> Option<&PgdConfig> {
+        None
+    }
+
     /// Fewest classes for which it is defined.
     fn fewest_classes(&self) -> usize {
         2

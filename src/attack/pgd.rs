@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::preset::{AttackPreset, Choice, NO_RESTARTS, NO_STEP_SIZE, Options, Preset};
+use super::preset::{AttackOption, AttackPreset, NO_RESTARTS, NO_STEP_SIZE, Options, Preset};
 use super::round::Round;
 use super::target_model::{ImagePasses, TargetModel};
 use super::{Attack, OnImagePasses};
@@ -19,7 +19,7 @@ use crate::data::info::PaperAttack;
 use crate::nn::models::{Mode, Model, Stats};
 
 named_enum! {
-    /// What the attack maximises.
+    /// The loss that is maximised.
     pub enum AttackLoss: "attack loss" {
         /// Softmax cross-entropy.
         CrossEntropy = "cross-entropy",
@@ -43,7 +43,7 @@ named_enum! {
     pub enum BnMode: "batch-norm mode" {
         /// Batch statistics; running statistics stay as they are.
         Train = "train",
-        /// Batch statistics, and every attack pass moves the running statistics, as in the authors' code.
+        /// Batch statistics, and every attack pass updates the running statistics, as in the authors' code.
         TrainMoving = "train-moving",
         /// Running statistics.
         Eval = "eval",
@@ -90,7 +90,7 @@ const PRESETS: &[AttackPreset<PgdConfig>] = &[
     Preset {
         name: FGSM,
         about: "One step of the ball's radius from the clean image",
-        lacks: &[(Choice::Steps, "it takes one step"), NO_STEP_SIZE, NO_RESTARTS],
+        lacks: &[(AttackOption::Steps, "it takes one step"), NO_STEP_SIZE, NO_RESTARTS],
         configure: |options| PgdConfig {
             steps: 1,
             step_size: options.eps(),
@@ -149,6 +149,16 @@ impl PgdConfig {
     }
 }
 
+impl AttackLoss {
+    /// The name of PGD on this loss.
+    pub fn attack(self) -> &'static str {
+        match self {
+            AttackLoss::CrossEntropy => PGD,
+            AttackLoss::Margin => CW,
+        }
+    }
+}
+
 impl Attack for PgdConfig {
     fn presets() -> &'static [AttackPreset<Self>] {
         PRESETS
@@ -157,13 +167,16 @@ impl Attack for PgdConfig {
     fn name(&self) -> &'static str {
         match self.loss {
             _ if self.steps == 1 && !self.random_start => FGSM,
-            AttackLoss::CrossEntropy => PGD,
-            AttackLoss::Margin => CW,
+            loss => loss.attack(),
         }
     }
 
     fn eps(&self) -> f32 {
         self.eps
+    }
+
+    fn pgd(&self) -> Option<&PgdConfig> {
+        Some(self)
     }
 
     fn at_least_one(&self) -> Vec<(&'static str, usize)> {
@@ -229,7 +242,7 @@ impl<B: Backend> Batch<'_, B> {
 impl<B: Backend> PgdAttack<'_, B> {
     /// Attacks `batch` as a whole and returns the adversarial images. `metrics` counts the gradient elements met, and how
     /// many of them were zero; `on_pass` gets the batch statistics of every forward pass, for running statistics that are
-    /// to move.
+    /// to be updated.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Shape`] if the batch does not fit the model.

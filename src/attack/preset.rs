@@ -9,7 +9,7 @@ pub struct Preset<F> {
     /// What it is, in a line.
     pub about: &'static str,
     /// The options that it does not have, each with a hint for who gives it all the same.
-    pub lacks: &'static [(Choice, &'static str)],
+    pub lacks: &'static [(AttackOption, &'static str)],
     /// Its settings.
     pub configure: F,
 }
@@ -19,7 +19,7 @@ pub type AttackPreset<C> = Preset<fn(&Options) -> C>;
 
 /// An option that some attacks have and others do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum AttackOption {
     /// [`Options::steps`].
     Steps,
     /// [`Options::step_size`].
@@ -29,12 +29,12 @@ pub enum Choice {
 }
 
 /// For attacks that find their own step size.
-pub const NO_STEP_SIZE: (Choice, &str) = (Choice::StepSize, "its steps are its own; drop the flag");
+pub const NO_STEP_SIZE: (AttackOption, &str) = (AttackOption::StepSize, "its steps are its own; drop the flag");
 
 /// For attacks without random starts.
-pub const NO_RESTARTS: (Choice, &str) = (Choice::Restarts, "drop the flag");
+pub const NO_RESTARTS: (AttackOption, &str) = (AttackOption::Restarts, "drop the flag");
 
-/// What a user has chosen; `None` for the published settings.
+/// The settings that a user asks for; `None` for the published ones.
 pub struct Options {
     /// The data set that is attacked.
     pub data: DatasetName,
@@ -54,7 +54,7 @@ impl Options {
         self.eps.unwrap_or(self.data.info().attack.eps)
     }
 
-    /// Independent random starts: one, unless there is a choice.
+    /// Independent random starts: one, unless the user says otherwise.
     pub fn restarts(&self) -> usize {
         self.restarts.unwrap_or(1)
     }

@@ -45,7 +45,7 @@ impl<B: Backend> Round<'_, B> {
         Tensor::new(x, shape.clone())
     }
 
-    /// For each image its `number`-th target class, counted from 0: the likeliest class but one comes first.
+    /// For each image its `number`-th target class, counted from 0: number 0 is the class with the second largest logit.
     pub(super) fn target_classes(&self, target_model: &TargetModel<'_, B>, number: usize) -> Result<Vec<usize>> {
         Ok(target_model.logits(self.clean)?.ranked(2 + number))
     }

@@ -30,7 +30,7 @@ impl Add for ImagePasses {
     }
 }
 
-/// A network under attack, as it is used: with running statistics. Counts what it is asked. Of one thread.
+/// A network under attack, as it is used: with running statistics. Counts the image passes. For one thread.
 pub struct TargetModel<'a, B: Backend> {
     /// What computes.
     pub backend: &'a B,

@@ -38,6 +38,10 @@ impl Attack for TransferConfig {
         self.0.eps
     }
 
+    fn pgd(&self) -> Option<&PgdConfig> {
+        Some(&self.0)
+    }
+
     fn is_white_box(&self) -> bool {
         false
     }

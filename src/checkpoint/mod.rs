@@ -18,7 +18,7 @@ mod tensors;
 
 pub use npz::encode_npz;
 pub use onnx::encode_onnx;
-pub use state_dict::{Imported, Wanted, import, import_bytes};
+pub use state_dict::{Imported, NetworkHint, import, import_bytes};
 pub use tensors::{Checkpoint, Entry, IntegerEntry, encode, encode_with_integers};
 
 use std::fs::File;
@@ -33,7 +33,7 @@ use crate::base::error::{Error, Result};
 use crate::nn::models::{Architecture, Model, Network};
 use crate::prune::Target;
 
-/// Start of the names of files that are being written; what has such a name without a writer is of a killed process.
+/// Prefix of the names of files that are being written. One that has it but no writer was left by a killed process.
 pub const TEMPORARY: &str = ".tmp-";
 
 /// Writes `bytes` to `path` so that, whatever happens, the file holds either its old or its new content: temporary
@@ -63,7 +63,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(Error::io(path, "write"))
 }
 
-/// What a model file says of its network.
+/// A model file's metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// Architecture.
@@ -148,7 +148,7 @@ fn not_finite(name: &str, values: &[f32]) -> Option<String> {
     Some(format!("'{name}' holds {}", if bad.is_nan() { "NaN" } else { "infinity" }))
 }
 
-/// What a training's state has in its metadata, and a model has not.
+/// The metadata that only a training's state has.
 #[derive(Deserialize)]
 struct Unfinished {
     #[serde(rename = "updates")]

@@ -12,7 +12,7 @@ use safetensors::tensor::Dtype;
 
 use super::raw::MAX_DIMS;
 
-/// What a pickle made.
+/// A value that a pickle made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value<'a> {
     /// What tensors do not need: None, floats, devices.
@@ -32,7 +32,7 @@ pub(super) enum Value<'a> {
     Tensor(usize),
 }
 
-/// What a pickle may import.
+/// A name that a pickle may import.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Global {
     OrderedDict,

@@ -12,9 +12,9 @@ use super::{is_counter, not_finite, pytorch};
 use crate::base::error::{Error, Result};
 use crate::nn::models::{Architecture, MAX_WIDTH, Network};
 
-/// What the user says of the network; what is not said is told from the shapes.
+/// The user's word on the network; the rest is told from the shapes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
+pub struct NetworkHint {
     /// Architecture.
     pub network: Option<Network>,
     /// Width multiplier.
@@ -42,7 +42,7 @@ const HINT: &str = "save it with torch.save(model.state_dict(), FILE) or as safe
 /// # Errors
 /// [`Error::Input`] if the file cannot be read, is damaged, or is not a state dict of the network; nothing in it is
 /// executed, and it never takes more memory than the file is long, a few times.
-pub fn import(path: &Path, wanted: Wanted) -> Result<Imported> {
+pub fn import(path: &Path, wanted: NetworkHint) -> Result<Imported> {
     let bytes = std::fs::read(path).map_err(|e| Error::input(path, format!("cannot read it: {e}"), HINT))?;
     import_bytes(path, &bytes, wanted)
 }
@@ -51,7 +51,7 @@ pub fn import(path: &Path, wanted: Wanted) -> Result<Imported> {
 ///
 /// # Errors
 /// As [`import`].
-pub fn import_bytes(path: &Path, bytes: &[u8], wanted: Wanted) -> Result<Imported> {
+pub fn import_bytes(path: &Path, bytes: &[u8], wanted: NetworkHint) -> Result<Imported> {
     let error = |problem: String| Error::input(path, problem, HINT);
     let mut notes = Vec::new();
     let tensors = strip_prefixes(read(path, bytes, &mut notes)?, &mut notes).map_err(error)?;
@@ -174,7 +174,7 @@ impl fmt::Display for Misfit {
 }
 
 /// The network that the tensors are nearest to, and how they differ from it.
-fn best_fit(tensors: &Tensors<'_>, wanted: Wanted) -> Result<(Architecture, Misfit)> {
+fn best_fit(tensors: &Tensors<'_>, wanted: NetworkHint) -> Result<(Architecture, Misfit)> {
     let networks = wanted.network.as_ref().map_or(Network::ALL, std::slice::from_ref);
     let mut best: Option<(Architecture, Misfit)> = None;
     for &network in networks {

@@ -21,7 +21,7 @@ use crate::checkpoint::{load_model, write_atomic};
 use crate::data::DataId;
 use crate::data::source::hex;
 use crate::experiments::pipeline::{BackendName, on_backend};
-use crate::experiments::report::grid::{Grid, PER_PAGE, Tile};
+use crate::experiments::report::grid::{Example, Grid, PER_PAGE};
 use crate::experiments::report::verdicts;
 use crate::nn::models::Model;
 
@@ -214,11 +214,11 @@ fn write_grids(out: &Path, target: &EvalTarget, eps: f32, assessment: &Assessmen
     let name = |class: u8| names.get(usize::from(class)).copied().unwrap_or("?");
     let pixels = |i: usize| target.data.test.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let clean: Vec<Vec<f32>> = (0..assessment.verdicts.len()).map(pixels).collect();
-    let tiles: Vec<Tile> = assessment
+    let examples: Vec<Example> = assessment
         .verdicts
         .iter()
         .enumerate()
-        .map(|(i, verdict)| Tile {
+        .map(|(i, verdict)| Example {
             clean: &clean[i],
             attacked: &assessment.attempts[i],
             label: name(verdict.label),
@@ -226,10 +226,10 @@ fn write_grids(out: &Path, target: &EvalTarget, eps: f32, assessment: &Assessmen
             adversarial: name(verdict.broken.as_ref().map_or(verdict.natural, |broken| broken.class)),
         })
         .collect();
-    let pages = tiles.chunks(PER_PAGE);
+    let pages = examples.chunks(PER_PAGE);
     let count = pages.len();
-    for (i, tiles) in pages.enumerate() {
-        let png = Grid { shape: target.data.shape, eps, tiles }.png()?;
+    for (i, examples) in pages.enumerate() {
+        let png = Grid { shape: target.data.shape, eps, examples }.png()?;
         write_atomic(&out.join(format!("grid-{i:03}.png")), &png)?;
     }
     Ok(count)

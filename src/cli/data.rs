@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::console::print;
 use crate::base::error::{Error, Result};
 use crate::data::download::Event;
-use crate::data::fetch::Plan;
+use crate::data::fetch::FetchPlan;
 use crate::data::locate::{Roots, download_dir};
 use crate::data::verify::{Verification, verify};
 use crate::data::{Dataset, DatasetName, sample};
@@ -25,19 +25,19 @@ enum Command {
     /// Show each data set: where it is, or how to get it
     List {
         #[command(flatten)]
-        place: Place,
+        dir: DataDir,
     },
     /// Check structure and SHA-256 of every file
     Verify {
         #[command(flatten)]
-        choice: Choice,
+        data_sets: DataSetsArgs,
         #[command(flatten)]
-        place: Place,
+        dir: DataDir,
     },
     /// Write the sample embedded in this program as files in the published layout
     Sample {
         #[command(flatten)]
-        choice: Choice,
+        data_sets: DataSetsArgs,
         /// Directory to write to; created if need be, files in it are not replaced
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -45,9 +45,9 @@ enum Command {
     /// Download what is missing; an interrupted download goes on where it stopped
     Fetch {
         #[command(flatten)]
-        choice: Choice,
+        data_sets: DataSetsArgs,
         #[command(flatten)]
-        place: Place,
+        dir: DataDir,
         /// Download from URL/<file> instead of the usual server; needs --data-set
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
@@ -55,20 +55,20 @@ enum Command {
 }
 
 #[derive(Args, Debug)]
-struct Place {
+struct DataDir {
     /// Data directory [default: $ENGINE_DATA, then the platform's data directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
-struct Choice {
+struct DataSetsArgs {
     /// Only this data set; may be repeated [default: all]
     #[arg(long, value_name = "NAME")]
     data_set: Vec<DatasetName>,
 }
 
-impl Choice {
+impl DataSetsArgs {
     fn names(&self) -> &[DatasetName] {
         if self.data_set.is_empty() { DatasetName::ALL } else { &self.data_set }
     }
@@ -81,19 +81,19 @@ impl Choice {
 /// Those of the library: wrong input, no network, no space. `verify` fails after its report if anything is wrong.
 pub fn run(args: &DataArgs) -> Result<()> {
     match &args.command {
-        Command::List { place } => list(place.data.as_deref()),
-        Command::Verify { choice, place } => verify_all(choice, place.data.as_deref()),
-        Command::Sample { choice, out } => choice.names().iter().try_for_each(|&name| {
+        Command::List { dir } => list(dir.data.as_deref()),
+        Command::Verify { data_sets, dir } => verify_all(data_sets, dir.data.as_deref()),
+        Command::Sample { data_sets, out } => data_sets.names().iter().try_for_each(|&name| {
             let dir = sample::write(name, out)?;
             print(&format!("{name}: sample written to {}", dir.display()))
         }),
-        Command::Fetch { choice, place, mirror } => {
+        Command::Fetch { data_sets, dir, mirror } => {
             // MNIST and Fashion-MNIST have files of the same names, so a mirror can only be one set's.
-            if mirror.is_some() && choice.data_set.len() != 1 {
+            if mirror.is_some() && data_sets.data_set.len() != 1 {
                 return Err(Error::Usage("--mirror is for one data set; name it with --data-set".into()));
             }
-            let root = download_dir(place.data.as_deref())?;
-            choice.names().iter().try_for_each(|&name| fetch(&Plan::new(name, &root, mirror.as_deref())?))
+            let root = download_dir(dir.data.as_deref())?;
+            data_sets.names().iter().try_for_each(|&name| fetch(&FetchPlan::new(name, &root, mirror.as_deref())?))
         }
     }
 }
@@ -129,15 +129,15 @@ fn counts([train, test]: [usize; 2], name: DatasetName) -> String {
     format!("{train} + {test} images of {c}×{h}×{w}")
 }
 
-fn verify_all(choice: &Choice, data: Option<&Path>) -> Result<()> {
+fn verify_all(data_sets: &DataSetsArgs, data: Option<&Path>) -> Result<()> {
     let roots = Roots::new(data);
     let mut verdict = Ok(());
     let mut checked = 0;
-    for &name in choice.names() {
+    for &name in data_sets.names() {
         let found = match roots.find(name) {
             Ok(found) => found,
             // Nobody needs all sets; only one asked for by name has to be there.
-            Err(_) if choice.data_set.is_empty() => {
+            Err(_) if data_sets.data_set.is_empty() => {
                 print(&format!("{name}: not found"))?;
                 continue;
             }
@@ -164,7 +164,7 @@ fn report(checks: &Verification) -> String {
 }
 
 /// Downloads with a bar on a terminal, and a line for each file anywhere.
-fn fetch(plan: &Plan) -> Result<()> {
+fn fetch(plan: &FetchPlan) -> Result<()> {
     // Draws on standard error, and nothing at all if that is not a terminal.
     let bar = ProgressBar::no_length();
     let style = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";

@@ -26,7 +26,7 @@ const GPU_JOBS: usize = 4;
 
 /// How many stages to work on side by side, where the user has not said.
 ///
-/// Narrow networks do not fill several cores, so as many as there are cores.
+/// As many as there are cores, because narrow networks do not fill several; on a GPU at most [`GPU_JOBS`].
 pub fn side_by_side(jobs: Option<usize>, device: &Device, pending: usize) -> usize {
     let usual = match device.backend {
         BackendName::Cpu => device.threads,

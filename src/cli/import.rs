@@ -9,7 +9,7 @@ use super::console;
 use super::out_file_args::OutFileArgs;
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
-use crate::checkpoint::{Imported, ModelInfo, Wanted, import, save_model};
+use crate::checkpoint::{Imported, ModelInfo, NetworkHint, import, save_model};
 use crate::nn::models::{Architecture, Model, Network};
 use crate::nn::params::{LayerSpec, Role};
 use crate::prune::{Scheme, SparsityReport, Target};
@@ -38,7 +38,7 @@ pub struct ImportArgs {
 pub fn run(args: &ImportArgs) -> Result<()> {
     args.out.check()?;
     let Imported { architecture, entries, notes } =
-        import(&args.file, Wanted { network: args.network, width: args.width })?;
+        import(&args.file, NetworkHint { network: args.network, width: args.width })?;
     let architecture = Arc::new(architecture);
     let values: Vec<Vec<f32>> =
         entries[..architecture.params.len()].iter().map(|(_, _, values)| values.clone()).collect();

@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Who interrupted knows it, and has been told how to go on.
+            // The user who interrupted it has been told how to resume.
             if !matches!(error, Error::Interrupted) {
                 console::note(&format!("error: {error}"));
             }

@@ -49,7 +49,7 @@ pub struct PruneArgs {
     /// How the network gets to the pruned one
     #[arg(long, value_name = "NAME", default_value_t = PruneMethod::PostPrune)]
     method: PruneMethod,
-    /// What is kept or removed as one
+    /// The unit that is kept or removed as a whole
     #[arg(long, value_name = "NAME", default_value_t = Scheme::Filter)]
     scheme: Scheme,
     /// Leave fully connected layers as they are

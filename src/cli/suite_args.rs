@@ -7,8 +7,7 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, Args, Command};
 
 use crate::attack::config::{AUTOATTACK, AnyPreset, AttackConfig, preset, presets};
-use crate::attack::preset::{Choice, Options};
-use crate::attack::transfer::TransferConfig;
+use crate::attack::preset::{AttackOption, Options};
 use crate::base::error::{Error, Result};
 use crate::data::DatasetName;
 use crate::train::validate_attack;
@@ -18,17 +17,17 @@ pub struct SuiteArgs {
     /// The attack, or the standard ensemble autoattack
     #[arg(long, value_name = "NAME", default_value = presets()[0].name, value_parser = PresetParser)]
     attack: &'static AnyPreset,
-    /// Radius of the l-infinity ball, pixels from 0 to 1 [default: the paper's for the data set]; for cw-l2 the
-    /// Euclidean one [default: 2 for MNIST, 0.5 for CIFAR-10]
+    /// Radius of the l-infinity ball, for cw-l2 of the Euclidean one; pixels from 0 to 1 [default: the usual one for the
+    /// data set]
     #[arg(long, allow_negative_numbers = true)]
     eps: Option<f32>,
     /// Steps, for square queries [default: the published number]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     attack_steps: Option<usize>,
-    /// Length of a step of pgd, cw and transfer [default: the paper's]
+    /// Length of a step, for attacks that have one [default: the paper's]
     #[arg(long, value_name = "LENGTH", allow_negative_numbers = true)]
     step_size: Option<f32>,
-    /// Independent random starts of pgd, cw, transfer and apgd; an image must withstand all [default: 1]
+    /// Independent random starts, for attacks that have them; an image must withstand all [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     restarts: Option<usize>,
     /// The network that transfer attacks instead: its model.safetensors
@@ -74,7 +73,7 @@ impl SuiteArgs {
         }
         self.check_flags()?;
         for attack in &attacks {
-            if let AttackConfig::Pgd(config) | AttackConfig::Transfer(TransferConfig(config)) = attack {
+            if let Some(config) = attack.pgd() {
                 validate_attack("attack", config)?;
             }
         }
@@ -83,12 +82,12 @@ impl SuiteArgs {
 
     /// Every flag must mean something.
     fn check_flags(&self) -> Result<()> {
-        for (flag, choice, given) in [
-            ("--attack-steps", Choice::Steps, self.attack_steps.is_some()),
-            ("--step-size", Choice::StepSize, self.step_size.is_some()),
-            ("--restarts", Choice::Restarts, self.restarts.is_some()),
+        for (flag, option, is_set) in [
+            ("--attack-steps", AttackOption::Steps, self.attack_steps.is_some()),
+            ("--step-size", AttackOption::StepSize, self.step_size.is_some()),
+            ("--restarts", AttackOption::Restarts, self.restarts.is_some()),
         ] {
-            if let Some((_, hint)) = self.attack.lacks.iter().find(|(lacking, _)| given && *lacking == choice) {
+            if let Some((_, hint)) = self.attack.lacks.iter().find(|(lacking, _)| is_set && *lacking == option) {
                 return Err(Error::Usage(format!("{flag}: --attack {} has none; {hint}", self.attack.name)));
             }
         }

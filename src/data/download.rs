@@ -69,9 +69,9 @@ pub type Listener<'a> = &'a mut dyn FnMut(Event<'_>);
 /// Why a transfer ended early.
 enum Failure {
     /// May go better next time.
-    Passing(String),
+    Transient(String),
     /// Will not.
-    Lasting(String),
+    Permanent(String),
     /// Not the network's fault.
     Local(Error),
 }
@@ -100,8 +100,8 @@ pub fn download(agent: &Agent, what: &Download<'_>, retries: Retries, listen: Li
                     reason
                 }
             },
-            Err(Failure::Passing(reason)) => reason,
-            Err(Failure::Lasting(reason)) => return Err(gave_up(what, &reason)),
+            Err(Failure::Transient(reason)) => reason,
+            Err(Failure::Permanent(reason)) => return Err(gave_up(what, &reason)),
             Err(Failure::Local(error)) => return Err(error),
         };
         let have = length(&part);
@@ -138,8 +138,8 @@ fn transfer(agent: &Agent, what: &Download<'_>, part: &Path, listen: Listener<'_
         request = request.header(header::RANGE, format!("bytes={have}-"));
     }
     let mut response = request.call().map_err(|e| match e {
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Lasting(e.to_string()),
-        _ => Failure::Passing(e.to_string()),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Permanent(e.to_string()),
+        _ => Failure::Transient(e.to_string()),
     })?;
     let Some((offset, total)) = accept(response.status(), response.headers(), have, part)? else {
         return Ok(());
@@ -151,7 +151,7 @@ fn transfer(agent: &Agent, what: &Download<'_>, part: &Path, listen: Listener<'_
     let written = receive(&mut response.body_mut().as_reader(), what, part, offset, listen)?;
     match total {
         Some(total) if written < total => {
-            Err(Failure::Passing(format!("the connection closed after {written} of {total} bytes")))
+            Err(Failure::Transient(format!("the connection closed after {written} of {total} bytes")))
         }
         _ => Ok(()),
     }
@@ -175,17 +175,19 @@ fn accept(
             Some((Some(start), total)) if start == have => Ok(Some((have, total.or(length.map(|n| have + n))))),
             _ => {
                 remove(part).map_err(Failure::Local)?;
-                Err(Failure::Passing("the server sent another range than asked for".into()))
+                Err(Failure::Transient("the server sent another range than asked for".into()))
             }
         },
         StatusCode::RANGE_NOT_SATISFIABLE if matches!(range, Some((None, Some(total))) if total == have) => Ok(None),
         StatusCode::RANGE_NOT_SATISFIABLE => {
             remove(part).map_err(Failure::Local)?;
-            Err(Failure::Passing("the server does not know the rest of the file".into()))
+            Err(Failure::Transient("the server does not know the rest of the file".into()))
         }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(Failure::Passing(format!("HTTP {status}"))),
-        _ if status.is_server_error() => Err(Failure::Passing(format!("HTTP {status}"))),
-        _ => Err(Failure::Lasting(format!("HTTP {status}"))),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+            Err(Failure::Transient(format!("HTTP {status}")))
+        }
+        _ if status.is_server_error() => Err(Failure::Transient(format!("HTTP {status}"))),
+        _ => Err(Failure::Permanent(format!("HTTP {status}"))),
     }
 }
 
@@ -213,7 +215,7 @@ fn receive(
         let n = match body.read(&mut chunk) {
             Ok(0) => break,
             Ok(n) => n,
-            Err(e) => return Err(Failure::Passing(format!("the connection broke after {written} bytes ({e})"))),
+            Err(e) => return Err(Failure::Transient(format!("the connection broke after {written} bytes ({e})"))),
         };
         written += n as u64;
         if written > what.max_bytes {
@@ -228,7 +230,7 @@ fn receive(
 
 fn too_long(what: &Download<'_>, part: &Path) -> Failure {
     match remove(part) {
-        Ok(()) => Failure::Lasting(format!("longer than the expected {} bytes", what.max_bytes)),
+        Ok(()) => Failure::Permanent(format!("longer than the expected {} bytes", what.max_bytes)),
         Err(error) => Failure::Local(error),
     }
 }
@@ -307,7 +309,7 @@ mod tests {
         std::fs::write(&part, [1; 12]).unwrap();
         let headers = [(header::CONTENT_RANGE, "bytes 10-41/42".parse().unwrap())].into_iter().collect();
         let outcome = accept(StatusCode::PARTIAL_CONTENT, &headers, 12, &part);
-        assert!(matches!(outcome, Err(Failure::Passing(why)) if why.contains("another range than asked for")));
+        assert!(matches!(outcome, Err(Failure::Transient(why)) if why.contains("another range than asked for")));
         assert!(!part.exists());
     }
 }

@@ -15,13 +15,13 @@ use crate::base::error::{Error, Result};
 
 /// A download: files, source and destination.
 #[derive(Debug)]
-pub struct Plan {
+pub struct FetchPlan {
     /// Ends in a slash.
     pub base_url: String,
     /// The set's folder in a data directory.
     pub dir: PathBuf,
     /// Each is downloaded as `<name>.gz`, or taken from the archive.
-    pub files: Vec<Wanted>,
+    pub files: Vec<FileSpec>,
     /// Holds all of `files`, if they do not come one by one.
     pub archive: Option<Archive>,
     /// How patient to be.
@@ -30,7 +30,7 @@ pub struct Plan {
 
 /// A file that shall be there in the end.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct FileSpec {
     /// Without `.gz`.
     pub name: String,
     /// Length of the uncompressed content.
@@ -39,29 +39,29 @@ pub struct Wanted {
     pub sha256: String,
 }
 
-impl From<&OfficialFile> for Wanted {
+impl From<&OfficialFile> for FileSpec {
     fn from(file: &OfficialFile) -> Self {
-        Wanted { name: file.name.into(), bytes: file.bytes(), sha256: file.sha256.into() }
+        FileSpec { name: file.name.into(), bytes: file.bytes(), sha256: file.sha256.into() }
     }
 }
 
-impl Plan {
+impl FetchPlan {
     /// The published files, from `mirror` in place of the usual server if it is given, into the set's folder in
     /// `root`.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] if `mirror` is no HTTP URL.
-    pub fn new(name: DatasetName, root: &Path, mirror: Option<&str>) -> Result<Plan> {
+    pub fn new(name: DatasetName, root: &Path, mirror: Option<&str>) -> Result<FetchPlan> {
         let info = name.info();
         let base = mirror.unwrap_or(info.base_url);
         if !["http://", "https://"].iter().any(|scheme| base.starts_with(scheme)) {
             return Err(Error::Usage(format!("mirror '{base}': expected a URL that starts with http:// or https://")));
         }
-        Ok(Plan {
+        Ok(FetchPlan {
             base_url: format!("{}/", base.trim_end_matches('/')),
             dir: root.join(info.folder),
-            files: info.files.iter().map(Wanted::from).collect(),
+            files: info.files.iter().map(FileSpec::from).collect(),
             archive: info.archive,
             retries: Retries::default(),
         })
@@ -90,7 +90,7 @@ impl Plan {
     }
 
     /// The file's path, if it is there; an error if it is there and not what it should be.
-    fn present(&self, file: &Wanted) -> Result<Option<PathBuf>> {
+    fn present(&self, file: &FileSpec) -> Result<Option<PathBuf>> {
         let paths = [self.dir.join(&file.name), self.dir.join(format!("{}.gz", file.name))];
         let Some(path) = paths.into_iter().find(|path| path.exists()) else { return Ok(None) };
         let hint = "move it away or choose another directory with --data";
@@ -102,7 +102,7 @@ impl Plan {
         }
     }
 
-    fn run_file(&self, file: &Wanted, listen: Listener<'_>) -> Result<()> {
+    fn run_file(&self, file: &FileSpec, listen: Listener<'_>) -> Result<()> {
         let name = format!("{}.gz", file.name);
         let what = Download {
             url: format!("{}{name}", self.base_url),
@@ -115,7 +115,7 @@ impl Plan {
         download(&agent(), &what, self.retries, listen)
     }
 
-    fn run_archive(&self, archive: &Archive, missing: &[&Wanted], listen: Listener<'_>) -> Result<()> {
+    fn run_archive(&self, archive: &Archive, missing: &[&FileSpec], listen: Listener<'_>) -> Result<()> {
         let target = self.dir.join(archive.name);
         if !target.exists() {
             let what = Download {
@@ -139,7 +139,7 @@ impl Plan {
 ///
 /// [`Error::Input`] if the archive is damaged or lacks one of the files in the expected length, [`Error::Io`] if a
 /// file cannot be written.
-pub fn unpack(archive: &Path, wanted: &[&Wanted], dir: &Path) -> Result<()> {
+pub fn unpack(archive: &Path, wanted: &[&FileSpec], dir: &Path) -> Result<()> {
     let damaged = |problem: String| Error::input(archive, problem, "delete it and run the same command again");
     let unreadable = |e: std::io::Error| damaged(format!("cannot be unpacked ({e})"));
     let file = File::open(archive).map_err(unreadable)?;
@@ -148,7 +148,7 @@ pub fn unpack(archive: &Path, wanted: &[&Wanted], dir: &Path) -> Result<()> {
     for entry in tar.entries().map_err(unreadable)? {
         let mut entry = entry.map_err(unreadable)?;
         let path = entry.path().map_err(unreadable)?.into_owned();
-        let is = |file: &&&Wanted| path.file_name().is_some_and(|name| name == file.name.as_str());
+        let is = |file: &&&FileSpec| path.file_name().is_some_and(|name| name == file.name.as_str());
         let Some(file) = wanted.iter().find(is).filter(|_| entry.header().entry_type().is_file()) else { continue };
         let bytes = entry.size();
         if bytes != file.bytes {

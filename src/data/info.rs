@@ -5,7 +5,7 @@ use super::{cifar_binary, idx};
 
 /// Train or test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum SplitName {
     /// For training.
     Train,
     /// For testing.
@@ -39,7 +39,7 @@ pub struct OfficialFile {
     /// File name without folder and without `.gz`.
     pub name: &'static str,
     /// The split it belongs to.
-    pub part: Part,
+    pub split: SplitName,
     /// Its format.
     pub kind: FileKind,
     /// Images or labels in the published file.
@@ -166,7 +166,7 @@ impl std::fmt::Display for Content {
 pub(super) const fn idx_files(content: [(&'static str, &'static [u8]); 4]) -> [OfficialFile; 4] {
     const fn file(
         name: &'static str,
-        part: Part,
+        split: SplitName,
         kind: FileKind,
         records: usize,
         (sha256, sample_gz): (&'static str, &'static [u8]),
@@ -174,9 +174,9 @@ pub(super) const fn idx_files(content: [(&'static str, &'static [u8]); 4]) -> [O
         OfficialFile { name, part, kind, records, sha256, jpeg_sha256: None, sample_gz }
     }
     [
-        file("train-images-idx3-ubyte", Part::Train, FileKind::IdxImages, 60_000, content[0]),
-        file("train-labels-idx1-ubyte", Part::Train, FileKind::IdxLabels, 60_000, content[1]),
-        file("t10k-images-idx3-ubyte", Part::Test, FileKind::IdxImages, 10_000, content[2]),
-        file("t10k-labels-idx1-ubyte", Part::Test, FileKind::IdxLabels, 10_000, content[3]),
+        file("train-images-idx3-ubyte", SplitName::Train, FileKind::IdxImages, 60_000, content[0]),
+        file("train-labels-idx1-ubyte", SplitName::Train, FileKind::IdxLabels, 60_000, content[1]),
+        file("t10k-images-idx3-ubyte", SplitName::Test, FileKind::IdxImages, 10_000, content[2]),
+        file("t10k-labels-idx1-ubyte", SplitName::Test, FileKind::IdxLabels, 10_000, content[3]),
     ]
 }

@@ -1,8 +1,8 @@
 //! Finding the files of a data set.
 //!
-//! Looked at in this order, the first directory that holds any file of the set decides:
+//! The directories are searched in this order; the first that holds any file of the set decides:
 //! `--data DIR` (and then nothing else), `ENGINE_DATA`, the platform's data directory, Debian's data packages.
-//! In each of them the files are in the set's folder (`mnist/`, `fashion-mnist/`, `cifar-10-batches-bin/`) or,
+//! In each of them the files are in the set's folder ([`super::info::DatasetInfo::folder`]) or,
 //! for directories that the user names, directly in it.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::info::OfficialFile;
 use crate::base::error::{Error, Result};
 
 /// Names a data directory; `--data` goes before it.
-pub const ENV: &str = "ENGINE_DATA";
+const ENV: &str = "ENGINE_DATA";
 /// Where Debian's `dataset-fashion-mnist` puts its folder.
 const DEBIAN: &str = "/usr/share/datasets";
 
@@ -38,7 +38,7 @@ pub struct Found {
     pub dir: PathBuf,
 }
 
-/// Where was looked, for a person.
+/// The directories that were searched, for a message.
 impl std::fmt::Display for Roots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let dirs: Vec<String> = self.0.iter().map(|root| root.dir.display().to_string()).collect();

@@ -24,7 +24,7 @@ pub mod sample;
 pub mod source;
 pub mod verify;
 
-use info::{Content, DatasetInfo, FileKind, OfficialFile, Part};
+use info::{Content, DatasetInfo, FileKind, OfficialFile, SplitName};
 use locate::Roots;
 use source::Source;
 
@@ -188,7 +188,8 @@ impl Dataset {
     /// Reads all files, train and test at the same time.
     fn read(name: DatasetName, subset: Option<&str>, open: Open<'_>) -> Result<Dataset> {
         let info = name.info();
-        let (train, test) = rayon::join(|| read_part(name, Part::Train, open), || read_part(name, Part::Test, open));
+        let (train, test) =
+            rayon::join(|| read_part(name, SplitName::Train, open), || read_part(name, SplitName::Test, open));
         let (train, test) = (train?, test?);
         let published = (train.len(), test.len()) == (info.train_images, info.test_images());
         let subset = subset.unwrap_or(if published { "full" } else { "custom" });
@@ -209,10 +210,10 @@ impl Dataset {
 /// Opens one file of a data set.
 type Open<'a> = &'a (dyn Fn(&'static OfficialFile) -> Result<Source> + Sync);
 
-fn read_part(name: DatasetName, part: Part, open: Open<'_>) -> Result<Split> {
+fn read_part(name: DatasetName, split: SplitName, open: Open<'_>) -> Result<Split> {
     let mut split = Split::default();
     let mut last = PathBuf::new();
-    for file in name.info().files.iter().filter(|file| file.part == part) {
+    for file in name.info().files.iter().filter(|file| file.split == part) {
         let source = open(file)?;
         last = source.path().to_path_buf();
         read_file(file, source, &mut split)?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::info::{Content, FileKind, OfficialFile, Part};
+use super::info::{Content, FileKind, OfficialFile, SplitName};
 use super::locate::Found;
 use super::source::Source;
 use super::{DatasetName, Split, check_pairing, read_file};
@@ -45,10 +45,10 @@ pub struct Verification {
 pub fn verify(found: &Found) -> Verification {
     let info = found.name.info();
     let mut files = Vec::new();
-    for part in [Part::Train, Part::Test] {
+    for part in [SplitName::Train, SplitName::Test] {
         let mut split = Split::default();
         let before = files.len();
-        for file in info.files.iter().filter(|file| file.part == part) {
+        for file in info.files.iter().filter(|file| file.split == part) {
             let path = found.file(file);
             let shown = path.as_ref().map_or_else(|_| found.dir.join(file.name), PathBuf::clone);
             let outcome = path.and_then(|path| check(file, Source::open(&path)?, Source::open(&path)?, &mut split));
@@ -76,8 +76,8 @@ fn check(file: &OfficialFile, first: Source, second: Source, split: &mut Split) 
 impl Verification {
     /// Training and test images in well-formed files.
     pub fn images(&self) -> [usize; 2] {
-        [Part::Train, Part::Test].map(|part| {
-            let of_part = self.files.iter().filter(|c| c.file.part == part && c.file.kind != FileKind::IdxLabels);
+        [SplitName::Train, SplitName::Test].map(|part| {
+            let of_part = self.files.iter().filter(|c| c.file.split == part && c.file.kind != FileKind::IdxLabels);
             of_part.filter_map(|check| Some(check.outcome.as_ref().ok()?.records)).sum()
         })
     }

@@ -61,7 +61,7 @@ impl<B: Backend> Admm<B> {
         Ok(Admm { config: *config, groups, z, u, rho: config.rho })
     }
 
-    /// What the optimiser must respect of the parameter with this index.
+    /// The constraint on the parameter with this index.
     pub fn constraint(&self, param: usize) -> Constraint<'_, B::Buf> {
         match (&self.z[param], &self.u[param]) {
             (Some(z), Some(u)) => Constraint::Penalty { rho: self.rho, z, u },

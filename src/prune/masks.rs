@@ -56,7 +56,7 @@ impl<B: Backend> Masks<B> {
         Ok(())
     }
 
-    /// What the optimiser must respect of the parameter with this index.
+    /// The constraint on the parameter with this index.
     pub fn constraint(&self, param: usize) -> Constraint<'_, B::Buf> {
         self.params[param].as_ref().map_or(Constraint::Free, Constraint::Mask)
     }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::named_enum::named_enum;
 
 named_enum! {
-    /// What is kept or removed as one.
+    /// The unit that is kept or removed as a whole.
     pub enum Scheme: "pruning scheme" {
         /// Single weights, by magnitude.
         Irregular = "irregular",
@@ -42,7 +42,7 @@ named_enum! {
 /// How much of a network is pruned, and in which way. Every layer but the classifier loses the same share.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Target {
-    /// What is kept or removed as one.
+    /// The unit that is kept or removed as a whole.
     pub scheme: Scheme,
     /// Share removed of each layer, in [0, 1); from width W to w it is 1 - w/W.
     pub ratio: f64,

@@ -1,4 +1,4 @@
-//! What is left of a pruned network.
+//! Sparsity of a pruned network: the weights, filters and multiply-adds that are left.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::nn::models::{Architecture, Model};
 use crate::nn::params::{LayerSpec, Role};
 
-/// What is left of one layer.
+/// Sparsity of one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSparsity {
     /// PyTorch's name.
@@ -25,7 +25,7 @@ pub struct LayerSparsity {
     pub multiply_adds_kept: u64,
 }
 
-/// What is left of a network.
+/// Sparsity of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SparsityReport {
     /// Every convolution and fully connected layer.

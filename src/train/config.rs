@@ -143,8 +143,8 @@ pub struct TrainConfig {
 impl TrainConfig {
     /// Image passes of the whole run on `train` training images (those put aside included) and `test` test images.
     ///
-    /// A training step passes each image once for every attack step and once for the weights; evaluation once for
-    /// every attack step, once clean and once attacked.
+    /// A training step passes each image once for every attack step and once for the weights; evaluation passes it
+    /// once clean, and for each restart once for every attack step and once attacked.
     pub fn image_passes(&self, train: usize, test: usize) -> u64 {
         let steps = self.attack.as_ref().map_or(0, |attack| attack.steps);
         let trained = train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1);

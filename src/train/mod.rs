@@ -89,7 +89,7 @@ pub struct Candidate {
 pub struct TrainResult {
     /// The candidate chosen by `config.select`, whose weights are in `model.safetensors`.
     pub selected: Candidate,
-    /// The choice of every selection rule.
+    /// The candidate of every selection rule.
     pub candidates: Vec<Candidate>,
     /// The selected model predicts one class for every image, with a loss near ln(classes).
     pub collapsed: bool,
@@ -103,7 +103,7 @@ pub struct TrainResult {
 
 /// Hears of a run's progress and may ask it to stop.
 pub trait Observer: Sync {
-    /// So many more image passes are done; in one of them an image goes forward and backward once.
+    /// So many more image passes are done; in one, an image is sent through the network once.
     fn advance(&self, image_passes: u64);
     /// An epoch ended.
     fn epoch(&self, row: &EpochRow, epochs: usize);

@@ -177,7 +177,7 @@ impl<'a, B: Backend> Run<'a, B> {
             }
             self.observer.advance_unless_stopped(image_passes)?;
         }
-        self.trainer.sparsifier.after_steps(self.backend, &mut self.trainer.model)?;
+        self.trainer.sparsifier.after_last_step(self.backend, &mut self.trainer.model)?;
         let measured = (epoch + 1).is_multiple_of(self.config.eval_every) || epoch + 1 == self.config.epochs;
         let measured = if measured { Some(self.measure()?) } else { None };
         self.complete(measured)

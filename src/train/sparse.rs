@@ -52,7 +52,7 @@ impl<B: Backend> Sparsifier<B> {
     }
 
     /// After the last step of an epoch; doing it twice changes nothing.
-    pub fn after_steps(&self, backend: &B, model: &mut Model<B>) -> Result<()> {
+    pub fn after_last_step(&self, backend: &B, model: &mut Model<B>) -> Result<()> {
         self.project_if(ProximalEvery::Epoch, backend, model)
     }
 

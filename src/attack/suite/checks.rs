@@ -18,10 +18,10 @@ use crate::backend::{Backend, Distance};
 use crate::base::error::Result;
 use crate::base::rng::{Rng, Stream};
 
-/// What was looked at, and whether it is as it should be.
+/// A check and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at, in a word or two.
+    /// Its name, in a word or two.
     pub name: &'static str,
     /// Nothing in it speaks against the network.
     pub passed: bool,
@@ -38,10 +38,10 @@ const QUERIES: usize = 1000;
 /// Percent of the images that may contradict, by chance or because attacks are not perfect.
 const TOLERANCE: f64 = 1.0;
 
-/// A gradient none of whose elements is as large is taken for none.
+/// A gradient vanishes if its largest element is below this.
 const VANISHING: f64 = 1e-10;
 
-/// Percent of the images that may have no gradient to speak of.
+/// Percent of the images whose gradient may vanish.
 const MOST_VANISHING: f64 = 5.0;
 
 impl<B: Backend> Suite<'_, '_, '_, B> {

@@ -47,12 +47,12 @@ pub struct Verdict {
     pub natural: u8,
     /// The first attack that changed a right prediction.
     pub broken: Option<Broken>,
-    /// Attack and round that it was through last.
+    /// The last attack and round that were tried on it.
     pub tried: Option<(usize, usize)>,
 }
 
 impl Verdict {
-    /// Whether it was right from the start.
+    /// Whether the clean image is classified correctly.
     pub fn right(&self) -> bool {
         self.natural == self.label
     }
@@ -62,13 +62,13 @@ impl Verdict {
         self.tried.is_some_and(|tried| tried >= here)
     }
 
-    /// Whether it is right, whatever was tried.
+    /// Whether it is classified correctly under everything that was tried.
     pub fn stands(&self) -> bool {
         self.right() && self.broken.is_none()
     }
 }
 
-/// What an attack cost.
+/// The cost of an attack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Wall time.
@@ -105,7 +105,7 @@ impl Assessment {
     }
 }
 
-/// What is attacked, with what, and by whom.
+/// A network, its attacks, and the backend.
 pub struct Suite<'a, 's, 'i, B: Backend> {
     /// What computes.
     pub backend: &'a B,
@@ -123,7 +123,7 @@ pub struct Suite<'a, 's, 'i, B: Backend> {
     pub on_image_passes: OnImagePasses<'a>,
 }
 
-/// What became of the images of a part.
+/// The outcome for the images of a part.
 struct Part {
     classes: Vec<u8>,
     distances: Vec<f64>,
@@ -250,7 +250,7 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
     }
 }
 
-/// Enters what became of a part's images.
+/// Enters the outcome for a part's images.
 fn enter(assessment: &mut Assessment, here: (usize, usize), eps: f32, images: &[usize], part: Part) {
     let passes = &mut assessment.costs[here.0].passes;
     *passes = *passes + part.passes;

@@ -11,7 +11,7 @@ use super::Assessment;
 use crate::base::error::{Error, Result};
 use crate::checkpoint::{Checkpoint, encode, write_atomic};
 
-/// What an interruption may lose without need.
+/// Time between two saves.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
 
 #[derive(Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl SuiteState {
         Ok(SuiteState { path: dir.join("state.safetensors"), key, shape, saved: Instant::now() })
     }
 
-    /// What an interrupted run of the same suite has left; an empty assessment if there was none.
+    /// The assessment of an interrupted run of the same suite; empty if there was none.
     ///
     /// # Errors
     /// [`Error::Input`] for a damaged file, or one of another suite.
@@ -80,7 +80,7 @@ impl SuiteState {
         Ok(())
     }
 
-    /// The suite is finished, or to begin anew.
+    /// Removes the file: the suite is finished, or starts anew.
     ///
     /// # Errors
     /// [`Error::Io`] if the file is there and cannot be removed.

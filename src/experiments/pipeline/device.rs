@@ -5,12 +5,12 @@ use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Bf16, Cuda, F32};
 use crate::base::error::{Error, Result};
 
-/// The choice of a backend, and the threads it may use.
+/// A backend by name, and the threads it may use.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendSpec {
     /// The kind of backend.
     pub name: BackendName,
-    /// Number format of activations and weights.
+    /// Number format of activations.
     pub precision: Precision,
     /// Threads of a CPU backend.
     pub threads: usize,

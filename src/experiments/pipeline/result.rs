@@ -67,7 +67,8 @@ pub struct SuiteResult {
     /// Percent of them classified correctly after each attack.
     pub after: Vec<f64>,
     /// The cost of each attack.
-    pub spent: Vec<Cost>,
+    #[serde(rename = "spent")]
+    pub costs: Vec<Cost>,
     /// Wall time.
     pub seconds: f64,
 }

@@ -179,7 +179,7 @@ impl<B: Backend> StageRun<'_, B> {
             images: indices.len(),
             natural: assessment.accuracy(0),
             after: (1..=config.attacks.len()).map(|attacks| assessment.accuracy(attacks)).collect(),
-            spent: assessment.costs,
+            costs: assessment.costs,
             seconds: start.elapsed().as_secs_f64(),
         })
     }

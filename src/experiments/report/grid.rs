@@ -30,7 +30,7 @@ const SIDE: usize = 112;
 
 /// One image and what a network makes of it. Pixels are `c × h × w`, 0 to 1; classes by name.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile<'a> {
+pub struct Example<'a> {
     /// The clean image.
     pub clean: &'a [f32],
     /// The same under attack.
@@ -51,41 +51,41 @@ pub struct Grid<'a> {
     /// Radius of the attack, which scales the perturbation.
     pub eps: f32,
     /// In reading order.
-    pub tiles: &'a [Tile<'a>],
+    pub examples: &'a [Example<'a>],
 }
 
 impl Grid<'_> {
     /// The picture as a PNG file.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a tile has not the shape's pixels, [`Error::Failed`] if the encoder refuses.
+    /// [`Error::Shape`] if an example has not the shape's pixels, [`Error::Failed`] if the encoder refuses.
     pub fn png(&self) -> Result<Vec<u8>> {
         self.check()?;
         let mut canvas = Canvas::new(self.size());
         let header =
             format!("perturbation: grey is 0, black -{0:.4}, white +{0:.4}; classes in colour are wrong", self.eps);
         canvas.text((MARGIN, MARGIN), Alignment::Left, &header, INK);
-        for (i, tile) in self.tiles.iter().enumerate() {
+        for (i, example) in self.examples.iter().enumerate() {
             let (row, column) = (i / COLUMNS, i % COLUMNS);
             let top = MARGIN + 2 * LEADING + row * self.row_height();
             if column == 0 {
                 self.draw_captions(&mut canvas, top);
             }
-            self.draw_tile(&mut canvas, tile, (self.left(column), top));
+            self.draw_example(&mut canvas, example, (self.left(column), top));
         }
         canvas.png().map_err(|e| Error::Failed(format!("cannot encode a picture: {e}")))
     }
 
     fn check(&self) -> Result<()> {
         let [c, h, w] = self.shape;
-        let fits = |tile: &Tile| tile.clean.len() == c * h * w && tile.attacked.len() == c * h * w;
-        if matches!(c, 1 | 3) && h * w > 0 && self.tiles.len() <= PER_PAGE && self.tiles.iter().all(fits) {
+        let fits = |example: &Example| example.clean.len() == c * h * w && example.attacked.len() == c * h * w;
+        if matches!(c, 1 | 3) && h * w > 0 && self.examples.len() <= PER_PAGE && self.examples.iter().all(fits) {
             return Ok(());
         }
         Err(Error::Shape {
             op: "Grid::png",
             expected: format!("at most {PER_PAGE} pairs of images with 1 or 3 channels, all of one shape"),
-            got: format!("{} pairs, shape {:?}", self.tiles.len(), self.shape),
+            got: format!("{} pairs, shape {:?}", self.examples.len(), self.shape),
         })
     }
 
@@ -95,28 +95,28 @@ impl Grid<'_> {
     }
 
     /// Height and width of an image in the picture.
-    fn tile_size(&self) -> [usize; 2] {
+    fn example_size(&self) -> [usize; 2] {
         [self.shape[1] * self.scale(), self.shape[2] * self.scale()]
     }
 
     fn left(&self, column: usize) -> usize {
-        MARGIN + CAPTION_WIDTH + column * (self.tile_size()[1] + GAP)
+        MARGIN + CAPTION_WIDTH + column * (self.example_size()[1] + GAP)
     }
 
     fn row_height(&self) -> usize {
-        3 * (self.tile_size()[0] + GAP) + 4 * LEADING
+        3 * (self.example_size()[0] + GAP) + 4 * LEADING
     }
 
     /// Width and height of the picture.
     fn size(&self) -> (usize, usize) {
-        let rows = self.tiles.len().div_ceil(COLUMNS);
+        let rows = self.examples.len().div_ceil(COLUMNS);
         (self.left(COLUMNS) - GAP + MARGIN, 2 * MARGIN + 2 * LEADING + rows * self.row_height() - LEADING)
     }
 
     fn draw_captions(&self, canvas: &mut Canvas, top: usize) {
-        let step = self.tile_size()[0] + GAP;
+        let step = self.example_size()[0] + GAP;
         for (i, name) in ["clean", "perturbation", "adversarial"].into_iter().enumerate() {
-            let middle = top + i * step + self.tile_size()[0] / 2 - LEADING / 2;
+            let middle = top + i * step + self.example_size()[0] / 2 - LEADING / 2;
             canvas.text((MARGIN, middle), Alignment::Left, name, MUTED);
         }
         for (i, name) in ["true class", "clean as", "attacked as"].into_iter().enumerate() {
@@ -124,17 +124,17 @@ impl Grid<'_> {
         }
     }
 
-    fn draw_tile(&self, canvas: &mut Canvas, tile: &Tile<'_>, (x, y): (usize, usize)) {
-        let [height, width] = self.tile_size();
+    fn draw_example(&self, canvas: &mut Canvas, example: &Example<'_>, (x, y): (usize, usize)) {
+        let [height, width] = self.example_size();
         let step = height + GAP;
         // What does not exceed eps stays within 0 to 1.
-        let shift = |i: usize| if self.eps > 0.0 { (tile.attacked[i] - tile.clean[i]) / self.eps } else { 0.0 };
-        self.draw_image(canvas, (x, y), &|i| tile.clean[i]);
+        let shift = |i: usize| if self.eps > 0.0 { (example.attacked[i] - example.clean[i]) / self.eps } else { 0.0 };
+        self.draw_image(canvas, (x, y), &|i| example.clean[i]);
         self.draw_image(canvas, (x, y + step), &|i| 0.5 + 0.5 * shift(i));
-        self.draw_image(canvas, (x, y + 2 * step), &|i| tile.attacked[i]);
-        let classes = [tile.label, tile.natural, tile.adversarial];
+        self.draw_image(canvas, (x, y + 2 * step), &|i| example.attacked[i]);
+        let classes = [example.label, example.natural, example.adversarial];
         for (i, class) in classes.into_iter().enumerate() {
-            let color = if class == tile.label { INK } else { VERMILION };
+            let color = if class == example.label { INK } else { VERMILION };
             canvas.text((x + width / 2, y + 3 * step + i * LEADING), Alignment::Center, class, color);
         }
     }
@@ -225,8 +225,8 @@ mod tests {
         (info.width as usize, info.height as usize, rgb)
     }
 
-    fn tile<'a>(clean: &'a [f32], attacked: &'a [f32], adversarial: &'a str) -> Tile<'a> {
-        Tile { clean, attacked, label: "cat", natural: "cat", adversarial }
+    fn example<'a>(clean: &'a [f32], attacked: &'a [f32], adversarial: &'a str) -> Example<'a> {
+        Example { clean, attacked, label: "cat", natural: "cat", adversarial }
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
         // Two pixels of three channels: red and dark blue; the first loses all its red, the second gains half of eps.
         let clean = [1.0, 0.0, 0.0, 0.0, 0.0, 0.2];
         let attacked = [0.6, 0.0, 0.0, 0.0, 0.0, 0.4];
-        let grid = Grid { shape: [3, 1, 2], eps: 0.4, tiles: &[tile(&clean, &attacked, "dog")] };
+        let grid = Grid { shape: [3, 1, 2], eps: 0.4, examples: &[example(&clean, &attacked, "dog")] };
         let (width, height, rgb) = decode(&grid.png().unwrap());
         assert_eq!((width, height), grid.size());
         let scale = SIDE / 2;
@@ -249,14 +249,14 @@ mod tests {
 
     /// In reading order: eight side by side, then the next row.
     #[test]
-    fn tiles_are_in_reading_order() {
+    fn examples_are_in_reading_order() {
         let pixels: Vec<[f32; 2]> = (0..PER_PAGE).map(|i| [i as f32 / 20.0, 0.0]).collect();
-        let tiles: Vec<Tile> = pixels.iter().map(|clean| tile(clean, clean, "cat")).collect();
-        let grid = Grid { shape: [1, 1, 2], eps: 0.4, tiles: &tiles };
+        let examples: Vec<Example> = pixels.iter().map(|clean| example(clean, clean, "cat")).collect();
+        let grid = Grid { shape: [1, 1, 2], eps: 0.4, examples: &examples };
         let (width, _, rgb) = decode(&grid.png().unwrap());
         for (i, [value, _]) in pixels.iter().enumerate() {
             let (x, y) = (grid.left(i % 8) + 1, MARGIN + 2 * LEADING + i / 8 * grid.row_height() + 1);
-            assert_eq!(rgb[3 * (y * width + x)..][..3], [(255.0 * value).round() as u8; 3], "tile {i}");
+            assert_eq!(rgb[3 * (y * width + x)..][..3], [(255.0 * value).round() as u8; 3], "example {i}");
         }
     }
 
@@ -264,8 +264,8 @@ mod tests {
     fn only_wrong_classes_are_in_colour() {
         let grey = [0.5];
         let colored = |adversarial| {
-            let tiles = [tile(&grey, &grey, adversarial)];
-            let (_, _, rgb) = decode(&Grid { shape: [1, 1, 1], eps: 0.1, tiles: &tiles }.png().unwrap());
+            let examples = [example(&grey, &grey, adversarial)];
+            let (_, _, rgb) = decode(&Grid { shape: [1, 1, 1], eps: 0.1, examples: &examples }.png().unwrap());
             let wrong = [VERMILION.0, VERMILION.1, VERMILION.2];
             rgb.chunks_exact(3).filter(|pixel| *pixel == wrong).count()
         };
@@ -277,7 +277,7 @@ mod tests {
     fn a_page_grows_by_rows() {
         let grey = [0.5; 784];
         let size = |n: usize| {
-            let grid = Grid { shape: [1, 28, 28], eps: 0.0, tiles: &vec![tile(&grey, &grey, "cat"); n] };
+            let grid = Grid { shape: [1, 28, 28], eps: 0.0, examples: &vec![example(&grey, &grey, "cat"); n] };
             grid.png().map(|png| (decode(&png).0, decode(&png).1))
         };
         let (one, row, page) = (size(1).unwrap(), size(COLUMNS).unwrap(), size(PER_PAGE).unwrap());
@@ -289,10 +289,11 @@ mod tests {
     #[test]
     fn images_of_another_shape_are_refused() {
         let (right, wrong) = ([0.5; 4], [0.5; 3]);
-        let tiles = [tile(&right, &wrong, "cat")];
-        let refused = |shape, tiles: &[Tile]| matches!(Grid { shape, eps: 0.1, tiles }.png(), Err(Error::Shape { .. }));
-        assert!(refused([1, 2, 2], &tiles));
-        assert!(refused([2, 1, 2], &[tile(&right, &right, "cat")]), "neither grey nor in colour");
+        let examples = [example(&right, &wrong, "cat")];
+        let refused =
+            |shape, examples: &[Example]| matches!(Grid { shape, eps: 0.1, examples }.png(), Err(Error::Shape { .. }));
+        assert!(refused([1, 2, 2], &examples));
+        assert!(refused([2, 1, 2], &[example(&right, &right, "cat")]), "neither grey nor in colour");
         assert!(refused([1, 0, 4], &[]), "no pixels");
     }
 
@@ -300,8 +301,8 @@ mod tests {
     fn looks_as_it_should() {
         let pixels = |seed: usize| (0..48).map(|i| ((i * 7 + seed * 11) % 48) as f32 / 47.0).collect::<Vec<_>>();
         let images: Vec<[Vec<f32>; 2]> = (0..COLUMNS + 2).map(|i| [pixels(i), pixels(i + 1)]).collect();
-        let tiles: Vec<Tile> = images.iter().map(|[clean, attacked]| tile(clean, attacked, "dog")).collect();
-        let png = Grid { shape: [3, 4, 4], eps: 0.25, tiles: &tiles }.png().unwrap();
+        let examples: Vec<Example> = images.iter().map(|[clean, attacked]| example(clean, attacked, "dog")).collect();
+        let png = Grid { shape: [3, 4, 4], eps: 0.25, examples: &examples }.png().unwrap();
         sample::assert_shows("grid.png", &png, decode);
     }
 }

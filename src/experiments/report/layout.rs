@@ -80,7 +80,7 @@ impl Face {
 }
 
 /// One place of the grid.
-enum Place {
+enum GridCell {
     Face(Face),
     /// Not run, or not published.
     Missing,
@@ -88,12 +88,12 @@ enum Place {
     Nothing,
 }
 
-impl Place {
+impl GridCell {
     fn new(face: Option<Face>, has_place: bool) -> Self {
         match face {
-            Some(face) => Place::Face(face),
-            None if has_place => Place::Missing,
-            None => Place::Nothing,
+            Some(face) => GridCell::Face(face),
+            None if has_place => GridCell::Missing,
+            None => GridCell::Nothing,
         }
     }
 }
@@ -101,7 +101,7 @@ impl Place {
 /// A heading, and the places row by row.
 struct Panel {
     name: &'static str,
-    places: Vec<Vec<Place>>,
+    places: Vec<Vec<GridCell>>,
 }
 
 /// A block or a comparison, and where its parts go.
@@ -118,7 +118,7 @@ pub struct Layout<'a> {
 impl<'a> Layout<'a> {
     pub fn of_block(block: &'a Block) -> Self {
         let panel = |name, face: fn(&Summary) -> Option<Face>| {
-            let place = |r, c| Place::new(block.cell(r, c).and_then(face), block.has_place(r, c));
+            let place = |r, c| GridCell::new(block.cell(r, c).and_then(face), block.has_place(r, c));
             Panel { name, places: places(&block.rows, &block.columns, place) }
         };
         let mut panels = vec![panel("Measured", |cell| Some(Face::measured(cell)))];
@@ -131,7 +131,7 @@ impl<'a> Layout<'a> {
 
     pub fn of_gaps(gaps: &'a Comparison) -> Self {
         let panel = |name, face: fn(&Gap) -> Option<Face>| {
-            let place = |r, c| Place::new(gaps.gap(r, c).and_then(face), gaps.has_place(r, c));
+            let place = |r, c| GridCell::new(gaps.gap(r, c).and_then(face), gaps.has_place(r, c));
             Panel { name, places: places(&gaps.rows, &gaps.columns, place) }
         };
         let mut panels = vec![panel("Measured gap", |gap| Some(Face::measured_gap(gap)))];
@@ -146,8 +146,8 @@ impl<'a> Layout<'a> {
         let widest = |texts: &[String]| texts.iter().map(|text| text_width(text, LABEL)).max().unwrap_or(0);
         let faces = || {
             panels.iter().flat_map(|panel| panel.places.iter().flatten()).filter_map(|place| match place {
-                Place::Face(face) => Some(face),
-                Place::Missing | Place::Nothing => None,
+                GridCell::Face(face) => Some(face),
+                GridCell::Missing | GridCell::Nothing => None,
             })
         };
         let widest_face = faces().map(|face| widest(&face.lines)).max().unwrap_or(0);
@@ -171,10 +171,10 @@ impl<'a> Layout<'a> {
 
     /// Whether something is hatched.
     pub fn has_missing(&self) -> bool {
-        let hatched = |place: &Place| match place {
-            Place::Face(face) => !face.value.is_finite(),
-            Place::Missing => true,
-            Place::Nothing => false,
+        let hatched = |place: &GridCell| match place {
+            GridCell::Face(face) => !face.value.is_finite(),
+            GridCell::Missing => true,
+            GridCell::Nothing => false,
         };
         self.panels.iter().any(|panel| panel.places.iter().flatten().any(hatched))
     }
@@ -206,22 +206,22 @@ impl<'a> Layout<'a> {
         y + 2 * GUTTER
     }
 
-    fn draw_row(&self, page: &mut Page, (x, y): (i32, i32), places: &[Place]) {
+    fn draw_row(&self, page: &mut Page, (x, y): (i32, i32), places: &[GridCell]) {
         for (c, place) in (0..).zip(places) {
             let at = (x + c * (self.cell.0 + GAP), y);
             match place {
-                Place::Face(face) => face.draw(page, at, self.cell),
-                Place::Missing => {
+                GridCell::Face(face) => face.draw(page, at, self.cell),
+                GridCell::Missing => {
                     page.hatch(at, self.cell);
                     let centre = (at.0 + self.cell.0 / 2, at.1 + self.cell.1 / 2);
                     page.text(centre, Align::Centre, ABSENT, font(LABEL, MUTED));
                 }
-                Place::Nothing => {}
+                GridCell::Nothing => {}
             }
         }
     }
 }
 
-fn places(rows: &[String], columns: &[String], place: impl Fn(usize, usize) -> Place) -> Vec<Vec<Place>> {
+fn places(rows: &[String], columns: &[String], place: impl Fn(usize, usize) -> GridCell) -> Vec<Vec<GridCell>> {
     (0..rows.len()).map(|r| (0..columns.len()).map(|c| place(r, c)).collect()).collect()
 }

@@ -17,7 +17,7 @@ pub struct RunRecord {
     pub commit: Option<String>,
     /// Table id: `b1`.
     pub table: String,
-    /// `smoke`, `quick` or `paper`.
+    /// The profile's name.
     pub profile: String,
     /// Every seed of the run.
     pub seeds: Vec<u64>,
@@ -51,7 +51,7 @@ pub struct Machine {
     pub cpu: Option<String>,
     /// Threads the engine computed with.
     pub threads: usize,
-    /// `cpu` or `cuda`.
+    /// The backend's name.
     pub backend: String,
     /// The GPU's name, if it computed.
     #[serde(default)]

@@ -35,7 +35,7 @@ impl Cell {
     }
 
     /// The name of one stage of its chain for the user: the cell, and which of several stages it is.
-    pub fn stage_label(&self, table: &Table, config: &StageConfig) -> String {
+    fn stage_label(&self, table: &Table, config: &StageConfig) -> String {
         let label = self.label(table);
         if self.chain.len() == 1 && self.suite.as_ref() != Some(config) {
             label
@@ -88,8 +88,8 @@ fn step(config: &StageConfig) -> &'static str {
     }
 }
 
-/// The cells that `settings` select, their stages resolved and checked, all cells of the first seed first: an early
-/// look at an unfinished table shows the whole of it.
+/// The cells that `settings` select, their stages resolved and checked, all cells of the first seed first, so that an
+/// unfinished table shows every cell once.
 ///
 /// # Errors
 /// [`Error::Usage`] for unknown methods, cells and settings, and for values out of range.

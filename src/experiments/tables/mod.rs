@@ -3,19 +3,19 @@
 //! A table is a few blocks of cells. Each cell, for each seed, is a chain of stages; the last stage's scores are the
 //! cell's numbers. A new table is a file with a [`Table`] constant, an entry here and its published values.
 
-pub mod a1;
-pub mod b1;
-pub mod c1;
+mod a1;
+mod b1;
+mod c1;
 mod cells;
 pub mod chains;
 pub mod defaults;
-pub mod fashion;
+mod fashion;
 mod grids;
 mod published;
 mod results;
-pub mod t2;
-pub mod t3;
-pub mod t4;
+mod t2;
+mod t3;
+mod t4;
 
 pub use cells::{Cell, CellJobs, cells};
 pub use chains::Method;
@@ -116,7 +116,7 @@ pub struct Identity {
     pub pruned_w: Option<usize>,
 }
 
-/// The user's choices for a table.
+/// The user's settings for a table.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How much work.

@@ -1,7 +1,7 @@
 //! Makes the report of a table from its finished stages.
 
 use super::{BlockSpec, Cell, CellJobs, Coordinates, Settings, Table};
-use crate::attack::{AttackLoss, PgdConfig};
+use crate::attack::PgdConfig;
 use crate::experiments::pipeline::{JobId, Plan, StageConfig, StageResult};
 use crate::experiments::report::{Block, Comparison, Report, Row, Summary};
 
@@ -110,10 +110,6 @@ fn row(
 
 /// `pgd-40`, `cw-40` for the margin loss, `pgd-40x2` with two restarts.
 fn attack_name(attack: &PgdConfig) -> String {
-    let name = match attack.loss {
-        AttackLoss::CrossEntropy => "pgd",
-        AttackLoss::Margin => "cw",
-    };
     let restarts = if attack.restarts > 1 { format!("x{}", attack.restarts) } else { String::new() };
-    format!("{name}-{}{restarts}", attack.steps)
+    format!("{}-{}{restarts}", attack.loss.attack(), attack.steps)
 }

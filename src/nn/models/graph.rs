@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::layers::{BN_EPS, BatchNorm2d, Conv2d, Linear, Run, layer_name};
+use super::layers::{BN_EPS, BatchNorm2d, Conv2d, LayerOps, Linear, layer_name};
 use crate::backend::Activation;
 use crate::base::error::Result;
 use crate::nn::params::ParamSpec;
@@ -119,7 +119,7 @@ impl<'p> Recorder<'p> {
     }
 }
 
-impl Run for Recorder<'_> {
+impl LayerOps for Recorder<'_> {
     type Value = Recorded;
 
     fn conv2d(&self, layer: &Conv2d, x: &Recorded, activation: Activation) -> Result<Recorded> {

@@ -1,4 +1,4 @@
-//! Layers: where their parameters are, and how they run.
+//! Layers: where their parameters are, and how they ops.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::base::nvtx;
 use crate::nn::params::{LayerSpec, NormOf, NormSpec, ParamSpec, Role};
 
-/// PyTorch's default for the variance of a batch normalisation.
+/// Added to the variance of a batch normalisation: PyTorch's default.
 pub(super) const BN_EPS: f32 = 1e-5;
 
 /// Where a network's layout has arrived: the activations that the next layer reads.
@@ -178,7 +178,7 @@ pub(super) struct BatchStats<Buf> {
 }
 
 /// One forward pass through a network.
-pub(super) struct Pass<'p, 'a, B: Backend> {
+pub(super) struct TapeOps<'p, 'a, B: Backend> {
     pub tape: &'p Tape<'a, B>,
     pub params: &'p [ParamVar<B>],
     /// What they are.
@@ -189,7 +189,7 @@ pub(super) struct Pass<'p, 'a, B: Backend> {
     pub stats: RefCell<Vec<BatchStats<B::Buf>>>,
 }
 
-impl<B: Backend> Pass<'_, '_, B> {
+impl<B: Backend> TapeOps<'_, '_, B> {
     /// A profiler's range around the layer with this parameter.
     fn range(&self, param: usize) -> nvtx::Range {
         nvtx::range(|| layer_name(self.specs, param).to_string())
@@ -203,8 +203,8 @@ pub(super) fn layer_name(specs: &[ParamSpec], param: usize) -> &str {
 }
 
 /// What a network's layers are done to. A network says once which layer follows which, for whatever this is: a batch
-/// of images ([`Pass`]), or a list of operations for other programs ([`super::graph::Recorder`]).
-pub(super) trait Run {
+/// of images ([`TapeOps`]), or a list of operations for other programs ([`super::graph::Recorder`]).
+pub(super) trait LayerOps {
     /// What goes from layer to layer.
     type Value: Clone;
 
@@ -224,7 +224,7 @@ pub(super) trait Run {
     fn global_avg_pool(&self, x: &Self::Value) -> Result<Self::Value>;
 }
 
-impl<'a, B: Backend> Run for Pass<'_, 'a, B>
+impl<'a, B: Backend> LayerOps for TapeOps<'_, 'a, B>
 where
     B: 'a,
 {

@@ -1,6 +1,6 @@
 //! The two LeNets of the paper, without batch normalisation.
 
-use super::layers::{Builder, Conv2d, Linear, Run};
+use super::layers::{Builder, Conv2d, LayerOps, Linear};
 use crate::backend::Activation::{Identity, Relu};
 use crate::base::error::Result;
 
@@ -34,13 +34,13 @@ impl LeNet {
         Ok(LeNet { convs, linears })
     }
 
-    pub fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
+    pub fn forward<O: LayerOps>(&self, ops: &O, x: &O::Value) -> Result<O::Value> {
         let mut x = x.clone();
         for conv in &self.convs {
-            x = run.conv2d_pool(conv, &x, Relu, 2)?;
+            x = ops.conv2d_pool(conv, &x, Relu, 2)?;
         }
         for (i, linear) in self.linears.iter().enumerate() {
-            x = run.linear(linear, &x, if i + 1 < self.linears.len() { Relu } else { Identity })?;
+            x = ops.linear(linear, &x, if i + 1 < self.linears.len() { Relu } else { Identity })?;
         }
         Ok(x)
     }

@@ -18,7 +18,7 @@ use crate::base::named_enum::named_enum;
 use crate::nn::params::{LayerSpec, NormSpec, ParamSpec};
 use graph::Recorder;
 pub use graph::{Node, Operation};
-use layers::{BatchStats, Builder, Pass, Run};
+use layers::{BatchStats, Builder, LayerOps, TapeOps};
 
 /// Defines [`Network`] and what it stands for: the images that it takes, and its layers.
 macro_rules! networks {
@@ -35,17 +35,17 @@ macro_rules! networks {
             }
         }
 
-        enum Layers { $($variant($module::$layers),)+ }
+        enum Definition { $($variant($module::$layers),)+ }
 
-        impl Layers {
+        impl Definition {
             fn new(network: Network, b: &mut Builder, width: usize, classes: usize) -> Result<Self> {
                 Ok(match network {
-                    $(Network::$variant => Layers::$variant($module::$layers::$build(b, width, classes)?),)+
+                    $(Network::$variant => Definition::$variant($module::$layers::$build(b, width, classes)?),)+
                 })
             }
 
-            fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
-                match self { $(Layers::$variant(net) => net.forward(run, x),)+ }
+            fn forward<O: LayerOps>(&self, ops: &O, x: &O::Value) -> Result<O::Value> {
+                match self { $(Definition::$variant(net) => net.forward(ops, x),)+ }
             }
         }
     };
@@ -88,7 +88,7 @@ pub struct Architecture {
     pub spaces: Vec<usize>,
     /// Multiply-adds of the forward pass of one image.
     pub multiply_adds: u64,
-    graph: Layers,
+    definition: Definition,
 }
 
 impl Architecture {
@@ -142,10 +142,10 @@ impl Architecture {
             return Err(Error::Usage(format!("classes: must be 1 to 256, got {classes}")));
         }
         let mut b = Builder::new(network.input(), outputs.clone());
-        let graph = Layers::new(network, &mut b, width, classes)?;
+        let definition = Definition::new(network, &mut b, width, classes)?;
         let Builder { params, norms, layers, spaces, .. } = b;
         let multiply_adds = layers.iter().map(|layer| layer.multiply_adds).sum();
-        Ok(Architecture { network, width, outputs, classes, params, norms, layers, spaces, multiply_adds, graph })
+        Ok(Architecture { network, width, outputs, classes, params, norms, layers, spaces, multiply_adds, definition })
     }
 
     /// Checks that a data set of `[c, h, w]` images in `classes` classes fits the network.
@@ -172,7 +172,7 @@ impl Architecture {
     /// Whatever the network's own definition returns.
     pub fn operations(&self) -> Result<Vec<Node>> {
         let recorder = Recorder::new(&self.params);
-        self.graph.forward(&recorder, &recorder.images())?;
+        self.definition.forward(&recorder, &recorder.images())?;
         Ok(recorder.into_nodes())
     }
 
@@ -288,12 +288,12 @@ impl<B: Backend> Model<B> {
     {
         let running = (mode == Mode::Eval).then_some(&self.running[..]);
         let specs = &self.architecture.params;
-        let pass = Pass { tape, specs, params, running, stats: RefCell::default() };
-        let logits = self.architecture.graph.forward(&pass, x)?;
+        let pass = TapeOps { tape, specs, params, running, stats: RefCell::default() };
+        let logits = self.architecture.definition.forward(&pass, x)?;
         Ok(Output { logits, stats: Stats(pass.stats.into_inner()) })
     }
 
-    /// Moves the running statistics towards those of a training-mode pass, as PyTorch does: momentum 0.1, unbiased
+    /// Updates the running statistics with those of a training-mode pass, as PyTorch does: momentum 0.1, unbiased
     /// variance.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! ResNet-18 for CIFAR (He et al., 2016): a 3×3 stem without pooling and four stages of two basic blocks.
 
-use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Run};
+use super::layers::{BatchNorm2d, Builder, Conv2d, LayerOps, Linear};
 use crate::backend::Activation::{Identity, Relu};
 use crate::base::error::Result;
 
@@ -36,12 +36,12 @@ impl ResNet18 {
         Ok(ResNet18 { conv1, bn1, blocks, linear: b.classifier("linear", classes) })
     }
 
-    pub fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
-        let mut x = run.batch_norm2d(&self.bn1, &run.conv2d(&self.conv1, x, Identity)?, None, Relu)?;
+    pub fn forward<O: LayerOps>(&self, ops: &O, x: &O::Value) -> Result<O::Value> {
+        let mut x = ops.batch_norm2d(&self.bn1, &ops.conv2d(&self.conv1, x, Identity)?, None, Relu)?;
         for block in &self.blocks {
-            x = block.forward(run, &x)?;
+            x = block.forward(ops, &x)?;
         }
-        run.linear(&self.linear, &run.global_avg_pool(&x)?, Identity)
+        ops.linear(&self.linear, &ops.global_avg_pool(&x)?, Identity)
     }
 }
 
@@ -66,14 +66,14 @@ impl BasicBlock {
         Ok(BasicBlock { conv1, bn1, conv2, bn2, shortcut })
     }
 
-    fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
-        let inner = run.batch_norm2d(&self.bn1, &run.conv2d(&self.conv1, x, Identity)?, None, Relu)?;
-        let inner = run.conv2d(&self.conv2, &inner, Identity)?;
+    fn forward<O: LayerOps>(&self, ops: &O, x: &O::Value) -> Result<O::Value> {
+        let inner = ops.batch_norm2d(&self.bn1, &ops.conv2d(&self.conv1, x, Identity)?, None, Relu)?;
+        let inner = ops.conv2d(&self.conv2, &inner, Identity)?;
         match &self.shortcut {
-            None => run.batch_norm2d(&self.bn2, &inner, Some(x), Relu),
+            None => ops.batch_norm2d(&self.bn2, &inner, Some(x), Relu),
             Some((conv, bn)) => {
-                let projected = run.batch_norm2d(bn, &run.conv2d(conv, x, Identity)?, None, Identity)?;
-                run.batch_norm2d(&self.bn2, &inner, Some(&projected), Relu)
+                let projected = ops.batch_norm2d(bn, &ops.conv2d(conv, x, Identity)?, None, Identity)?;
+                ops.batch_norm2d(&self.bn2, &inner, Some(&projected), Relu)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! VGG-16 with batch normalisation for CIFAR (Simonyan & Zisserman, 2015, configuration D), one linear layer.
 
-use super::layers::{BatchNorm2d, Builder, Conv2d, Linear, Run};
+use super::layers::{BatchNorm2d, Builder, Conv2d, LayerOps, Linear};
 use crate::backend::Activation::{Identity, Relu};
 use crate::base::error::Result;
 
@@ -32,14 +32,14 @@ impl Vgg16Bn {
         Ok(Vgg16Bn { groups, classifier: b.classifier("classifier", classes) })
     }
 
-    pub fn forward<R: Run>(&self, run: &R, x: &R::Value) -> Result<R::Value> {
+    pub fn forward<O: LayerOps>(&self, ops: &O, x: &O::Value) -> Result<O::Value> {
         let mut x = x.clone();
         for group in &self.groups {
             for (conv, bn) in group {
-                x = run.batch_norm2d(bn, &run.conv2d(conv, &x, Identity)?, None, Relu)?;
+                x = ops.batch_norm2d(bn, &ops.conv2d(conv, &x, Identity)?, None, Relu)?;
             }
-            x = run.max_pool2d(&x, 2)?;
+            x = ops.max_pool2d(&x, 2)?;
         }
-        run.linear(&self.classifier, &x, Identity)
+        ops.linear(&self.classifier, &x, Identity)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::base::error::{Error, Result};
 use engine::data::DatasetName;
 use engine::data::download::{Event, Retries};
-use engine::data::fetch::{Plan, Wanted, unpack};
+use engine::data::fetch::{FetchPlan, FileSpec, unpack};
 use engine::data::info::Archive;
 use sha2::{Digest, Sha256};
 
@@ -18,17 +18,17 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn wanted(name: &str, content: &[u8]) -> Wanted {
-    Wanted { name: name.into(), bytes: content.len() as u64, sha256: sha256(content) }
+fn wanted(name: &str, content: &[u8]) -> FileSpec {
+    FileSpec { name: name.into(), bytes: content.len() as u64, sha256: sha256(content) }
 }
 
-fn plan(server: &str, dir: &Path, files: &[Wanted]) -> Plan {
+fn plan(server: &str, dir: &Path, files: &[FileSpec]) -> FetchPlan {
     let retries = Retries { attempts: 3, pause: Duration::from_millis(1) };
-    Plan { base_url: server.into(), dir: dir.into(), files: files.to_vec(), archive: None, retries }
+    FetchPlan { base_url: server.into(), dir: dir.into(), files: files.to_vec(), archive: None, retries }
 }
 
 /// The file that most tests download, and its content.
-fn labels() -> (Vec<u8>, Wanted) {
+fn labels() -> (Vec<u8>, FileSpec) {
     let content = files::idx_labels(5000);
     let file = wanted("labels", &content);
     // Stored, not compressed, so that it is long enough to be cut.
@@ -37,7 +37,7 @@ fn labels() -> (Vec<u8>, Wanted) {
     (encoder.finish().unwrap(), file)
 }
 
-fn run(plan: &Plan) -> Result<Vec<String>> {
+fn run(plan: &FetchPlan) -> Result<Vec<String>> {
     let mut seen = Vec::new();
     plan.run(&mut |event| {
         seen.push(match event {
@@ -237,14 +237,14 @@ fn other_content_in_place_is_not_replaced() {
 fn official_plans_name_every_file() {
     let root = Path::new("/data");
     for &name in DatasetName::ALL {
-        let plan = Plan::new(name, root, Some("http://127.0.0.1:1/x")).unwrap();
+        let plan = FetchPlan::new(name, root, Some("http://127.0.0.1:1/x")).unwrap();
         assert_eq!(plan.base_url, "http://127.0.0.1:1/x/");
         assert_eq!(plan.dir, root.join(name.info().folder));
         assert!(plan.files.iter().all(|file| file.sha256.len() == 64));
         assert_eq!(plan.archive.is_some(), name == DatasetName::Cifar10);
-        assert!(Plan::new(name, root, None).unwrap().base_url.ends_with('/'));
+        assert!(FetchPlan::new(name, root, None).unwrap().base_url.ends_with('/'));
     }
-    let error = Plan::new(DatasetName::Mnist, root, Some("ftp://x")).unwrap_err();
+    let error = FetchPlan::new(DatasetName::Mnist, root, Some("ftp://x")).unwrap_err();
     assert!(matches!(error, Error::Usage(_)), "{error:?}");
 }
 
@@ -287,7 +287,8 @@ fn archive_is_fetched_and_only_the_wanted_files_unpacked() {
         0 => Reply::whole(&bytes).short_by(200),
         _ => Reply::proper(&bytes, request),
     });
-    let plan = Plan { archive: Some(archive), ..plan(&server.url, &dir, &[wanted("a.bin", &a), wanted("b.bin", &b)]) };
+    let plan =
+        FetchPlan { archive: Some(archive), ..plan(&server.url, &dir, &[wanted("a.bin", &a), wanted("b.bin", &b)]) };
     assert_eq!(run(&plan).unwrap().last().unwrap(), "done");
     assert_eq!(fs::read(dir.join("a.bin")).unwrap(), a);
     assert_eq!(fs::read(dir.join("b.bin")).unwrap(), b);

@@ -1,10 +1,10 @@
 //! What is published of the data sets, a second time. The hashes of MNIST and Fashion-MNIST are those that `sha256sum` finds
 //! in the published files.
 
-use engine::data::info::{Content, DatasetInfo, FileKind, Part};
+use engine::data::info::{Content, DatasetInfo, FileKind, SplitName};
 use engine::data::{Dataset, DatasetName, Split};
 
-/// Part, kind, name, records, bytes, SHA-256.
+/// SplitName, kind, name, records, bytes, SHA-256.
 const MNIST: &str = "\
 Train IdxImages train-images-idx3-ubyte 60000 47040016 \
 ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db
@@ -49,7 +49,15 @@ bdfa0cd795e0edf210dfb35a82cc7e61a99bf21887d5c3488b95e88590143279";
 fn files(info: &DatasetInfo) -> String {
     let lines = info.files.iter().map(|file| {
         let jpeg = file.jpeg_sha256.map_or(String::new(), |sha256| format!(" {sha256}"));
-        format!("{:?} {:?} {} {} {} {}{jpeg}", file.part, file.kind, file.name, file.records, file.bytes(), file.sha256)
+        format!(
+            "{:?} {:?} {} {} {} {}{jpeg}",
+            file.split,
+            file.kind,
+            file.name,
+            file.records,
+            file.bytes(),
+            file.sha256
+        )
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -148,8 +156,8 @@ fn the_samples_have_the_published_means_and_deviations() {
 fn files_are_in_the_order_of_reading() {
     for name in DatasetName::ALL {
         let files = name.info().files;
-        let train = files.iter().filter(|file| file.part == Part::Train).count();
-        assert!(files[..train].iter().all(|file| file.part == Part::Train), "{name}");
+        let train = files.iter().filter(|file| file.split == SplitName::Train).count();
+        assert!(files[..train].iter().all(|file| file.split == SplitName::Train), "{name}");
         let labels = |i: usize| files[i].kind == FileKind::IdxLabels;
         assert!((0..files.len()).filter(|&i| labels(i)).all(|i| files[i - 1].kind == FileKind::IdxImages), "{name}");
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::files;
 
 /// Reads `bytes` as a file named `name`.
-fn read_idx(name: &str, bytes: &[u8], record: &idx::Record) -> Result<Vec<u8>> {
+fn read_idx(name: &str, bytes: &[u8], record: &idx::IdxKind) -> Result<Vec<u8>> {
     let dir = tempfile::tempdir().unwrap();
     idx::read(Source::open(&files::write(dir.path(), name, bytes))?, record)
 }

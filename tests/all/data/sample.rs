@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use engine::data::idx;
-use engine::data::info::{Content, FileKind, OfficialFile, Part};
+use engine::data::info::{Content, FileKind, OfficialFile, SplitName};
 use engine::data::locate::Found;
 use engine::data::source::Source;
 use engine::data::{Dataset, DatasetName, Split, cifar_binary, sample};
@@ -13,13 +13,13 @@ use super::files;
 use super::sets::full;
 
 /// Images of each class taken from one file.
-fn per_class(name: DatasetName, part: Part) -> usize {
+fn per_class(name: DatasetName, split: SplitName) -> usize {
     match (name, part) {
-        (DatasetName::Mnist | DatasetName::FashionMnist, Part::Train) => 300,
-        (DatasetName::Mnist | DatasetName::FashionMnist, Part::Test) => 100,
+        (DatasetName::Mnist | DatasetName::FashionMnist, SplitName::Train) => 300,
+        (DatasetName::Mnist | DatasetName::FashionMnist, SplitName::Test) => 100,
         // From each of the five training files.
-        (DatasetName::Cifar10, Part::Train) => 16,
-        (DatasetName::Cifar10, Part::Test) => 20,
+        (DatasetName::Cifar10, SplitName::Train) => 16,
+        (DatasetName::Cifar10, SplitName::Test) => 20,
     }
 }
 
@@ -36,14 +36,14 @@ fn first_of_each_class(labels: &[u8], count: usize) -> Vec<usize> {
 /// The sample's version of one file, made from the full files.
 fn cut(full: &Found, file: &OfficialFile) -> Vec<u8> {
     let open = |file: &OfficialFile| Source::open(&full.file(file).unwrap()).unwrap();
-    let count = per_class(full.name, file.part);
+    let count = per_class(full.name, file.split);
     if file.kind == FileKind::CifarRecords {
         let mut split = Split::default();
         cifar_binary::read(open(file), &mut split).unwrap();
         let cut = split.select(&first_of_each_class(&split.labels, count));
         return files::cifar(&cut.labels, &cut.images);
     }
-    let of_kind = |kind| full.name.info().files.iter().find(|f| f.part == file.part && f.kind == kind).unwrap();
+    let of_kind = |kind| full.name.info().files.iter().find(|f| f.split == file.split && f.kind == kind).unwrap();
     let labels = idx::read(open(of_kind(FileKind::IdxLabels)), &idx::LABELS).unwrap();
     let chosen = first_of_each_class(&labels, count);
     let n = chosen.len() as u32;

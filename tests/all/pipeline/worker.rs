@@ -342,7 +342,7 @@ fn a_suite_attacks_the_first_test_images_in_the_order_of_its_attacks() {
         let after = [0, 1, 2].map(|attacks| expected.accuracy(attacks));
         assert!(after[0] > after[1], "the first attack breaks some: {after:?}");
         let costs = |costs: &[engine::attack::suite::Cost]| costs.iter().map(|cost| cost.passes).collect::<Vec<_>>();
-        assert_eq!(costs(&result.spent), costs(&expected.costs));
+        assert_eq!(costs(&result.costs), costs(&expected.costs));
     }
 }
 

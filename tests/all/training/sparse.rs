@@ -218,7 +218,7 @@ fn proximal_training_projects_when_it_says() {
             trainer.step(&backend, &batch, None, 0.1, &mut backend.metrics()).unwrap();
             assert_eq!(filters(&trainer.model), after_step, "{every}");
         }
-        trainer.sparsifier.after_steps(&backend, &mut trainer.model).unwrap();
+        trainer.sparsifier.after_last_step(&backend, &mut trainer.model).unwrap();
         assert_eq!(filters(&trainer.model), projected, "{every}");
     }
 }

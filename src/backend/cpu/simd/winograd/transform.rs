@@ -93,7 +93,7 @@ fn filter_transform_1d<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; 4] {
 }
 
 /// Consecutive tiles of one row of tiles of an image.
-struct Run {
+struct Span {
     /// Block of images.
     block: usize,
     /// Row and first column, in tiles.
@@ -106,11 +106,11 @@ struct Run {
 
 /// The next run of a strip of `count` tiles that begins at tile `start` of all; `first` tiles are behind it.
 #[inline(always)]
-fn run(conv: &Conv3x3, start: usize, first: usize, count: usize) -> Run {
+fn run(conv: &Conv3x3, start: usize, first: usize, count: usize) -> Span {
     let cols = conv.w.div_ceil(2);
     let (block, tile) = ((start + first) / conv.tiles(), (start + first) % conv.tiles());
     let (row, col) = (tile / cols, tile % cols);
-    Run { block, row, col, first, len: (cols - col).min(count - first) }
+    Span { block, row, col, first, len: (cols - col).min(count - first) }
 }
 
 /// `V` of the `count` tiles from tile `start` of all.
@@ -151,7 +151,7 @@ pub fn inputs<S: Simd>(simd: S, strips: &mut WinogradStrips<'_, f32>, start: usi
 fn input_run<S: Simd>(
     simd: S,
     rows: [&[S::f32s]; 4],
-    run: &Run,
+    run: &Span,
     half: usize,
     at: usize,
     points: &mut [&mut [S::f32s]; POINTS],
