@@ -99,7 +99,7 @@ fn read_sources(root: &Path) -> io::Result<Vec<(String, String)>> {
     Ok(files)
 }
 
-/// Writes every list of tiles, `#define LIST(TILE)` and a row `TILE(name, …)` for each kernel, as `list.rs`: an array of calls
+/// Writes every list of tiles, `#define LIST(TILE)` and a row `TILE(name, …)` for each kernel, as `<list>.rs`: an array of calls
 /// `tile("name", …)`, which the host's tables include.
 fn write_tile_lists(out: &Path, files: &[(String, String)]) -> io::Result<()> {
     for (_, text) in files {
@@ -129,7 +129,7 @@ fn architectures(nvrtc: &Nvrtc) -> Result<Vec<String>, String> {
     Ok(known.into_iter().map(String::from).collect())
 }
 
-/// Beside the profiles in the target directory, which Cargo marks with a file.
+/// The directory of compiled kernels, in the target directory (the one with `CACHEDIR.TAG`), so that all profiles share it.
 fn cache(out: &Path) -> PathBuf {
     out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).unwrap_or(out).join("kernels-cache")
 }

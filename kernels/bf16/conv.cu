@@ -1,7 +1,6 @@
-// 2-d convolution on tensor cores: products of bf16, sums in f32. A batch is NHWC in bf16, its channels padded with zeros to
-// a multiple of eight; eight channels of a pixel, sixteen bytes, are a *vec8*.
+// 2-d convolution on tensor cores: products of bf16, sums in f32, of batches in bf16 (primitives/vec8.cuh).
 //
-//   correlate_bf16    y = relu(b + x * w), or dx = dy * w backwards: a forward pass or an input gradient, both as the correlation
+//   correlate_bf16    y = activation of b + x * w, or dx = dy * w backwards: a forward pass or an input gradient, both as the correlation
 //                     of an input with taps (primitives/conv_geometry.cuh)
 //
 // A block owns PIXELS pixels of the result, in the order of memory, by CHANNELS channels. The rows of the image that they reach
@@ -19,7 +18,7 @@
 #include "bf16/conv_mainloop.cuh"
 #include "bf16/conv_tiles.cuh"
 
-// The block's tile, to `epilogue`.
+// Computes the block's tile and hands it to `epilogue`.
 template <class T>
 static __device__ __forceinline__ void conv_tile(char* memory, const Epilogue<T>& epilogue) {
     const ConvGeometry& g = epilogue.g;
@@ -58,7 +57,7 @@ static __device__ __forceinline__ void conv_tile(char* memory, const Epilogue<T>
 
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, row = warp / T::WARPS_N * T::M + lane / 4;
     const u32 column = warp % T::WARPS_N * T::N + lane % 4 * 2;
-    // What most launches do not do is not in their way: skipping instructions one by one takes longer than what is left of them.
+    // Steps that few launches need are behind one branch each: to skip their instructions one by one takes longer.
     if (params.b || params.activation) add_bias<T>(g, params, first_m + column, c);
     if (params.y_f32) return write_f32<T>(g, params, first_pixel + row, first_pixel + mine, first_m + column, c);
 #pragma unroll

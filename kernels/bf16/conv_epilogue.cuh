@@ -53,9 +53,9 @@ struct ChannelReduction {
         return sum;
     }
 
-    // Of `count` units, of which the first is number `first`, `size` pixels each but the last of all: sums, or means and sums of
-    // squared differences to them. The latter are turned to sums of squares and back, which f64 has digits enough for, so that they
-    // are read once.
+    // Combines `count` partial results, of blocks or of groups; the first is number `first`, and each is of `size` pixels but the
+    // last of all. For a gradient they are sums; else means and sums of squared differences, which become sums of squares and back
+    // in f64, so that each is read once.
     __device__ __forceinline__ float2 units(const float2* units, u32 first, u32 count, u32 size) const {
         double sum = 0.0, second = 0.0;
         if (channel < m) {
@@ -170,7 +170,7 @@ struct Epilogue {
         each([](u64) { return 0; }, [&](u32 at, u64 index, float (&values)[VEC8], int) { f(at, index, values); });
     }
 
-    // Of a block without pixels.
+    // A block without pixels contributes zeros.
     __device__ __forceinline__ void nothing() const {
         if (params.sums.partials) write_partial(params.sums, make_float2(0.0f, 0.0f));
         if (params.residual_sums.partials) write_partial(params.residual_sums, make_float2(0.0f, 0.0f));
@@ -205,7 +205,7 @@ struct Epilogue {
         for (u32 i = 0; i < VEC8; i++) to[i] = channel + i < g.m ? normalisation.mean[channel + i] : 0.0f;
     }
 
-    // What a vec8 of an input gradient is put together with: what is added to it, the input of the normalisation that made the
+    // The values that a vec8 of an input gradient is combined with: the addend, the input of the normalisation that made the
     // convolution's input, the mask of its ReLU.
     struct Beside {
         uint4 addend, x;
@@ -278,7 +278,7 @@ struct Epilogue {
     }
 };
 
-// Bias and ReLU of a lane's sums, whose first channel is `first`.
+// Bias and activation of a lane's sums, whose first channel is `first`.
 template <class T>
 static __device__ __forceinline__ void add_bias(const ConvGeometry& g, const ConvParams& params, u32 first, float (&c)[T::DOWN][T::ACROSS][4]) {
 #pragma unroll

@@ -213,8 +213,8 @@ static __device__ __forceinline__ void multiply_stage(
     }
 }
 
-// The block's sums of products. What a deferred input is computed from, and the input, are there after `wait_for_launch_before`; the
-// weights of the first stages do not wait for it.
+// Computes the block's sums of products. The input and its coefficients are read after `wait_for_launch_before`; the weights of
+// the first stages are loaded before it.
 template <class T>
 static __device__ __forceinline__ void run_mainloop(
     const Mainloop<T>& k, const PixelRows<T>& pixels, u32 channels, float (&c)[T::DOWN][T::ACROSS][4]

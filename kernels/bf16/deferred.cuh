@@ -5,7 +5,7 @@
 #include "primitives/activation.cuh"
 #include "primitives/vec8.cuh"
 
-// (x - mean) gamma / sqrt(var + eps) + beta, then ReLU if asked; x as it is where `mean` is null.
+// (x - mean) gamma / sqrt(var + eps) + beta, or x where `mean` is null, then the activation.
 struct NormalizedInput {
     const bf16* x;
     const float *mean, *var, *gamma, *beta;
@@ -13,8 +13,8 @@ struct NormalizedInput {
     u32 activation;
 };
 
-// p + q, then ReLU if asked; `q.x` may be null. Or, where `dgamma` is not, the input gradient of a normalisation, of which q is
-// the input and p what came through its ReLU:
+// p + q, then the activation; `q.x` may be null, and the activation of p is the identity. Or, where `dgamma` is not null, the
+// input gradient of a normalisation, of which q is the input and p the gradient that came through its activation:
 //
 //     gamma / sqrt(var + eps) (p - [dbeta + xhat dgamma] share), xhat = (q - mean) / sqrt(var + eps)
 struct Deferred {
@@ -33,8 +33,8 @@ static __device__ __forceinline__ float2 affine(const NormalizedInput& of, u32 c
     return make_float2(scale, of.beta[channel] - of.mean[channel] * scale);
 }
 
-// Scale and shift of both batches, so that every deferred activation is relu(x p + y + relu(z q + w)). Zero from channel `c` on,
-// where the padding is.
+// Scale and shift of both batches, so that every deferred activation is f(x p + y + g(z q + w)), f the
+// activation of the sum and g that of q. Zero from channel `c` on, where the padding is.
 static __device__ __forceinline__ float4 coefficients(const Deferred& of, u32 channel, u32 c) {
     if (channel >= c) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (of.dgamma) {

@@ -1,14 +1,14 @@
-// Batch normalisation (norm.cu) of batches in bf16, as far as convolutions do not do it: they take statistics of what they
+// Batch normalisation (f32/norm.cu) of batches in bf16, as far as convolutions do not do it: they take statistics of what they
 // write, normalise what they read (bf16/deferred.cuh) and sum up what goes back through a normalisation.
 //
-//     materialize            y, and the mask of its ReLU
-//     batch_norm_bwd_sums    g = dy where the ReLU let it through, sum of g, sum of g (x - mean), of each block
-//     batch_norm_bwd_finish  dbeta = sum of g, dgamma = sum of g xhat, xhat = (x - mean) / sqrt(var + eps)
+//     materialize               y, and the mask of its ReLU
+//     batch_norm_bwd_sums_bf16  g = dy where the ReLU let it through, sum of g, sum of g (x - mean), of each block
+//     batch_norm_bwd_finish     dbeta = sum of g, dgamma = sum of g xhat, xhat = (x - mean) / sqrt(var + eps)
 //
 // A ReLU leaves a *mask*: a byte for each vec8, of which bit i says whether channel i was let through. So the way back reads a bit
 // where it would have to read the output.
 //
-// Numerics: as norm.cu; what is read and written of a batch is bf16, everything between is f32. Sums of a block are f32, each
+// Numerics: as f32/norm.cu; what is read and written of a batch is bf16, everything between is f32. Sums of a block are f32, each
 // thread's in the order of its pixels; blocks are put together in f64, in the order of their indices.
 #include "bf16/deferred.cuh"
 

@@ -20,7 +20,7 @@ max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* argmax) {
             read_vec8(x, ((u64)(image * d.h_in + h) * d.w_in + w) * vec8s + vec8, values);
 #pragma unroll
             for (u32 q = 0; q < VEC8; q++) {
-                // The first of equal ones wins, and the last NaN, as in pool.cu.
+                // The first of equal ones wins, and the last NaN, as in f32/pool.cu.
                 const bool wins = at == 0 || values[q] > best[q] || values[q] != values[q];
                 best[q] = wins ? values[q] : best[q];
                 place[q] = wins ? at : place[q];
@@ -91,14 +91,14 @@ extern "C" __global__ void __launch_bounds__(256)
 avg_pool_bwd_bf16(ChannelDims d, const float* dy, bf16* dx) {
     wait_for_launch_before();
     const u32 vec8s = padded(d.c) / VEC8;
-    const float share = static_cast<float>(d.hw);
+    const float hw = static_cast<float>(d.hw);
     each((u64)d.n * d.hw * vec8s, [&](u64 i) {
         const u32 vec8 = (u32)(i % vec8s), image = (u32)(i / vec8s / d.hw);
         float values[VEC8] = {};
 #pragma unroll
         for (u32 q = 0; q < VEC8; q++) {
             const u32 channel = vec8 * VEC8 + q;
-            if (channel < d.c) values[q] = dy[(u64)image * d.c + channel] / share;
+            if (channel < d.c) values[q] = dy[(u64)image * d.c + channel] / hw;
         }
         write_vec8(dx, i, values);
     });

@@ -56,13 +56,13 @@ struct WeightTile {
     static constexpr u32 M = M_, N = N_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, WARPS_K = WARPS_K_;
     static constexpr u32 FILTERS = M * WARPS_M, CHANNELS = N * WARPS_N, THREADS = WARP * WARPS_M * WARPS_N * WARPS_K;
     static constexpr u32 PIXELS = 64, STAGES = 3, ACROSS = N / 8, DOWN = M / 16, PAIRS = (ACROSS + 1) / 2;
-    // Pieces of a pixel's row of dy and of x, and those of a stage.
+    // Vec8s of a pixel's row of dy and of x, and those of a stage.
     static constexpr u32 P_DY = FILTERS / VEC8, P_X = CHANNELS / VEC8, VEC8S = PIXELS * (P_DY + P_X);
     static_assert(THREADS == 2 * PIXELS, "two threads a pixel");
 };
 
-// A tile of filters by channels of one tap, over the block's share of pixels; to `dw`, a gradient in OIHW for each share.
-// gridDim = (tiles of channels by tiles of filters, taps, shares).
+// A tile of filters by channels of one tap, over some of the pixels; to `dw`, a partial gradient in OIHW for each split of them.
+// gridDim = (tiles of channels by tiles of filters, taps, split-K).
 template <class T>
 static __device__ __forceinline__ void weight_gradient(
     char (&memory)[T::STAGES * T::VEC8S * 16], const Conv2dDims& d, const bf16* x, const bf16* dy, float* dw

@@ -1,7 +1,7 @@
 // 2-d convolution as products of matrices that exist only as k-slices in shared memory; x [n][c_in][h_in][w_in],
 // w [c_out][c_in][k][k], y [n][c_out][h_out][w_out].
 //
-//   y[o][p]          = relu(b[o] + sum over c, kh, kw of  w[o][c][kh][kw] x[c][p stride - pad + (kh, kw)])
+//   y[o][p]          = activation of b[o] + sum over c, kh, kw of  w[o][c][kh][kw] x[c][p stride - pad + (kh, kw)]
 //   dx[c][q]         = sum over o, kh, kw of  w[o][c][kh][kw] dy[o][(q + pad - (kh, kw)) / stride]  where that divides
 //   dw[o][c, kh, kw] = sum over images and p of  dy[o][p] x[c][p stride - pad + (kh, kw)]
 //   db[o]            = sum over images and p of  dy[o][p]
@@ -100,7 +100,7 @@ static __device__ __forceinline__ void conv2d_bwd_weight(
     float c[T::MICRO_M][T::MICRO_N];
     multiply<T>(slices, loader, share.count, micro, c);
     dw += (u64)blockIdx.y * d.c_out * cols;
-    store_rows<T>(micro, first_m, first_col, d.c_out, cols, nullptr, 0, c, dw);
+    store_rows<T>(micro, first_m, first_col, d.c_out, cols, nullptr, IDENTITY, c, dw);
 }
 
 // The loader of k-slices for a kernel size, 0 for any.
@@ -131,7 +131,7 @@ static __device__ __forceinline__ void conv2d_bwd_input(
     using Loader = typename LoaderOf<T, KERNEL_SIZE, false>::Type;
     const u32 phases = d.stride * d.stride;
     const ConvGeometry g = conv_bwd_input_geometry(d, blockIdx.y % phases);
-    implicit_gemm<T, Loader>(slices, g, blockIdx.y / phases, gridDim.y / phases, dy, w, nullptr, 0, dx);
+    implicit_gemm<T, Loader>(slices, g, blockIdx.y / phases, gridDim.y / phases, dy, w, nullptr, IDENTITY, dx);
 }
 
 #define FWD_KERNEL(NAME, KERNEL_SIZE, M, N, K, MICRO_M, MICRO_N, MIN_BLOCKS, REGISTERS, CYCLES)                       \

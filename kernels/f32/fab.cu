@@ -114,9 +114,9 @@ fab_step(u32 features, FabStep step, const float* values, const float* clean, co
 extern "C" __global__ void __launch_bounds__(THREADS)
 interpolate(u32 features, const float* t, const float* clean, float* x) {
     wait_for_launch_before();
-    const float share = t[blockIdx.x];
-    if (share == 1.0f) return;
-    auto move = [=](float x, float clean) { return __fadd_rn(clean, __fmul_rn(share, x - clean)); };
+    const float weight = t[blockIdx.x];
+    if (weight == 1.0f) return;
+    auto move = [=](float x, float clean) { return __fadd_rn(clean, __fmul_rn(weight, x - clean)); };
     pixels(features, [&](auto type, u64 i) {
         using T = decltype(type);
         as<T>(x + i)[0] = lanes(move, as<T>(x + i)[0], as<T>(clean + i)[0]);

@@ -127,7 +127,7 @@ static __device__ __forceinline__ void multiply(
     }
 }
 
-// Stores the micro-tile into rows of `cols` elements, with a bias per column and ReLU.
+// Stores the micro-tile into rows of `cols` elements, with a bias per column and the activation.
 template <class T>
 static __device__ __forceinline__ void store_rows(
     const MicroTile<T>& micro, u32 first_row, u32 first_col, u32 rows, u32 cols, const float* bias, u32 activation,

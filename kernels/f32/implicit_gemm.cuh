@@ -144,7 +144,7 @@ struct ChannelLoader {
     }
 };
 
-// Adds a bias per row and applies the ReLU.
+// Adds a bias per row and applies the activation.
 template <class T>
 static __device__ __forceinline__ void add_bias(
     const MicroTile<T>& micro, u32 first_m, u32 rows, const float* b, u32 activation, float (&c)[T::MICRO_M][T::MICRO_N]
@@ -195,7 +195,7 @@ static __device__ __forceinline__ void store_pixels(
 }
 
 // The tile of `g` that is the block's, with `split_k` blocks for each, of which this is number `split`. Where there are
-// more than one, `y` is a workspace of so many results, without bias and ReLU.
+// more than one, `y` is a workspace of so many results, without bias and activation.
 //
 // gridDim.x = tiles of channels by tiles of pixels. Blocks that are neighbours in time share their pixels.
 template <class T, class Loader>

@@ -1,11 +1,11 @@
 // All of PGD on the LeNet for 28 x 28 images, an image a block: random start, every step's forward pass, input gradient and
-// move. Weights and activations stay in shared memory from the first step to the last; device memory is read for the weights,
+// update. Weights and activations stay in shared memory from the first step to the last; device memory is read for the weights,
 // the image and its label, and written for the result.
 //
 //     x [28][28] -> conv1 5x5, pad 2, ReLU, max pool 2x2 -> [c1][14][14] -> conv2, the same -> [c2][7][7]
 //       -> fc1, ReLU -> [f1] -> fc2 -> [classes], of which there are at most 32
 //
-// The operations and their order of precedence are those of conv.cu, pool.cu, linear.cu, logits.cuh and pgd.cu; sums are in
+// The operations and their order of precedence are those of conv.cu, pool.cu, linear.cu, primitives/logits.cuh and pgd.cu; sums are in
 // f32, in an order of their own. Counters are added once a block.
 //
 // Both convolutions, forward and backward, are made of 2 x 2 sums of 25 products from a patch of 6 x 6 pixels in registers.
@@ -109,7 +109,7 @@ static __device__ __forceinline__ float pooled(const float (&sum)[4], float bias
     return best;
 }
 
-// Spreads the gradients of `channels` x SIDE x SIDE windows to their largest pixels, in planes of twice the side and a border of
+// Scatters the gradients of `channels` x SIDE x SIDE windows to their largest pixels, in planes of twice the side and a border of
 // zeros. Row r, column c of a channel of `gradients` is at r * PITCH + c.
 template <u32 SIDE, u32 PITCH>
 static __device__ __forceinline__ void scatter(

@@ -1,8 +1,8 @@
 // Fully connected layers; x [n][f_in], w [f_out][f_in], y [n][f_out].
 //
-//   y  = relu(x w^T + b)     dx = dy w     dw = dy^T x
+//   y  = activation of x w^T + b     dx = dy w     dw = dy^T x
 //
-// and the end of every split-K product, also those of conv.cu. All results are overwritten.
+// and the end of every split-K product, also those of f32/conv.cu and bf16/weights.cu. All results are overwritten.
 //
 // Numerics: f32 products and sums in order; the partial sums of a split-K product are added in f64, in order.
 //
@@ -121,7 +121,7 @@ F32_LINEAR_FWD_TILES(FWD_KERNEL)
         wait_for_launch_before();                                                                                     \
         using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
         SHARED(slices, KSlices<T>);                                                                                   \
-        product<T, Along, Across>(slices, d.n, d.f_in, d.f_out, dy, w, nullptr, 0, dx);                               \
+        product<T, Along, Across>(slices, d.n, d.f_in, d.f_out, dy, w, nullptr, IDENTITY, dx);                               \
     }
 
 F32_LINEAR_BWD_INPUT_TILES(BWD_INPUT_KERNEL)
@@ -133,14 +133,14 @@ F32_LINEAR_BWD_INPUT_TILES(BWD_INPUT_KERNEL)
         wait_for_launch_before();                                                                                     \
         using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
         SHARED(slices, KSlices<T>);                                                                                   \
-        product<T, Across, Across>(slices, d.f_out, d.f_in, d.n, dy, x, nullptr, 0, dw);                              \
+        product<T, Across, Across>(slices, d.f_out, d.f_in, d.n, dy, x, nullptr, IDENTITY, dw);                              \
     }
 
 F32_LINEAR_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)
 
 static constexpr u32 SUM_THREADS = 256;
 
-// y = relu(sum over partials + b): `split_k` partial sums of d.n x d.c x d.hw elements, a bias per channel.
+// y = activation of sum over partials + b: `split_k` partial sums of d.n x d.c x d.hw elements, a bias per channel.
 // `groups` divides SUM_THREADS: so many threads share the partial sums of an element; their sums are added in order.
 // registers <= 40
 extern "C" __global__ void __launch_bounds__(256) sum_partials(

@@ -1,4 +1,4 @@
-// Losses of logits [n, classes], classes <= 256, and counters: what logits.cuh computes of a sample, for a batch.
+// Losses of logits [n, classes], classes <= 256, and counters: what primitives/logits.cuh computes of a sample, for a batch.
 // loss_fwd gives weight Σ loss and weight dz. The losses of a batch are added by one block, in a fixed order: with a few
 // hundred samples a second launch would cost more. Only metrics_add accumulates.
 #include "primitives/logits.cuh"

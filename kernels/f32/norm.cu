@@ -1,8 +1,8 @@
 // Batch normalisation of NCHW batches, per channel over the images and pixels:
 //
 //     channel_stats    mean = Σ x / count, var = Σ (x - mean)² / count
-//     batch_norm_fwd   y = (x - mean) gamma / sqrt(var + eps) + beta (+ residual), then ReLU if asked
-//     batch_norm_bwd   g = dy where the ReLU let it through; xhat = (x - mean) / sqrt(var + eps)
+//     batch_norm_fwd   y = (x - mean) gamma / sqrt(var + eps) + beta (+ residual), then the activation
+//     batch_norm_bwd   g = gradient with respect to the activation's input; xhat = (x - mean) / sqrt(var + eps)
 //                      dbeta = Σ g, dgamma = Σ g xhat, dresidual = g
 //                      dx = gamma / sqrt(var + eps) (g - [dbeta + xhat dgamma] / count), the bracket only with batch
 //                      statistics

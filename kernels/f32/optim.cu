@@ -31,12 +31,13 @@ struct Segments {
     u32 first[MOST_SEGMENTS];
 };
 
-// The struct of src/backend/mod.rs.
+// The struct of src/backend/contract/optim.rs.
 struct SgdStep {
     float lr, momentum, weight_decay;
 };
 
-// What an Adam update comes down to: `step` and `root` contain the bias corrections.
+// The constants of an Adam update: the struct of src/backend/cuda/f32/optim.rs. `step` and `root` contain the bias
+// corrections.
 struct AdamRates {
     float step, root, beta2, one_minus_beta1, one_minus_beta2, eps, weight_decay;
 };

@@ -1,7 +1,7 @@
 // Copies of four or sixteen bytes to shared memory that go on while the thread does; zeros if `exists` is 0. They do not
 // pass through registers: the compiler would move loads that wait there to where they are needed. Until its thread has waited
 // for a copy, its destination must not be touched, its source must not be written, and the thread must not leave the kernel.
-// On the host they take place at the wait, and whoever does that is stopped (host/async_copy.cpp).
+// On the host they take place at the wait, and whoever does that is stopped (tests/cuda_host/async_copy.cpp).
 #pragma once
 #include "primitives/common.cuh"
 

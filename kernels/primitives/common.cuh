@@ -96,7 +96,7 @@ static __device__ __forceinline__ void other_blocks_are_done() {
 }
 #endif
 
-// Metrics the blocks that have come here: whether, of `blocks` that share the counter, this one is the last. Then it may read
+// Counts the blocks that have come here: whether, of `blocks` that share the counter, this one is the last. Then it may read
 // what the others have written before, by __ldcg, for its first-level cache knows nothing of it. `arrivals` is 0 before the
 // first launch and again after each; `last` is shared. For all threads of the block.
 static __device__ __forceinline__ bool last_block(u32* arrivals, u32 blocks, u32& last) {

@@ -22,10 +22,6 @@
 // The upper half of a float.
 typedef u16 bf16;
 
-static __device__ __forceinline__ float to_float(bf16 x) {
-    return __uint_as_float((u32)x << 16);
-}
-
 #ifdef __CUDACC_RTC__
 // Two floats rounded to the nearest, ties to even; `low` is the first of the two in memory.
 static __device__ __forceinline__ u32 to_bf16x2(float low, float high) {

@@ -1,5 +1,5 @@
-// Projection to the eps-ball and to [0, 1], signed steps, and random starts: what the attacks have in common. Minima and maxima are comparisons, whose answer for NaN is the second
-// argument, as on the CPU.
+// Projection to the eps-ball and to [0, 1], signed steps, and random starts, which the attacks share. Minima and maxima are
+// comparisons, whose answer for NaN is the second argument, as on the CPU.
 #pragma once
 #include "primitives/common.cuh"
 #include "primitives/philox.cuh"

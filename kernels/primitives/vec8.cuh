@@ -33,7 +33,7 @@ static __device__ __forceinline__ void read_vec8(const bf16* x, u64 index, float
     unpack(reinterpret_cast<const uint4*>(x)[index], to);
 }
 
-// Piece `index` of a buffer that nobody writes in this launch, so that the compiler may read ahead.
+// Vec8 `index` of a buffer that nobody writes in this launch, so that the compiler may read ahead.
 static __device__ __forceinline__ uint4 fetch_vec8(const bf16* x, u64 index) {
     return __ldg(reinterpret_cast<const uint4*>(x) + index);
 }

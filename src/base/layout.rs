@@ -1,4 +1,4 @@
-//! What a type looks like in memory: structs that the host passes to kernels are compared with the kernels' own, field by field.
+//! Layouts of types in memory: structs that the host passes to kernels are compared with the kernels' own, field by field.
 
 /// A type in memory.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Type {
 
 /// Types whose layout is known.
 pub trait Layout {
-    /// What it looks like.
+    /// The type.
     const TYPE: &'static Type;
 }
 

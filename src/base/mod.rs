@@ -1,4 +1,4 @@
-//! What every other module may use and what uses none of them.
+//! Modules that every other module may use and that use no other.
 
 pub mod csv;
 pub mod dims;

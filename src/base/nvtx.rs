@@ -24,7 +24,7 @@ pub fn active() -> bool {
 }
 
 /// Whether the library that takes the ranges is there.
-pub fn has_nvtx() -> bool {
+fn has_nvtx() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     // SAFETY: loads and unloads the library; its initialisers are NVIDIA's own.
     *FOUND.get_or_init(|| unsafe { cudarc::nvtx::sys::is_culib_present() })

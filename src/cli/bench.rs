@@ -215,7 +215,7 @@ impl BenchArgs {
         let mut seconds: Vec<f64> = Vec::new();
         while !self.enough(timed(&seconds)) {
             if let recording @ (nvtx::Recording::Start | nvtx::Recording::Stop) = nvtx::before_step() {
-                backend.record(recording == nvtx::Recording::Start);
+                backend.profile(recording == nvtx::Recording::Start);
             }
             let begin = Instant::now();
             step(seconds.len() as u32)?;

@@ -76,7 +76,7 @@ const fn file(
 ) -> OfficialFile {
     OfficialFile {
         name,
-        part,
+        split,
         kind: FileKind::CifarRecords,
         records: 10_000,
         sha256,

@@ -171,7 +171,7 @@ pub(super) const fn idx_files(content: [(&'static str, &'static [u8]); 4]) -> [O
         records: usize,
         (sha256, sample_gz): (&'static str, &'static [u8]),
     ) -> OfficialFile {
-        OfficialFile { name, part, kind, records, sha256, jpeg_sha256: None, sample_gz }
+        OfficialFile { name, split, kind, records, sha256, jpeg_sha256: None, sample_gz }
     }
     [
         file("train-images-idx3-ubyte", SplitName::Train, FileKind::IdxImages, 60_000, content[0]),

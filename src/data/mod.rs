@@ -189,7 +189,7 @@ impl Dataset {
     fn read(name: DatasetName, subset: Option<&str>, open: Open<'_>) -> Result<Dataset> {
         let info = name.info();
         let (train, test) =
-            rayon::join(|| read_part(name, SplitName::Train, open), || read_part(name, SplitName::Test, open));
+            rayon::join(|| read_split(name, SplitName::Train, open), || read_split(name, SplitName::Test, open));
         let (train, test) = (train?, test?);
         let published = (train.len(), test.len()) == (info.train_images, info.test_images());
         let subset = subset.unwrap_or(if published { "full" } else { "custom" });
@@ -210,10 +210,10 @@ impl Dataset {
 /// Opens one file of a data set.
 type Open<'a> = &'a (dyn Fn(&'static OfficialFile) -> Result<Source> + Sync);
 
-fn read_part(name: DatasetName, split: SplitName, open: Open<'_>) -> Result<Split> {
+fn read_split(name: DatasetName, split_name: SplitName, open: Open<'_>) -> Result<Split> {
     let mut split = Split::default();
     let mut last = PathBuf::new();
-    for file in name.info().files.iter().filter(|file| file.split == part) {
+    for file in name.info().files.iter().filter(|file| file.split == split_name) {
         let source = open(file)?;
         last = source.path().to_path_buf();
         read_file(file, source, &mut split)?;

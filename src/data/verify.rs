@@ -45,10 +45,10 @@ pub struct Verification {
 pub fn verify(found: &Found) -> Verification {
     let info = found.name.info();
     let mut files = Vec::new();
-    for part in [SplitName::Train, SplitName::Test] {
+    for split_name in [SplitName::Train, SplitName::Test] {
         let mut split = Split::default();
         let before = files.len();
-        for file in info.files.iter().filter(|file| file.split == part) {
+        for file in info.files.iter().filter(|file| file.split == split_name) {
             let path = found.file(file);
             let shown = path.as_ref().map_or_else(|_| found.dir.join(file.name), PathBuf::clone);
             let outcome = path.and_then(|path| check(file, Source::open(&path)?, Source::open(&path)?, &mut split));
@@ -76,9 +76,9 @@ fn check(file: &OfficialFile, first: Source, second: Source, split: &mut Split) 
 impl Verification {
     /// Training and test images in well-formed files.
     pub fn images(&self) -> [usize; 2] {
-        [SplitName::Train, SplitName::Test].map(|part| {
-            let of_part = self.files.iter().filter(|c| c.file.split == part && c.file.kind != FileKind::IdxLabels);
-            of_part.filter_map(|check| Some(check.outcome.as_ref().ok()?.records)).sum()
+        [SplitName::Train, SplitName::Test].map(|split| {
+            let of_split = self.files.iter().filter(|c| c.file.split == split && c.file.kind != FileKind::IdxLabels);
+            of_split.filter_map(|check| Some(check.outcome.as_ref().ok()?.records)).sum()
         })
     }
 

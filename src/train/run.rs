@@ -233,7 +233,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let _range = nvtx::range(|| format!("step {step}"));
         match nvtx::before_step() {
             nvtx::Recording::Unchanged => {}
-            recording => backend.record(recording == nvtx::Recording::Start),
+            recording => backend.profile(recording == nvtx::Recording::Start),
         }
         let labels: Vec<u8> = indices.iter().map(|&i| self.data.train.labels[i as usize]).collect();
         let labels = backend.labels(&labels);

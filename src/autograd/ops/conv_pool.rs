@@ -10,8 +10,8 @@ use crate::base::dims::{ChannelDims, Pool2dDims};
 use crate::base::error::Result;
 
 /// The maximum over `pool`×`pool` windows, side by side, of the activation of `x * w + b`: what [`super::conv2d`] and
-/// [`super::max_pool2d`] compute one after the other. The activation never falls, so the largest pixel of a window is the same
-/// before and after it, and its backward pass works on the pooled output.
+/// [`super::max_pool2d`] compute one after the other, for an activation that never falls. The backward pass works on the pooled
+/// output.
 ///
 /// # Errors
 /// [`crate::base::error::Error::Shape`] if the shapes do not fit.

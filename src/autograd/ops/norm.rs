@@ -9,7 +9,7 @@ use crate::backend::{Activated, Activation, Backend, ChannelStats, NormBwd, Norm
 use crate::base::dims::ChannelDims;
 use crate::base::error::{Error, Result};
 
-/// What surrounds the normalisation itself.
+/// Parameters of a batch normalisation, and the ops fused with it.
 pub struct BatchNorm<'v, B: Backend> {
     /// Added to the variance.
     pub eps: f32,

@@ -3,7 +3,7 @@
 use super::Memory;
 use crate::base::layout::layout;
 
-/// What lies between the iterates of APGD: four batches.
+/// The state that APGD keeps from step to step: four batches.
 pub struct ApgdPoints<'a, Batch> {
     /// Where the gradient was taken last.
     pub x: &'a mut Batch,
@@ -15,7 +15,7 @@ pub struct ApgdPoints<'a, Batch> {
     pub best_dx: &'a mut Batch,
 }
 
-/// What a step of APGD does with one image of a batch.
+/// Instructions of an APGD step for one image of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
 #[repr(C)]
 pub struct ApgdStep {

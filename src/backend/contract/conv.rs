@@ -3,7 +3,7 @@
 use super::{Activation, Elementwise, Memory};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
-/// What other ops have contributed to the gradient of an op's input when the op's turn comes.
+/// The contributions of other ops to the gradient of an op's input, at the time when the op's backward pass runs.
 pub enum Accumulation<Batch> {
     /// Other ops are still to contribute: the op returns its own gradient.
     Partial,

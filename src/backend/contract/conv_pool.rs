@@ -6,7 +6,8 @@ use crate::base::dims::{Conv2dDims, Pool2dDims};
 /// A convolution with bias and activation together with the max pooling that follows, for backends where the activations in
 /// between need not leave the core that computes them.
 pub trait ConvPool: Conv + Pool {
-    /// [`Pool::max_pool2d_fwd`] of [`Conv::conv2d_fwd`]. The activation never falls.
+    /// [`Pool::max_pool2d_fwd`] of [`Conv::conv2d_fwd`]. The activation must never fall: then it may come before or after the
+    /// pooling.
     fn conv2d_pool_fwd(
         &self,
         d: &Conv2dDims,

@@ -4,7 +4,7 @@ use super::{AdamStep, Memory};
 
 /// The change of variables of Carlini & Wagner (2017): every point of tanh space is an image in [0, 1].
 pub trait CwL2: Memory {
-    /// `atanh(0.999999 (2 x - 1))`: the variable that C&W's l2 attack descends in (2017).
+    /// `atanh(0.999999 (2 x - 1))`: the variable in which the attack descends.
     fn tanh_space(&self, x: &Self::Batch) -> Self::Batch;
     /// `(tanh(w) + 1) / 2`.
     fn tanh_image(&self, w: &Self::Batch) -> Self::Batch;

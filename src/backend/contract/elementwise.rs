@@ -1,8 +1,8 @@
-//! Element by element.
+//! Ops on each element.
 
 use super::{Activated, Activation, Memory};
 
-/// Element by element.
+/// Ops on each element of a batch or a parameter.
 pub trait Elementwise: Memory {
     /// `a + b`.
     fn add(&self, a: &Self::Batch, b: &Self::Batch) -> Self::Batch;

@@ -22,7 +22,7 @@ impl CropFlip {
 
 /// A data set on the device.
 pub trait Images: Memory {
-    /// All images of a split, as bytes.
+    /// The images of a data set, as bytes.
     type Resident<'a>: Sync;
 
     /// Puts `n × c × h × w` bytes on the device.

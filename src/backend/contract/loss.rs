@@ -13,11 +13,11 @@ pub enum LossKind {
     /// Softmax cross-entropy.
     CrossEntropy,
     /// Carlini & Wagner's margin (2017) as attack loss: `-max(z_y - max_{j != y} z_j + confidence, 0)` with
-    /// confidence 50, so that it never saturates in practice.
+    /// [`MARGIN_CONFIDENCE`].
     Margin,
 }
 
-/// Confidence of the margin loss.
+/// Confidence of the margin loss, so large that it never saturates in practice.
 pub const MARGIN_CONFIDENCE: f32 = 50.0;
 
 /// A loss and its gradient.
@@ -37,7 +37,7 @@ pub struct Metrics {
     pub correct: u64,
     /// Sum of their cross-entropies.
     pub loss: f64,
-    /// Input-gradient elements seen by [`Attack::pgd_step`].
+    /// Input-gradient elements seen by [`super::Pgd::pgd_step`].
     pub gradients: u64,
     /// Of those, exactly zero.
     pub zero_gradients: u64,

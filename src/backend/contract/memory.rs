@@ -41,21 +41,21 @@ pub trait Memory: Sync + Sized {
     /// Whether [`Memory::map_parts`] makes several parts of a batch of `n`.
     fn splits(&self, n: usize) -> bool;
 
-    /// Runs `f`, one round of a loop over batches of `samples` that calls the same kernels each time: a device may write
-    /// them down and submit them at once. `f` should neither upload nor download.
+    /// Runs `f`, one round of a loop over batches of `samples` that calls the same kernels each time: a device may record
+    /// them and submit them at once. `f` should neither upload nor download.
     fn capture<R>(&self, _samples: usize, f: impl FnOnce() -> R) -> R {
         f()
     }
     /// Waits until everything is done that was asked for.
     fn synchronize(&self) {}
-    /// Begins or ends what a profiler records, after all work so far.
-    fn record(&self, _on: bool) {}
+    /// Starts or stops the recording of a profiler, after all work so far.
+    fn profile(&self, _on: bool) {}
     /// Most bytes that were ever in use by buffers at one time.
     fn peak_bytes(&self) -> usize;
     /// Gives memory back that is kept for reuse, after all work so far; buffers in use are not touched.
     fn empty_cache(&self);
-    /// What has gone wrong on the device so far. The functions above and the kernels do not say; after a failure they
-    /// compute nothing any more. To be asked before a result is believed.
+    /// The first error on the device so far. No other function reports errors; after one they compute nothing. Ask before you
+    /// rely on a result.
     ///
     /// # Errors
     /// [`crate::base::error::Error::Failed`]: memory has run out, or a kernel has failed.

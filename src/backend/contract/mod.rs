@@ -1,4 +1,4 @@
-//! One trait a family of kernels; [`Backend`] is their sum.
+//! The traits, one file a family.
 
 mod activation;
 mod apgd;

@@ -10,7 +10,7 @@ pub struct ChannelStats<Buf> {
     pub var: Buf,
 }
 
-/// What a batch normalisation's backward pass starts from.
+/// Inputs of the backward pass of a batch normalisation.
 pub struct NormBwd<'a, B: Memory> {
     /// Added to the variance.
     pub eps: f32,
@@ -45,11 +45,11 @@ pub struct NormGrads<B: Memory> {
 /// Running statistics of a normalisation and those of a batch.
 #[derive(Debug)]
 pub struct RunningUpdate<'a, Buf> {
-    /// From a biased variance to an unbiased one.
+    /// Factor from a biased variance to an unbiased one.
     pub unbias: f32,
-    /// Of the batch.
+    /// Statistics of the batch.
     pub batch: &'a ChannelStats<Buf>,
-    /// What follows them.
+    /// Running statistics, which follow them.
     pub running: &'a mut ChannelStats<Buf>,
 }
 

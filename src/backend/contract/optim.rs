@@ -27,7 +27,16 @@ pub struct AdamStep {
     pub t: u32,
 }
 
-/// What keeps a parameter sparse, or makes it so, while it is trained.
+impl AdamStep {
+    /// The learning rate over the first moment's bias correction, and the root of the second moment's. The corrections are
+    /// powers close to 1: in f32 they would lose the digits that matter.
+    pub fn step_and_root(&self) -> (f64, f64) {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powi(self.t as i32);
+        (f64::from(self.lr) / correction(self.beta1), correction(self.beta2).sqrt())
+    }
+}
+
+/// The constraint that keeps a parameter sparse, or makes it so, during training.
 #[derive(Debug)]
 pub enum Constraint<'a, Buf> {
     /// Nothing.
@@ -40,7 +49,7 @@ pub enum Constraint<'a, Buf> {
 
 /// A parameter that SGD updates.
 pub struct SgdParam<'a, Buf> {
-    /// What it must respect.
+    /// Its constraint.
     pub constraint: Constraint<'a, Buf>,
     /// Gradient.
     pub g: &'a Buf,
@@ -52,7 +61,7 @@ pub struct SgdParam<'a, Buf> {
 
 /// A parameter that Adam updates.
 pub struct AdamParam<'a, Buf> {
-    /// What it must respect.
+    /// Its constraint.
     pub constraint: Constraint<'a, Buf>,
     /// Gradient.
     pub g: &'a Buf,

@@ -3,15 +3,15 @@
 use super::{Activated, Memory};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
-/// Pooling.
+/// Max pooling and global average pooling.
 pub trait Pool: Memory {
     /// Argmax indices of a max pooling: the largest pixel of each window.
     type Indices: Send + Sync;
 
     /// Maximum of each window, and where it is. Of equal pixels it is the first; NaN is larger than numbers.
     fn max_pool2d_fwd(&self, d: &Pool2dDims, x: &Self::Batch) -> (Self::Batch, Self::Indices);
-    /// `dy` at the largest pixel of each window, summed where windows overlap. If an activation came before or after the
-    /// pooling, which is the same for one that never falls, `dy` goes through it first.
+    /// `dy` at the largest pixel of each window, summed where windows overlap. With `activated`, of the shape of `dy`, `dy`
+    /// goes through the activation first.
     fn max_pool2d_bwd(
         &self,
         d: &Pool2dDims,

@@ -15,7 +15,7 @@ pub struct Residuals {
 
 /// A parameter with ADMM's variables.
 pub struct AdmmParam<'a, Buf> {
-    /// What the projection keeps of `w + u`.
+    /// Mask of the elements of `w + u` that the projection keeps.
     pub mask: &'a Buf,
     /// Weight.
     pub w: &'a Buf,

@@ -1,4 +1,4 @@
-//! What the attacks need of single images of a batch.
+//! Ops on single images of a batch.
 
 use super::Memory;
 

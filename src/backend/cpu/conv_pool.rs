@@ -1,4 +1,4 @@
-//! Convolution, ReLU and max pooling of a block of images in one go: the activations between them stay in the core's
+//! Convolution, activation and max pooling of a block of images in one go: the activations between them stay in the core's
 //! cache, for the rows of one row of windows at a time. Backward, nothing is between them at all.
 
 use super::jobs::{Conv2dPoolBwdInput, Correlate, MaxPool2dFwd, Patches};

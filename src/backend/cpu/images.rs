@@ -3,7 +3,7 @@
 use super::{Buf, Cpu, LANES, Real, blocks};
 use crate::backend::{CropFlip, Images, Memory};
 
-/// A split's bytes, where they are.
+/// A data set's bytes, where they are.
 pub struct Resident<'a> {
     shape: [usize; 3],
     images: &'a [u8],

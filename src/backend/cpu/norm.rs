@@ -17,7 +17,7 @@ struct Moments {
 }
 
 impl Moments {
-    /// Of both together (Chan, Golub and LeVeque, 1979).
+    /// Of both together (Chan, Golub and LeVeque, 1983).
     fn merged(self, other: Moments) -> Moments {
         let count = self.count + other.count;
         let (apart, share) = (other.mean - self.mean, other.count / count);

@@ -119,11 +119,10 @@ impl<T: Real> Cpu<T> {
         let AdamParam { constraint, g, m, v, w } = param;
         let (constraint, g) = (&*constraint, &**g);
         assert!(g.len() == w.len() && m.len() == w.len() && v.len() == w.len());
-        // The corrections are powers close to 1: in f32 they would lose the digits that matter.
-        let correction = |beta: f32| 1.0 - f64::from(beta).powi(s.t as i32);
+        let (step, root) = s.step_and_root();
         let s = AdamConstants {
-            step: T::of_f64(f64::from(s.lr) / correction(s.beta1)),
-            root: T::of_f64(correction(s.beta2).sqrt()),
+            step: T::of_f64(step),
+            root: T::of_f64(root),
             beta1: T::of(s.beta1),
             beta2: T::of(s.beta2),
             eps: T::of(s.eps),

@@ -1,4 +1,4 @@
-//! What the steps of the attacks have in common. Minima and maxima are comparisons, whose answer for NaN is the second argument,
+//! Projection and comparisons, which the steps of the attacks share. Minima and maxima are comparisons, whose answer for NaN is the second argument,
 //! as on the GPU.
 
 use super::Real;

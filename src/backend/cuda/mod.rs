@@ -1,8 +1,7 @@
 //! The CUDA backend: hand-written kernels (`kernels/`), one family a file, launched by the family's file in `f32` or `bf16`.
 //!
-//! **Precision.** `Cuda<F32>` computes in f32. `Cuda<Bf16>` is mixed precision: activations and their gradients are bf16,
-//! products run on tensor cores, and everything else is f32. The families of ops that know nothing of activations are written
-//! once, for any precision.
+//! **Precision.** `Cuda<F32>` computes in f32, `Cuda<Bf16>` in mixed precision ([`bf16`]). Families that are f32 in both are written
+//! once, for any precision ([`f32`]).
 //!
 //! **Layout.** Parameters are f32 in PyTorch's order. A batch in f32 is NCHW without padding; for one in bf16 see [`bf16`].
 //!
@@ -11,7 +10,7 @@
 //!
 //! **Errors** are kept until [`Memory::status`] is asked, as CUDA itself does; after one nothing is launched any more.
 //!
-//! **Steps.** Inside [`Memory::capture`] launches are only written down. At its end they become a CUDA graph, or, where an
+//! **Steps.** Inside [`Memory::capture`] launches are only recorded. At its end they become a CUDA graph, or, where an
 //! earlier step had the same kernels in the same order, the arguments that have changed are set in its graph; then the
 //! graph is launched. So a repeated step costs one submission, and nothing that varies from step to step has to be
 //! declared in advance.
@@ -59,7 +58,7 @@ pub fn launches_overlap() -> Result<(), String> {
     }
 }
 
-/// A GPU, or what plays one, as a device that computes in precision `P`.
+/// A GPU, or a driver that stands in for one, as a device that computes in precision `P`.
 pub struct Cuda<P: Precision> {
     context: Arc<Context>,
     precision: P,
@@ -75,7 +74,7 @@ impl<P: Precision> Cuda<P> {
         Cuda::on_gpu(Submission::chosen()?)
     }
 
-    /// The same to see how long each kernel takes; what it computes means nothing.
+    /// A backend that times each kernel ([`Context::timings`]); its results are meaningless.
     ///
     /// # Errors
     /// As [`Cuda::new`].
@@ -172,7 +171,7 @@ impl<P: Precision> Memory for Cuda<P> {
         self.context.synchronize();
     }
 
-    fn record(&self, on: bool) {
+    fn profile(&self, on: bool) {
         self.context.synchronize();
         runtime::nvidia::profiler(on);
     }

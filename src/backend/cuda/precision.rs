@@ -1,4 +1,4 @@
-//! What distinguishes one precision from another.
+//! Precisions: how activations are stored and computed with.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub trait Precision: Send + Sync + Sized + 'static {
     /// A copy.
     fn copy_batch(cuda: &Cuda<Self>, x: &Self::Batch) -> Self::Batch;
 
-    /// Brings up to date what was made of these parameters, which [`PlainBuf::in_place`] has changed.
+    /// Recomputes the values derived from these parameters, such as packed weights, after `PlainBuf::in_place` has changed them.
     fn updated<'a>(cuda: &Cuda<Self>, params: impl Iterator<Item = &'a Self::Buf>);
 }
 

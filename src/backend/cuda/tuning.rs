@@ -1,5 +1,6 @@
-//! Launch sizes of every kernel. Tiles of products come from `kernels/f32/gemm_tiles.cuh`; other sizes that a kernel's text fixes
-//! (`__launch_bounds__`) are repeated here and must agree with it.
+//! Launch sizes of every kernel but the convolutions in bf16 (`bf16/tiles.rs`). Tiles of products come from
+//! `kernels/f32/gemm_tiles.cuh`; other sizes that a kernel's text fixes (`__launch_bounds__`) are repeated here and must agree with
+//! it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ pub fn elements(n: usize, per_thread: usize) -> Grid {
     Grid::line(blocks as u32, ELEMENTS)
 }
 
-// ---- optim, perturb, prune and images
+// ---- optim, attacks, prune and images
 
 /// Elements of a parameter that a block of an optimiser's step updates.
 pub const UPDATES: u32 = 4 * ELEMENTS;
@@ -165,7 +166,7 @@ pub fn metrics() -> Grid {
 // ---- conv and linear
 
 /// Multiprocessors of the GPU that tiles are chosen for. On another one they give the same results, a little later.
-const PROCESSORS: usize = 132;
+pub const PROCESSORS: usize = 132;
 /// Clock cycles that a k-slice takes at least beside its instructions, and those that it takes to add up the partial sums of a
 /// split-K product.
 const SLICE_LATENCY: usize = 250;
@@ -180,7 +181,7 @@ const MOST_SPLITS: usize = 4096;
 /// A tile of a matrix product: a row of `kernels/f32/gemm_tiles.cuh`.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
-    /// What its kernel's name ends in.
+    /// The end of its kernel's name.
     pub name: &'static str,
     /// The kernel size of the convolutions that it is for; 0 for any, and for what is no convolution.
     kernel_size: u32,
@@ -253,15 +254,16 @@ pub const LINEAR_BWD_WEIGHT_TILES: &[Tile] = tiles!("f32_linear_bwd_weight_tiles
 pub struct TileConfig {
     /// Which of the list's tiles.
     pub tile: usize,
-    /// Blocks that share a sum. If there is more than one, the kernel's result are so many partial sums, one after the other.
+    /// Blocks that share a sum. If there is more than one, the kernel's result is that many partial sums, one after the
+    /// other.
     pub split_k: u32,
     pub grid: Grid,
 }
 
-/// What a thread has found out before.
+/// Results that a thread keeps.
 pub type Remembered<K, V> = RefCell<HashMap<K, V>>;
 
-/// What `f` says, found out once for each `key`: every step asks the same for every layer.
+/// The result of `f`, computed once for each `key`: every step asks the same for every layer.
 pub fn remembered<K: Eq + Hash, V: Clone>(
     before: &'static LocalKey<Remembered<K, V>>,
     key: K,

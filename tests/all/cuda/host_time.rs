@@ -16,10 +16,6 @@ struct Idle(AtomicUsize);
 struct IdleGraph;
 
 impl Driver for Idle {
-    fn name(&self) -> String {
-        "idle".to_string()
-    }
-
     fn function(&self, _name: &str) -> DriverResult<Function> {
         Ok(Function(0))
     }

@@ -57,10 +57,6 @@ struct Spy {
 }
 
 impl Driver for Spy {
-    fn name(&self) -> String {
-        self.inner.name()
-    }
-
     fn function(&self, name: &str) -> DriverResult<Function> {
         self.inner.function(name)
     }

@@ -188,10 +188,6 @@ impl Drop for HostDriver {
 }
 
 impl Driver for HostDriver {
-    fn name(&self) -> String {
-        "kernels compiled for the host".to_string()
-    }
-
     fn function(&self, name: &str) -> DriverResult<Function> {
         let name = std::ffi::CString::new(name).map_err(|e| e.to_string())?;
         // SAFETY: the name ends in a zero byte.

@@ -14,7 +14,7 @@ use super::sets::full;
 
 /// Images of each class taken from one file.
 fn per_class(name: DatasetName, split: SplitName) -> usize {
-    match (name, part) {
+    match (name, split) {
         (DatasetName::Mnist | DatasetName::FashionMnist, SplitName::Train) => 300,
         (DatasetName::Mnist | DatasetName::FashionMnist, SplitName::Test) => 100,
         // From each of the five training files.

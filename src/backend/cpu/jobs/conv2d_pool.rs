@@ -95,7 +95,7 @@ impl Patches {
     }
 }
 
-/// What one call computes for one block of images.
+/// The job for one block of images.
 pub struct Conv2dPoolBwdInput<'a, T> {
     /// Offsets of the windows that reach a patch.
     pub windows: &'a [u32],

@@ -27,7 +27,7 @@ pub struct Phase {
     pub taps: Vec<Tap>,
 }
 
-/// What one call computes for one block of images.
+/// The job for one block of images.
 pub struct Correlate<'a, T> {
     pub taps: &'a [Tap],
     pub x: &'a [[T; LANES]],

@@ -65,9 +65,9 @@ impl pulp::WithSimd for MaxPool2dBwd<'_, f32> {
                     for kh in 0..k {
                         for kw in 0..k {
                             let here = simd.splat_f32s(FIRST_INDEX + (kh * k + kw) as f32);
-                            let won = simd.select_f32s(simd.equal_f32s(indices[at], here), dy[at], zero);
+                            let gradient = simd.select_f32s(simd.equal_f32s(indices[at], here), dy[at], zero);
                             let to = &mut window[kh * row_in + kw * pixel];
-                            *to = simd.add_f32s(*to, won);
+                            *to = simd.add_f32s(*to, gradient);
                         }
                     }
                 }

@@ -44,7 +44,7 @@ struct ConvParams {
 }
 
 impl ConvParams {
-    /// Reads `x` and `w`; what it writes is still to be said.
+    /// Parameters of a kernel that reads `x` and `w`; the caller adds the outputs.
     fn new(config: &TileConfig, x: &Deferred, w: &Device<u16>) -> Self {
         let TileConfig { input_pixels, input_tiles, .. } = *config;
         ConvParams { x: x.arg(), w: w.address(), input_pixels, input_tiles, ..Zeroable::zeroed() }
@@ -84,17 +84,17 @@ struct ChannelSumsArg {
 
 layout!(ChannelSumsArg { partials, first, second });
 
-/// Two numbers for each channel of a correlation's result, and the room that its blocks need to put them together.
+/// Two numbers for each channel of a correlation's result, and the partial sums of its blocks.
 struct ChannelSums {
-    part: Device<[f32; 2]>,
+    partials: Device<[f32; 2]>,
     first: Device<f32>,
     second: Device<f32>,
 }
 
 impl ChannelSums {
     fn arg(&self) -> ChannelSumsArg {
-        let ChannelSums { part, first, second } = self;
-        ChannelSumsArg { partials: part.address(), first: first.address(), second: second.address() }
+        let ChannelSums { partials, first, second } = self;
+        ChannelSumsArg { partials: partials.address(), first: first.address(), second: second.address() }
     }
 }
 
@@ -108,9 +108,9 @@ fn split(d: &Conv2dDims, x: &Batch) -> bool {
 }
 
 impl Cuda<Bf16> {
-    fn totals(&self, c: u32, config: &TileConfig) -> ChannelSums {
+    fn alloc_sums(&self, c: u32, config: &TileConfig) -> ChannelSums {
         let [first, second] = [0, 1].map(|_| self.alloc(c as usize));
-        ChannelSums { part: self.alloc(c as usize * config.partials as usize), first, second }
+        ChannelSums { partials: self.alloc(c as usize * config.partials as usize), first, second }
     }
 
     /// The tile of a convolution with this input, if one fits.
@@ -121,9 +121,8 @@ impl Cuda<Bf16> {
         self.select(pass, d, &configs, |config| config.tile)
     }
 
-    /// How a convolution reads its input, and the memory it writes it to as well: the sum of a block and its shortcut, which
-    /// the next shortcut reads again. That costs nothing where a tile's pixels are the same in both; else the input is
-    /// materialised first.
+    /// How a convolution reads its input, and where it also writes it. The sum of a residual block and its shortcut is read again
+    /// by the next shortcut, so it is materialised: by this convolution if input and output have the same pixels, else before it.
     fn input(&self, d: &Conv2dDims, x: &Activations) -> (Deferred, Option<Output>) {
         let input = self.reader(x);
         if input.q.is_none() || input.gradient.is_some() {
@@ -138,7 +137,7 @@ impl Cuda<Bf16> {
 }
 
 impl Conv for Cuda<Bf16> {
-    /// Without an activation a normalisation follows: statistics of the output come with it.
+    /// With the identity as activation a normalisation is taken to follow, and the kernel also computes the output's statistics.
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Batch, w: &Buf, b: Option<&Buf>, activation: Activation) -> Batch {
         assert!(b.is_none_or(|b| b.f32().len() == d.c_out as usize));
         let split = split(d, x);
@@ -153,7 +152,7 @@ impl Conv for Cuda<Bf16> {
         };
         let of = ChannelDims::new(d.y());
         let y = self.alloc_activations(&of);
-        let statistics = activation.is_identity().then(|| self.totals(of.c, &config));
+        let statistics = activation.is_identity().then(|| self.alloc_sums(of.c, &config));
         let mut params = ConvParams::new(&config, &input, &self.weights(d, split, w).forward);
         params.b = b.map_or(0, |b| b.f32().address());
         params.activation = activation.code();
@@ -165,7 +164,7 @@ impl Conv for Cuda<Bf16> {
                 (data.address(), mask.as_ref().map_or(0, Device::address));
         }
         // SAFETY: batches have the elements of `d`, weights too; the bias was checked, a mask has a byte for eight channels, and the
-        // configuration says what room totals and arrivals need.
+        // configuration has the number of partial sums and was chosen only if [`ARRIVALS`] counters suffice.
         unsafe { launch::correlate_bf16(self, config.tile, config.grid, *d, 0, params) };
         if let Some(output) = output {
             image.materialized.get_or_init(|| output.into());
@@ -178,8 +177,8 @@ impl Conv for Cuda<Bf16> {
         self.conv2d_bwd_input_accumulated(d, x, dy, w, Accumulation::Partial)
     }
 
-    /// If it is the whole and a normalisation made the input, it goes through its ReLU too, and the sums that the normalisation
-    /// needs are taken.
+    /// If the op is the last to contribute and a normalisation computed `x`, the gradient also goes through that normalisation's
+    /// ReLU, and the kernel adds up the sums that its backward pass needs.
     fn conv2d_bwd_input_accumulated(
         &self,
         d: &Conv2dDims,
@@ -222,23 +221,23 @@ impl Conv for Cuda<Bf16> {
                 gradient: None,
             }) = &x.deferred
         {
-            let totals = self.totals(image.c, &config);
+            let sums = self.alloc_sums(image.c, &config);
             params.input_norm = NormalizedInput { activation: *activation, ..p.clone() }.arg();
-            params.sums = totals.arg();
-            taken.push((p, totals));
+            params.sums = sums.arg();
+            taken.push((p, sums));
             if !activation.is_identity() && q.is_some() {
                 params.relu_mask = self.materialize(x).mask.as_ref().map_or(0, Device::address);
             }
             // With an activation of its own the residual's gradient is not the whole one yet.
             if let Some(q @ NormalizedInput { normalization: Some(_), activation: Activation::Identity, .. }) = q {
-                let totals = self.totals(image.c, &config);
+                let sums = self.alloc_sums(image.c, &config);
                 params.residual_norm = q.arg();
-                params.residual_sums = totals.arg();
-                taken.push((q, totals));
+                params.residual_sums = sums.arg();
+                taken.push((q, sums));
             }
         }
         // SAFETY: batches have the elements of `d`, weights too, vectors one a channel, a mask a byte for eight channels, and the
-        // configuration says what room totals and arrivals need.
+        // configuration has the number of partial sums and was chosen only if [`ARRIVALS`] counters suffice.
         unsafe { launch::correlate_bf16(self, config.tile, config.grid, *d, 1, params) };
         let mut dx = Activations::stored(&image, dx);
         dx.sums.extend(taken.into_iter().map(|(input, ChannelSums { first, second, .. })| NormSums {

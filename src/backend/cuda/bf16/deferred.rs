@@ -38,7 +38,7 @@ pub struct Normalization {
     pub eps: f32,
 }
 
-/// A batch in memory, as it is or after a normalisation and a ReLU.
+/// A batch in memory, as it is or after a normalisation and an activation.
 #[derive(Clone)]
 pub struct NormalizedInput {
     pub data: Arc<Device<u16>>,
@@ -46,10 +46,11 @@ pub struct NormalizedInput {
     pub activation: Activation,
 }
 
-/// The sum of one or two inputs, after a ReLU or without; or with `gradient` the gradient of a normalisation's input, computed
-/// from the gradient that came through its ReLU, `p`, and from its input, `q`.
+/// The sum of one or two inputs, then the activation; or with `gradient` the gradient of a normalisation's input, computed
+/// from the gradient that came through its activation, `p`, and from its input, `q`.
 #[derive(Clone)]
 pub struct Deferred {
+    /// Its own activation is the identity.
     pub p: NormalizedInput,
     pub q: Option<NormalizedInput>,
     pub activation: Activation,
@@ -77,8 +78,8 @@ pub struct NormSums {
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct NormalizedInputArg {
-    pub x: u64,
-    pub mean: u64,
+    x: u64,
+    mean: u64,
     var: u64,
     gamma: u64,
     beta: u64,
@@ -182,7 +183,7 @@ impl Cuda<Bf16> {
         x.materialized.get_or_init(|| {
             let deferred = x.deferred.as_ref().expect("activations are in memory or deferred");
             let mut output = self.alloc_output(&x.d, deferred);
-            self.evaluate(&x.d, deferred, &mut output);
+            self.materialize_into(&x.d, deferred, &mut output);
             output.into()
         })
     }

@@ -1,4 +1,4 @@
-//! Element by element. What the networks of the tables do not do to activations is done in f32.
+//! Ops on each element. Those that no network of the tables applies to bf16 activations run in f32.
 
 use super::{Activations, Batch, Bf16, Buf, vec8s};
 use crate::backend::cuda::precision::PlainBuf;

@@ -6,9 +6,9 @@
 //! what has no kernel here runs in f32. An input gradient is of the kind of the input: f32 for an image, so that an attack
 //! sees the signs of f32.
 //!
-//! **Deferred activations.** A batch normalisation with its residual and its ReLU launches no kernel: its output is
-//! [`Deferred`], a description that the convolution which reads it evaluates on the way. The same goes for the gradient with
-//! respect to its input. On the way back a convolution adds up what a normalisation needs of the gradient that it writes, so
+//! **Deferred activations.** A batch normalisation with its residual and its activation launches no kernel: its output is
+//! deferred, and the convolution that reads it computes it on the way. The same goes for the gradient with respect to its
+//! input. On the way back a convolution adds up what a normalisation needs of the gradient that it writes, so
 //! in a pass through a ResNet the only launches for normalisations are those that put sums of blocks together. Whoever needs
 //! a deferred batch in memory materialises it, once.
 //!
@@ -43,7 +43,7 @@ use weights::PackedWeights;
 pub(super) const KERNELS: &[&[Declared]] =
     &[cast::KERNELS, conv::KERNELS, elementwise::KERNELS, norm::KERNELS, pool::KERNELS, weights::KERNELS];
 
-/// Mixed precision: bf16 for activations and products, f32 for the rest.
+/// Mixed precision, as the documentation of the module says.
 pub struct Bf16 {
     /// Computes in f32 on the same stream.
     f32: Cuda<F32>,
@@ -53,7 +53,7 @@ pub struct Bf16 {
     table: Table,
     /// Whether warpgroups multiply together: compute capability 9.0.
     warpgroups: bool,
-    /// Which of the tiles that fit convolutions take instead, or `usize::MAX`.
+    /// Number of the fitting tile that convolutions take instead of the fastest; `usize::MAX` for none.
     trial: AtomicUsize,
 }
 

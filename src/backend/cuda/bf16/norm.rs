@@ -26,8 +26,8 @@ kernels! { "bf16/norm":
 by_value!(DeferredArg);
 
 impl Cuda<Bf16> {
-    /// Computes deferred activations, and the mask of their ReLU.
-    pub(super) fn evaluate(&self, d: &ChannelDims, deferred: &Deferred, Output { data, mask }: &mut Output) {
+    /// Computes deferred activations into memory, and the mask of their ReLU.
+    pub(super) fn materialize_into(&self, d: &ChannelDims, deferred: &Deferred, Output { data, mask }: &mut Output) {
         let grid = tuning::pixels_bf16(d);
         // SAFETY: batches have the elements of `d`, vectors one per channel, the mask a byte for eight channels.
         unsafe { launch::materialize(self, grid, *d, deferred.arg(), mask.as_mut(), data) };
@@ -43,15 +43,15 @@ impl Cuda<Bf16> {
             _ => unreachable!("an output that is not this normalisation's"),
         });
         let grid = tuning::pixels_bf16(d);
-        let mut part = self.alloc((d.c * grid.blocks[0]) as usize);
+        let mut partials = self.alloc((d.c * grid.blocks[0]) as usize);
         let mut g = mask.map(|_| self.alloc_activations(d));
         let (mut dgamma, mut dbeta) = (self.alloc(d.c as usize), self.alloc(d.c as usize));
-        let (parts, warps) = (grid.blocks[0], tuning::channel_warps(d.c));
-        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask a byte for eight channels, and `part` a pair for
+        let (splits, warps) = (grid.blocks[0], tuning::channel_warps(d.c));
+        // SAFETY: batches have the elements of `d`, vectors one per channel, the mask a byte for eight channels, and `partials` a pair for
         // each channel and block.
         unsafe {
-            launch::batch_norm_bwd_sums_bf16(self, grid, *d, x, mean, mask, dy, g.as_mut(), &mut part);
-            launch::batch_norm_bwd_finish(self, warps, d.c, b.eps, parts, var, &part, &mut dgamma, &mut dbeta);
+            launch::batch_norm_bwd_sums_bf16(self, grid, *d, x, mean, mask, dy, g.as_mut(), &mut partials);
+            launch::batch_norm_bwd_finish(self, warps, d.c, b.eps, splits, var, &partials, &mut dgamma, &mut dbeta);
         }
         let sums = NormSums { of: x.clone(), dgamma: Arc::new(dgamma), dbeta: Arc::new(dbeta) };
         (g.map_or_else(|| dy.clone(), Arc::new), sums)

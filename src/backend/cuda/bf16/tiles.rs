@@ -6,18 +6,19 @@ use std::rc::Rc;
 
 use super::VEC8;
 use crate::backend::cuda::runtime::kernel::Grid;
-use crate::backend::cuda::tuning::{Remembered, remembered, tiles};
+use crate::backend::cuda::tuning::{self, Remembered, remembered, tiles};
 use crate::base::dims::Conv2dDims;
 
 /// Threads of a block of a weight gradient.
 const THREADS: u32 = 128;
 /// Counters for blocks and groups of blocks.
 pub const ARRIVALS: u32 = 1 << 16;
-/// Taps that a convolution can have.
+/// Taps that a convolution can have: `MOST_TAPS` in `kernels/bf16/conv_params.cuh`.
 const MOST_TAPS: u32 = 32;
-/// Multiprocessors that tiles are chosen for, the shared memory of one, and what a block takes of it beside what its launch
-/// brings along: what the kernel declares, and what CUDA keeps for itself.
-const PROCESSORS: u32 = 132;
+/// Multiprocessors that tiles are chosen for.
+const PROCESSORS: u32 = tuning::PROCESSORS as u32;
+/// Shared memory of a multiprocessor, and what a block takes of it beside what its launch brings along: what the kernel declares,
+/// and what CUDA keeps for itself.
 const SHARED: u32 = 228 << 10;
 const DECLARED: u32 = 1 << 10;
 const RESERVED: u32 = 1 << 10;
@@ -25,7 +26,7 @@ const RESERVED: u32 = 1 << 10;
 /// A tile of a forward pass or an input gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
-    /// What its kernel's name ends in.
+    /// The end of its kernel's name.
     pub name: &'static str,
     /// Input channels that lie in shared memory at a time.
     depth: u32,
@@ -65,7 +66,7 @@ pub const TILES: &[Tile] = {
 };
 
 impl Tile {
-    /// Blocks that put together what they have of a channel before groups do.
+    /// Blocks whose partial sums the last of them adds up: `GROUP` in `kernels/bf16/conv_params.cuh`.
     fn group(&self) -> u32 {
         if self.channels <= 16 { 512 } else { 64 }
     }
@@ -81,14 +82,17 @@ impl Tile {
 #[derive(Clone, Copy)]
 struct ConvGeometry {
     n: u32,
+    /// Channels, rows and columns of the image that is read.
     channels: u32,
     h: u32,
     w: u32,
+    /// Channels, rows and columns of the result.
     results: u32,
     rows: u32,
     cols: u32,
+    /// Pixels of the image from one pixel of the result to the next.
     step: u32,
-    /// Row of the first tap of the first pixel, for each phase, and how many rows of taps there are.
+    /// Phases in each direction: the stride for a gradient, else 1.
     phases: u32,
     k: u32,
     stride: u32,
@@ -240,7 +244,7 @@ fn configs(d: &Conv2dDims, gradient: bool, two_inputs: bool, block: Block) -> Ve
 /// A tile of a weight gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightTile {
-    /// What its kernel's name ends in.
+    /// The end of its kernel's name.
     pub name: &'static str,
     filters: u32,
     /// Input channels.
@@ -264,7 +268,7 @@ pub const WEIGHT_TILES: &[WeightTile] = {
     tiles!("bf16_conv_bwd_weight_tiles")
 };
 
-/// Pixels of a stage of a weight gradient; the most that a block adds up, because errors of the sum grow with it.
+/// Pixels of a stage of a weight gradient, `PIXELS` in `kernels/bf16/weights.cu`; the most that a block adds up, because errors of the sum grow with it.
 const STAGE: u32 = 64;
 const LONGEST_SUM: u32 = 4096;
 

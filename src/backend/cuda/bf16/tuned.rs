@@ -1,5 +1,5 @@
 //! Which tile is the fastest for a convolution, as measured: a table for each architecture, `tuned/sm_*.csv`, which
-//! `engine bench --tune` writes. Where it says nothing, the rules of [`tiles`] decide.
+//! `engine bench --tune` writes. Where it says nothing, the rules of [`super::tiles`] decide.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::base::error::{Error, Result};
 /// Tables in the program, by major and minor compute capability.
 const TABLES: [((i32, i32), &str); 1] = [((9, 0), include_str!("tuned/sm_90.csv"))];
 
-/// What a convolution computes.
+/// A pass of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pass {
@@ -52,7 +52,7 @@ struct Row {
     microseconds: f64,
 }
 
-/// What a tile is chosen for.
+/// A pass and the sizes of its convolution.
 type Key = (Pass, [u32; 8]);
 
 fn key(pass: Pass, d: &Conv2dDims) -> Key {

@@ -1,7 +1,7 @@
 //! The steps of the Fast Adaptive Boundary attack.
 
 use super::samples::features;
-use crate::backend::cuda::runtime::kernel::kernels;
+use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{Fab, FabStep};
 
@@ -16,6 +16,8 @@ kernels! { "f32/fab":
     );
     interpolate(features: u32, t: &Device<f32>, clean: &Device<f32>, x: &mut Device<f32>);
 }
+
+by_value!(FabStep);
 
 impl<P: Precision> Fab for Cuda<P> {
     fn fab_step(&self, step: &FabStep, values: &[f32], clean: &P::Batch, dx: &P::Batch, x: &mut P::Batch) {
@@ -33,7 +35,7 @@ impl<P: Precision> Fab for Cuda<P> {
         let x = P::f32_mut(self, x);
         let features = features(t.len(), [clean, x]);
         let (grid, t) = (tuning::pixels(t.len(), features), self.upload_slice(t));
-        // SAFETY: there is a row of blocks for each share, and both batches have `features` elements for each.
+        // SAFETY: there is a row of blocks for each element of `t`, and both batches have `features` elements for each.
         unsafe { launch::interpolate(self, grid, features as u32, &t, clean, x) };
     }
 }

@@ -19,7 +19,7 @@ kernels! { "f32/images":
     );
 }
 
-/// A split's bytes on the device.
+/// A data set's bytes on the device.
 pub struct Resident {
     shape: [usize; 3],
     images: Device<u8>,

@@ -126,12 +126,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-
-    const RELU: SequentialLayer<'static, ()> = SequentialLayer::Activation(Activation::Relu);
     use crate::backend::cpu::Cpu;
     use crate::base::dims::LinearDims;
     use crate::nn::init::{Init, initial_values};
     use crate::nn::models::{Architecture, Model, Network};
+
+    const RELU: SequentialLayer<'static, ()> = SequentialLayer::Activation(Activation::Relu);
 
     /// The sizes for seven images, and the place of each parameter among the network's.
     fn recognised(architecture: Architecture) -> Option<(LeNetDims, Vec<usize>)> {

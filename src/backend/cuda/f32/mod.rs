@@ -1,4 +1,5 @@
-//! The families of ops in f32, one file each. Those without activations are for any precision.
+//! The families of ops in f32, one file each. Convolution, normalisation, pooling and elementwise ops are for [`F32`] alone; the
+//! others are for any precision.
 
 mod apgd;
 mod conv;
@@ -23,7 +24,7 @@ use super::precision::{Cast, PlainBuf};
 use super::runtime::kernel::Declared;
 use super::{Context, Cuda, Device, Precision};
 
-/// Single precision throughout: exact SIMT arithmetic.
+/// Single precision throughout, without tensor cores.
 pub struct F32;
 
 impl PlainBuf for Device<f32> {

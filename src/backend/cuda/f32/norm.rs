@@ -63,20 +63,17 @@ fn elements(d: &ChannelDims) -> usize {
 }
 
 impl Context {
-    /// Statistics of channels from those of their parts, `size` pixels each but the last, `[c, parts]`: mean and sum of
+    /// Statistics of channels from those of their splits, `size` pixels each but the last, `[c, splits]`: mean and sum of
     /// squared differences to it.
-    pub(super) fn finish_stats(
-        &self,
-        d: &ChannelDims,
-        part: &Device<[f32; 2]>,
-        size: u32,
-    ) -> ChannelStats<Device<f32>> {
-        let (c, parts) = (d.c as usize, (d.n * d.hw).div_ceil(size));
-        assert_eq!(part.len(), c * parts as usize);
+    fn finish_stats(&self, d: &ChannelDims, partials: &Device<[f32; 2]>, size: u32) -> ChannelStats<Device<f32>> {
+        let (c, splits) = (d.c as usize, (d.n * d.hw).div_ceil(size));
+        assert_eq!(partials.len(), c * splits as usize);
         let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
         let grid = tuning::channel_warps(d.c);
         // SAFETY: just checked; the statistics have an element a channel.
-        unsafe { launch::channel_stats_finish(self, grid, *d, parts, size, part, &mut stats.mean, &mut stats.var) };
+        unsafe {
+            launch::channel_stats_finish(self, grid, *d, splits, size, partials, &mut stats.mean, &mut stats.var)
+        };
         stats
     }
 
@@ -109,11 +106,11 @@ impl Norm for Cuda<F32> {
         let c = d.c as usize;
         let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
         let (grid, values) = tuning::channel_stats(d);
-        let parts = grid.blocks[0];
-        let mut part = (parts > 1).then(|| self.alloc(c * parts as usize));
-        // SAFETY: the blocks cover the batch; `part` has a pair for each block, unless each finishes its own channel.
-        unsafe { launch::channel_stats(self, grid, *d, values, x, part.as_mut(), &mut stats.mean, &mut stats.var) };
-        part.map_or(stats, |part| self.finish_stats(d, &part, grid.threads * values))
+        let splits = grid.blocks[0];
+        let mut partials = (splits > 1).then(|| self.alloc(c * splits as usize));
+        // SAFETY: the blocks cover the batch; `partials` has a pair for each block, unless each finishes its own channel.
+        unsafe { launch::channel_stats(self, grid, *d, values, x, partials.as_mut(), &mut stats.mean, &mut stats.var) };
+        partials.map_or(stats, |partials| self.finish_stats(d, &partials, grid.threads * values))
     }
 
     fn batch_norm_fwd(
@@ -142,22 +139,22 @@ impl Norm for Cuda<F32> {
         assert!([b.x, b.dy].into_iter().chain(b.activated.map(|a| a.y)).all(|batch| batch.len() == elements(d)));
         assert_eq!([&b.stats.mean, &b.stats.var, b.gamma].map(Device::len), [d.c as usize; 3]);
         let (ChannelStats { mean, var }, grid) = (b.stats, tuning::channels(d));
-        let (c, parts) = (d.c as usize, grid.blocks[0]);
+        let (c, splits) = (d.c as usize, grid.blocks[0]);
         let (mut dgamma, mut dbeta) = (self.alloc(c), self.alloc(c));
-        let (mut part, mut dx) = (self.alloc(c * parts as usize), self.alloc(b.x.len()));
+        let (mut partials, mut dx) = (self.alloc(c * splits as usize), self.alloc(b.x.len()));
         let mut dresidual = b.residual.then(|| self.alloc(b.x.len()));
         let (activation, y) = b.activated.map_or((Activation::Identity, None), |a| (a.activation, Some(a.y)));
         // Where the first kernel leaves the gradient of the activation's input; without activation nor residual that is `dy` itself.
         let g = if b.activated.is_some() { dresidual.as_mut().or(Some(&mut dx)) } else { dresidual.as_mut() };
-        // SAFETY: just checked, as above; `part` has a pair for each block.
-        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, activation.code(), b.x, mean, y, b.dy, g, &mut part) };
+        // SAFETY: just checked, as above; `partials` has a pair for each block.
+        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, activation.code(), b.x, mean, y, b.dy, g, &mut partials) };
         let g = match (&dresidual, b.activated) {
             (Some(dresidual), _) => Some(dresidual),
             (None, Some(_)) => None,
             (None, None) => Some(b.dy),
         };
         let batch_stats = b.batch_stats.into();
-        // SAFETY: as above; `part` has `parts` pairs for each channel, and `g`, or `dx` in its place, is written.
+        // SAFETY: as above; `partials` has `splits` pairs for each channel, and `g`, or `dx` in its place, is written.
         unsafe {
             launch::batch_norm_bwd(
                 self,
@@ -165,12 +162,12 @@ impl Norm for Cuda<F32> {
                 *d,
                 b.eps,
                 batch_stats,
-                parts,
+                splits,
                 b.x,
                 mean,
                 var,
                 b.gamma,
-                &part,
+                &partials,
                 g,
                 &mut dgamma,
                 &mut dbeta,

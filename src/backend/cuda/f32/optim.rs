@@ -57,15 +57,14 @@ struct AdamRates {
 layout!(Segment { g, m, v, w, a, b, n, rho });
 layout!(Segments { at, first });
 layout!(AdamRates { step, root, beta2, one_minus_beta1, one_minus_beta2, eps, weight_decay });
-by_value!(Segments, AdamRates);
+by_value!(SgdStep, Segments, AdamRates);
 
 impl AdamRates {
     fn of(s: &AdamStep) -> Self {
-        // Powers close to 1: in f32 they would lose the digits that matter.
-        let correction = |beta: f32| 1.0 - f64::from(beta).powi(s.t as i32);
+        let (step, root) = s.step_and_root();
         AdamRates {
-            step: (f64::from(s.lr) / correction(s.beta1)) as f32,
-            root: correction(s.beta2).sqrt() as f32,
+            step: step as f32,
+            root: root as f32,
             beta2: s.beta2,
             one_minus_beta1: 1.0 - s.beta1,
             one_minus_beta2: 1.0 - s.beta2,

@@ -43,7 +43,7 @@ struct Blocks {
     /// which buffers were dropped.
     free: BTreeMap<usize, BTreeSet<u64>>,
     memory: MemoryUse,
-    /// What was handed out since the last launch was written down; `None` where launches are not written down.
+    /// Memory handed out since the last launch was recorded; `None` while launches are not recorded.
     held_back: Option<Vec<HandedOut>>,
 }
 
@@ -97,7 +97,7 @@ impl Pool {
     }
 
     /// A buffer of `len` elements with unspecified content. When the device is full, `submit` is called, after which nothing
-    /// that is only written down uses free blocks, and they go back to the device.
+    /// that is only recorded uses free blocks, and they go back to the device.
     pub fn take<T>(home: &Arc<Self>, len: usize, submit: impl FnOnce()) -> Device<T> {
         let bytes = (len * size_of::<T>()).max(1);
         let capacity = block_size(bytes);
@@ -149,7 +149,7 @@ impl Pool {
         }
     }
 
-    /// Waits for the device and gives it the free blocks back; launches that are only written down must not need them.
+    /// Waits for the device and gives it the free blocks back; launches that are only recorded must not need them.
     pub fn empty_cache(&self) -> DriverResult<()> {
         self.driver.synchronize()?;
         self.free_all(&mut self.lock());

@@ -76,9 +76,9 @@ pub struct Nvrtc {
 /// A file of kernels, or one that they include.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
-    /// Its name, without a directory.
+    /// Its path below `kernels/`, such as `f32/conv.cu`.
     pub name: &'a str,
-    /// What is in it.
+    /// Its text.
     pub text: &'a str,
 }
 

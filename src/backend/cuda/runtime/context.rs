@@ -17,7 +17,7 @@ pub struct Context {
     queue: Queue,
     /// Samples of the last step, and bytes in use before it: what a smaller batch would not change.
     samples: AtomicUsize,
-    resident: AtomicUsize,
+    live_before: AtomicUsize,
     /// What was free when memory ran out.
     free_at_fault: OnceLock<(usize, usize)>,
 }
@@ -39,7 +39,7 @@ impl Context {
             pool,
             queue,
             samples: AtomicUsize::new(0),
-            resident: AtomicUsize::new(0),
+            live_before: AtomicUsize::new(0),
             free_at_fault: OnceLock::new(),
         })
     }
@@ -47,11 +47,6 @@ impl Context {
     /// What each kernel took since this was last called, the longest first; nothing unless it is [`Submission::Timed`].
     pub fn timings(&self) -> Vec<Timing> {
         self.queue.timings()
-    }
-
-    /// What the device is called.
-    pub fn device_name(&self) -> String {
-        self.driver.name()
     }
 
     /// Bytes in use, at most in use, and taken from the device.
@@ -114,7 +109,7 @@ impl Context {
     pub(in crate::backend::cuda) fn capture<R>(&self, samples: usize, f: impl FnOnce() -> R) -> R {
         if self.pool.fault().is_none() {
             self.samples.store(samples, Ordering::Relaxed);
-            self.resident.store(self.pool.memory().live, Ordering::Relaxed);
+            self.live_before.store(self.pool.memory().live, Ordering::Relaxed);
         }
         self.queue.capture(f)
     }
@@ -152,13 +147,13 @@ impl Context {
     fn out_of_memory(&self, asked: usize) -> String {
         let MemoryUse { peak, held, .. } = self.pool.memory();
         let (free, total) = self.free_at_fault.get().copied().unwrap_or_default();
-        let (samples, resident) = (self.samples.load(Ordering::Relaxed), self.resident.load(Ordering::Relaxed));
+        let (samples, live_before) = (self.samples.load(Ordering::Relaxed), self.live_before.load(Ordering::Relaxed));
         let [asked, held_text, free_text, total] = [asked, held, free, total].map(mebibytes);
         let mut line = format!(
             "out of GPU memory: asked for {asked}; this stage holds {held_text}, free are {free_text} of {total}"
         );
         // Buffers were counted to the end of the step although they had no memory, so the peak is what it needs.
-        let (needed, room) = (peak.saturating_sub(resident), (held + free).saturating_sub(resident));
+        let (needed, room) = (peak.saturating_sub(live_before), (held + free).saturating_sub(live_before));
         let fits = (samples as f64 * room as f64 / needed.max(1) as f64) as usize;
         match fits {
             0 => line += "; use a narrower network, or fewer stages side by side (--jobs 1)",

@@ -55,9 +55,6 @@ pub type DriverResult<T> = Result<T, String>;
 
 /// A device and a stream on it.
 pub trait Driver: Send + Sync {
-    /// What the device is called.
-    fn name(&self) -> String;
-
     /// The kernel with this name.
     fn function(&self, name: &str) -> DriverResult<Function>;
 

@@ -3,7 +3,6 @@
 use std::ffi::c_void;
 
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::backend::{FabStep, SgdStep};
 use crate::base::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims, Pool2dDims};
 use crate::base::layout::{Layout, Type};
 use crate::base::rng::Rng;
@@ -40,7 +39,7 @@ impl Param {
     }
 }
 
-/// A kernel as [`kernels!`] declares it, or one for each tile of a list: `<name>_<tile>`.
+/// A kernel as the macro `kernels!` declares it, or one for each tile of a list: `<name>_<tile>`.
 #[derive(Debug)]
 pub struct Declared {
     /// As in [`KernelSpec`], which it stands for, without the tile's name.
@@ -133,7 +132,7 @@ macro_rules! kernels {
         }
     };
     (@args $($arg:ident : $ty:ty),*) => { {
-        let mut args = Args::with_room(&[$( <$ty as Arg>::SIZE ),*]);
+        let mut args = Args::with_capacity(&[$( <$ty as Arg>::SIZE ),*]);
         $( Arg::push($arg, &mut args); )*
         args
     } };
@@ -196,8 +195,8 @@ pub struct Args {
 }
 
 impl Args {
-    /// None yet, but room for arguments of these sizes.
-    pub fn with_room(sizes: &[usize]) -> Self {
+    /// No arguments yet, with capacity for arguments of these sizes.
+    pub fn with_capacity(sizes: &[usize]) -> Self {
         let words = sizes.iter().map(|size| size.div_ceil(8)).sum();
         Args { words: Vec::with_capacity(words), starts: Vec::with_capacity(sizes.len()), flop: 0.0 }
     }
@@ -237,7 +236,7 @@ pub(in crate::backend::cuda) fn pointers(words: &[u64], starts: &[u32]) -> Vec<*
     starts.iter().map(|&start| words[start as usize..].as_ptr().cast_mut().cast()).collect()
 }
 
-/// What can be an argument.
+/// Types that can be arguments.
 pub trait Arg {
     /// Its type, or of an address the type of what is there.
     const TYPE: &'static Type;
@@ -262,7 +261,7 @@ macro_rules! by_value {
 }
 pub(in crate::backend::cuda) use by_value;
 
-by_value!(u32, u64, f32, f64, Pool2dDims, ChannelDims, LogitDims, SgdStep, FabStep, Rng);
+by_value!(u32, u64, f32, f64, Pool2dDims, ChannelDims, LogitDims, Rng);
 
 /// Sizes that tell how many multiply-adds a kernel does.
 macro_rules! by_value_with_products {
@@ -279,7 +278,7 @@ macro_rules! by_value_with_products {
 }
 
 by_value_with_products!(
-    Conv2dDims: |d| product([d.n, d.c_out, d.h_out, d.w_out, d.c_in, d.k, d.k]),
+    Conv2dDims: |d| f64::from(d.n) * d.multiply_adds() as f64,
     LinearDims: |d| product([d.n, d.f_in, d.f_out]),
     // A step of an attack: every layer forwards and back to its input.
     LeNetDims: |d| 2.0 * (product([d.n, 784, 25, d.c1]) + product([d.n, 196, 25, d.c1, d.c2])

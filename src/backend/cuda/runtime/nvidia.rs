@@ -31,7 +31,7 @@ const TELLS_PARAMETERS: i32 = 12_040;
 const SHARED_MEMORY: sys::CUdevice_attribute =
     sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
 
-/// What there is of a GPU.
+/// Properties of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuInfo {
     /// Its name.
@@ -89,7 +89,7 @@ struct Gpu {
     kernels: OnceLock<Result<Kernels, String>>,
 }
 
-/// What has been loaded.
+/// The loaded kernels.
 struct Kernels {
     functions: HashMap<&'static str, Function>,
     /// Why launches cannot overlap, if so.
@@ -222,10 +222,6 @@ fn words(error: &DriverError) -> String {
 }
 
 impl Driver for Nvidia {
-    fn name(&self) -> String {
-        self.gpu.info.name.clone()
-    }
-
     fn function(&self, name: &str) -> DriverResult<Function> {
         self.gpu.kernels()?.functions.get(name).copied().ok_or_else(|| "is not in its file".to_string())
     }

@@ -1,4 +1,4 @@
-//! Launches on their way to the driver: at once, or written down for a step and submitted as a graph.
+//! Launches on their way to the driver: at once, or recorded for a step and submitted as a graph.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +15,14 @@ const GRAPHS: usize = 8;
 /// Bytes of the largest argument that an error shows: dims are smaller, tables of addresses larger.
 const LARGEST_SHOWN: usize = 64;
 
-/// A launch, written down.
+/// A launch with its arguments.
 #[derive(Clone, Debug)]
 struct Launch {
     /// Index among the kernels.
     kernel: usize,
     grid: Grid,
     args: Args,
-    /// Before it, if it is written down.
+    /// Memory handed out between the launch before and this one, if it is recorded.
     handed_out: Vec<HandedOut>,
 }
 
@@ -129,7 +129,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Launches the kernel of this index, or writes it down if a step is in flight. After a fault it does nothing.
+    /// Launches the kernel of this index, or records it if a step is in flight. After a fault it does nothing.
     ///
     /// # Safety
     /// As [`Driver::launch`]; the buffers may be dropped at once.
@@ -172,12 +172,12 @@ impl Queue {
         result
     }
 
-    /// Submits what is written down, because a transfer is to come after it. The rest of the step goes out one by one.
+    /// Submits the recorded launches, because a transfer is to come after it. The rest of the step goes out one by one.
     pub fn flush(&self) {
         let launches = self.lock().recording.take();
         for launch in launches.into_iter().flatten() {
             launch.handed_out.iter().for_each(|&what| self.driver.handed_out(what));
-            // SAFETY: promised to `launch`, which wrote it down.
+            // SAFETY: promised to `launch`, which recorded it.
             unsafe { self.submit(&launch) };
         }
         self.pool.tell();
@@ -195,14 +195,14 @@ impl Queue {
                 for (index, (old, new)) in replay.launches.iter_mut().zip(launches).enumerate() {
                     if old.args.words() != new.args.words() || old.handed_out != new.handed_out {
                         let mut args = pointers(new.args.words(), new.args.starts());
-                        // SAFETY: promised to `launch`, which wrote it down.
+                        // SAFETY: promised to `launch`, which recorded it.
                         unsafe { replay.graph.set_args(index, &mut self.call(&new, &mut args, false)) }?;
                         *old = new;
                     }
                 }
                 replay
             }
-            None => self.record(launches)?,
+            None => self.instantiate(launches)?,
         };
         self.overlaps.store(false, Ordering::Relaxed);
         // SAFETY: as above. Memory that was freed since is in no argument: all have just been set or compared.
@@ -216,7 +216,7 @@ impl Queue {
         Ok(())
     }
 
-    fn record(&self, launches: Vec<Launch>) -> DriverResult<Replay> {
+    fn instantiate(&self, launches: Vec<Launch>) -> DriverResult<Replay> {
         let mut args: Vec<_> = launches.iter().map(|l| pointers(l.args.words(), l.args.starts())).collect();
         let mut overlaps = false;
         let mut calls = Vec::with_capacity(launches.len());
@@ -224,7 +224,7 @@ impl Queue {
             calls.push(self.call(launch, args, overlaps));
             overlaps = self.may_overlap(launch);
         }
-        // SAFETY: promised to `launch`, which wrote them down.
+        // SAFETY: promised to `launch`, which recorded them.
         let graph = unsafe { self.driver.graph(&mut calls) }?;
         Ok(Replay { launches, graph })
     }
