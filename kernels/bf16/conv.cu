@@ -83,7 +83,7 @@ static __device__ __forceinline__ void conv(char* memory, u32& last, const Conv2
     const u32 pixels = g.n * g.rows * g.cols, tile = blockIdx.x / tiles_m, first_pixel = tile * T::PIXELS;
     // Rows that a warpgroup multiplies begin at a multiple of 1024 bytes.
     char* const input = memory + (MOST_TAPS * sizeof(Tap) + 4 * padded(g.c) * sizeof(float) + 1023) / 1024 * 1024;
-    // What comes after the sums needs the tile and numbers for each warp and channel.
+    // The epilogue needs the tile and numbers for each warp and channel.
     float* const scratch = reinterpret_cast<float*>(input + T::PIXELS * T::CHANNELS * sizeof(bf16));
     const Epilogue<T> epilogue = {
         g, params, input, scratch, last, gradient, blockIdx.x % tiles_m * T::CHANNELS, first_pixel,

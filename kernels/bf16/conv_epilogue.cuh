@@ -78,7 +78,7 @@ struct ChannelReduction {
     }
 };
 
-// What the block does with its tile, which lies rounded in shared memory.
+// The work of a block on its tile, which lies rounded in shared memory.
 template <class T>
 struct Epilogue {
     static constexpr u32 VEC8S = T::CHANNELS / VEC8;

@@ -1,4 +1,4 @@
-// What a kernel of bf16/conv.cu gets: its tile when it is compiled, its parameters when it is launched.
+// The parameters of a kernel of bf16/conv.cu: its tile when it is compiled, its parameters when it is launched.
 #pragma once
 #include "bf16/conv_tiles.cuh"
 #include "bf16/deferred.cuh"
@@ -47,7 +47,7 @@ struct ConvParams {
     // Of each channel of the result: forwards mean and variance; of an input gradient g the gradients of the scale and the shift
     // of the normalisation behind it, sum of g xhat and sum of g.
     ChannelSums sums;
-    // What is done to an input gradient. `addend` is added, if not null. `input_norm.x`, if not null, is the input of the
+    // Operations on an input gradient. `addend` is added, if not null. `input_norm.x`, if not null, is the input of the
     // normalisation that made the convolution's input; where that had a ReLU, the gradient passes where the bits of `relu_mask`
     // are set, or if that is null, where the normalised `input_norm` is positive. `residual_norm.x` is the input of the
     // normalisation that made the residual, or null.

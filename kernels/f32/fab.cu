@@ -91,7 +91,7 @@ fab_step(u32 features, FabStep step, const float* values, const float* clean, co
         const bool own_moved = own.advance(scratch), other_moved = other.advance(scratch);
         moved = own_moved || other_moved;
     }
-    // What was moved in the end: less than the lengths if the hyperplane is out of reach.
+    // The change in the end: less than the lengths if the hyperplane is out of reach.
     float own_most = LEAST, other_most = LEAST;
     each([&](float w, float x, float clean) {
         own_most = larger(fabsf(own.by(w, x)), own_most);

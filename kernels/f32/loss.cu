@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(256) predictions(LogitDims d, const
     }
 }
 
-// What this thread's samples add to the counters.
+// The contribution of this thread's samples to the metrics.
 struct Seen {
     double loss;
     u32 correct;

@@ -1,4 +1,4 @@
-// What every kernel file shares. The same files are compiled by NVRTC (device code, no host headers at all) and by the
+// Definitions that every kernel file shares. The same files are compiled by NVRTC (device code, no host headers at all) and by the
 // host's C++ compiler behind tests/cuda_host/cuda.h, where one fiber plays each thread and every access to memory is checked.
 //
 // Conventions

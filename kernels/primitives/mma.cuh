@@ -61,7 +61,7 @@ static constexpr bool WARPGROUPS = true;
 static constexpr bool WARPGROUPS = false;
 #endif
 
-// What this thread's copies have brought to shared memory, for products of a warpgroup; a barrier has to follow.
+// Makes the data that this thread has copied to shared memory visible to products of a warpgroup; a barrier has to follow.
 static __device__ __forceinline__ void show_to_products() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

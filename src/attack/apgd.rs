@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(restarts(schedule(100, 0.75, &[1000.0]), (1..=100).map(f64::from)), [41, 70, 87, 99]);
     }
 
-    /// What counts is the best since the last checkpoint, not since the start.
+    /// The best since the last checkpoint counts, not the best since the start.
     #[test]
     fn the_best_of_an_interval_must_be_above_that_of_the_ones_before() {
         let losses = (1..=22).chain(-50..-31).map(f64::from);

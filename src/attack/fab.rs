@@ -25,7 +25,7 @@ pub struct FabConfig {
     pub alpha_max: f32,
     /// How far beyond the boundary a step goes.
     pub eta: f32,
-    /// What is left of the distance after stepping back.
+    /// Factor of the distance from the clean image when the attack steps back.
     pub beta: f32,
 }
 

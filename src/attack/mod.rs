@@ -135,7 +135,7 @@ pub struct EpsSchedule {
 }
 
 impl EpsSchedule {
-    /// What radius and step size are multiplied by at `step`, counted from 0 over all epochs: 0 to 1.
+    /// Factor of radius and step size at `step`, counted from 0 over all epochs: 0 to 1.
     pub fn strength(&self, step: u64, steps_per_epoch: u64) -> f64 {
         let t =
             if self.epochs > 0.0 { ((step + 1) as f64 / (self.epochs * steps_per_epoch as f64)).min(1.0) } else { 1.0 };

@@ -1,4 +1,4 @@
-//! What attacks make of the logits `z` of one image of class `y`: a value, in f64, and its derivatives, added to `dz`.
+//! The objectives of attacks, functions of the logits `z` of one image of class `y`: a value, in f64, and its derivatives, added to `dz`.
 
 /// Indices of the logits, the largest first; among equal ones the lowest class first.
 pub fn descending(z: &[f32]) -> Vec<usize> {

@@ -205,7 +205,7 @@ impl Attack for PgdConfig {
 
 /// PGD on a model, with any mode of batch normalisation.
 pub struct PgdAttack<'a, B: Backend> {
-    /// What computes.
+    /// The backend.
     pub backend: &'a B,
     /// The model under attack.
     pub model: &'a Model<B>,

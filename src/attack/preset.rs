@@ -6,7 +6,7 @@ use crate::data::DatasetName;
 pub struct Preset<F> {
     /// The name.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// A description in one line.
     pub about: &'static str,
     /// The options that it does not have, each with a hint for who gives it all the same.
     pub lacks: &'static [(AttackOption, &'static str)],

@@ -14,7 +14,7 @@ pub(super) fn targets(classes: usize) -> usize {
     MOST_TARGETS.min(classes.saturating_sub(1))
 }
 
-/// What is attacked in a round, and by which random numbers.
+/// The images of a round, and its random numbers.
 pub struct Round<'r, B: Backend> {
     /// Number of the round, counted from 0.
     pub number: usize,

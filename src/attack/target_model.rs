@@ -32,7 +32,7 @@ impl Add for ImagePasses {
 
 /// A network under attack, as it is used: with running statistics. Counts the image passes. For one thread.
 pub struct TargetModel<'a, B: Backend> {
-    /// What computes.
+    /// The backend.
     pub backend: &'a B,
     /// The network.
     pub model: &'a Model<B>,

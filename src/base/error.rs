@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What can go wrong in the engine, grouped by who has to act.
+/// The errors of the engine, grouped by who has to act.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An op was called with buffers or shapes that do not fit together: a bug in the caller, not a user's mistake.
@@ -13,9 +13,9 @@ pub enum Error {
     Shape {
         /// The op or function, by its public name.
         op: &'static str,
-        /// What it needs, shapes in brackets.
+        /// Its requirement, shapes in brackets.
         expected: String,
-        /// What it was given.
+        /// The value that it got instead.
         got: String,
     },
     /// A wrong command line or setting: unknown name, value out of range.
@@ -26,9 +26,9 @@ pub enum Error {
     Input {
         /// The file or directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         problem: String,
-        /// What the user can do.
+        /// The remedy.
         hint: String,
     },
     /// The operating system refused a read or a write while the engine was running.
@@ -36,7 +36,7 @@ pub enum Error {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was being done: "write", "create directory", …
+        /// The action that failed: "write", "create directory", …
         action: &'static str,
         /// The system's own error.
         source: std::io::Error,
@@ -55,7 +55,7 @@ pub enum Error {
     Failed(String),
 }
 
-/// What to do about an error of the system, where that is known.
+/// The remedy for an error of the system, where one is known.
 fn remedy(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// What, where, and what to do about it.
+    /// The fault, its place, and the remedy.
     #[test]
     fn messages_are_one_line_with_the_path() {
         let io = |kind| Error::io("/a/b", "write")(IoError::new(kind, "why")).to_string();

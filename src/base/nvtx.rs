@@ -30,7 +30,7 @@ fn has_nvtx() -> bool {
     *FOUND.get_or_init(|| unsafe { cudarc::nvtx::sys::is_culib_present() })
 }
 
-/// What to tell the profiler before a training step.
+/// The message to the profiler before a training step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recording {
     /// Begin.

@@ -5,7 +5,7 @@
 
 use crate::base::layout::layout;
 
-/// What random numbers are used for; each use has numbers of its own.
+/// The uses of random numbers; each has numbers of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stream {
@@ -42,7 +42,7 @@ layout!(Rng { key, step, stream });
 
 /// Of the Philox4x32 round.
 pub const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-/// What is added to the key from round to round.
+/// The increment of the key from round to round.
 pub const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 /// Of Philox4x32-10.
 pub const ROUNDS: usize = 10;
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// What was drawn with them is in files that must stay what they are.
+    /// Numbers drawn with them are in files that must stay as they are.
     #[test]
     fn streams_keep_their_numbers() {
         use Stream::*;

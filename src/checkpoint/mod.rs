@@ -75,7 +75,7 @@ pub struct ModelInfo {
     pub outputs: Option<Vec<usize>>,
     /// Number of classes.
     pub classes: usize,
-    /// What it is pruned to: zeros of its weights are masks. `None` for a dense network, and for one that was shrunk.
+    /// The target that it is pruned to: zeros of its weights are masks. `None` for a dense network, and for one that was shrunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<Target>,
     /// Epochs it was trained, all stages together.
@@ -107,7 +107,7 @@ impl ModelInfo {
     }
 }
 
-/// What a user can do about a file that is no model.
+/// The remedy for a file that is no model.
 const MODEL_HINT: &str =
     "give the model.safetensors of a finished stage, or make one of PyTorch's file with `engine import`";
 
@@ -142,7 +142,7 @@ fn is_counter(name: &str) -> bool {
     name.rsplit('.').next() == Some(COUNTER)
 }
 
-/// What is wrong with the values of the tensor called `name`, if they are no weights.
+/// The fault of the values of the tensor called `name`, if they are no weights.
 fn not_finite(name: &str, values: &[f32]) -> Option<String> {
     let bad = values.iter().find(|v| !v.is_finite())?;
     Some(format!("'{name}' holds {}", if bad.is_nan() { "NaN" } else { "infinity" }))

@@ -15,7 +15,7 @@ use super::raw::MAX_DIMS;
 /// A value that a pickle made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value<'a> {
-    /// What tensors do not need: None, floats, devices.
+    /// Values that tensors do not need: None, floats, devices.
     Other,
     Bool,
     Int(i64),

@@ -46,7 +46,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, RawTensor<'_>>, Opt
     let mut storages: HashMap<&str, &[u8]> = HashMap::new();
     let mut tensors = BTreeMap::new();
     for pair in state.chunks_exact(2) {
-        // What else is in there (counters, settings) has no values that a network could take.
+        // The rest (counters, settings) has no values that a network could take.
         let &[Value::Str(name), Value::Tensor(tensor)] = pair else { continue };
         let tensor = &pickle.tensors[tensor];
         let Storage { dtype, key, len } = pickle.storages[tensor.storage];
@@ -96,7 +96,7 @@ struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     /// The directory that all entries are in, with its slash.
     root: String,
-    /// What was read.
+    /// The parts of the file that were read.
     ranges: Vec<Range<usize>>,
     len: usize,
 }

@@ -27,11 +27,11 @@ pub struct Imported {
     pub architecture: Architecture,
     /// Its parameters and running statistics.
     pub entries: Vec<Entry>,
-    /// What was done to the file's content, a line each.
+    /// The changes to the file's content, a line each.
     pub notes: Vec<String>,
 }
 
-/// What wrappers of a model put in front of its names: `DataParallel`, `torch.compile`, and classes that add an attack or a
+/// The prefixes that wrappers of a model put in front of its names: `DataParallel`, `torch.compile`, and classes that add an attack or a
 /// normalisation.
 const PREFIXES: [&str; 4] = ["module.", "model.", "basic_model.", "_orig_mod."];
 

@@ -64,7 +64,7 @@ pub struct PruneArgs {
     /// Weight of admm's penalty at the start [default: 0.001]
     #[arg(long, allow_negative_numbers = true)]
     rho: Option<f32>,
-    /// What admm's rho is multiplied by at each update [default: 1.3]
+    /// Factor of admm's rho at each update [default: 1.3]
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     growth: Option<f32>,
     /// Epochs between two updates of admm [default: a tenth of its epochs]

@@ -75,7 +75,7 @@ impl OptimizerConfig {
 }
 
 impl LrSchedule {
-    /// What the base rate is multiplied by at `step`, counted from 0 over all epochs.
+    /// Factor of the base rate at `step`, counted from 0 over all epochs.
     pub fn factor(&self, step: u64, steps_per_epoch: u64, epochs: usize) -> f64 {
         let epoch = (step / steps_per_epoch) as usize;
         let shape = match self.shape {

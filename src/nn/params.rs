@@ -1,6 +1,6 @@
 //! Names, shapes and roles of a network's parameters and running statistics, and how its layers hang together.
 
-/// What a parameter is, which decides how it is initialised.
+/// The role of a parameter, which decides how it is initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// OIHW.
@@ -25,7 +25,7 @@ pub struct ParamSpec {
     pub name: String,
     /// PyTorch's shape.
     pub shape: Vec<usize>,
-    /// What it is.
+    /// Its role.
     pub role: Role,
 }
 

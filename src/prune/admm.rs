@@ -17,12 +17,12 @@ use crate::nn::models::Model;
 /// The constants of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdmmConfig {
-    /// What the network is pruned to.
+    /// The target of the pruning.
     #[serde(flatten)]
     pub target: Target,
     /// Weight of the penalty at the start.
     pub rho: f32,
-    /// What it is multiplied by at each update.
+    /// Its factor at each update.
     pub growth: f32,
     /// Epochs between updates.
     pub update_every: usize,

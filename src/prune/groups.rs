@@ -5,7 +5,7 @@ use crate::base::error::{Error, Result};
 use crate::nn::models::Architecture;
 use crate::nn::params::{LayerSpec, ParamSpec, Role};
 
-/// What one item of a group is.
+/// The kind of item that a group keeps or removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slice {
     /// One element.
@@ -36,7 +36,7 @@ pub struct Group {
     /// The tensors that are scored and projected, as indices into [`Architecture::params`]: the layers' weights, or the
     /// scales behind the layers.
     pub members: Vec<usize>,
-    /// What one item is.
+    /// The kind of its items.
     pub slice: Slice,
     /// Number of items.
     pub items: usize,

@@ -129,7 +129,7 @@ impl LayerSparsity {
     }
 }
 
-/// What is not zero; NaN is not.
+/// Number of elements that are not zero; NaN counts.
 fn nonzero(values: &[f32]) -> usize {
     values.iter().filter(|&&v| v != 0.0).count()
 }

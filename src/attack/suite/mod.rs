@@ -22,7 +22,7 @@ use crate::nn::models::Model;
 /// Images attacked at once, at most; a backend cuts them up further. Bounds the memory, and what an interruption loses.
 const BATCH: usize = 512;
 
-/// What a sum of a pixel and a radius may be off by rounding, in [0, 1].
+/// The most that rounding changes a sum of a pixel and a radius by, in [0, 1].
 const ROUNDING: f64 = f32::EPSILON as f64;
 
 /// Where an adversarial image was found.
@@ -38,7 +38,7 @@ pub struct Broken {
     pub distance: f64,
 }
 
-/// What is known of an image.
+/// The results for an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Class it belongs to.
@@ -107,7 +107,7 @@ impl Assessment {
 
 /// A network, its attacks, and the backend.
 pub struct Suite<'a, 's, 'i, B: Backend> {
-    /// What computes.
+    /// The backend.
     pub backend: &'a B,
     /// The network under attack.
     pub model: &'a Model<B>,

@@ -15,7 +15,7 @@ pub struct Buf<T: Element> {
 }
 
 impl<T: Element> Buf<T> {
-    /// What was prepared of this weight.
+    /// The prepared forms of this weight.
     pub(super) fn prepared(&self) -> &Prepared<T> {
         self.prepared.get_or_init(Box::default)
     }

@@ -60,7 +60,7 @@ use layout::{blocks, lane_index, lanes, lanes_mut};
 use super::Memory;
 use crate::base::named_enum::named_enum;
 
-/// What must be read and written before a second thread helps: waking one takes 5 to 10 µs, in which a core moves about
+/// Bytes that must be read and written before a second thread helps: waking one takes 5 to 10 µs, in which a core moves about
 /// this much.
 const SHARED_BYTES: usize = 256 << 10;
 
@@ -98,7 +98,7 @@ impl VectorPath {
         VectorPath::ALL.iter().copied().filter(|path| path.arch().is_some()).collect()
     }
 
-    /// What pulp dispatches to, if the processor has it.
+    /// Pulp's instruction set, if the processor has it.
     pub fn arch(self) -> Option<pulp::Arch> {
         #[cfg(target_arch = "x86_64")]
         match self {

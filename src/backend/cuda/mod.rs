@@ -1,7 +1,7 @@
 //! The CUDA backend: hand-written kernels (`kernels/`), one family a file, launched by the family's file in `f32` or `bf16`.
 //!
 //! **Precision.** `Cuda<F32>` computes in f32, `Cuda<Bf16>` in mixed precision ([`bf16`]). Families that are f32 in both are written
-//! once, for any precision ([`f32`]).
+//! once, for any precision ([`mod@f32`]).
 //!
 //! **Layout.** Parameters are f32 in PyTorch's order. A batch in f32 is NCHW without padding; for one in bf16 see [`bf16`].
 //!

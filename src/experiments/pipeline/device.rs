@@ -16,7 +16,7 @@ pub struct BackendSpec {
     pub threads: usize,
 }
 
-/// A backend of a kind that is known only at run time. [`on_backend!`] runs code that is generic over the backend on it.
+/// A backend of a kind that is known only at run time. The macro `on_backend!` runs code that is generic over the backend on it.
 pub enum AnyBackend {
     /// The CPU.
     Cpu(Cpu<f32>),

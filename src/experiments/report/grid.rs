@@ -127,7 +127,7 @@ impl Grid<'_> {
     fn draw_example(&self, canvas: &mut Canvas, example: &Example<'_>, (x, y): (usize, usize)) {
         let [height, width] = self.example_size();
         let step = height + GAP;
-        // What does not exceed eps stays within 0 to 1.
+        // A difference of at most eps stays within 0 to 1.
         let shift = |i: usize| if self.eps > 0.0 { (example.attacked[i] - example.clean[i]) / self.eps } else { 0.0 };
         self.draw_image(canvas, (x, y), &|i| example.clean[i]);
         self.draw_image(canvas, (x, y + step), &|i| 0.5 + 0.5 * shift(i));
@@ -201,7 +201,7 @@ impl DrawTarget for Canvas {
 
     fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Infallible> {
         for Pixel(Point { x, y }, color) in pixels {
-            // What is beyond the page is not drawn.
+            // Pixels beyond the page are not drawn.
             if (0..self.width as i32).contains(&x) && (0..self.height as i32).contains(&y) {
                 let at = 3 * (y as usize * self.width + x as usize);
                 self.rgb[at..at + 3].copy_from_slice(&[color.r(), color.g(), color.b()]);

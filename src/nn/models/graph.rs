@@ -7,7 +7,7 @@ use crate::backend::Activation;
 use crate::base::error::Result;
 use crate::nn::params::ParamSpec;
 
-/// What is done to one or two values. Numbers called after a parameter are indices into
+/// An operation on one or two values. Numbers called after a parameter are indices into
 /// [`super::Architecture::params`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
@@ -60,7 +60,7 @@ pub enum Operation {
 pub struct Node {
     /// PyTorch's name of the layer, and behind it what follows the layer: `bn1.relu`. No two are the same.
     pub name: String,
-    /// What is done.
+    /// The operation.
     pub operation: Operation,
     /// Values: 0 are the images, `i + 1` is what node `i` makes.
     pub inputs: Vec<usize>,
@@ -85,7 +85,7 @@ impl<'p> Recorder<'p> {
         Recorder { specs, nodes: RefCell::default() }
     }
 
-    /// What the first layer reads.
+    /// The input of the first layer.
     pub fn images(&self) -> Recorded {
         Recorded { value: 0, flat: false }
     }

@@ -181,7 +181,7 @@ pub(super) struct BatchStats<Buf> {
 pub(super) struct TapeOps<'p, 'a, B: Backend> {
     pub tape: &'p Tape<'a, B>,
     pub params: &'p [ParamVar<B>],
-    /// What they are.
+    /// Their names, shapes and roles.
     pub specs: &'p [ParamSpec],
     /// Running statistics per normalisation, in evaluation mode.
     pub running: Option<&'p [Arc<ChannelStats<B::Buf>>]>,
@@ -202,10 +202,10 @@ pub(super) fn layer_name(specs: &[ParamSpec], param: usize) -> &str {
     name.rsplit_once('.').map_or(name.as_str(), |(layer, _)| layer)
 }
 
-/// What a network's layers are done to. A network says once which layer follows which, for whatever this is: a batch
-/// of images ([`TapeOps`]), or a list of operations for other programs ([`super::graph::Recorder`]).
+/// Interpreter of a network: a network says once which layer follows which, and this does the layers, on a batch of images
+/// ([`TapeOps`]) or to a list of operations for other programs ([`super::graph::Recorder`]).
 pub(super) trait LayerOps {
-    /// What goes from layer to layer.
+    /// A value between two layers.
     type Value: Clone;
 
     fn conv2d(&self, layer: &Conv2d, x: &Self::Value, activation: Activation) -> Result<Self::Value>;

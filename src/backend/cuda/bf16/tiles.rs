@@ -174,7 +174,7 @@ pub struct TileConfig {
     pub grid: Grid,
 }
 
-/// What a block of a GPU has: bytes of shared memory, and whether its warpgroups multiply together.
+/// Limits of a block on a GPU: bytes of shared memory, and whether its warpgroups multiply together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
     pub shared: u32,

@@ -39,7 +39,7 @@ struct Segments {
     first: [u32; SEGMENTS],
 }
 
-/// What an Adam update comes down to.
+/// The constants of an Adam update, as the kernel takes them.
 #[derive(Clone, Copy, bytemuck::NoUninit)]
 #[repr(C)]
 struct AdamRates {

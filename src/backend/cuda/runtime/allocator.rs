@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::driver::{AllocError, Driver, DriverResult, HandedOut};
 
-/// What went wrong first. Like CUDA's own errors it is kept until somebody asks: kernels that come after it are not
+/// The first error. Like CUDA's own errors it is kept until somebody asks: kernels that come after it are not
 /// launched, and buffers have no memory.
 #[derive(Debug)]
 pub(in crate::backend::cuda) enum Fault {
@@ -80,7 +80,7 @@ impl Pool {
         self.lock().held_back.get_or_insert_default();
     }
 
-    /// What the driver has not been told since this was last called.
+    /// Memory that was handed out since this was last called.
     pub fn take_held_back(&self) -> Vec<HandedOut> {
         self.lock().held_back.as_mut().map(std::mem::take).unwrap_or_default()
     }

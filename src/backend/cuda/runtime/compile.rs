@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 /// With `1` the machine code says which line of which file it came from, for profilers.
 pub const ENV_LINEINFO: &str = "ENGINE_CUDA_LINEINFO";
-/// What to do where there is none.
+/// Advice where there is none.
 pub const INSTALL: &str = "pip install nvidia-cuda-nvrtc-cu12";
 /// PTX that every GPU from compute capability 8.0 on can run, as an architecture.
 pub const PTX: &str = "ptx80";
@@ -82,7 +82,7 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
-/// What a file of kernels compiles to.
+/// A compiled file of kernels.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Compiled {
     /// The cubin, or PTX with the zero byte that ends it.
@@ -144,7 +144,7 @@ impl Nvrtc {
     /// Compiles a file for an architecture; `headers` are what it can include.
     ///
     /// # Errors
-    /// What is wrong in one line, and in the lines behind it all that the compiler says.
+    /// The error in one line, and in the lines behind it all that the compiler says.
     pub fn compile(&self, source: Source, headers: &[Source], arch: &str) -> Result<Compiled, String> {
         let failed = |what: &str| format!("kernels/{} for {arch}: {what}", source.name);
         let text = |text: &str| CString::new(text).map_err(|_| failed("there is a zero byte in the text"));
@@ -275,7 +275,7 @@ fn pointers(texts: &[CString]) -> Vec<*const c_char> {
     texts.iter().map(|text| text.as_ptr()).collect()
 }
 
-/// What the loader says, in one line; the error itself says only which call failed.
+/// The message of the loader, in one line; the error itself says only which call failed.
 fn words(error: &libloading::Error) -> String {
     let said = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     said.lines().next().unwrap_or_default().to_string()

@@ -18,7 +18,7 @@ pub struct Context {
     /// Samples of the last step, and bytes in use before it: what a smaller batch would not change.
     samples: AtomicUsize,
     live_before: AtomicUsize,
-    /// What was free when memory ran out.
+    /// Free and total memory when it ran out.
     free_at_fault: OnceLock<(usize, usize)>,
 }
 
@@ -44,7 +44,7 @@ impl Context {
         })
     }
 
-    /// What each kernel took since this was last called, the longest first; nothing unless it is [`Submission::Timed`].
+    /// The time of each kernel since this was last called, the longest first; nothing unless it is [`Submission::Timed`].
     pub fn timings(&self) -> Vec<Timing> {
         self.queue.timings()
     }

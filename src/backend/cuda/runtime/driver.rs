@@ -1,4 +1,4 @@
-//! What the CUDA backend needs of a driver. There are two: NVIDIA's (`nvidia.rs`), and one in the tests that runs the
+//! The driver, as far as the CUDA backend needs one. There are two: NVIDIA's (`nvidia.rs`), and one in the tests that runs the
 //! same kernels compiled for the host. A driver is one device seen through one stream: what it is asked to do happens in
 //! the order of the calls.
 
@@ -111,7 +111,7 @@ pub trait Driver: Send + Sync {
     /// Waits for all that is queued.
     ///
     /// # Errors
-    /// What went wrong in any of it.
+    /// The first error of any of it.
     fn synchronize(&self) -> DriverResult<()>;
 }
 

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use super::compile::{self, Nvrtc, Source};
 use crate::base::error::{Error, Result};
 
-/// What the build script writes.
+/// The tables that the build script writes.
 mod built {
     use super::Embedded;
 
@@ -27,9 +27,9 @@ pub struct Embedded {
     pub file: &'static str,
     /// `80`, `90a`, …: a cubin; `ptx80`: PTX.
     pub arch: &'static str,
-    /// What the driver loads; PTX ends in a zero byte.
+    /// The image that the driver loads; PTX ends in a zero byte.
     pub image: &'static [u8],
-    /// What the compiler said: warnings, and for every kernel of a cubin its registers and spills.
+    /// The log of the compiler: warnings, and for every kernel of a cubin its registers and spills.
     pub log: &'static str,
 }
 
@@ -44,7 +44,7 @@ pub enum Origin {
     Cached,
 }
 
-/// What the driver loads: the kernels of a file.
+/// An image that the driver loads: the kernels of a file.
 #[derive(Clone, Debug)]
 pub struct Image {
     bytes: Cow<'static, [u8]>,

@@ -75,7 +75,7 @@ pub enum Submission {
 }
 
 impl Submission {
-    /// What `ENGINE_CUDA` asks for, or what a profiler needs.
+    /// The way that `ENGINE_CUDA` asks for, or that a profiler needs.
     ///
     /// # Errors
     /// [`Error::Usage`] for a value that it cannot have.
@@ -282,7 +282,7 @@ impl Queue {
         Ok(())
     }
 
-    /// What was timed since this was last called.
+    /// The times since this was last called.
     pub fn timings(&self) -> Vec<Timing> {
         self.timer.take()
     }

@@ -1,4 +1,4 @@
-//! What each kernel of a step takes: how long, for how many operations and bytes.
+//! Time, operations and bytes of each kernel of a step.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -63,7 +63,7 @@ impl Timer {
         }
     }
 
-    /// What was added since this was last called, the longest first.
+    /// The times added since this was last called, the longest first.
     pub fn take(&self) -> Vec<Timing> {
         let mut timings = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         timings.sort_by(|a, b| b.total_seconds().total_cmp(&a.total_seconds()));
