@@ -4,13 +4,13 @@
 use std::io::{Cursor, Write};
 use std::path::Path;
 
-use engine::checkpoint::{Wanted, import_bytes};
+use engine::checkpoint::{NetworkHint, import_bytes};
 use libfuzzer_sys::fuzz_target;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 fuzz_target!(|bytes: &[u8]| {
     let archive = archive(bytes).expect("an archive in memory");
-    let _ = import_bytes(Path::new("fuzz"), &archive, Wanted::default());
+    let _ = import_bytes(Path::new("fuzz"), &archive, NetworkHint::default());
 });
 
 fn archive(pickle: &[u8]) -> zip::result::ZipResult<Vec<u8>> {

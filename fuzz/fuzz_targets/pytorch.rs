@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use engine::checkpoint::{Wanted, import_bytes};
+use engine::checkpoint::{NetworkHint, import_bytes};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = import_bytes(Path::new("fuzz"), bytes, Wanted::default());
+    let _ = import_bytes(Path::new("fuzz"), bytes, NetworkHint::default());
 });

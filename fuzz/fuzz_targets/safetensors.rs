@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use engine::backend::cpu::Cpu;
-use engine::checkpoint::{Wanted, decode_model, import_bytes};
+use engine::checkpoint::{NetworkHint, decode_model, import_bytes};
 use libfuzzer_sys::fuzz_target;
 
 static CPU: LazyLock<Cpu<f32>> = LazyLock::new(|| Cpu::new(1).expect("a thread"));
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = decode_model(&*CPU, Path::new("fuzz"), bytes);
-    let _ = import_bytes(Path::new("fuzz"), bytes, Wanted::default());
+    let _ = import_bytes(Path::new("fuzz"), bytes, NetworkHint::default());
 });
