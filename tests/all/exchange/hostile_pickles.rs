@@ -112,6 +112,7 @@ fn tensors_beyond_their_storage() {
     told(&|f| f.tensor(weight).shape = vec![1; 9], "a tensor of 9 dimensions");
     told(&|f| f.tensor(weight).kind = "HalfStorage", "not 12544 elements of F16");
     for (kind, len, name) in [
+        ("LongStorage", 6_272, "I64"),
         ("IntStorage", 12_544, "I32"),
         ("ShortStorage", 25_088, "I16"),
         ("CharStorage", 50_176, "I8"),
