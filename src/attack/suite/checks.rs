@@ -62,7 +62,8 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
 
     /// Most image passes of [`Suite::checks`].
     pub fn check_image_passes(&self) -> u64 {
-        let steps = STEPS.iter().sum::<usize>() + STEPS[0] + 2 * STEPS[2] + 2 * STEPS[2] + QUERIES + 4;
+        // Two for the logits, one for the gradients, and those of each attack.
+        let steps = 2 + 1 + STEPS.iter().sum::<usize>() + STEPS[0] + 2 * STEPS[2] + 2 * STEPS[2] + QUERIES;
         let transfer = if self.surrogate.is_some() { STEPS[1] } else { 0 };
         ((steps + transfer) * self.subset.indices.len()) as u64
     }
