@@ -196,8 +196,9 @@ fn a_planted_load_before_the_wait_is_seen() {
         return skip(Missing::Nvrtc, &why);
     }
     let sources = modules::sources().iter();
-    let (name, text) = sources.into_iter().find(|(name, _)| *name == "f32/elementwise.cu").unwrap();
-    let wait_and_load = "wait_for_launch_before();\n    const float scale = s[0];";
+    let (name, text) = sources.into_iter().find(|(name, _)| *name == "f32/fab.cu").unwrap();
+    let wait_and_load = "wait_for_launch_before();\n    const float weight = t[blockIdx.x];";
+    assert!(text.contains(wait_and_load));
     let planted = |instead: &str| {
         let image = modules::compile_text(name, &text.replace(wait_and_load, instead), (9, 0), None).unwrap();
         let listing = disassemble(&nvdisasm, &image);
@@ -205,10 +206,10 @@ fn a_planted_load_before_the_wait_is_seen() {
         kernels.map(|(kernel, instructions)| format!("{kernel}: {}", operations(&instructions))).collect::<Vec<_>>()
     };
     assert!(planted(wait_and_load).is_empty());
-    assert_eq!(planted("const float scale = s[0];\n    wait_for_launch_before();"), ["scale_by: LDG"]);
+    assert_eq!(planted("const float weight = t[blockIdx.x];\n    wait_for_launch_before();"), ["interpolate: LDG"]);
     // The load is behind the wait, but there is a way past it.
-    let past = planted("if (n > 5) wait_for_launch_before();\n    const float scale = s[0];");
-    assert!(past.len() == 1 && past[0].starts_with("scale_by: LDG ") && past[0].ends_with(" EXIT"), "{past:?}");
+    let past = planted("if (features > 5) wait_for_launch_before();\n    const float weight = t[blockIdx.x];");
+    assert!(past.len() == 1 && past[0].starts_with("interpolate: LDG ") && past[0].ends_with(" EXIT"), "{past:?}");
 }
 
 fn operations(instructions: &[&str]) -> String {
