@@ -121,7 +121,7 @@ F32_LINEAR_FWD_TILES(FWD_KERNEL)
         wait_for_launch_before();                                                                                     \
         using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
         SHARED(slices, KSlices<T>);                                                                                   \
-        product<T, Along, Across>(slices, d.n, d.f_in, d.f_out, dy, w, nullptr, IDENTITY, dx);                               \
+        product<T, Along, Across>(slices, d.n, d.f_in, d.f_out, dy, w, nullptr, IDENTITY, dx);                        \
     }
 
 F32_LINEAR_BWD_INPUT_TILES(BWD_INPUT_KERNEL)
@@ -133,7 +133,7 @@ F32_LINEAR_BWD_INPUT_TILES(BWD_INPUT_KERNEL)
         wait_for_launch_before();                                                                                     \
         using T = Tile<M, N, K, MICRO_M, MICRO_N>;                                                                    \
         SHARED(slices, KSlices<T>);                                                                                   \
-        product<T, Across, Across>(slices, d.f_out, d.f_in, d.n, dy, x, nullptr, IDENTITY, dw);                              \
+        product<T, Across, Across>(slices, d.f_out, d.f_in, d.n, dy, x, nullptr, IDENTITY, dw);                       \
     }
 
 F32_LINEAR_BWD_WEIGHT_TILES(BWD_WEIGHT_KERNEL)

@@ -41,43 +41,15 @@ pub use samples::*;
 pub use sequential::*;
 pub use square::*;
 
-/// Every kernel family: what the tape, the attacks and the training loop need of a device.
-pub trait Backend:
-    Elementwise
-    + Conv
-    + Linear
-    + Norm
-    + Pool
-    + ConvPool
-    + Loss
-    + Optim
-    + Prune
-    + Images
-    + Samples
-    + Pgd
-    + Apgd
-    + Fab
-    + Square
-    + CwL2
-{
+macro_rules! families {
+    ($($family:ident)+) => {
+        /// Every kernel family: what the tape, the attacks and the training loop need of a device.
+        pub trait Backend: $($family +)+ {}
+
+        impl<B: $($family +)+> Backend for B {}
+    };
 }
 
-impl<B> Backend for B where
-    B: Elementwise
-        + Conv
-        + Linear
-        + Norm
-        + Pool
-        + ConvPool
-        + Loss
-        + Optim
-        + Prune
-        + Images
-        + Samples
-        + Pgd
-        + Apgd
-        + Fab
-        + Square
-        + CwL2
-{
+families! {
+    Elementwise Conv Linear Norm Pool ConvPool Loss Optim Prune Images Samples Pgd Apgd Fab Square CwL2
 }
