@@ -33,6 +33,12 @@ use crate::base::error::{Error, Result};
 use crate::nn::models::{Architecture, Model, Network};
 use crate::prune::Target;
 
+/// File of a trained or pruned network, in the directory of its stage.
+pub const MODEL_FILE: &str = "model.safetensors";
+
+/// File of unfinished work, from which it continues.
+pub const STATE_FILE: &str = "state.safetensors";
+
 /// Prefix of the names of files that are being written. One that has it but no writer was left by a killed process.
 pub const TEMPORARY: &str = ".tmp-";
 

@@ -11,6 +11,7 @@ use super::run::key_value;
 use super::{console, execute};
 use crate::attack::PgdConfig;
 use crate::base::error::{Error, Result};
+use crate::checkpoint::MODEL_FILE;
 use crate::data::Dataset;
 use crate::experiments::pipeline::{JobId, Plan, StageConfig, StageResult, Store, set_all};
 use crate::train::{TrainConfig, validate_attack};
@@ -98,7 +99,7 @@ impl ChainArgs {
         let finished: Option<Vec<StageResult>> = outcome.results.into_iter().collect();
         let published = finished.map_or(Ok(()), |results| {
             publish(&results)?;
-            console::print(&format!("model: {}", dir.join("model.safetensors").display()))
+            console::print(&format!("model: {}", dir.join(MODEL_FILE).display()))
         });
         execute::conclude(outcome.failures, outcome.interrupted, published)
     }

@@ -239,7 +239,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::checkpoint::save_model;
+    use crate::checkpoint::{MODEL_FILE, save_model};
     use crate::data::DatasetName;
     use crate::experiments::tables::defaults::{adam, sgd};
     use crate::nn::init::{Init, initial_values};
@@ -260,7 +260,7 @@ mod tests {
         let values = initial_values(&architecture, Init::Default, 1);
         let model = Model::new(&backend, architecture, &values).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model.safetensors");
+        let path = dir.path().join(MODEL_FILE);
         save_model(&path, &model.state(&backend), &ModelInfo::new(model.architecture(), None, 3)).unwrap();
         let path = path.to_str().unwrap();
         let args = [&["prune", "--sample", "--data-set", name.name(), "--model", path, "--to-width", "1"], flags];

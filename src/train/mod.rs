@@ -20,7 +20,10 @@ use crate::attack::evaluation::EvalReport;
 use crate::backend::Residuals;
 use crate::base::error::{Error, Result};
 
-/// One row of `metrics.csv`: an epoch. Accuracies in percent.
+/// File of a run's epochs, an [`EpochRow`] each.
+pub const METRICS_FILE: &str = "metrics.csv";
+
+/// One row of [`METRICS_FILE`]: an epoch. Accuracies in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// Counted from 1.

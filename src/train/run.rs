@@ -17,7 +17,7 @@ use crate::backend::{Backend, CropFlip, Metrics};
 use crate::base::error::{Error, Result};
 use crate::base::nvtx;
 use crate::base::rng::{Rng, Stream};
-use crate::checkpoint::{self, ModelInfo};
+use crate::checkpoint::{self, MODEL_FILE, ModelInfo};
 use crate::data::Dataset;
 use crate::prune::Admm;
 
@@ -136,7 +136,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let kept = self.kept.iter().find(|(select, _)| *select == selected.select);
         let weights = kept.map_or_else(|| self.trainer.model.state(self.backend), |(_, entries)| entries.clone());
         self.backend.status()?;
-        checkpoint::save_model(&self.dir.join("model.safetensors"), &weights, &self.info)?;
+        checkpoint::save_model(&self.dir.join(MODEL_FILE), &weights, &self.info)?;
         Ok(TrainResult {
             collapsed: selected.test.collapsed(self.data.classes),
             selected,

@@ -6,15 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Selection, TrainConfig};
 use super::step::Trainer;
-use super::{Candidate, EpochRow, ResidualRow};
+use super::{Candidate, EpochRow, METRICS_FILE, ResidualRow};
 use crate::backend::{Backend, Metrics};
 use crate::base::csv::to_csv;
 use crate::base::error::{Error, Result};
-use crate::checkpoint::{self, Checkpoint, Entry};
+use crate::checkpoint::{self, Checkpoint, Entry, STATE_FILE};
 use crate::prune::Admm;
-
-/// File of an unfinished run.
-const STATE: &str = "state.safetensors";
 
 /// Hint for the user of a damaged state.
 const HINT: &str = "run again with --fresh to start this stage over";
@@ -89,7 +86,7 @@ pub(super) fn save<B: Backend>(
     }
     // Values of a failed device must not replace a good state.
     backend.status()?;
-    checkpoint::write_atomic(&dir.join(STATE), &checkpoint::encode(&entries, progress)?)
+    checkpoint::write_atomic(&dir.join(STATE_FILE), &checkpoint::encode(&entries, progress)?)
 }
 
 /// Continues from what [`save`] left in `dir`, if there is anything.
@@ -99,7 +96,7 @@ pub(super) fn resume<B: Backend>(
     config: &TrainConfig,
     trainer: &mut Trainer<B>,
 ) -> Result<Option<(Progress, Kept)>> {
-    let path = dir.join(STATE);
+    let path = dir.join(STATE_FILE);
     if !path.exists() {
         return Ok(None);
     }
@@ -123,7 +120,7 @@ pub(super) fn resume<B: Backend>(
 
 /// Writes `metrics.csv`, one row per completed epoch, and with ADMM `residuals.csv`, one per parameter and update.
 pub(super) fn write_metrics(dir: &Path, progress: &Progress) -> Result<()> {
-    write_csv(&dir.join("metrics.csv"), &progress.rows)?;
+    write_csv(&dir.join(METRICS_FILE), &progress.rows)?;
     if progress.residuals.is_empty() { Ok(()) } else { write_csv(&dir.join("residuals.csv"), &progress.residuals) }
 }
 

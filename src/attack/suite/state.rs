@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Assessment;
 use crate::base::error::{Error, Result};
-use crate::checkpoint::{Checkpoint, encode, write_atomic};
+use crate::checkpoint::{Checkpoint, STATE_FILE, encode, write_atomic};
 
 /// Time between two saves.
 const SAVE_EVERY: Duration = Duration::from_secs(20);
@@ -38,7 +38,7 @@ impl SuiteState {
         // By way of text, as it will be read: the numbers of a file have no type.
         let failed = |e| Error::Failed(format!("cannot serialise a suite: {e}"));
         let key = serde_json::from_str(&serde_json::to_string(key).map_err(failed)?).map_err(failed)?;
-        Ok(SuiteState { path: dir.join("state.safetensors"), key, shape, saved: Instant::now() })
+        Ok(SuiteState { path: dir.join(STATE_FILE), key, shape, saved: Instant::now() })
     }
 
     /// The assessment of an interrupted run of the same suite; empty if there was none.

@@ -69,9 +69,8 @@ fn leaves(table: &Table, prefix: &str) -> Vec<String> {
 
 fn parse_as(old: &Value, text: &str) -> Result<Value, String> {
     let value = match old {
-        Value::Integer(_) => text.parse().ok().map(Value::Integer),
+        // `1` is a number of this type too.
         Value::Float(_) => text.parse().ok().map(Value::Float),
-        Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
         Value::String(_) => Some(Value::String(text.to_string())),
         _ => text.parse().ok().filter(|new: &Value| new.same_type(old)),
     };

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use super::result::StageResult;
 use super::stage::{FORMAT, Stage, StageConfig};
 use crate::base::error::{Error, Result};
-use crate::checkpoint::{TEMPORARY, write_atomic};
-use crate::train::EpochRow;
+use crate::checkpoint::{STATE_FILE, TEMPORARY, write_atomic};
+use crate::train::{EpochRow, METRICS_FILE};
 
+pub(super) const CONFIG: &str = "config.toml";
 const LOCK: &str = "lock";
 const RESULT: &str = "result.json";
 
@@ -82,7 +83,7 @@ impl Store {
     /// # Errors
     /// [`Error::Input`] if `metrics.csv` is corrupt.
     pub fn metrics(&self, key: &str) -> Result<Vec<EpochRow>> {
-        let path = self.path(key).join("metrics.csv");
+        let path = self.path(key).join(METRICS_FILE);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -172,7 +173,7 @@ impl StageDir {
     /// Writes the resolved stage to `config.toml`.
     pub fn write_config(&self, stage: &Stage) -> Result<()> {
         let text = toml::to_string(stage).map_err(|e| Error::Failed(format!("cannot serialise a stage: {e}")))?;
-        write_atomic(&self.path.join("config.toml"), text.as_bytes())
+        write_atomic(&self.path.join(CONFIG), text.as_bytes())
     }
 
     /// Declares the stage finished: writes `result.json`, then removes the state that only a resumption needs.
@@ -185,7 +186,7 @@ impl StageDir {
         let text = format!("{json:#}\n");
         StageResult::from_json(config, json)?;
         write_atomic(&self.path.join(RESULT), text.as_bytes())?;
-        remove_if_present(&self.path.join("state.safetensors"))
+        remove_if_present(&self.path.join(STATE_FILE))
     }
 }
 

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::device::{AnyBackend, BackendSpec, on_backend};
 use super::result::{EvalResult, ImportResult, PruneResult, StageResult, SuiteResult};
 use super::stage::{EvalConfig, ImportConfig, PruneConfig, Stage, StageConfig, SuiteConfig};
-use super::store::{StageDir, read_result};
+use super::store::{CONFIG, StageDir, read_result};
 use crate::attack::PgdConfig;
 use crate::attack::evaluation;
 use crate::attack::evaluation::{EvalReport, Subset};
@@ -19,15 +19,12 @@ use crate::attack::suite::state::SuiteState;
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
 use crate::base::nvtx;
-use crate::checkpoint::{self, ModelInfo, load_model, write_atomic};
+use crate::checkpoint::{self, MODEL_FILE, ModelInfo, load_model, write_atomic};
 use crate::data::Dataset;
 use crate::data::source::hex;
 use crate::nn::models::Model;
 use crate::prune::{SparsityReport, hard_prune};
 use crate::train::{self, Observer};
-
-/// File of a finished stage's model.
-const MODEL: &str = "model.safetensors";
 
 /// Does the work of stages; called from several threads at once.
 pub trait Worker: Sync {
@@ -93,7 +90,7 @@ impl<B: Backend> StageRun<'_, B> {
         let result = match &self.stage.config {
             StageConfig::Import(config) => StageResult::Import(self.import(config)?),
             StageConfig::Train(config) => {
-                let parent = self.parent().map(|dir| dir.join(MODEL));
+                let parent = self.parent().map(|dir| dir.join(MODEL_FILE));
                 let dir = self.dir.path();
                 let result = train::train(backend, config, self.data, parent.as_deref(), dir, self.observer)?;
                 StageResult::Train(result)
@@ -115,7 +112,7 @@ impl<B: Backend> StageRun<'_, B> {
         if hex(&Sha256::digest(&bytes)) != config.sha256 {
             return Err(Error::input(path, "changed while it was read", "run the command again"));
         }
-        write_atomic(&self.dir.path().join(MODEL), &bytes)?;
+        write_atomic(&self.dir.path().join(MODEL_FILE), &bytes)?;
         Ok(ImportResult {})
     }
 
@@ -132,7 +129,7 @@ impl<B: Backend> StageRun<'_, B> {
         let info = ModelInfo { pruned: Some(config.sparsity), ..info };
         let state = model.state(self.backend);
         self.backend.status()?;
-        checkpoint::save_model(&self.dir.path().join(MODEL), &state, &info)?;
+        checkpoint::save_model(&self.dir.path().join(MODEL_FILE), &state, &info)?;
         Ok(PruneResult {
             collapsed: after.collapsed(self.data.classes),
             before,
@@ -210,7 +207,7 @@ impl<B: Backend> StageRun<'_, B> {
 
     fn parent_model(&self) -> Result<(Model<B>, ModelInfo)> {
         let dir = self.parent().ok_or_else(|| Error::Failed("a stage that needs a parent has none".to_string()))?;
-        load_model(self.backend, &dir.join(MODEL))
+        load_model(self.backend, &dir.join(MODEL_FILE))
     }
 
     /// Directory of the stage that this one starts from.
@@ -220,7 +217,7 @@ impl<B: Backend> StageRun<'_, B> {
 }
 
 fn read_config(dir: &Path) -> Result<Option<Stage>> {
-    let path = dir.join("config.toml");
+    let path = dir.join(CONFIG);
     let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
     Ok(toml::from_str(&text).ok())
 }

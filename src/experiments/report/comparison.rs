@@ -141,6 +141,18 @@ mod tests {
         assert_eq!((gap.natural, gap.adversarial), (-1.0, -2.0));
     }
 
+    /// Most of the paper's tables have adversarial accuracies alone.
+    #[test]
+    fn one_of_the_two_accuracies_is_enough_to_be_published() {
+        let both = sample::summary(&[(90.0, 80.0)], Some((91.0, 85.0)));
+        let adversarial = Summary { paper_natural: None, ..both.clone() };
+        let natural = Summary { paper_adversarial: None, ..both.clone() };
+        assert!(natural.is_published() && adversarial.is_published());
+        assert!(Gap::of(&both, &adversarial).is_published());
+        assert!(Gap::of(&natural, &both).is_published());
+        assert!(!Gap::of(&natural, &adversarial).is_published(), "nothing that both have");
+    }
+
     #[test]
     fn cells_are_matched_by_label() {
         let cell = |natural: f64| Some(sample::summary(&[(natural, natural - 10.0)], None));

@@ -274,6 +274,17 @@ mod tests {
     }
 
     #[test]
+    fn pixels_beyond_the_page_are_not_drawn() {
+        let mut canvas = Canvas::new((4, 3));
+        let black = Rgb888::new(0, 0, 0);
+        let beyond = [(-1, 1), (4, 1), (1, -1), (1, 3), (-1, -1), (4, 3)];
+        let Ok(()) = canvas.draw_iter(beyond.map(|(x, y)| Pixel(Point::new(x, y), black)));
+        assert!(canvas.rgb.iter().all(|value| *value == 255));
+        let Ok(()) = canvas.draw_iter([Pixel(Point::new(3, 2), black)]);
+        assert_eq!(canvas.rgb[3 * 11..], [0; 3], "the last pixel of the page");
+    }
+
+    #[test]
     fn a_page_grows_by_rows() {
         let grey = [0.5; 784];
         let size = |n: usize| {

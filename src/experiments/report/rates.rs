@@ -268,6 +268,24 @@ mod tests {
         sample::assert_shows("rates.svg", rates_svg(&sample::rates()).unwrap().unwrap().as_bytes(), <[u8]>::to_vec);
     }
 
+    /// A name begins a line where it would leave the picture, and only there.
+    #[test]
+    fn the_key_fills_its_lines() {
+        let width = |name: usize| TO_NAME + paint::text_width(&"m".repeat(name), SMALL);
+        // Where the third of three names begins, of which the first two have twenty characters.
+        let third = LEFT + 2 * (width(20) + 16);
+        let longest = (1..90).find(|name| third + width(*name) == WIDTH).expect("a name that ends at the edge");
+        let place = |name: usize| {
+            let blocks =
+                [20, 20, name].map(|name| Block { title: "m".repeat(name), ..sample::rates().blocks.remove(0) });
+            let methods = blocks.each_ref().map(|block| Method { block, color: INK });
+            key(&methods)[2].at
+        };
+        let line = TITLE_HEIGHT + KEY_HEIGHT / 2;
+        assert_eq!(place(longest), (third, line));
+        assert_eq!(place(longest + 1), (LEFT, line + KEY_HEIGHT));
+    }
+
     /// Equal factors are equal distances.
     #[test]
     fn the_axis_is_logarithmic() {

@@ -22,6 +22,7 @@ mod tests {
     #[test]
     fn breaks_at_spaces_and_loses_nothing() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("one two", 6), ["one", "two"], "the space counts");
         assert_eq!(wrap("± ± ±", 5), ["± ± ±"], "characters, not bytes");
         assert_eq!(wrap("a incomprehensible b", 4), ["a", "incomprehensible", "b"]);
         assert!(wrap("", 10).is_empty());

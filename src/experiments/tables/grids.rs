@@ -1,6 +1,6 @@
 //! Grids that the pruning tables share: dense networks by width, and pairs of an original and a pruned width.
 
-use super::chains::Recipe;
+use super::chains::{Method, Recipe};
 use super::{BlockSpec, Coordinates, Identity, Profile, Settings};
 use crate::base::error::{Error, Result};
 use crate::experiments::pipeline::StageConfig;
@@ -8,34 +8,36 @@ use crate::nn::models::Network;
 
 /// Widths of the dense networks.
 const WIDTHS: &[&str] = &["1", "2", "4", "8", "16"];
+/// The column of the dense networks.
+pub(super) const DENSE: &str = "dense";
 /// Widths that can be pruned to a smaller one.
 pub const PRUNABLE: &[&str] = &["2", "4", "8", "16"];
 
 /// Dense networks trained on clean images.
-pub const NATURAL_TRAINING: BlockSpec = dense("natural-training", "Dense, natural training");
+pub const NATURAL_TRAINING: BlockSpec = dense(Method::NaturalTraining, "Dense, natural training");
 /// Dense networks trained on attacked images.
-pub const ADVERSARIAL_TRAINING: BlockSpec = dense("adversarial-training", "Dense, adversarial training");
+pub const ADVERSARIAL_TRAINING: BlockSpec = dense(Method::AdversarialTraining, "Dense, adversarial training");
 /// Pruned with ADMM.
-pub const ADMM: BlockSpec = pruned("admm", "Pruned with ADMM", true);
+pub const ADMM: BlockSpec = pruned(Method::Admm, "Pruned with ADMM", true);
 /// Pruned at once and retrained.
-pub const POST_PRUNE: BlockSpec = pruned("post-prune", "Pruned at once, retrained", false);
+pub const POST_PRUNE: BlockSpec = pruned(Method::PostPrune, "Pruned at once, retrained", false);
 /// Pruned at once.
-pub const NO_RETRAIN: BlockSpec = pruned("no-retrain", "Pruned at once, not retrained", false);
+pub const NO_RETRAIN: BlockSpec = pruned(Method::NoRetrain, "Pruned at once, not retrained", false);
 /// Pruned with the proximal gradient method.
-pub const PROXIMAL: BlockSpec = pruned("proximal", "Pruned with the proximal gradient method", false);
+pub const PROXIMAL: BlockSpec = pruned(Method::Proximal, "Pruned with the proximal gradient method", false);
 /// Dense networks of the pruned width.
-pub const SCRATCH: BlockSpec = pruned("scratch", "The small dense network from scratch", false);
+pub const SCRATCH: BlockSpec = pruned(Method::Scratch, "The small dense network from scratch", false);
 /// Pruned networks trained from their initialisation.
-pub const INHERITED: BlockSpec = pruned("inherited", "The pruned network from its first initialisation", false);
+pub const INHERITED: BlockSpec = pruned(Method::Inherited, "The pruned network from its first initialisation", false);
 
-const fn dense(method: &'static str, title: &'static str) -> BlockSpec {
-    BlockSpec { rows: WIDTHS, columns: &["dense"], exists: |_, _| true, absent: "", ..pruned(method, title, true) }
+const fn dense(method: Method, title: &'static str) -> BlockSpec {
+    BlockSpec { rows: WIDTHS, columns: &[DENSE], exists: |_, _| true, absent: "", ..pruned(method, title, true) }
 }
 
 /// From every width to every smaller one.
-const fn pruned(method: &'static str, title: &'static str, by_default: bool) -> BlockSpec {
+const fn pruned(method: Method, title: &'static str, by_default: bool) -> BlockSpec {
     BlockSpec {
-        method,
+        method: method.name(),
         title,
         row_axis: "Original width",
         column_axis: "Pruned width",
@@ -62,7 +64,7 @@ pub fn seeds(profile: Profile) -> usize {
 /// The chain of a cell of one of these grids.
 pub fn chain(network: Network, at: &Coordinates, settings: &Settings) -> Result<Vec<StageConfig>> {
     let original = width(at.row)?;
-    let kept = if at.column == "dense" { 1.0 } else { width(at.column)? as f64 / original as f64 };
+    let kept = if at.column == DENSE { 1.0 } else { width(at.column)? as f64 / original as f64 };
     Ok(Recipe::new(network, settings, at.seed).chain(at.block.method.parse()?, original, kept))
 }
 

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::grids::DENSE;
+
 /// The paper's numbers for a cell, percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
@@ -31,7 +33,7 @@ impl Line {
 
     /// The name of this cell's column in its table's block.
     fn column(&self) -> String {
-        let width = || self.pruned_w.map_or("dense".to_string(), |width| width.to_string());
+        let width = || self.pruned_w.map_or(DENSE.to_string(), |width| width.to_string());
         self.optimizer.clone().unwrap_or_else(width)
     }
 }

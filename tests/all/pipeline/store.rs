@@ -86,6 +86,28 @@ fn a_corrupt_result_is_reported_and_kept() {
     assert_eq!(plan.prepare(&store, true).unwrap().pending(), 1);
 }
 
+/// Only a file that is not there means that nothing was written; here there is a directory in its place.
+#[test]
+fn what_cannot_be_read_is_not_taken_for_missing() {
+    let (out, store) = out();
+    let mut plan = plan();
+    add(&mut plan, 1, &[]);
+    let Job { key, stage, .. } = &plan.jobs()[0];
+    for name in ["result.json", "metrics.csv"] {
+        fs::create_dir_all(store.path(key).join(name)).unwrap();
+    }
+    let told = |error: Error, name: &str| {
+        let shown = one_line(&error);
+        assert!(shown.contains(name) && shown.contains("read"), "{shown}");
+    };
+    told(store.result(key, &stage.config).unwrap_err(), "result.json");
+    told(store.metrics(key).unwrap_err(), "metrics.csv");
+    let version = out.path().join("store/version");
+    fs::remove_file(&version).unwrap();
+    fs::create_dir(&version).unwrap();
+    told(Store::open(out.path()).unwrap_err(), "version");
+}
+
 /// A loss that is not a number cannot be read back from JSON: such a stage has failed, and is not taken for finished.
 #[test]
 fn a_result_that_could_not_be_read_again_fails_its_stage() {
