@@ -12,7 +12,6 @@ use crate::autograd::tensor::Tensor;
 use crate::backend::{ApgdPoints, ApgdStep, Backend};
 use crate::base::error::Result;
 use crate::base::named_enum::named_enum;
-use crate::nn::models::Model;
 
 named_enum! {
     /// The loss that APGD maximises.
@@ -46,32 +45,7 @@ const APGD_CE: &str = "apgd-ce";
 const APGD_DLR: &str = "apgd-dlr";
 const APGD_T: &str = "apgd-t";
 
-const PRESETS: &[AttackPreset<ApgdConfig>] = &[
-    Preset {
-        name: APGD_CE,
-        about: "Auto-PGD on the cross-entropy",
-        lacks: &[NO_STEP_SIZE],
-        configure: |options| ApgdConfig::from_options(options, ApgdLoss::CrossEntropy),
-    },
-    Preset {
-        name: APGD_DLR,
-        about: "Auto-PGD on the difference of logits ratio",
-        lacks: &[NO_STEP_SIZE],
-        configure: |options| ApgdConfig::from_options(options, ApgdLoss::Dlr),
-    },
-    Preset {
-        name: APGD_T,
-        about: "The same towards each of the nine likeliest other classes",
-        lacks: &[NO_STEP_SIZE],
-        configure: |options| ApgdConfig::from_options(options, ApgdLoss::TargetedDlr),
-    },
-];
-
 impl Attack for ApgdConfig {
-    fn presets() -> &'static [AttackPreset<Self>] {
-        PRESETS
-    }
-
     fn name(&self) -> &'static str {
         match self.loss {
             ApgdLoss::CrossEntropy => APGD_CE,
@@ -105,12 +79,7 @@ impl Attack for ApgdConfig {
         self.steps as u64 + 1 + u64::from(self.is_targeted())
     }
 
-    fn run<B: Backend>(
-        &self,
-        target_model: &TargetModel<'_, B>,
-        _: Option<&Model<B>>,
-        round: &Round<'_, B>,
-    ) -> Result<Tensor<B>> {
+    fn run<B: Backend>(&self, target_model: &TargetModel<'_, B>, round: &Round<'_, B>) -> Result<Tensor<B>> {
         let targets = match self.is_targeted() {
             true => round.target_classes(target_model, round.number / self.restarts)?,
             false => Vec::new(),
@@ -121,6 +90,28 @@ impl Attack for ApgdConfig {
 }
 
 impl ApgdConfig {
+    /// The names under which users know it.
+    pub(super) const PRESETS: &[AttackPreset<Self>] = &[
+        Preset {
+            name: APGD_CE,
+            about: "Auto-PGD on the cross-entropy",
+            lacks: &[NO_STEP_SIZE],
+            configure: |options| ApgdConfig::from_options(options, ApgdLoss::CrossEntropy),
+        },
+        Preset {
+            name: APGD_DLR,
+            about: "Auto-PGD on the difference of logits ratio",
+            lacks: &[NO_STEP_SIZE],
+            configure: |options| ApgdConfig::from_options(options, ApgdLoss::Dlr),
+        },
+        Preset {
+            name: APGD_T,
+            about: "The same towards each of the nine likeliest other classes",
+            lacks: &[NO_STEP_SIZE],
+            configure: |options| ApgdConfig::from_options(options, ApgdLoss::TargetedDlr),
+        },
+    ];
+
     /// 100 steps, one start.
     pub fn published(eps: f32, loss: ApgdLoss) -> Self {
         ApgdConfig { eps, steps: 100, restarts: 1, loss, rho: 0.75 }

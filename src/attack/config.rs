@@ -1,4 +1,4 @@
-//! The list of attacks. A new attack is a file that implements [`Attack`], and an entry here.
+//! The list of attacks. A new attack is a file with a struct that implements [`Attack`] and has `PRESETS`, and an entry here.
 
 use std::ops::Deref;
 use std::sync::LazyLock;
@@ -17,7 +17,6 @@ use super::{Attack, PgdConfig};
 use crate::autograd::tensor::Tensor;
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
-use crate::nn::models::Model;
 
 /// The enum of all attacks, which can be used as the [`Attack`] that it holds, and the presets of all.
 macro_rules! attacks {
@@ -43,17 +42,16 @@ macro_rules! attacks {
             pub fn run<B: Backend>(
                 &self,
                 target_model: &TargetModel<'_, B>,
-                surrogate: Option<&Model<B>>,
                 round: &Round<'_, B>,
             ) -> Result<Tensor<B>> {
-                match self { $( AttackConfig::$variant(config) => config.run(target_model, surrogate, round), )+ }
+                match self { $( AttackConfig::$variant(config) => config.run(target_model, round), )+ }
             }
         }
 
         /// Those of the attacks, in the order of the list.
         fn single_presets() -> Vec<AnyPreset> {
             let mut all: Vec<AnyPreset> = Vec::new();
-            $( all.extend(<$config>::presets().iter().map(|&Preset { name, about, lacks, configure }| Preset {
+            $( all.extend(<$config>::PRESETS.iter().map(|&Preset { name, about, lacks, configure }| Preset {
                 name,
                 about,
                 lacks,

@@ -11,7 +11,6 @@ use super::{Attack, objective};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{AdamStep, Backend, Distance};
 use crate::base::error::Result;
-use crate::nn::models::Model;
 
 /// Settings, those of the published code by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,21 +69,7 @@ impl<B: Backend> Nearest<B> {
 
 const NAME: &str = "cw-l2";
 
-const PRESETS: &[AttackPreset<CwL2Config>] = &[Preset {
-    name: NAME,
-    about: "Carlini & Wagner's l2 attack",
-    lacks: &[NO_STEP_SIZE, NO_RESTARTS],
-    configure: |options| {
-        let published = CwL2Config::published(options.eps.unwrap_or(options.data.info().attack.eps_l2));
-        CwL2Config { steps: options.steps.unwrap_or(published.steps), ..published }
-    },
-}];
-
 impl Attack for CwL2Config {
-    fn presets() -> &'static [AttackPreset<Self>] {
-        PRESETS
-    }
-
     fn name(&self) -> &'static str {
         NAME
     }
@@ -109,17 +94,23 @@ impl Attack for CwL2Config {
         (self.searches * self.steps) as u64
     }
 
-    fn run<B: Backend>(
-        &self,
-        target_model: &TargetModel<'_, B>,
-        _: Option<&Model<B>>,
-        round: &Round<'_, B>,
-    ) -> Result<Tensor<B>> {
+    fn run<B: Backend>(&self, target_model: &TargetModel<'_, B>, round: &Round<'_, B>) -> Result<Tensor<B>> {
         self.attack(target_model, round.clean, round.labels)
     }
 }
 
 impl CwL2Config {
+    /// The names under which users know it.
+    pub(super) const PRESETS: &[AttackPreset<Self>] = &[Preset {
+        name: NAME,
+        about: "Carlini & Wagner's l2 attack",
+        lacks: &[NO_STEP_SIZE, NO_RESTARTS],
+        configure: |options| {
+            let published = CwL2Config::published(options.eps.unwrap_or(options.data.info().attack.eps_l2));
+            CwL2Config { steps: options.steps.unwrap_or(published.steps), ..published }
+        },
+    }];
+
     /// Nine weights from 1e-3, up to 10,000 steps each.
     pub fn published(eps: f32) -> Self {
         CwL2Config { eps, steps: 10_000, lr: 0.01, searches: 9, first_weight: 1e-3, kappa: 0.0 }

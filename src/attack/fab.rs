@@ -11,7 +11,6 @@ use super::{Attack, objective};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Distance, FabStep};
 use crate::base::error::Result;
-use crate::nn::models::Model;
 
 /// Settings, the published ones by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,21 +28,7 @@ pub struct FabConfig {
     pub beta: f32,
 }
 
-const PRESETS: &[AttackPreset<FabConfig>] = &[Preset {
-    name: "fab",
-    about: "Fast Adaptive Boundary attack towards each of the nine likeliest other classes",
-    lacks: &[NO_STEP_SIZE, NO_RESTARTS],
-    configure: |options| {
-        let published = FabConfig::published(options.eps());
-        FabConfig { steps: options.steps.unwrap_or(published.steps), ..published }
-    },
-}];
-
 impl Attack for FabConfig {
-    fn presets() -> &'static [AttackPreset<Self>] {
-        PRESETS
-    }
-
     fn name(&self) -> &'static str {
         "fab-t"
     }
@@ -64,18 +49,24 @@ impl Attack for FabConfig {
         2 * self.steps as u64 + 1
     }
 
-    fn run<B: Backend>(
-        &self,
-        target_model: &TargetModel<'_, B>,
-        _: Option<&Model<B>>,
-        round: &Round<'_, B>,
-    ) -> Result<Tensor<B>> {
+    fn run<B: Backend>(&self, target_model: &TargetModel<'_, B>, round: &Round<'_, B>) -> Result<Tensor<B>> {
         let targets = round.target_classes(target_model, round.number)?;
         self.attack(target_model, round.clean, round.labels, &targets, |_| {})
     }
 }
 
 impl FabConfig {
+    /// The names under which users know it.
+    pub(super) const PRESETS: &[AttackPreset<Self>] = &[Preset {
+        name: "fab",
+        about: "Fast Adaptive Boundary attack towards each of the nine likeliest other classes",
+        lacks: &[NO_STEP_SIZE, NO_RESTARTS],
+        configure: |options| {
+            let published = FabConfig::published(options.eps());
+            FabConfig { steps: options.steps.unwrap_or(published.steps), ..published }
+        },
+    }];
+
     /// 100 steps towards each target.
     pub fn published(eps: f32) -> Self {
         FabConfig { eps, steps: 100, alpha_max: 0.1, eta: 1.05, beta: 0.9 }

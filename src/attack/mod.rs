@@ -20,9 +20,7 @@ use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Distance};
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::named_enum;
-use crate::nn::models::Model;
 pub use pgd::{AttackLoss, BnMode, PgdConfig};
-use preset::AttackPreset;
 use round::Round;
 use target_model::TargetModel;
 
@@ -31,11 +29,6 @@ pub type OnImagePasses<'a> = &'a (dyn Fn(u64) -> Result<()> + Sync);
 
 /// An attack with its settings.
 pub trait Attack {
-    /// The names under which users know it.
-    fn presets() -> &'static [AttackPreset<Self>]
-    where
-        Self: Sized;
-
     /// Its usual name.
     fn name(&self) -> &'static str;
 
@@ -98,16 +91,11 @@ pub trait Attack {
     }
 
     /// Runs a round and returns, for each image, the best attempt at an adversarial one. Whether it is one is for the
-    /// caller to judge. `surrogate` is for an attack that [needs](Attack::needs_surrogate) it.
+    /// caller to judge.
     ///
     /// # Errors
     /// As [`TargetModel::forward`]; [`Error::Usage`] where the surrogate is missing.
-    fn run<B: Backend>(
-        &self,
-        target_model: &TargetModel<'_, B>,
-        surrogate: Option<&Model<B>>,
-        round: &Round<'_, B>,
-    ) -> Result<Tensor<B>>
+    fn run<B: Backend>(&self, target_model: &TargetModel<'_, B>, round: &Round<'_, B>) -> Result<Tensor<B>>
     where
         Self: Sized;
 }

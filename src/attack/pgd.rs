@@ -74,33 +74,34 @@ const PGD: &str = "pgd";
 const CW: &str = "cw";
 const FGSM: &str = "fgsm";
 
-const PRESETS: &[AttackPreset<PgdConfig>] = &[
-    Preset {
-        name: PGD,
-        about: "Projected gradient descent on the cross-entropy",
-        lacks: &[],
-        configure: |options| PgdConfig::from_options(options, AttackLoss::CrossEntropy),
-    },
-    Preset {
-        name: CW,
-        about: "The same on Carlini & Wagner's margin",
-        lacks: &[],
-        configure: |options| PgdConfig::from_options(options, AttackLoss::Margin),
-    },
-    Preset {
-        name: FGSM,
-        about: "One step of the ball's radius from the clean image",
-        lacks: &[(AttackOption::Steps, "it takes one step"), NO_STEP_SIZE, NO_RESTARTS],
-        configure: |options| PgdConfig {
-            steps: 1,
-            step_size: options.eps(),
-            random_start: false,
-            ..PgdConfig::from_options(options, AttackLoss::CrossEntropy)
-        },
-    },
-];
-
 impl PgdConfig {
+    /// The names under which users know it.
+    pub(super) const PRESETS: &[AttackPreset<Self>] = &[
+        Preset {
+            name: PGD,
+            about: "Projected gradient descent on the cross-entropy",
+            lacks: &[],
+            configure: |options| PgdConfig::from_options(options, AttackLoss::CrossEntropy),
+        },
+        Preset {
+            name: CW,
+            about: "The same on Carlini & Wagner's margin",
+            lacks: &[],
+            configure: |options| PgdConfig::from_options(options, AttackLoss::Margin),
+        },
+        Preset {
+            name: FGSM,
+            about: "One step of the ball's radius from the clean image",
+            lacks: &[(AttackOption::Steps, "it takes one step"), NO_STEP_SIZE, NO_RESTARTS],
+            configure: |options| PgdConfig {
+                steps: 1,
+                step_size: options.eps(),
+                random_start: false,
+                ..PgdConfig::from_options(options, AttackLoss::CrossEntropy)
+            },
+        },
+    ];
+
     /// The paper's attack on a data set, for training and testing alike.
     pub fn paper(data: DatasetName) -> Self {
         let PaperAttack { eps, step_size, steps, .. } = data.info().attack;
@@ -160,10 +161,6 @@ impl AttackLoss {
 }
 
 impl Attack for PgdConfig {
-    fn presets() -> &'static [AttackPreset<Self>] {
-        PRESETS
-    }
-
     fn name(&self) -> &'static str {
         match self.loss {
             _ if self.steps == 1 && !self.random_start => FGSM,
@@ -191,12 +188,7 @@ impl Attack for PgdConfig {
         self.steps as u64
     }
 
-    fn run<B: Backend>(
-        &self,
-        target_model: &TargetModel<'_, B>,
-        _: Option<&Model<B>>,
-        round: &Round<'_, B>,
-    ) -> Result<Tensor<B>> {
+    fn run<B: Backend>(&self, target_model: &TargetModel<'_, B>, round: &Round<'_, B>) -> Result<Tensor<B>> {
         let passes = (round.labels.len() * self.steps) as u64;
         target_model.add(ImagePasses { queries: passes, gradients: passes });
         self.attack(target_model.model, target_model, round)

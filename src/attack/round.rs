@@ -5,6 +5,7 @@ use crate::autograd::tensor::Tensor;
 use crate::backend::Backend;
 use crate::base::error::Result;
 use crate::base::rng::{Rng, Stream};
+use crate::nn::models::Model;
 
 /// Other classes that the targeted attacks go for, at most: the likeliest ones.
 const MOST_TARGETS: usize = 9;
@@ -14,7 +15,7 @@ pub(super) fn targets(classes: usize) -> usize {
     MOST_TARGETS.min(classes.saturating_sub(1))
 }
 
-/// The images of a round, and its random numbers.
+/// The images of a round, its random numbers, and the network that a transfer attacks instead.
 pub struct Round<'r, B: Backend> {
     /// Number of the round, counted from 0.
     pub number: usize,
@@ -28,6 +29,8 @@ pub struct Round<'r, B: Backend> {
     pub attack: usize,
     /// Place of the first image among those of the round.
     pub first: u64,
+    /// For attacks that [need one](super::Attack::needs_surrogate).
+    pub surrogate: Option<&'r Model<B>>,
 }
 
 impl<B: Backend> Round<'_, B> {

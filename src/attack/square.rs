@@ -12,7 +12,6 @@ use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, SquareUpdate};
 use crate::base::error::Result;
 use crate::base::rng::{Rng, Stream};
-use crate::nn::models::Model;
 
 /// Settings, the published ones by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,21 +27,7 @@ pub struct SquareConfig {
 
 const NAME: &str = "square";
 
-const PRESETS: &[AttackPreset<SquareConfig>] = &[Preset {
-    name: NAME,
-    about: "Square attack",
-    lacks: &[NO_STEP_SIZE, NO_RESTARTS],
-    configure: |options| {
-        let published = SquareConfig::published(options.eps());
-        SquareConfig { queries: options.steps.unwrap_or(published.queries), ..published }
-    },
-}];
-
 impl Attack for SquareConfig {
-    fn presets() -> &'static [AttackPreset<Self>] {
-        PRESETS
-    }
-
     fn name(&self) -> &'static str {
         NAME
     }
@@ -67,12 +52,7 @@ impl Attack for SquareConfig {
         self.queries as u64 + 1
     }
 
-    fn run<B: Backend>(
-        &self,
-        target_model: &TargetModel<'_, B>,
-        _: Option<&Model<B>>,
-        round: &Round<'_, B>,
-    ) -> Result<Tensor<B>> {
+    fn run<B: Backend>(&self, target_model: &TargetModel<'_, B>, round: &Round<'_, B>) -> Result<Tensor<B>> {
         let [_, c, h, w] = round.clean.shape().dims();
         let start = self.stripes(target_model.backend, round.clean, &round.rng(Stream::SuiteStart), round.first)?;
         let rng = round.rng(Stream::Square);
@@ -82,6 +62,17 @@ impl Attack for SquareConfig {
 }
 
 impl SquareConfig {
+    /// The names under which users know it.
+    pub(super) const PRESETS: &[AttackPreset<Self>] = &[Preset {
+        name: NAME,
+        about: "Square attack",
+        lacks: &[NO_STEP_SIZE, NO_RESTARTS],
+        configure: |options| {
+            let published = SquareConfig::published(options.eps());
+            SquareConfig { queries: options.steps.unwrap_or(published.queries), ..published }
+        },
+    }];
+
     /// 5000 proposals, the first of 80 % of the pixels.
     pub fn published(eps: f32) -> Self {
         SquareConfig { eps, queries: 5000, p_init: 0.8 }

@@ -9,7 +9,6 @@ use super::{Attack, AttackLoss, PgdConfig};
 use crate::autograd::tensor::Tensor;
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
-use crate::nn::models::Model;
 
 /// The attack on the surrogate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,18 +17,17 @@ pub struct TransferConfig(pub PgdConfig);
 
 const NAME: &str = "transfer";
 
-const PRESETS: &[AttackPreset<TransferConfig>] = &[Preset {
-    name: NAME,
-    about: "PGD on another network",
-    lacks: &[],
-    configure: |options| TransferConfig(PgdConfig::from_options(options, AttackLoss::CrossEntropy)),
-}];
+impl TransferConfig {
+    /// The names under which users know it.
+    pub(super) const PRESETS: &[AttackPreset<Self>] = &[Preset {
+        name: NAME,
+        about: "PGD on another network",
+        lacks: &[],
+        configure: |options| TransferConfig(PgdConfig::from_options(options, AttackLoss::CrossEntropy)),
+    }];
+}
 
 impl Attack for TransferConfig {
-    fn presets() -> &'static [AttackPreset<Self>] {
-        PRESETS
-    }
-
     fn name(&self) -> &'static str {
         NAME
     }
@@ -62,13 +60,8 @@ impl Attack for TransferConfig {
         self.0.image_passes()
     }
 
-    fn run<B: Backend>(
-        &self,
-        target_model: &TargetModel<'_, B>,
-        surrogate: Option<&Model<B>>,
-        round: &Round<'_, B>,
-    ) -> Result<Tensor<B>> {
-        let surrogate = surrogate.ok_or_else(|| Error::Usage("transfer: needs a surrogate".to_string()))?;
+    fn run<B: Backend>(&self, target_model: &TargetModel<'_, B>, round: &Round<'_, B>) -> Result<Tensor<B>> {
+        let surrogate = round.surrogate.ok_or_else(|| Error::Usage("transfer: needs a surrogate".to_string()))?;
         self.0.attack(surrogate, target_model, round)
     }
 }

@@ -221,8 +221,9 @@ impl<B: Backend> Suite<'_, '_, '_, B> {
         let labels: Vec<u8> = indices.iter().map(|&i| self.subset.labels[i as usize]).collect();
         let clean = self.clean(&indices);
         let target_model = TargetModel::new(backend, self.model, self.on_image_passes);
-        let round = Round { number: round, clean: &clean, labels: &labels, seed: self.seed, attack, first };
-        let x = config.run(&target_model, self.surrogate, &round)?;
+        let (seed, surrogate) = (self.seed, self.surrogate);
+        let round = Round { number: round, clean: &clean, labels: &labels, seed, attack, first, surrogate };
+        let x = config.run(&target_model, &round)?;
         let passes = target_model.image_passes();
         let classes = target_model.logits(&x)?.predictions();
         let distances = backend.distances(labels.len(), config.distance(), x.buf(), clean.buf());

@@ -30,7 +30,7 @@ use crate::small_runs::digits;
 const SEED: u64 = 11;
 
 fn round<'r, B: Backend>(number: usize, attack: usize, clean: &'r Tensor<B>, labels: &'r [u8]) -> Round<'r, B> {
-    Round { number, clean, labels, seed: SEED, attack, first: 0 }
+    Round { number, clean, labels, seed: SEED, attack, first: 0, surrogate: None }
 }
 
 /// The numbers of attack 3, round `number`, as they are documented.
@@ -54,16 +54,14 @@ fn each_round_of_a_targeted_attack_goes_for_the_next_likeliest_class() {
     let target = |rank: usize| (0..N).map(|i| by_logit(logits.of_image(i))[rank - 1]).collect::<Vec<_>>();
     let fab = FabConfig { steps: 3, ..FabConfig::published(0.1) };
     for (number, rank) in [(0, 2), (1, 3), (8, 10)] {
-        let found =
-            AttackConfig::Fab(fab.clone()).run(&target_model, None, &round(number, 3, &clean, &labels)).unwrap();
+        let found = AttackConfig::Fab(fab.clone()).run(&target_model, &round(number, 3, &clean, &labels)).unwrap();
         let expected = fab.attack(&target_model, &clean, &labels, &target(rank), |_| {}).unwrap();
         assert_eq!(found.values(backend), expected.values(backend), "fab, round {number}");
     }
     // Two starts towards each target.
     let apgd = ApgdConfig { steps: 3, restarts: 2, ..ApgdConfig::published(0.1, ApgdLoss::TargetedDlr) };
     for (number, rank) in [(0, 2), (1, 2), (2, 3), (17, 10)] {
-        let found =
-            AttackConfig::Apgd(apgd.clone()).run(&target_model, None, &round(number, 3, &clean, &labels)).unwrap();
+        let found = AttackConfig::Apgd(apgd.clone()).run(&target_model, &round(number, 3, &clean, &labels)).unwrap();
         let rng = numbers(Stream::SuiteStart, number as u32);
         let start = backend.random_start(N, 784, 0.1, &rng, 0, clean.buf());
         let start = Tensor::new(start, clean.shape().clone());
@@ -80,7 +78,7 @@ fn square_draws_by_round_and_place() {
     let target_model = TargetModel::new(backend, &setting.model, &uncounted);
     let config = SquareConfig { queries: 20, ..SquareConfig::published(0.1) };
     let from_100 = Round { first: 100, ..round(2, 3, &clean, &labels) };
-    let found = AttackConfig::Square(config.clone()).run(&target_model, None, &from_100).unwrap();
+    let found = AttackConfig::Square(config.clone()).run(&target_model, &from_100).unwrap();
     let start = config.stripes(backend, &clean, &numbers(Stream::SuiteStart, 2), 100).unwrap();
     let rng = numbers(Stream::Square, 2);
     let propose = |query: usize, i: usize| config.proposal([1, 28, 28], query, &rng, 100 + i as u64);
@@ -163,9 +161,9 @@ fn a_transfer_attacks_the_surrogate() {
     let (_, other) = recorded(backend, "lenet");
     let config = pgd(0.1, 4, true);
     let target_model = TargetModel::new(backend, &setting.model, &uncounted);
-    let round = round(1, 3, &clean, &labels);
-    let found =
-        AttackConfig::Transfer(TransferConfig(config.clone())).run(&target_model, Some(&other), &round).unwrap();
+    let with_surrogate = Round { surrogate: Some(&other), ..round(1, 3, &clean, &labels) };
+    let transfer = AttackConfig::Transfer(TransferConfig(config.clone()));
+    let found = transfer.run(&target_model, &with_surrogate).unwrap();
     assert_eq!(target_model.image_passes(), ImagePasses::default());
     let on = |model: &Model<F32>| {
         let pgd = PgdAttack { backend, model, mode: Mode::Eval, config: &config };
@@ -174,10 +172,10 @@ fn a_transfer_attacks_the_surrogate() {
         pgd.attack(start, &batch, &mut backend.metrics(), drop).unwrap().values(backend)
     };
     assert_eq!(found.values(backend), on(&other));
-    let direct = AttackConfig::Pgd(config.clone()).run(&target_model, Some(&other), &round).unwrap();
+    let direct = AttackConfig::Pgd(config.clone()).run(&target_model, &with_surrogate).unwrap();
     assert_eq!(direct.values(backend), on(&setting.model));
     assert_eq!(target_model.image_passes(), ImagePasses { queries: 4 * N as u64, gradients: 4 * N as u64 });
-    let none = AttackConfig::Transfer(TransferConfig(config)).run(&target_model, None, &round);
+    let none = transfer.run(&target_model, &round(1, 3, &clean, &labels));
     assert!(matches!(none, Err(Error::Usage(_))), "no surrogate");
 }
 
@@ -190,7 +188,7 @@ fn pgd_attacks_with_running_statistics() {
     let clean = Tensor::new(backend.upload_batch(n, &uniform(1, n * 3072)), model.input(n));
     let config = pgd(0.05, 3, true);
     let target_model = TargetModel::new(&backend, &model, &uncounted);
-    let found = AttackConfig::Pgd(config.clone()).run(&target_model, None, &round(0, 3, &clean, &labels)).unwrap();
+    let found = AttackConfig::Pgd(config.clone()).run(&target_model, &round(0, 3, &clean, &labels)).unwrap();
     let [eval, train] = [Mode::Eval, Mode::Train].map(|mode| {
         let pgd = PgdAttack { backend: &backend, model: &model, mode, config: &config };
         let start = Start { rng: &numbers(Stream::SuiteStart, 0), first: 0 };
@@ -291,7 +289,8 @@ fn passes_of_a_round_are_announced() {
             Ok(())
         };
         let target_model = TargetModel::new(&backend, &model, &watch);
-        attack.run(&target_model, Some(&model), &round(0, 3, &clean, &[0])).unwrap();
+        let round = Round { surrogate: Some(&model), ..round(0, 3, &clean, &[0]) };
+        attack.run(&target_model, &round).unwrap();
         let (seen, announced) = (seen.into_inner(), attack.image_passes());
         let may_end_before = matches!(attack, AttackConfig::Fab(_) | AttackConfig::CwL2(_));
         assert!(seen == announced || may_end_before && seen < announced, "{}: {seen} of {announced}", attack.name());
@@ -305,7 +304,7 @@ fn passes_of_a_round_are_announced() {
     };
     let target_model = TargetModel::new(&backend, &model, &watch);
     let fab = AttackConfig::Fab(FabConfig { steps: 10, ..FabConfig::published(0.1) });
-    fab.run(&target_model, None, &round(0, 3, &clean, &[0])).unwrap();
+    fab.run(&target_model, &round(0, 3, &clean, &[0])).unwrap();
     assert!(seen.into_inner() <= fab.image_passes());
 }
 
