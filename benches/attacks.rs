@@ -52,8 +52,8 @@ fn measure(network: Network, width: usize) -> [f64; 4] {
     let [c, h, w] = data.shape;
     let pixels: Vec<f32> = data.test.images[..LANES * c * h * w].iter().map(|&byte| f32::from(byte) / 255.0).collect();
     let clean = Tensor::upload(&backend, [LANES, c, h, w], &pixels);
-    let watch = |_| Ok(());
-    let target_model = TargetModel::new(&backend, &model, &watch);
+    let on_image_passes = |_| Ok(());
+    let target_model = TargetModel::new(&backend, &model, &on_image_passes);
     // The labels are what an untrained network says.
     let logits = target_model.logits(&clean).expect("fits");
     let (labels, targets) = (logits.predictions(), logits.ranked(2));

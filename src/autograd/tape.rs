@@ -87,12 +87,6 @@ pub struct ParamVar<B: Backend> {
     id: NodeId,
 }
 
-impl<B: Backend> Clone for ParamVar<B> {
-    fn clone(&self) -> Self {
-        ParamVar { param: self.param.clone(), id: self.id }
-    }
-}
-
 impl<B: Backend> ParamVar<B> {
     /// The value.
     pub fn param(&self) -> &Param<B> {

@@ -3,6 +3,7 @@
 pub mod csv;
 pub mod dims;
 pub mod error;
+pub mod files;
 pub mod layout;
 pub mod named_enum;
 pub mod nvtx;

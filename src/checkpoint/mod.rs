@@ -101,6 +101,15 @@ impl ModelInfo {
         }
     }
 
+    /// The target that the model in the file at `path` is pruned to.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is not pruned.
+    pub fn pruning_target(&self, path: &Path) -> Result<Target> {
+        let problem = "is not pruned, so there are no masks";
+        self.pruned.ok_or_else(|| Error::input(path, problem, "prune it first with `engine prune`"))
+    }
+
     /// Lays out the network.
     ///
     /// # Errors

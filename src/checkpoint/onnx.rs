@@ -4,7 +4,6 @@
 
 use super::tensors::{Entry, le_bytes};
 use crate::backend::Activation;
-use crate::base::error::Result;
 use crate::nn::models::{Architecture, Node, Operation};
 
 /// Of the message format.
@@ -17,11 +16,8 @@ const FLOAT: u64 = 1;
 
 /// The bytes of a model that takes `images`, `[N, c, h, w]` in [0, 1] for any N, and returns `logits`, `[N, classes]`.
 /// `entries` are [`crate::nn::models::Model::state`] of a model of this architecture; they become initialisers of the same names.
-///
-/// # Errors
-/// As [`Architecture::operations`].
-pub fn encode_onnx(architecture: &Architecture, entries: &[Entry]) -> Result<Vec<u8>> {
-    let nodes = architecture.operations()?;
+pub fn encode_onnx(architecture: &Architecture, entries: &[Entry]) -> Vec<u8> {
+    let nodes = &architecture.operations;
     let value = |i: usize| match i {
         0 => "images".to_string(),
         i if i == nodes.len() => "logits".to_string(),
@@ -40,7 +36,7 @@ pub fn encode_onnx(architecture: &Architecture, entries: &[Entry]) -> Result<Vec
     graph = graph.message(11, value_info("images", &image)).message(12, value_info("logits", &[architecture.classes]));
     let opset = Message::default().text(1, "").number(2, OPSET);
     let model = Message::default().number(1, IR_VERSION).text(2, "engine").text(3, env!("CARGO_PKG_VERSION"));
-    Ok(model.message(7, graph).message(8, opset).0)
+    model.message(7, graph).message(8, opset).0
 }
 
 /// `NodeProto`.

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::eval_progress::EvalProgress;
 use super::eval_target::{EvalTarget, EvalTargetArgs, check_model};
@@ -17,9 +16,9 @@ use crate::attack::suite::state::SuiteState;
 use crate::attack::suite::{Assessment, Suite};
 use crate::backend::{Backend, Distance};
 use crate::base::error::{Error, Result};
+use crate::base::files::sha256;
 use crate::checkpoint::{load_model, write_atomic};
 use crate::data::DataId;
-use crate::data::source::hex;
 use crate::experiments::pipeline::{BackendName, on_backend};
 use crate::experiments::report::grid::{Example, Grid, PER_PAGE};
 use crate::experiments::report::verdicts;
@@ -79,10 +78,9 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
     if let Some(surrogate) = &args.suite.from {
         check_model(surrogate, &target.data)?;
     }
-    let hash = |path: &PathBuf| Ok(hex(&Sha256::digest(std::fs::read(path).map_err(Error::io(path, "read"))?)));
     let key = SuiteKey {
-        model: hash(&target.model)?,
-        surrogate: args.suite.from.as_ref().map(hash).transpose()?,
+        model: sha256(&target.model)?,
+        surrogate: args.suite.from.as_deref().map(sha256).transpose()?,
         data: &target.data.id,
         n: args.n,
         seed: target.seed,
@@ -165,7 +163,7 @@ impl SuiteTask<'_> {
         progress.finish();
         if matches!(outcome, Err(Error::Interrupted)) {
             state.save(&assessment)?;
-            console::note(&format!("interrupted; the state is saved, resume with: {}", interrupt::resume_command()));
+            interrupt::note_resume();
         }
         Ok((assessment, outcome?))
     }

@@ -25,9 +25,9 @@ use crate::base::rng::{Rng, Stream};
 use crate::checkpoint::write_atomic;
 use crate::data::DatasetName;
 use crate::experiments::pipeline::{BackendName, Precision, on_backend};
+use crate::experiments::tables::defaults::sgd;
 use crate::nn::init::{Init, initial_values};
 use crate::nn::models::{Architecture, Mode, Model, Network};
-use crate::nn::optim::OptimizerConfig;
 use crate::train::{Trainer, validate_attack};
 
 /// Seed of the benchmark's network and images; the time does not depend on it.
@@ -197,8 +197,8 @@ impl BenchArgs {
             let model = Model::new(backend, Arc::new(architecture), &values)?;
             return f(&mut |_| forward_pass(backend, &model, &images, &indices));
         }
-        let sgd = OptimizerConfig::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4 };
-        let mut trainer = Trainer::new(backend, architecture, Init::Default, SEED, &sgd)?;
+        let optimizer = sgd(0.01, 1e-4);
+        let mut trainer = Trainer::new(backend, architecture, Init::Default, SEED, &optimizer)?;
         let mut metrics = backend.metrics();
         f(&mut |step| {
             let rng = Rng::new(SEED, Stream::TrainAttack, step);
@@ -206,7 +206,7 @@ impl BenchArgs {
             let clean = Tensor::new(clean, trainer.model.input(labels.len()));
             let batch = Batch { images: clean, labels: &backend.labels(&labels) };
             let start = Start { rng: &rng, first: 0 };
-            trainer.step(backend, &batch, Some((attack, start)), sgd.lr(), &mut metrics)
+            trainer.step(backend, &batch, Some((attack, start)), optimizer.lr(), &mut metrics)
         })
     }
 

@@ -1,6 +1,5 @@
 //! The cost of a network on this machine, as it is stored and without the channels that pruning has emptied.
 
-use std::fs;
 use std::time::Instant;
 
 use super::bench::{median, timed};
@@ -8,7 +7,8 @@ use super::console;
 use super::eval_target::EvalTarget;
 use crate::attack::evaluation::{Subset, logits};
 use crate::backend::Backend;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
+use crate::base::files::length;
 use crate::checkpoint::{ModelInfo, encode_model, load_model};
 use crate::nn::models::Model;
 use crate::prune::{SparsityReport, shrink};
@@ -59,11 +59,10 @@ impl EvalTarget {
     fn costs<B: Backend>(&self, backend: &B) -> Result<[Cost; 2]> {
         let path = &self.model;
         let (stored, info) = load_model(backend, path)?;
-        let shrunk = shrink(backend, &stored)?.model;
-        let bytes = fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-        let info = ModelInfo::new(shrunk.architecture(), None, info.epochs);
-        let bytes = [bytes, encode_model(&shrunk.state(backend), &info)?.len() as u64];
-        let models = [stored, shrunk];
+        let shrunk = shrink(backend, &stored)?;
+        let info = ModelInfo::new(shrunk.model.architecture(), shrunk.target(info.pruned), info.epochs);
+        let bytes = [length(path)?, encode_model(&shrunk.model.state(backend), &info)?.len() as u64];
+        let models = [stored, shrunk.model];
         let [one, many] = backend.scope(|| self.seconds(backend, &models))?;
         Ok(std::array::from_fn(|i| Cost {
             report: SparsityReport::of(backend, &models[i]),

@@ -38,7 +38,7 @@ pub struct DeviceArgs {
         allow_negative_numbers = true
     )]
     threads: Option<u16>,
-    /// Mark everything with NVTX ranges, and let a profiler record this many steady training steps
+    /// Mark everything with NVTX ranges, and let a profiler record this many steady steps of a training
     #[arg(
         long, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..),

@@ -23,7 +23,7 @@ pub struct EvalTargetArgs {
     model: PathBuf,
     #[command(flatten)]
     images: DatasetArgs,
-    /// Key of the attack's random starts
+    /// Key of the attacks' random numbers
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     #[command(flatten)]

@@ -90,7 +90,7 @@ pub fn conclude(mut failures: Vec<Failure>, interrupted: bool, published: Result
     let worst = worst.filter(|_| !interrupted).map(|i| failures.remove(i));
     failures.into_iter().for_each(|failure| note_failure(&failure.into_error()));
     if interrupted {
-        console::note(&format!("interrupted; the state is saved, resume with: {}", interrupt::resume_command()));
+        interrupt::note_resume();
         return Err(Error::Interrupted);
     }
     let Some(worst) = worst else { return published };

@@ -1,14 +1,14 @@
 //! `engine export`: a trained network as a file of its own.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::console;
 use super::out_file_args::OutFileArgs;
 use crate::backend::cpu::Cpu;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
+use crate::base::files::length;
 use crate::base::named_enum::named_enum;
 use crate::checkpoint::{ModelInfo, encode_npz, encode_onnx, load_model, save_model, write_atomic};
 use crate::nn::models::{Architecture, Model};
@@ -50,16 +50,14 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         return args.out.written();
     }
     // Before writing: with --force it may be the same file.
-    let bytes_before = bytes(&args.model)?;
+    let bytes_before = length(&args.model)?;
     let before = model.architecture();
     let shrunk = shrink(&backend, &model)?;
     let after = shrunk.model.architecture();
-    // Only a network that now has a width has none of the zeros left that were its masks.
-    let exact = after.outputs.is_none() && after.width < before.width;
-    let info = ModelInfo::new(after, info.pruned.filter(|_| !exact), info.epochs);
+    let info = ModelInfo::new(after, shrunk.target(info.pruned), info.epochs);
     args.write(&backend, &shrunk.model, &info)?;
     console::print(&sizes(before, after))?;
-    console::print(&format!("bytes       {bytes_before} -> {}", bytes(&args.out.path)?))?;
+    console::print(&format!("bytes       {bytes_before} -> {}", length(&args.out.path)?))?;
     for line in &shrunk.stays {
         console::print(&format!("stays       {line}"))?;
     }
@@ -74,7 +72,7 @@ impl ExportArgs {
         let (path, entries) = (&self.out.path, model.state(backend));
         match self.format {
             Format::Safetensors => save_model(path, &entries, info),
-            Format::Onnx => write_atomic(path, &encode_onnx(model.architecture(), &entries)?),
+            Format::Onnx => write_atomic(path, &encode_onnx(model.architecture(), &entries)),
             Format::Numpy => write_atomic(path, &encode_npz(&entries)?),
         }
     }
@@ -99,8 +97,4 @@ fn sizes(before: &Architecture, after: &Architecture) -> String {
 fn channels(architecture: &Architecture) -> usize {
     let outputs = architecture.layers.iter().map(|layer| architecture.params[layer.weight].shape[0]);
     outputs.sum::<usize>() - architecture.classes
-}
-
-fn bytes(path: &Path) -> Result<u64> {
-    Ok(fs::metadata(path).map_err(Error::io(path, "read"))?.len())
 }

@@ -26,8 +26,13 @@ pub fn flag() -> Result<&'static AtomicBool> {
     }
 }
 
+/// Tells how to resume what was interrupted.
+pub fn note_resume() {
+    console::note(&format!("interrupted; the state is saved, resume with: {}", resume_command()));
+}
+
 /// The command that resumes this one: the same again, without `--fresh`, which would throw away what was saved.
-pub fn resume_command() -> String {
+fn resume_command() -> String {
     let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
     args.filter(|arg| arg != "--fresh").map(|arg| quoted(&arg)).collect::<Vec<_>>().join(" ")
 }

@@ -1,16 +1,13 @@
 //! The model file that training or pruning starts from.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
+use crate::base::files::sha256;
 use crate::checkpoint::{ModelInfo, load_model};
 use crate::data::Dataset;
-use crate::data::source::hex;
 use crate::experiments::pipeline::{ImportConfig, StageConfig};
 use crate::nn::models::{Architecture, Network};
 use crate::prune::Target;
@@ -31,8 +28,7 @@ impl Pretrained {
         let (model, info) = load_model(&Cpu::<f32>::new(1)?, path)?;
         let architecture = model.architecture().clone();
         architecture.check_data(data.shape, data.classes)?;
-        let sha256 = hex(&Sha256::digest(fs::read(path).map_err(Error::io(path, "read"))?));
-        Ok(Pretrained { path: path.to_path_buf(), info, architecture, sha256 })
+        Ok(Pretrained { path: path.to_path_buf(), info, architecture, sha256: sha256(path)? })
     }
 
     /// The stage that takes the model over.
@@ -61,12 +57,11 @@ impl Pretrained {
         }
     }
 
-    /// The target that the model was pruned to.
+    /// As [`ModelInfo::pruning_target`].
     ///
     /// # Errors
-    /// [`Error::Input`] if it is not.
+    /// As [`ModelInfo::pruning_target`].
     pub fn pruning_target(&self) -> Result<Target> {
-        let problem = "is not pruned, so there are no masks";
-        self.info.pruned.ok_or_else(|| Error::input(&self.path, problem, "prune it first with `engine prune`"))
+        self.info.pruning_target(&self.path)
     }
 }

@@ -34,7 +34,7 @@ named_enum! {
 #[derive(Args)]
 #[command(group = ArgGroup::new("amount").args(["to_width", "ratio", "report"]).required(true))]
 pub struct PruneArgs {
-    /// The model.safetensors of a finished stage
+    /// The model.safetensors of a finished stage, or of `engine import`
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// Only show what is left of the model, layer by layer

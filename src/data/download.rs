@@ -10,6 +10,7 @@ use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::source::Source;
 use crate::base::error::{Error, Result};
+use crate::base::files::remove_if_present;
 
 /// A file to download.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ pub fn download(agent: &Agent, what: &Download<'_>, retries: Retries, listen: Li
             Ok(()) => match check(what, &part) {
                 Ok(()) => break,
                 Err(reason) => {
-                    remove(&part)?;
+                    remove_if_present(&part)?;
                     if !std::mem::take(&mut inherited) {
                         return Err(gave_up(what, &reason));
                     }
@@ -174,13 +175,13 @@ fn accept(
         StatusCode::PARTIAL_CONTENT => match range {
             Some((Some(start), total)) if start == have => Ok(Some((have, total.or(length.map(|n| have + n))))),
             _ => {
-                remove(part).map_err(Failure::Local)?;
+                remove_if_present(part).map_err(Failure::Local)?;
                 Err(Failure::Transient("the server sent another range than asked for".into()))
             }
         },
         StatusCode::RANGE_NOT_SATISFIABLE if matches!(range, Some((None, Some(total))) if total == have) => Ok(None),
         StatusCode::RANGE_NOT_SATISFIABLE => {
-            remove(part).map_err(Failure::Local)?;
+            remove_if_present(part).map_err(Failure::Local)?;
             Err(Failure::Transient("the server does not know the rest of the file".into()))
         }
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
@@ -229,7 +230,7 @@ fn receive(
 }
 
 fn too_long(what: &Download<'_>, part: &Path) -> Failure {
-    match remove(part) {
+    match remove_if_present(part) {
         Ok(()) => Failure::Permanent(format!("longer than the expected {} bytes", what.max_bytes)),
         Err(error) => Failure::Local(error),
     }
@@ -265,13 +266,6 @@ fn part_of(target: &Path) -> PathBuf {
 
 fn length(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |m| m.len())
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(e)),
-        _ => Ok(()),
-    }
 }
 
 /// Writes a whole file of `bytes` bytes so that it is never seen half: `<target>.part`, then renamed.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
+use crate::base::files::hex;
 use crate::base::named_enum::named_enum;
 use crate::base::rng::{Rng, Stream};
 
@@ -282,5 +283,5 @@ fn fingerprint(train: &Split, test: &Split) -> String {
     for bytes in [&train.images, &train.labels, &test.images, &test.labels] {
         hash.update(bytes);
     }
-    source::hex(&hash.finalize()[..8])
+    hex(&hash.finalize()[..8])
 }

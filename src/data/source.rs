@@ -8,6 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
+use crate::base::files::hex;
 
 /// Hint for the user of a damaged file; every reader's error ends in this.
 pub(super) const GET_AGAIN: &str = "delete it and get it again with `engine data fetch`";
@@ -132,9 +133,4 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
         ErrorKind::IsADirectory => Error::input(path, "is a directory, expected a file", "move it out of the way"),
         _ => Error::input(path, format!("cannot be read ({error})"), "check its permissions and the disk"),
     }
-}
-
-/// Lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Scheme;
+use super::{Scheme, Target};
 use crate::backend::Backend;
 use crate::base::error::{Error, Result};
 use crate::nn::models::{Architecture, Model};
@@ -15,6 +15,15 @@ pub struct Shrunk<B: Backend> {
     pub model: Model<B>,
     /// One line for each channel space that keeps channels some of its layers have lost, and why.
     pub stays: Vec<String>,
+    /// Whether the small network is dense: no zeros are left that were masks.
+    is_dense: bool,
+}
+
+impl<B: Backend> Shrunk<B> {
+    /// The target by which the small network is still pruned, where the large one was pruned by `target`.
+    pub fn target(&self, target: Option<Target>) -> Option<Target> {
+        target.filter(|_| !self.is_dense)
+    }
 }
 
 /// Removes every channel that no layer writes to any more, with the weights that read it. The logits stay the same but
@@ -44,9 +53,11 @@ pub fn shrink<B: Backend>(backend: &B, model: &Model<B>) -> Result<Shrunk<B>> {
         values.get(name).cloned().ok_or_else(missing)
     };
     let params = small.params.iter().map(|p| lookup(&p.name)).collect::<Result<Vec<_>>>()?;
+    // Where every layer has lost the same share, that share is what was pruned.
+    let is_dense = small.outputs.is_none() && small.width < large.width;
     let mut shrunk = Model::new(backend, small, &params)?;
     shrunk.load_state(backend, |name, _| lookup(name))?;
-    Ok(Shrunk { model: shrunk, stays })
+    Ok(Shrunk { model: shrunk, stays, is_dense })
 }
 
 /// Parameters and running statistics by name.

@@ -45,10 +45,9 @@ pub(super) fn initial_model<B: Backend>(
     if let Sparsity::Masked(masked) = &config.sparsity {
         pruned = info.pruned;
         if masked.compact {
-            model = shrink(backend, &model)?.model;
-            // A network of a smaller width, exactly, is dense again.
-            let dense = model.architecture().width < config.width;
-            pruned = pruned.filter(|_| !dense);
+            let shrunk = shrink(backend, &model)?;
+            pruned = shrunk.target(pruned);
+            model = shrunk.model;
         }
     }
     Ok(InitialModel { model, epochs, pruned })
@@ -73,16 +72,16 @@ fn check(path: &Path, config: &TrainConfig, info: &ModelInfo) -> Result<()> {
         ));
     }
     let Sparsity::Masked(masked) = &config.sparsity else { return Ok(()) };
-    match &info.pruned {
-        Some(target) if *target == masked.target => Ok(()),
-        Some(target) => Err(Error::input(
-            path,
-            format!(
-                "is pruned by '{}' with ratio {}, the run is for '{}' with ratio {}",
-                target.scheme, target.ratio, masked.target.scheme, masked.target.ratio
-            ),
-            "give another model, or change the target",
-        )),
-        None => Err(Error::input(path, "is not pruned, so there are no masks", "prune it first with `engine prune`")),
+    let target = info.pruning_target(path)?;
+    if target == masked.target {
+        return Ok(());
     }
+    Err(Error::input(
+        path,
+        format!(
+            "is pruned by '{}' with ratio {}, the run is for '{}' with ratio {}",
+            target.scheme, target.ratio, masked.target.scheme, masked.target.ratio
+        ),
+        "give another model, or change the target",
+    ))
 }

@@ -34,9 +34,8 @@ const CROP_PAD: u32 = 4;
 ///
 /// # Errors
 /// [`Error::Usage`] for a setting out of range, [`Error::Input`] for a damaged state or a parent that does not fit,
-/// [`Error::Diverged`] if the loss
-/// becomes NaN or infinite (the state of the last complete epoch stays), [`Error::Interrupted`] when `observer` asks
-/// to stop and the state is saved.
+/// [`Error::Diverged`] if the loss becomes NaN or infinite (the state of the last complete epoch stays),
+/// [`Error::Interrupted`] when `observer` asks to stop and the state is saved.
 pub fn train<B: Backend>(
     backend: &B,
     config: &TrainConfig,

@@ -276,7 +276,7 @@ fn restarts_never_raise_accuracy() {
 }
 
 #[test]
-fn ticks_add_up() {
+fn image_passes_add_up() {
     let backend = Cpu::<f32>::new(2).unwrap();
     let model = trained(&backend);
     let data = digits(1, 100);
@@ -294,7 +294,7 @@ fn ticks_add_up() {
 }
 
 #[test]
-fn an_evaluation_ends_with_the_error_of_its_tick() {
+fn an_evaluation_ends_with_the_error_of_its_counter() {
     let backend = Cpu::<f32>::new(1).unwrap();
     let model = trained(&backend);
     let data = digits(1, 10);

@@ -3,6 +3,16 @@
 /// Failing elements shown in a message.
 const SHOWN: usize = 5;
 
+/// The same numbers in f64.
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Bits, so that NaN and the sign of zero count.
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
 /// Panics unless `got` and `want` have the same length and every element satisfies
 /// `|got - want| <= atol + rtol * max(|want|, scale)`, where `scale` is the root mean square of the finite elements of
 /// `want`.

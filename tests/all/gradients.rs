@@ -332,24 +332,23 @@ fn network(network: Network, file: &str, mode: Mode) {
     });
 }
 
-#[test]
-fn lenet() {
-    network(Network::LeNet, "lenet", Mode::Eval);
+/// A test for each network in these modes. The compiler asks for a network that has none.
+macro_rules! networks {
+    ($($test:ident: $network:ident in [$($mode:ident),+];)+) => {
+        $(
+            #[test]
+            fn $test() {
+                $( network(Network::$network, stringify!($test), Mode::$mode); )+
+            }
+        )+
+
+        const _: fn(Network) = |network| match network { $( Network::$network => {} )+ };
+    };
 }
 
-#[test]
-fn lenet_cifar() {
-    network(Network::LeNetCifar, "lenet_cifar", Mode::Eval);
-}
-
-#[test]
-fn resnet18() {
-    network(Network::ResNet18, "resnet18", Mode::Eval);
-    network(Network::ResNet18, "resnet18", Mode::Train);
-}
-
-#[test]
-fn vgg16_bn() {
-    network(Network::Vgg16Bn, "vgg16_bn", Mode::Eval);
-    network(Network::Vgg16Bn, "vgg16_bn", Mode::Train);
+networks! {
+    lenet: LeNet in [Eval];
+    lenet_cifar: LeNetCifar in [Eval];
+    resnet18: ResNet18 in [Eval, Train];
+    vgg16_bn: Vgg16Bn in [Eval, Train];
 }

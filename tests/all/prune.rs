@@ -100,8 +100,3 @@ fn with_params<B: Backend>(backend: &B, model: &Model<B>, values: &[Vec<f32>]) -
     changed.load_state(backend, lookup).unwrap();
     changed
 }
-
-/// Bits, so that NaN and the sign of zero count.
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| v.to_bits()).collect()
-}

@@ -1,6 +1,5 @@
 //! How far a suite of attacks has come, on disk: it goes on after an interruption, to the same verdicts.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use super::Assessment;
 use crate::base::error::{Error, Result};
+use crate::base::files::remove_if_present;
 use crate::checkpoint::{Checkpoint, STATE_FILE, encode, write_atomic};
 
 /// Time between two saves.
@@ -85,9 +85,6 @@ impl SuiteState {
     /// # Errors
     /// [`Error::Io`] if the file is there and cannot be removed.
     pub fn discard(&self) -> Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.path, "remove")(e)),
-            _ => Ok(()),
-        }
+        remove_if_present(&self.path)
     }
 }

@@ -10,7 +10,7 @@ use crate::base::dims::{ChannelDims, Pool2dDims};
 use crate::base::error::Result;
 
 /// The maximum over `pool`×`pool` windows, side by side, of the activation of `x * w + b`: what [`super::conv2d`] and
-/// [`super::max_pool2d`] compute one after the other, for an activation that never falls. The backward pass works on the pooled
+/// [`super::max_pool2d`] compute one after the other, for a monotonically non-decreasing activation. The backward pass works on the pooled
 /// output.
 ///
 /// # Errors

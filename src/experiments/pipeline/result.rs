@@ -82,8 +82,6 @@ pub struct Scores {
     pub adversarial: f64,
     /// One class predicted for every image.
     pub collapsed: bool,
-    /// Epochs trained.
-    pub epochs: usize,
     /// Wall time of the stage.
     pub seconds: f64,
 }
@@ -105,21 +103,20 @@ impl StageResult {
 
     /// The scores of the stage's model; an imported model has none.
     pub fn scores(&self) -> Option<Scores> {
-        let scores = |test: &EvalReport, collapsed, epochs, seconds| Scores {
+        let scores = |test: &EvalReport, collapsed, seconds| Scores {
             natural: test.natural,
             adversarial: test.adversarial,
             collapsed,
-            epochs,
             seconds,
         };
         Some(match self {
             StageResult::Import(_) => return None,
-            StageResult::Train(r) => scores(&r.selected.test, r.collapsed, r.epochs, r.seconds),
-            StageResult::Prune(r) => scores(&r.after, r.collapsed, 0, r.seconds),
-            StageResult::Eval(r) => scores(&r.test, r.collapsed, 0, r.seconds),
+            StageResult::Train(r) => scores(&r.selected.test, r.collapsed, r.seconds),
+            StageResult::Prune(r) => scores(&r.after, r.collapsed, r.seconds),
+            StageResult::Eval(r) => scores(&r.test, r.collapsed, r.seconds),
             StageResult::Suite(r) => {
                 let adversarial = r.after.last().copied().unwrap_or(r.natural);
-                Scores { natural: r.natural, adversarial, collapsed: false, epochs: 0, seconds: r.seconds }
+                Scores { natural: r.natural, adversarial, collapsed: false, seconds: r.seconds }
             }
         })
     }

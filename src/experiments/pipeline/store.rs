@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use super::result::StageResult;
 use super::stage::{FORMAT, Stage, StageConfig};
 use crate::base::error::{Error, Result};
+use crate::base::files::remove_if_present;
 use crate::checkpoint::{STATE_FILE, TEMPORARY, write_atomic};
 use crate::train::{EpochRow, METRICS_FILE};
 
@@ -220,11 +221,4 @@ fn locked(dir: &Path, file: &mut File) -> Error {
         "{}: {who} works on this stage; wait for it, stop it, or choose another --out",
         dir.display()
     ))
-}
-
-fn remove_if_present(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(e)),
-        _ => Ok(()),
-    }
 }

@@ -2,7 +2,7 @@
 //! cell is one class for every image.
 
 use super::grids::{self, ADMM, ADVERSARIAL_TRAINING, NO_RETRAIN, POST_PRUNE, PRUNABLE};
-use super::{BlockSpec, Settings, Table, chains, t4};
+use super::{BlockSpec, Method, Settings, Table, chains, t4};
 use crate::data::DatasetName;
 use crate::nn::models::Network;
 
@@ -17,7 +17,7 @@ pub const TABLE: Table = Table {
         BlockSpec { by_default: true, ..NO_RETRAIN },
         ADMM,
     ],
-    comparisons: &[("admm", "post-prune")],
+    comparisons: &[(Method::Admm, Method::PostPrune)],
     smoke: t4::SMOKE,
     seeds: grids::seeds,
     chain: |at, settings| grids::chain(Network::ResNet18, at, settings),

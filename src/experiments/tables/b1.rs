@@ -8,12 +8,22 @@ use crate::attack::{EpsSchedule, Ramp};
 use crate::base::error::{Error, Result};
 use crate::data::DatasetName;
 use crate::experiments::pipeline::StageConfig;
+use crate::nn::init::Init;
 use crate::nn::models::Network;
 use crate::nn::optim::{LrSchedule, LrShape, OptimizerConfig};
 use crate::train::TrainConfig;
 
-const INITS: &[&str] =
-    &["uniform", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"];
+const INITS: &[&str] = &[
+    Init::Uniform.name(),
+    Init::Normal.name(),
+    Init::XavierUniform.name(),
+    Init::XavierNormal.name(),
+    Init::KaimingUniform.name(),
+    Init::KaimingNormal.name(),
+    Init::Orthogonal.name(),
+];
+/// The method that ramps eps.
+const WARMUP: &str = "warmup";
 
 /// The registry entry.
 pub const TABLE: Table = Table {
@@ -33,7 +43,7 @@ pub const TABLE: Table = Table {
             by_default: true,
         },
         BlockSpec {
-            method: "warmup",
+            method: WARMUP,
             title: "From scratch with eps warm-up",
             row_axis: "Initialiser",
             column_axis: "Optimiser",
@@ -86,7 +96,7 @@ fn chain(at: &Coordinates, settings: &Settings) -> Result<Vec<StageConfig>> {
         config.attack = Some(attack.clone());
         config.eval_attack = attack;
     }
-    if at.block.method == "warmup" {
+    if at.block.method == WARMUP {
         config.eps_schedule = EpsSchedule { ramp: Ramp::Cosine, epochs: warmup_epochs(epochs) };
     }
     Ok(vec![StageConfig::Train(config)])
@@ -142,7 +152,7 @@ fn notes(settings: &Settings) -> Vec<String> {
         );
     }
     let pruned = published::find(t2::TABLE.published_csv, Method::Admm.name(), "4", "1");
-    if settings.methods.iter().any(|method| method == "warmup")
+    if settings.methods.iter().any(|method| method == WARMUP)
         && let Some(Published { natural: Some(natural), adversarial }) = pruned
     {
         notes.push(format!(

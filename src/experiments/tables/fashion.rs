@@ -2,8 +2,8 @@
 //! same number of epochs. The paper gives no numbers.
 
 use super::chains::Recipe;
-use super::grids::{self, ADVERSARIAL_TRAINING};
-use super::{BlockSpec, Coordinates, Identity, Settings, Table, chains};
+use super::grids::{self, ADMM, ADVERSARIAL_TRAINING, POST_PRUNE, PROXIMAL};
+use super::{BlockSpec, Coordinates, Identity, Method, Settings, Table, chains};
 use crate::base::error::Result;
 use crate::data::DatasetName;
 use crate::experiments::pipeline::StageConfig;
@@ -14,13 +14,8 @@ pub const TABLE: Table = Table {
     id: "fashion",
     title: "LeNet on Fashion-MNIST: pruning at once, proximal gradient, ADMM",
     dataset: DatasetName::FashionMnist,
-    blocks: &[
-        BlockSpec { rows: ROWS, ..ADVERSARIAL_TRAINING },
-        by_rate("post-prune", "Pruned at once, retrained"),
-        by_rate("proximal", "Pruned with the proximal gradient method"),
-        by_rate("admm", "Pruned with ADMM"),
-    ],
-    comparisons: &[("admm", "post-prune"), ("admm", "proximal")],
+    blocks: &[BlockSpec { rows: ROWS, ..ADVERSARIAL_TRAINING }, by_rate(POST_PRUNE), by_rate(PROXIMAL), by_rate(ADMM)],
+    comparisons: &[(Method::Admm, Method::PostPrune), (Method::Admm, Method::Proximal)],
     smoke: (150, 50),
     seeds: grids::seeds,
     chain,
@@ -31,17 +26,16 @@ pub const TABLE: Table = Table {
 
 const ROWS: &[&str] = &["16", "8", "4"];
 
-const fn by_rate(method: &'static str, title: &'static str) -> BlockSpec {
+/// The columns are prune rates in place of widths.
+const fn by_rate(block: BlockSpec) -> BlockSpec {
     BlockSpec {
-        method,
-        title,
-        row_axis: "Original width",
         column_axis: "Prune rate",
         rows: ROWS,
         columns: &["2x", "4x", "8x", "16x", "32x"],
         exists: leaves_a_filter,
         absent: "no filter of the first layer would be left",
         by_default: true,
+        ..block
     }
 }
 

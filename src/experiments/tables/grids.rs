@@ -30,6 +30,14 @@ pub const SCRATCH: BlockSpec = pruned(Method::Scratch, "The small dense network 
 /// Pruned networks trained from their initialisation.
 pub const INHERITED: BlockSpec = pruned(Method::Inherited, "The pruned network from its first initialisation", false);
 
+/// ADMM beside every other way to a pruned network that retrains.
+pub const ADMM_BESIDE_THE_OTHERS: &[(Method, Method)] = &[
+    (Method::Admm, Method::PostPrune),
+    (Method::Admm, Method::Proximal),
+    (Method::Admm, Method::Scratch),
+    (Method::Admm, Method::Inherited),
+];
+
 const fn dense(method: Method, title: &'static str) -> BlockSpec {
     BlockSpec { rows: WIDTHS, columns: &[DENSE], exists: |_, _| true, absent: "", ..pruned(method, title, true) }
 }

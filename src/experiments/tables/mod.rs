@@ -53,7 +53,7 @@ pub struct Table {
     /// The cells, one block a method.
     pub blocks: &'static [BlockSpec],
     /// Pairs of methods, the first of which is shown minus the second, cell by cell.
-    pub comparisons: &'static [(&'static str, &'static str)],
+    pub comparisons: &'static [(Method, Method)],
     /// Training and test images of the embedded sample that the smoke profile uses.
     pub smoke: (usize, usize),
     /// Seeds a cell has by default.

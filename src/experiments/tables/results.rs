@@ -1,6 +1,6 @@
 //! Makes the report of a table from its finished stages.
 
-use super::{BlockSpec, Cell, CellJobs, Coordinates, Settings, Table};
+use super::{BlockSpec, Cell, CellJobs, Coordinates, Method, Settings, Table};
 use crate::attack::PgdConfig;
 use crate::experiments::pipeline::{JobId, Plan, StageConfig, StageResult};
 use crate::experiments::report::{Block, Comparison, Report, Row, Summary};
@@ -34,8 +34,8 @@ pub fn report(
             report.blocks.push(block(spec, &wanted, &finished, &mut report.rows));
         }
     }
-    let find = |method: &str| methods.iter().position(|m| *m == method).map(|i| &report.blocks[i]);
-    let compare = |(minuend, subtrahend): &(&str, &str)| {
+    let find = |method: &Method| methods.iter().position(|m| *m == method.name()).map(|i| &report.blocks[i]);
+    let compare = |(minuend, subtrahend): &(Method, Method)| {
         Comparison::of(&format!("{minuend} − {subtrahend}"), find(minuend)?, find(subtrahend)?)
     };
     report.comparisons = table.comparisons.iter().filter_map(compare).collect();

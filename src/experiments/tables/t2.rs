@@ -1,7 +1,8 @@
 //! Table 2 of the main paper: robust LeNets on MNIST, dense and pruned with ADMM; and ADMM's rivals on the same grid.
 
 use super::grids::{
-    self, ADMM, ADVERSARIAL_TRAINING, INHERITED, NATURAL_TRAINING, NO_RETRAIN, POST_PRUNE, PROXIMAL, SCRATCH,
+    self, ADMM, ADMM_BESIDE_THE_OTHERS, ADVERSARIAL_TRAINING, INHERITED, NATURAL_TRAINING, NO_RETRAIN, POST_PRUNE,
+    PROXIMAL, SCRATCH,
 };
 use super::{Table, chains};
 use crate::data::DatasetName;
@@ -16,7 +17,7 @@ pub const TABLE: Table = Table {
     title: "LeNet on MNIST: natural training, adversarial training, and pruning with ADMM",
     dataset: DatasetName::Mnist,
     blocks: &[NATURAL_TRAINING, ADVERSARIAL_TRAINING, ADMM, POST_PRUNE, NO_RETRAIN, PROXIMAL, SCRATCH, INHERITED],
-    comparisons: &[("admm", "post-prune"), ("admm", "proximal"), ("admm", "scratch"), ("admm", "inherited")],
+    comparisons: ADMM_BESIDE_THE_OTHERS,
     smoke: SMOKE,
     seeds: grids::seeds,
     chain: |at, settings| grids::chain(Network::LeNet, at, settings),

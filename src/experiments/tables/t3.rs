@@ -2,7 +2,8 @@
 //! grid.
 
 use super::grids::{
-    self, ADMM, ADVERSARIAL_TRAINING, INHERITED, NATURAL_TRAINING, NO_RETRAIN, POST_PRUNE, PROXIMAL, SCRATCH,
+    self, ADMM, ADMM_BESIDE_THE_OTHERS, ADVERSARIAL_TRAINING, INHERITED, NATURAL_TRAINING, NO_RETRAIN, POST_PRUNE,
+    PROXIMAL, SCRATCH,
 };
 use super::{BlockSpec, Table, chains};
 use crate::data::DatasetName;
@@ -23,7 +24,7 @@ pub const TABLE: Table = Table {
         SCRATCH,
         INHERITED,
     ],
-    comparisons: &[("admm", "post-prune"), ("admm", "proximal"), ("admm", "scratch"), ("admm", "inherited")],
+    comparisons: ADMM_BESIDE_THE_OTHERS,
     smoke: (300, 100),
     seeds: grids::seeds,
     chain: |at, settings| grids::chain(Network::LeNetCifar, at, settings),

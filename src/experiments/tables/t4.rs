@@ -1,7 +1,7 @@
 //! Table 4 of the main paper: robust ResNet-18s on CIFAR-10, dense and pruned with ADMM; and post-pruning of table A1.
 
 use super::grids::{self, ADMM, ADVERSARIAL_TRAINING, NATURAL_TRAINING, POST_PRUNE};
-use super::{BlockSpec, Table, chains};
+use super::{BlockSpec, Method, Table, chains};
 use crate::data::DatasetName;
 use crate::nn::models::Network;
 
@@ -17,7 +17,7 @@ pub const TABLE: Table = Table {
     title: "ResNet-18 on CIFAR-10: natural training, adversarial training, and pruning with ADMM or at once",
     dataset: DatasetName::Cifar10,
     blocks: &[NATURAL_TRAINING, ADVERSARIAL_TRAINING, ADMM, BlockSpec { by_default: true, ..POST_PRUNE }],
-    comparisons: &[("admm", "post-prune")],
+    comparisons: &[(Method::Admm, Method::PostPrune)],
     smoke: SMOKE,
     seeds: grids::seeds,
     chain: |at, settings| grids::chain(Network::ResNet18, at, settings),

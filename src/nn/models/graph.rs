@@ -40,7 +40,7 @@ pub enum Operation {
         /// `[out]`.
         bias: usize,
     },
-    /// Of each element.
+    /// An activation of each element.
     Activation(Activation),
     /// Sum of two values.
     Add,

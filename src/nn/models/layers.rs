@@ -1,4 +1,4 @@
-//! Layers: where their parameters are, and how they ops.
+//! Layers: where their parameters are, and how they run.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ pub(super) struct BatchStats<Buf> {
     pub count: usize,
 }
 
-/// One forward pass through a network.
+/// Does the layers on a tape, in one forward pass.
 pub(super) struct TapeOps<'p, 'a, B: Backend> {
     pub tape: &'p Tape<'a, B>,
     pub params: &'p [ParamVar<B>],
@@ -209,7 +209,7 @@ pub(super) trait LayerOps {
     type Value: Clone;
 
     fn conv2d(&self, layer: &Conv2d, x: &Self::Value, activation: Activation) -> Result<Self::Value>;
-    /// With an activation that never falls and max pooling of `pool`×`pool` windows.
+    /// With a monotonically non-decreasing activation and max pooling of `pool`×`pool` windows.
     fn conv2d_pool(&self, layer: &Conv2d, x: &Self::Value, activation: Activation, pool: usize) -> Result<Self::Value>;
     fn linear(&self, layer: &Linear, x: &Self::Value, activation: Activation) -> Result<Self::Value>;
     fn batch_norm2d(

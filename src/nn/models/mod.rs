@@ -88,6 +88,8 @@ pub struct Architecture {
     pub spaces: Vec<usize>,
     /// Multiply-adds of the forward pass of one image.
     pub multiply_adds: u64,
+    /// The forward pass in [`Mode::Eval`], each operation after those that it reads; the last one's result is the logits.
+    pub operations: Vec<Node>,
     definition: Definition,
 }
 
@@ -145,7 +147,22 @@ impl Architecture {
         let definition = Definition::new(network, &mut b, width, classes)?;
         let Builder { params, norms, layers, spaces, .. } = b;
         let multiply_adds = layers.iter().map(|layer| layer.multiply_adds).sum();
-        Ok(Architecture { network, width, outputs, classes, params, norms, layers, spaces, multiply_adds, definition })
+        let recorder = Recorder::new(&params);
+        definition.forward(&recorder, &recorder.images())?;
+        let operations = recorder.into_nodes();
+        Ok(Architecture {
+            network,
+            width,
+            outputs,
+            classes,
+            params,
+            norms,
+            layers,
+            spaces,
+            multiply_adds,
+            operations,
+            definition,
+        })
     }
 
     /// Checks that a data set of `[c, h, w]` images in `classes` classes fits the network.
@@ -163,17 +180,6 @@ impl Architecture {
             show(self.network.input(), self.classes),
             show(shape, classes)
         )))
-    }
-
-    /// The forward pass in [`Mode::Eval`] as a list of operations, each after those that it reads; the last one's
-    /// result is the logits.
-    ///
-    /// # Errors
-    /// Whatever the network's own definition returns.
-    pub fn operations(&self) -> Result<Vec<Node>> {
-        let recorder = Recorder::new(&self.params);
-        self.definition.forward(&recorder, &recorder.images())?;
-        Ok(recorder.into_nodes())
     }
 
     /// Number of trainable parameters.

@@ -15,7 +15,7 @@ impl<B: Backend> Model<B> {
         let (mut x, mut layers) = ([n, c, h, w], Vec::new());
         let param = |index: usize| self.params[index].buf();
         let outputs = |weight: usize| self.architecture.params[weight].shape[0];
-        for (i, node) in self.architecture.operations().ok()?.iter().enumerate() {
+        for (i, node) in self.architecture.operations.iter().enumerate() {
             if node.inputs != [i] {
                 return None;
             }

@@ -39,7 +39,7 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
 }
 
 /// Batch, channels in, side, filters, kernel, stride, padding: with several chunks of channels, phases without
-/// taps, channels that fill no piece, pixels that fill no tile, blocks that fill a group, and weight gradients that sum over more
+/// taps, channels that fill no vec8, pixels that fill no tile, blocks that fill a group, and weight gradients that sum over more
 /// stages than lie in shared memory at a time.
 const CONVOLUTIONS: [[usize; 7]; 19] = [
     [3, 8, 9, 8, 3, 1, 1],
@@ -456,9 +456,11 @@ pub fn gradients_between_layers(backend: &Cuda<Bf16>) {
 /// Logits and image gradients of every network, in training and in evaluation, point where those in f64 do.
 pub fn networks(backend: &Cuda<Bf16>) {
     let cpu = Cpu::<f64>::new(2).unwrap();
-    for (network, width) in
-        [(Network::LeNet, 3), (Network::LeNetCifar, 1), (Network::ResNet18, 1), (Network::Vgg16Bn, 1)]
-    {
+    for &network in Network::ALL {
+        let width = match network {
+            Network::LeNet => 3,
+            Network::LeNetCifar | Network::ResNet18 | Network::Vgg16Bn => 1,
+        };
         for mode in [Mode::Train, Mode::Eval] {
             let (want, got) = (pass(&cpu, network, width, mode), pass(backend, network, width, mode));
             for (what, want, got) in [("logits", &want[0], &got[0]), ("gradient", &want[1], &got[1])] {

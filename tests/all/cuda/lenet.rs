@@ -15,7 +15,7 @@ use engine::nn::init::{Init, initial_values};
 use engine::nn::models::{Architecture, Mode, Model, Network};
 
 use crate::backends::{labels, on_cuda, uniform};
-use crate::compare::count_apart;
+use crate::compare::{bits, count_apart};
 use crate::small_runs::attack;
 
 on_cuda! { the_same_images, the_same_bits, no_steps, what_does_not_fit_goes_op_by_op, nan_stays_where_it_is }
@@ -174,7 +174,6 @@ fn no_steps<B: Backend>(backend: &B) {
     let model = model(backend, Architecture::new(Network::LeNet, 1, 10).unwrap());
     let (config, batch) = (attack(0), Batch::random(10));
     let [got, want] = [true, false].map(|whole| attacked(backend, &model, &config, &batch, whole));
-    let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!((bits(&got.0), got.1), (bits(&want.0), want.1), "random starts");
 }
 

@@ -35,13 +35,21 @@ fn repeated(len: usize, period: usize) -> Vec<f32> {
     (0..len).map(|i| (i % period) as f32 / period as f32 - 0.5).collect()
 }
 
+/// In less than a block, in a few blocks and in a second round.
 pub fn elements<B: Backend>(backend: &B) {
-    let (a, b) = (repeated(MANY + 1, 251), repeated(MANY + 1, 509));
+    for len in [3, 45, MANY + 1] {
+        elements_of(backend, len);
+    }
+}
+
+fn elements_of<B: Backend>(backend: &B, len: usize) {
+    let (a, b) = (repeated(len, 251), repeated(len, 509));
     let sums: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
     let (x, y) = (backend.upload_batch(1, &a), backend.upload_batch(1, &b));
     let download = |x: &B::Batch| backend.download_batch(1, x);
     assert!(download(&backend.add(&x, &y)) == sums);
-    assert!(backend.download(&backend.full(MANY + 1, 2.5)) == vec![2.5; MANY + 1]);
+    assert!(backend.download(&backend.full(len, 2.5)) == vec![2.5; len]);
+    assert!(backend.download(&backend.zeros(len)) == vec![0.0; len]);
     let mut sum = backend.copy_batch(&x);
     backend.add_assign(&y, &mut sum);
     assert!(download(&sum) == sums && download(&x) == a);

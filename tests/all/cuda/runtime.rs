@@ -42,7 +42,7 @@ fn a_steady_step_is_one_graph() {
 
 /// A step of an attack on ResNet-18 in mixed precision: 20 convolutions forwards and back, and with them nearly all that is done
 /// for normalisations. Written are the image in bf16, the inputs of the three blocks that halve it, and the last activations;
-/// the sums of the last normalisation are taken and put together; the rest are pooling, classifier, loss and the move.
+/// the sums of the last normalisation are taken and put together; the rest are pooling, classifier, loss and the PGD step.
 #[test]
 fn a_step_of_an_attack_on_resnet18_in_bf16() {
     let launches = |attack_steps| {

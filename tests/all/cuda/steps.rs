@@ -18,7 +18,7 @@ use engine::prune::{Admm, AdmmConfig, Scheme, Target};
 use engine::train::{Sparsifier, Trainer};
 
 use crate::backends::on_cuda;
-use crate::compare::{assert_close, count_apart};
+use crate::compare::{assert_close, count_apart, wide};
 use crate::small_runs::attack;
 
 on_cuda! { lenet_with_adam, resnet18_with_sgd, the_same_bits_twice }
@@ -198,10 +198,6 @@ fn keep_the_same(got: &Run, [exact, rounded]: &[Run; 2]) {
         }
     }
     assert!(5 * near <= exact.masks.len(), "{near} of {} projections are too near", exact.masks.len());
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
 }
 
 /// Trains on the images of the exact run's attacks.

@@ -8,14 +8,10 @@ use engine::backend::{
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{drifting, labels, normal, on_every_backend, relu_if, relu_output, uniform};
-use crate::compare::assert_close;
+use crate::compare::{assert_close, wide};
 
 on_every_backend! {
     activations, batch_norm, running_statistics, max_pooling, average_pooling, losses, nan_is_predicted, linear_layers, updates,
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
 }
 
 /// An activation by its definition.

@@ -4,10 +4,10 @@ use engine::backend::{Activation, Backend, LossKind, Metrics, NormBwd};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
 use crate::backends::{normal, on_every_backend, relu_output};
-use crate::compare::assert_close;
+use crate::compare::{assert_close, bits};
 
 on_every_backend! {
-    elementwise, parts_of_a_batch_join_to_it, transfers_keep_every_bit, nan_passes_through, nan_in_the_loss_is_nan,
+    parts_of_a_batch_join_to_it, transfers_keep_every_bit, nan_passes_through, nan_in_the_loss_is_nan,
     the_first_of_equal_logits_is_predicted, huge_logits, padding_never_leaks, sizes_that_fit_no_block,
 }
 
@@ -15,25 +15,6 @@ on_every_backend! {
 const BATCHES: [usize; 5] = [1, 7, 8, 9, 17];
 /// And of which the weight gradients of the CPU take several blocks at a time, and fewer in the end.
 const MANY_IMAGES: usize = 40;
-
-pub fn elementwise<B: Backend>(backend: &B) {
-    let (a, b) = (normal(1, 45), normal(2, 45));
-    let zip = |f: fn(f32, f32) -> f32| a.iter().zip(&b).map(|(&a, &b)| f(a, b)).collect::<Vec<f32>>();
-    let check = |what: &str, got: &B::Batch, want: Vec<f32>| {
-        assert_close(what, &backend.download_batch(1, got), &want, 1e-6, 0.0);
-    };
-    let (x, y) = (backend.upload_batch(1, &a), backend.upload_batch(1, &b));
-    check("add", &backend.add(&x, &y), zip(|a, b| a + b));
-    let mut z = backend.copy_batch(&y);
-    backend.add_assign(&x, &mut z);
-    check("add_assign", &z, zip(|a, b| a + b));
-    check("the copied batch", &y, b.clone());
-    let mut param = backend.upload(&b);
-    backend.add_assign_param(&backend.upload(&a), &mut param);
-    assert_close("add_assign_param", &backend.download(&param), &zip(|a, b| a + b), 1e-6, 0.0);
-    assert_eq!(backend.download(&backend.zeros(3)), [0.0; 3]);
-    assert_eq!(backend.download(&backend.full(5, -2.5)), [-2.5; 5]);
-}
 
 pub fn parts_of_a_batch_join_to_it<B: Backend>(backend: &B) {
     for n in BATCHES.into_iter().chain([MANY_IMAGES]) {
@@ -54,7 +35,6 @@ pub fn parts_of_a_batch_join_to_it<B: Backend>(backend: &B) {
 
 pub fn transfers_keep_every_bit<B: Backend>(backend: &B) {
     let values = [0.0, -0.0, f32::MIN_POSITIVE, -1.5e-42, f32::MAX, f32::INFINITY, 1.0 / 3.0, -7.25];
-    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
     assert_eq!(bits(&backend.download(&backend.upload(&values))), bits(&values));
     for n in [1, 2, 4, 8] {
         assert_eq!(bits(&backend.download_batch(n, &backend.upload_batch(n, &values))), bits(&values));

@@ -4,7 +4,7 @@ use engine::backend::cpu::Cpu;
 use engine::backend::{Backend, Distance, Samples};
 
 use crate::backends::{normal, on_every_backend, uniform};
-use crate::compare::assert_close;
+use crate::compare::{assert_close, bits};
 
 on_every_backend! { copy_samples, distances, nan_is_a_distance }
 
@@ -89,7 +89,6 @@ pub(super) fn sign(x: f64) -> f64 {
 
 /// Fails where the bits of `got` and `want` differ.
 pub(super) fn assert_same_bits(what: &str, got: &[f32], want: &[f32]) {
-    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(got), bits(want), "{what}");
 }
 

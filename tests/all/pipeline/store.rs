@@ -152,15 +152,17 @@ fn an_output_directory_that_cannot_be_written_is_a_wrong_input() {
     }
 }
 
+/// The names in a directory, in order.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn an_atomic_write_replaces_or_leaves_all_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let names = || {
-        let entries = fs::read_dir(dir.path()).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    };
     let file = dir.path().join("file");
     write_atomic(&file, b"old, and longer").unwrap();
     write_atomic(&file, b"new").unwrap();
@@ -170,7 +172,7 @@ fn an_atomic_write_replaces_or_leaves_all_as_it_was() {
     let error = write_atomic(&dir.path().join("taken"), b"lost").unwrap_err();
     assert!(one_line(&error).contains("taken"), "{error}");
     assert_eq!(error.exit_code(), 1);
-    assert_eq!(names(), ["file", "taken"]);
+    assert_eq!(names(dir.path()), ["file", "taken"]);
     assert!(write_atomic(Path::new("/no/such/directory/file"), b"").is_err());
 }
 
@@ -197,9 +199,6 @@ fn taking_a_stage_removes_what_was_half_written() {
         fs::write(dir.join(name), "x").unwrap();
     }
     let _held = store.lock("k").unwrap();
-    let mut names: Vec<String> =
-        fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    assert_eq!(names, ["a.tmp-b", "lock", "metrics.csv", "state.safetensors"]);
+    assert_eq!(names(&dir), ["a.tmp-b", "lock", "metrics.csv", "state.safetensors"]);
     assert_eq!(fs::read_to_string(dir.join("lock")).unwrap(), format!("{}\n", std::process::id()));
 }

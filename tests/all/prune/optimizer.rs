@@ -7,9 +7,9 @@ use engine::nn::models::{Model, Network};
 use engine::nn::optim::{Optimizer, OptimizerConfig};
 use engine::prune::{Admm, AdmmConfig, Masks, Scheme, hard_prune};
 
-use super::{bits, params, random_model, target};
+use super::{params, random_model, target};
 use crate::backends::{normal, on_every_backend};
-use crate::compare::assert_close;
+use crate::compare::{assert_close, bits};
 use crate::numdiff::check_gradient;
 
 on_every_backend! { masked_weights_and_their_state_stay_zero, the_penalty_is_a_gradient_of_w_alone }

@@ -5,7 +5,8 @@ use engine::backend::cpu::Cpu;
 use engine::nn::models::{Architecture, Mode, Model, Network};
 use engine::prune::{Masks, Scheme, Target, hard_prune};
 
-use super::{bits, logits, params, random_model, sample_images, target, with_params};
+use super::{logits, params, random_model, sample_images, target, with_params};
+use crate::compare::bits;
 
 /// What pruning to `target` must empty of a network: channel spaces with the channels that no layer writes to.
 fn dead_channels(architecture: &Architecture, values: &[Vec<f32>]) -> Vec<(usize, usize)> {
@@ -44,15 +45,16 @@ fn poisoned(backend: &Cpu<f32>, model: &Model<Cpu<f32>>, dead: &[(usize, usize)]
 #[test]
 fn nobody_can_see_a_pruned_channel() {
     let backend = Cpu::<f32>::new(2).unwrap();
-    for (network, width, scheme) in [
-        (Network::LeNet, 4, Scheme::Filter),
-        (Network::LeNetCifar, 2, Scheme::Filter),
-        (Network::Vgg16Bn, 4, Scheme::Filter),
-        (Network::Vgg16Bn, 4, Scheme::BnFilter),
-        (Network::ResNet18, 4, Scheme::Filter),
-        (Network::ResNet18, 4, Scheme::BnFilter),
-        (Network::ResNet18, 4, Scheme::Tied),
-    ] {
+    let cases = Network::ALL.iter().flat_map(|&network| {
+        let (width, schemes): (_, &[Scheme]) = match network {
+            Network::LeNet => (4, &[Scheme::Filter]),
+            Network::LeNetCifar => (2, &[Scheme::Filter]),
+            Network::Vgg16Bn => (4, &[Scheme::Filter, Scheme::BnFilter]),
+            Network::ResNet18 => (4, &[Scheme::Filter, Scheme::BnFilter, Scheme::Tied]),
+        };
+        schemes.iter().map(move |&scheme| (network, width, scheme))
+    });
+    for (network, width, scheme) in cases {
         let mut model = random_model(&backend, network, width, 3);
         let dense = with_params(&backend, &model, &params(&backend, &model));
         let target = target(scheme, 0.5);

@@ -7,9 +7,9 @@ use engine::nn::models::Network;
 use engine::prune::{Group, Scheme, Slice, groups, hard_prune, project, select};
 use proptest::prelude::*;
 
-use super::{bits, params, random_model, target, with_params};
+use super::{params, random_model, target, with_params};
 use crate::backends::{normal, on_every_backend};
-use crate::compare::assert_close;
+use crate::compare::{assert_close, bits};
 
 on_every_backend! { norms_are_those_of_plain_loops, selects_exactly_k_of_each, nan_is_refused }
 

@@ -284,11 +284,11 @@ fn passes_of_a_round_are_announced() {
     let clean = Tensor::new(backend.gather(&resident, &[0], None), model.input(1));
     for attack in every_attack(0.1) {
         let seen = AtomicU64::new(0);
-        let watch = |n: u64| {
+        let on_image_passes = |n: u64| {
             seen.fetch_add(n, Ordering::Relaxed);
             Ok(())
         };
-        let target_model = TargetModel::new(&backend, &model, &watch);
+        let target_model = TargetModel::new(&backend, &model, &on_image_passes);
         let round = Round { surrogate: Some(&model), ..round(0, 3, &clean, &[0]) };
         attack.run(&target_model, &round).unwrap();
         let (seen, announced) = (seen.into_inner(), attack.image_passes());
@@ -298,11 +298,11 @@ fn passes_of_a_round_are_announced() {
     // One that breaks at every step: FAB steps back, and passes twice.
     let model = pixel::network(&backend, &[&[(0.0, 0.51), (1.0, -0.49)], &[(0.0, 0.0)]]);
     let seen = AtomicU64::new(0);
-    let watch = |n: u64| {
+    let on_image_passes = |n: u64| {
         seen.fetch_add(n, Ordering::Relaxed);
         Ok(())
     };
-    let target_model = TargetModel::new(&backend, &model, &watch);
+    let target_model = TargetModel::new(&backend, &model, &on_image_passes);
     let fab = AttackConfig::Fab(FabConfig { steps: 10, ..FabConfig::published(0.1) });
     fab.run(&target_model, &round(0, 3, &clean, &[0])).unwrap();
     assert!(seen.into_inner() <= fab.image_passes());

@@ -40,7 +40,7 @@ fn check_steps(attack: Option<&PgdConfig>) -> State {
 
     let mut trainer = Trainer::of(&backend, recorded(&backend, "resnet18").1, &sgd, Sparsifier::Dense);
     let mut optimizer = Optimizer::new(&backend, &sgd, model.params());
-    let (mut metrics, mut tally_by_hand, mut loss) = (backend.metrics(), backend.metrics(), 0.0);
+    let (mut metrics, mut metrics_by_hand, mut loss) = (backend.metrics(), backend.metrics(), 0.0);
     let attack = attack.map(|attack| attack.scaled(0.5));
     for step in 0..2 {
         trainer.step(&backend, &batch, attack.as_ref().map(|attack| (attack, start)), LR, &mut metrics).unwrap();
@@ -50,7 +50,7 @@ fn check_steps(attack: Option<&PgdConfig>) -> State {
             let mode = [Mode::Train, Mode::Eval][usize::from(config.bn == BnMode::Eval)];
             let pgd = PgdAttack { backend: &backend, model: &model, mode, config };
             let mut met = Vec::new();
-            attacked = pgd.attack(start, &batch, &mut tally_by_hand, |stats| met.push(stats)).unwrap();
+            attacked = pgd.attack(start, &batch, &mut metrics_by_hand, |stats| met.push(stats)).unwrap();
             if config.bn == BnMode::TrainMoving {
                 met.into_iter().for_each(|stats| model.update_running_stats(&backend, stats).unwrap());
             }
@@ -61,7 +61,7 @@ fn check_steps(attack: Option<&PgdConfig>) -> State {
         model.update_running_stats(&backend, pass.stats).unwrap();
         assert!(trainer.model.state(&backend) == model.state(&backend), "{attack:?}: step {step}");
     }
-    let (counts, by_hand) = (backend.metrics_read(&metrics), backend.metrics_read(&tally_by_hand));
+    let (counts, by_hand) = (backend.metrics_read(&metrics), backend.metrics_read(&metrics_by_hand));
     let found = (counts.samples, counts.gradients, counts.zero_gradients);
     assert_eq!(found, (2 * n as u64, by_hand.gradients, by_hand.zero_gradients));
     assert_close("loss", &[counts.loss], &[loss], 1e-5, 0.0);
