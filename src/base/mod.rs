@@ -4,6 +4,7 @@ pub mod csv;
 pub mod dims;
 pub mod error;
 pub mod layout;
+pub mod maybe_owned;
 pub mod named_enum;
 pub mod nvtx;
 pub mod rng;

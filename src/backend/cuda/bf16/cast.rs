@@ -1,10 +1,10 @@
 //! Conversions of batches between f32 and bf16.
 
 use super::{Activations, Batch, Bf16, VEC8, vec8s};
-use crate::backend::cuda::precision::Cast;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, tuning};
 use crate::base::dims::ChannelDims;
+use crate::base::maybe_owned::MaybeOwned;
 
 kernels! { "bf16/cast":
     to_bf16(d: ChannelDims, split: u32, x: &Device<f32>, y: &mut Device<u16>);
@@ -31,12 +31,12 @@ impl Cuda<Bf16> {
     }
 
     /// A batch of these dims in bf16.
-    pub(super) fn cast_bf16<'a>(&self, d: &ChannelDims, x: &'a Batch) -> Cast<'a, Activations> {
+    pub(super) fn cast_bf16<'a>(&self, d: &ChannelDims, x: &'a Batch) -> MaybeOwned<'a, Activations> {
         match x {
-            Batch::F32(x) => Cast::Owned(self.to_bf16(d, false, x)),
+            Batch::F32(x) => MaybeOwned::Owned(self.to_bf16(d, false, x)),
             Batch::Bf16(x) => {
                 assert_eq!(x.d, *d);
-                Cast::Borrowed(x)
+                MaybeOwned::Borrowed(x)
             }
         }
     }

@@ -8,12 +8,13 @@ use super::deferred::{Deferred, DeferredArg, NormSums, NormalizedInput, Normaliz
 use super::tiles::{self, Block, TILES, TileConfig};
 use super::tuned::Pass;
 use super::{Activations, Batch, Bf16, Buf, VEC8};
-use crate::backend::cuda::precision::{Cast, PlainBuf};
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Device, Precision};
 use crate::backend::{Accumulation, Activation, Conv, accumulate};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 use crate::base::layout::layout;
+use crate::base::maybe_owned::MaybeOwned;
 
 kernels! { "bf16/conv":
     correlate_bf16[TILES](d: Conv2dDims, gradient: u32, params: ConvParams);
@@ -142,7 +143,7 @@ impl Conv for Cuda<Bf16> {
         assert!(b.is_none_or(|b| b.f32().len() == d.c_out as usize));
         let split = split(d, x);
         let image = match x {
-            Batch::F32(x) if split => Cast::Owned(self.to_bf16(&image(d), true, x)),
+            Batch::F32(x) if split => MaybeOwned::Owned(self.to_bf16(&image(d), true, x)),
             x => self.cast_bf16(&image(d), x),
         };
         let (input, output) = self.input(d, &image);
