@@ -1,8 +1,9 @@
 //! Attacks on a LeNet in one launch: an image a block, with the weights in its shared memory.
 
 use super::loss::{Labels, MetricsArg, MetricsBuf, kind};
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{Arg, Args, kernels};
-use crate::backend::cuda::{Context, Device, tuning};
+use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{Activation, MARGIN_CONFIDENCE, PgdParams, SequentialLayer};
 use crate::base::dims::{Conv2dDims, LeNetDims, Pool2dDims};
 use crate::base::layout::{Layout, Type, layout};
@@ -69,16 +70,17 @@ fn recognise<'p, P>(network: &[SequentialLayer<'p, P>]) -> Option<(LeNetDims, [&
 }
 
 /// [`crate::backend::Pgd::fused_pgd`] for the networks that the kernel knows.
-pub(super) fn attack(
-    cuda: &Context,
-    network: &[SequentialLayer<'_, Device<f32>>],
+pub(super) fn attack<P: Precision>(
+    cuda: &Cuda<P>,
+    network: &[SequentialLayer<'_, P::Buf>],
     pgd: &PgdParams<'_>,
-    clean: &Device<f32>,
+    clean: &P::Batch,
     labels: &Labels,
     metrics: &mut MetricsBuf,
-) -> Option<Device<f32>> {
+) -> Option<P::Batch> {
     let (d, params) = recognise(network)?;
     let grid = tuning::lenet_attack(&d, cuda.shared_memory())?;
+    let (params, clean) = (params.map(PlainBuf::f32), &*P::cast_f32(cuda, clean));
     let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(|size| size as usize);
     let lengths = [25 * c1, c1, 25 * c1 * c2, c2, 49 * c2 * f1, f1, f1 * classes, classes];
     assert_eq!((params.map(Device::len), clean.len()), (lengths, 784 * d.n as usize));
@@ -118,7 +120,7 @@ pub(super) fn attack(
             &mut metrics.0,
         );
     }
-    Some(attacked)
+    Some(attacked.into())
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use super::lenet;
 use super::loss::{Labels, MetricsArg, MetricsBuf};
-use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{Pgd, PgdParams, SequentialLayer};
@@ -59,8 +58,6 @@ impl<P: Precision> Pgd for Cuda<P> {
         labels: &Labels,
         metrics: &mut MetricsBuf,
     ) -> Option<P::Batch> {
-        let network: Vec<_> = network.iter().map(|layer| layer.map_params(PlainBuf::f32)).collect();
-        let attacked = lenet::attack(self, &network, params, &P::cast_f32(self, clean), labels, metrics);
-        attacked.map(P::Batch::from)
+        lenet::attack(self, network, params, clean, labels, metrics)
     }
 }
