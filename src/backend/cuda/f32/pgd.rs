@@ -46,7 +46,7 @@ impl<P: Precision> Pgd for Cuda<P> {
         let (clean, dx, x) = (&*P::cast_f32(self, clean), &*P::cast_f32(self, dx), P::f32_mut(self, x));
         assert!(x.len().is_multiple_of(n) && clean.len() == x.len() && dx.len() == x.len());
         let (grid, len) = (tuning::elements(x.len(), 4), x.len() as u32);
-        // SAFETY: all three have `len` elements; the metrics is one.
+        // SAFETY: all three have `len` elements; `metrics` has one.
         unsafe { launch::pgd_step(self, grid, len, eps, step, clean, dx, x, &mut metrics.0) };
     }
 
