@@ -163,6 +163,11 @@ impl ChannelDims {
     pub fn new(x: [usize; 4]) -> Self {
         ChannelDims { n: x[0] as u32, c: x[1] as u32, hw: (x[2] * x[3]) as u32 }
     }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.n as usize * self.c as usize * self.hw as usize
+    }
 }
 
 /// Logits of a batch: `[n, classes]`.

@@ -15,7 +15,7 @@ impl Cuda<Bf16> {
     /// Activations in f32, NCHW.
     pub(super) fn to_f32(&self, x: &Activations) -> Device<f32> {
         let d = x.d;
-        let mut y = self.alloc(d.n as usize * d.c as usize * d.hw as usize);
+        let mut y = self.alloc(d.elements());
         // SAFETY: both have the elements of `d`.
         unsafe { launch::to_f32(self, tuning::elements(vec8s(&d), 1), d, self.data(x), &mut y) };
         y
@@ -23,7 +23,7 @@ impl Cuda<Bf16> {
 
     /// A batch rounded to bf16; with `split`, of images of at most four channels, four more channels hold the lower halves.
     pub(super) fn to_bf16(&self, d: &ChannelDims, split: bool, x: &Device<f32>) -> Activations {
-        assert!(x.len() == d.n as usize * d.c as usize * d.hw as usize && !(split && d.c > VEC8 / 2));
+        assert!(x.len() == d.elements() && !(split && d.c > VEC8 / 2));
         let mut y = self.alloc_activations(d);
         // SAFETY: just checked, and `y` has the elements of `d`.
         unsafe { launch::to_bf16(self, tuning::elements(vec8s(d), 1), *d, split.into(), x, &mut y) };

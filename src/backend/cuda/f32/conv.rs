@@ -68,7 +68,7 @@ impl Conv for Cuda<F32> {
     }
 
     fn bias_bwd(&self, d: &ChannelDims, dy: &Device<f32>) -> Device<f32> {
-        assert_eq!(dy.len(), d.n as usize * d.c as usize * d.hw as usize);
+        assert_eq!(dy.len(), d.elements());
         let mut db = self.alloc(d.c as usize);
         match tuning::bias_bwd(d) {
             // SAFETY: `dy` is as long as `d` says, `db` has its channels.

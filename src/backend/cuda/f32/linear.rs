@@ -31,7 +31,7 @@ impl Context {
         activation: Activation,
         product: impl FnOnce(Option<&Device<f32>>, Activation, &mut Device<f32>),
     ) -> Device<f32> {
-        let len = d.n as usize * d.c as usize * d.hw as usize;
+        let len = d.elements();
         let mut y = self.alloc(len);
         if split_k == 1 {
             product(b, activation, &mut y);

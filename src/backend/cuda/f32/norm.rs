@@ -57,11 +57,6 @@ layout!(Update { mean, var, running_mean, running_var, c, unbias });
 layout!(Updates { at });
 by_value!(Updates);
 
-/// Elements of a batch.
-fn elements(d: &ChannelDims) -> usize {
-    d.n as usize * d.c as usize * d.hw as usize
-}
-
 impl Context {
     /// Statistics of channels from those of their splits, `size` pixels each but the last, `[c, splits]`: mean and sum of
     /// squared differences to it.
@@ -102,7 +97,7 @@ impl Context {
 
 impl Norm for Cuda<F32> {
     fn channel_stats(&self, d: &ChannelDims, x: &Device<f32>) -> ChannelStats<Device<f32>> {
-        assert_eq!(x.len(), elements(d));
+        assert_eq!(x.len(), d.elements());
         let c = d.c as usize;
         let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
         let (grid, values) = tuning::channel_stats(d);
@@ -124,7 +119,7 @@ impl Norm for Cuda<F32> {
         residual: Option<&Device<f32>>,
         activation: Activation,
     ) -> Device<f32> {
-        assert!(x.len() == elements(d) && residual.is_none_or(|residual| residual.len() == x.len()));
+        assert!(x.len() == d.elements() && residual.is_none_or(|residual| residual.len() == x.len()));
         assert_eq!([&stats.mean, &stats.var, gamma, beta].map(Device::len), [d.c as usize; 4]);
         let (ChannelStats { mean, var }, grid) = (stats, tuning::channels(d));
         let mut y = self.alloc(x.len());
@@ -136,7 +131,7 @@ impl Norm for Cuda<F32> {
     }
 
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
-        assert!([b.x, b.dy].into_iter().chain(b.activated.map(|a| a.y)).all(|batch| batch.len() == elements(d)));
+        assert!([b.x, b.dy].into_iter().chain(b.activated.map(|a| a.y)).all(|batch| batch.len() == d.elements()));
         assert_eq!([&b.stats.mean, &b.stats.var, b.gamma].map(Device::len), [d.c as usize; 3]);
         let (ChannelStats { mean, var }, grid) = (b.stats, tuning::channels(d));
         let (c, splits) = (d.c as usize, grid.blocks[0]);
