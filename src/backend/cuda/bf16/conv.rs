@@ -8,6 +8,7 @@ use super::deferred::{Deferred, DeferredArg, NormSums, NormalizedInput, Normaliz
 use super::tiles::{self, Block, TILES, TileConfig};
 use super::tuned::Pass;
 use super::{Activations, Batch, Bf16, Buf, VEC8};
+use crate::backend::cuda::activation::code;
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Device, Precision};
@@ -156,7 +157,7 @@ impl Conv for Cuda<Bf16> {
         let statistics = activation.is_identity().then(|| self.alloc_sums(of.c, &config));
         let mut params = ConvParams::new(&config, &input, &self.weights(d, split, w).forward);
         params.b = b.map_or(0, |b| b.f32().address());
-        params.activation = activation.code();
+        params.activation = code(activation);
         params.y = y.address();
         params.sums = statistics.as_ref().map(ChannelSums::arg).unwrap_or_default();
         params.arrivals = self.precision.arrivals.address();

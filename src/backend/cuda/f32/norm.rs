@@ -1,5 +1,6 @@
 //! Batch normalisation: one or two launches for statistics, one forwards, two backwards.
 
+use crate::backend::cuda::activation::{code, or_identity};
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
@@ -125,7 +126,7 @@ impl Norm for Cuda<F32> {
         let mut y = self.alloc(x.len());
         // SAFETY: just checked: batches have as many elements as `d` says, the others one per channel.
         unsafe {
-            launch::batch_norm_fwd(self, grid, *d, eps, x, mean, var, gamma, beta, residual, activation.code(), &mut y);
+            launch::batch_norm_fwd(self, grid, *d, eps, x, mean, var, gamma, beta, residual, code(activation), &mut y);
         }
         y
     }
@@ -138,11 +139,11 @@ impl Norm for Cuda<F32> {
         let (mut dgamma, mut dbeta) = (self.alloc(c), self.alloc(c));
         let (mut partials, mut dx) = (self.alloc(c * splits as usize), self.alloc(b.x.len()));
         let mut dresidual = b.residual.then(|| self.alloc(b.x.len()));
-        let (activation, y) = b.activated.map_or((Activation::Identity, None), |a| (a.activation, Some(a.y)));
+        let (activation, y) = or_identity(b.activated);
         // Where the first kernel leaves the gradient of the activation's input; without activation nor residual that is `dy` itself.
         let g = if b.activated.is_some() { dresidual.as_mut().or(Some(&mut dx)) } else { dresidual.as_mut() };
         // SAFETY: just checked, as above; `partials` has a pair for each block.
-        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, activation.code(), b.x, mean, y, b.dy, g, &mut partials) };
+        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, code(activation), b.x, mean, y, b.dy, g, &mut partials) };
         let g = match (&dresidual, b.activated) {
             (Some(dresidual), _) => Some(dresidual),
             (None, Some(_)) => None,
