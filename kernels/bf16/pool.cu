@@ -13,7 +13,7 @@ max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* argmax) {
         const u32 vec8 = (u32)(i % vec8s), pixel = (u32)(i / vec8s), col = pixel % d.w_out;
         const u32 row = pixel / d.w_out % d.h_out, image = pixel / d.w_out / d.h_out;
         float best[VEC8];
-        u32 place[VEC8] = {};
+        u32 index[VEC8] = {};
         for (u32 at = 0; at < d.k * d.k; at++) {
             const u32 h = row * d.stride + at / d.k, w = col * d.stride + at % d.k;
             float values[VEC8];
@@ -23,13 +23,13 @@ max_pool2d_fwd_bf16(Pool2dDims d, const bf16* x, bf16* y, u8* argmax) {
                 // The first of equal ones wins, and the last NaN, as in f32/pool.cu.
                 const bool wins = at == 0 || values[q] > best[q] || values[q] != values[q];
                 best[q] = wins ? values[q] : best[q];
-                place[q] = wins ? at : place[q];
+                index[q] = wins ? at : index[q];
             }
         }
         write_vec8(y, i, best);
         reinterpret_cast<uint2*>(argmax)[i] = make_uint2(
-            place[0] | place[1] << 8 | place[2] << 16 | place[3] << 24,
-            place[4] | place[5] << 8 | place[6] << 16 | place[7] << 24
+            index[0] | index[1] << 8 | index[2] << 16 | index[3] << 24,
+            index[4] | index[5] << 8 | index[6] << 16 | index[7] << 24
         );
     });
 }
@@ -47,14 +47,14 @@ max_pool2d_bwd_bf16(Pool2dDims d, u32 activation, const u8* argmax, const bf16* 
         for (u32 row = first_row; row < d.h_out && row * d.stride <= h; row++) {
             for (u32 col = first_col; col < d.w_out && col * d.stride <= w; col++) {
                 const u64 window = ((u64)(image * d.h_out + row) * d.w_out + col) * vec8s + vec8;
-                const u32 place = (h - row * d.stride) * d.k + w - col * d.stride;
-                const uint2 places = reinterpret_cast<const uint2*>(argmax)[window];
+                const u32 index = (h - row * d.stride) * d.k + w - col * d.stride;
+                const uint2 indices = reinterpret_cast<const uint2*>(argmax)[window];
                 float g[VEC8], output[VEC8];
                 read_vec8(dy, window, g);
                 if (y) read_vec8(y, window, output);
 #pragma unroll
                 for (u32 q = 0; q < VEC8; q++) {
-                    if (((q < 4 ? places.x : places.y) >> q % 4 * 8 & 255) != place) continue;
+                    if (((q < 4 ? indices.x : indices.y) >> q % 4 * 8 & 255) != index) continue;
                     sum[q] += y ? activation_gradient(activation, output[q], g[q]) : g[q];
                 }
             }

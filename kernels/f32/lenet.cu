@@ -17,12 +17,11 @@
 #include "primitives/metrics.cuh"
 #include "primitives/projection.cuh"
 
-// The struct of src/base/dims.rs.
+// The structs of src/backend/cuda/f32/lenet.rs.
 struct LeNetDims {
     u32 n, c1, c2, f1, classes;
 };
 
-// The struct of src/backend/cuda/f32/lenet.rs.
 struct PgdArgs {
     float eps, step_size, confidence;
     u32 steps, random_start, kind;

@@ -1,6 +1,6 @@
 // Max pooling without padding, and global average pooling, of NCHW batches.
 //
-//     max_pool2d_fwd   y = max over the k x k window at (stride row, stride col); argmax = the maximum's place in the
+//     max_pool2d_fwd   y = max over the k x k window at (stride row, stride col); argmax = the maximum's index in the
 //                      window, row by row. The first of equals wins; NaN wins over numbers, the last NaN over others.
 //     max_pool2d_bwd   dx = Σ dy of the windows whose largest pixel it is, in the windows' order; 0 where no window is.
 //     avg_pool_fwd     y = Σ x / hw over a plane
@@ -13,10 +13,10 @@
 #include "primitives/common.cuh"
 #include "primitives/vector.cuh"
 
-static __device__ __forceinline__ void keep_larger(float x, u32 place, float& best, u32& index) {
+static __device__ __forceinline__ void keep_larger(float x, u32 at, float& best, u32& index) {
     if (x > best || x != x) {
         best = x;
-        index = place;
+        index = at;
     }
 }
 
@@ -79,8 +79,8 @@ static __device__ __forceinline__ float gradient_of_pixel(
     for (u32 r = first_row; r <= last_row; r++) {
         for (u32 c = first_col; c <= last_col; c++) {
             const u32 at = (plane * d.h_out + r) * d.w_out + c;
-            const u32 place = (row - r * d.stride) * d.k + col - c * d.stride;
-            if (argmax[at] == place) sum += through(activation, y, dy, at);
+            const u32 index = (row - r * d.stride) * d.k + col - c * d.stride;
+            if (argmax[at] == index) sum += through(activation, y, dy, at);
         }
     }
     return sum;

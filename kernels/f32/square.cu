@@ -12,11 +12,11 @@ struct SquareUpdate {
     u32 top, left, side, up;
 };
 
-static __device__ __forceinline__ u32 places(float, u32 i) {
+static __device__ __forceinline__ u32 indices(float, u32 i) {
     return i;
 }
 
-static __device__ __forceinline__ uint4 places(float4, u32 i) {
+static __device__ __forceinline__ uint4 indices(float4, u32 i) {
     return make_uint4(i, i + 1, i + 2, i + 3);
 }
 
@@ -35,6 +35,6 @@ square_update(u32 features, u32 h, u32 w, float eps, const SquareUpdate* updates
     const u64 image = (u64)blockIdx.x * features;
     pixels(features, [&](auto type, u64 i) {
         using T = decltype(type);
-        as<T>(y + i)[0] = lanes(move, as<T>(x + i)[0], as<T>(clean + i)[0], places(type, (u32)(i - image)));
+        as<T>(y + i)[0] = lanes(move, as<T>(x + i)[0], as<T>(clean + i)[0], indices(type, (u32)(i - image)));
     });
 }

@@ -1,5 +1,4 @@
-// Activations, functions of each element at the end of an op, by their numbers (`Activation::code` in
-// src/backend/contract/activation.rs).
+// Activations, functions of each element at the end of an op, by their numbers (`code` in src/backend/cuda/activation.rs).
 #pragma once
 #include "primitives/common.cuh"
 

@@ -132,20 +132,6 @@ impl Pool2dDims {
     }
 }
 
-/// A LeNet for 28×28 images: 5×5 convolutions with `c1` and `c2` filters and padding 2, each with ReLU and 2×2 max pooling,
-/// `f1` hidden units with ReLU, and the classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
-#[repr(C)]
-pub struct LeNetDims {
-    pub n: u32,
-    pub c1: u32,
-    pub c2: u32,
-    pub f1: u32,
-    pub classes: u32,
-}
-
-layout!(LeNetDims { n, c1, c2, f1, classes });
-
 /// A batch of images seen per channel: batch normalisation, global average pooling, bias gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
 #[repr(C)]
@@ -162,6 +148,11 @@ impl ChannelDims {
     /// The channel view of `[n, c, h, w]`.
     pub fn new(x: [usize; 4]) -> Self {
         ChannelDims { n: x[0] as u32, c: x[1] as u32, hw: (x[2] * x[3]) as u32 }
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.n as usize * self.c as usize * self.hw as usize
     }
 }
 

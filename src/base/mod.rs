@@ -5,6 +5,7 @@ pub mod dims;
 pub mod error;
 pub mod files;
 pub mod layout;
+pub mod maybe_owned;
 pub mod named_enum;
 pub mod nvtx;
 pub mod rng;

@@ -3,8 +3,9 @@
 use crate::base::named_enum::named_enum;
 
 named_enum! {
-    /// A function of each element at the end of an op. A new one is a variant here and an arm wherever the compiler asks for
-    /// its value, its gradient and its number; in the CUDA kernels, `kernels/primitives/activation.cuh`.
+    /// A function of each element at the end of an op. A new one is a variant here, an arm wherever the compiler asks for its
+    /// value, its gradient and its number in the CUDA kernels, and there its value and gradient
+    /// (`kernels/primitives/activation.cuh`).
     pub enum Activation: "activation" {
         /// `x`.
         Identity = "identity",
@@ -17,14 +18,6 @@ impl Activation {
     /// Whether it changes nothing.
     pub fn is_identity(self) -> bool {
         self == Activation::Identity
-    }
-
-    /// Its number in the CUDA kernels.
-    pub fn code(self) -> u32 {
-        match self {
-            Activation::Identity => 0,
-            Activation::Relu => 1,
-        }
     }
 }
 

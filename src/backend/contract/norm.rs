@@ -22,7 +22,7 @@ pub struct NormBwd<'a, B: Memory> {
     pub batch_stats: bool,
     /// Scale.
     pub gamma: &'a B::Buf,
-    /// The activation that came last, if one did, with the output of the forward pass.
+    /// The activation that came last, if one did, with the output of the forward pass; never the identity.
     pub activated: Option<Activated<'a, B::Batch>>,
     /// Whether a residual was added; then its gradient is wanted.
     pub residual: bool,

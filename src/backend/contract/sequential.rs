@@ -29,15 +29,3 @@ pub enum SequentialLayer<'p, Buf> {
         b: &'p Buf,
     },
 }
-
-impl<'p, Buf> SequentialLayer<'p, Buf> {
-    /// The same layer with `f` of its parameters.
-    pub fn map_params<Other>(&self, f: impl Fn(&'p Buf) -> &'p Other) -> SequentialLayer<'p, Other> {
-        match *self {
-            SequentialLayer::Conv2d { d, w, b } => SequentialLayer::Conv2d { d, w: f(w), b: b.map(f) },
-            SequentialLayer::Activation(activation) => SequentialLayer::Activation(activation),
-            SequentialLayer::MaxPool2d(d) => SequentialLayer::MaxPool2d(d),
-            SequentialLayer::Linear { d, w, b } => SequentialLayer::Linear { d, w: f(w), b: f(b) },
-        }
-    }
-}

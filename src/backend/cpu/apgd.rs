@@ -4,7 +4,7 @@ use std::slice;
 
 use pulp::{Simd, WithSimd};
 
-use super::projection::project;
+use super::projection::{project, signed_step};
 use super::samples::{Chosen, Pixel, for_blocks, in_lanes};
 use super::{Buf, Cpu, LANES, Real, lanes, lanes_mut};
 use crate::backend::{Apgd, ApgdPoints, ApgdStep};
@@ -38,7 +38,7 @@ impl<T: Real> WithSimd for Step<'_, T> {
         if restarts {
             restart.copy(simd, self.best, self.x);
         }
-        let (zero, rest) = (T::zero(), T::one() - momentum);
+        let rest = T::one() - momentum;
         let pixels = self.x.iter_mut().zip(self.previous).zip(self.clean.iter().zip(self.dx));
         for (((x, previous), (clean, dx)), best_dx) in pixels.zip(self.best_dx.iter()) {
             let (from, mut dx) = (*x, *dx);
@@ -46,9 +46,7 @@ impl<T: Real> WithSimd for Step<'_, T> {
                 restart.copy(simd, slice::from_ref(best_dx), slice::from_mut(&mut dx));
             }
             for l in 0..LANES {
-                let rising = if dx[l] > zero { step_sizes[l] } else { zero };
-                let direction = if dx[l] < zero { -step_sizes[l] } else { rising };
-                let z = project(from[l] + direction, clean[l], eps);
+                let z = project(from[l] + signed_step(step_sizes[l], dx[l]), clean[l], eps);
                 let y = from[l] + (z - from[l]) * momentum + (from[l] - previous[l]) * rest;
                 x[l] = project(y, clean[l], eps);
                 previous[l] = from[l];

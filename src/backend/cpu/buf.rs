@@ -1,12 +1,13 @@
 //! Tensors on the CPU.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use super::jobs::{Phase, Tap};
 use super::layout::arena::Storage;
 use super::layout::element::Element;
 use super::layout::sizes::Sizes;
+use crate::base::maybe_owned::MaybeOwned;
 
 /// Storage of a tensor on the CPU and, if it is the weight of a layer, what the layer prepared of it.
 pub struct Buf<T: Element> {
@@ -68,7 +69,7 @@ impl<T: Element> Default for Prepared<T> {
 }
 
 /// A prepared form of a weight, with the sizes of the layer that it is for.
-pub(super) struct Form<V>(OnceLock<(Sizes, Arc<V>)>);
+pub(super) struct Form<V>(OnceLock<(Sizes, V)>);
 
 impl<V> Default for Form<V> {
     fn default() -> Self {
@@ -81,16 +82,16 @@ impl<V> Form<V> {
     ///
     /// Nothing is locked meanwhile: `make` may share its work out, and a thread that waits for the others takes up other
     /// work, which may want this form too. Of threads that compute it at the same time, the first one's is kept.
-    pub fn get(&self, s: &Sizes, make: impl FnOnce() -> V) -> Arc<V> {
+    pub fn get(&self, s: &Sizes, make: impl FnOnce() -> V) -> MaybeOwned<'_, V> {
         let key = Sizes { n: 1, ..*s };
-        match self.0.get() {
-            Some((sizes, form)) if *sizes == key => form.clone(),
-            _ => {
-                let form = Arc::new(make());
-                // If there is one already, it stays.
-                let _ = self.0.set((key, form.clone()));
-                form
-            }
+        let kept = || self.0.get().filter(|(sizes, _)| *sizes == key).map(|(_, form)| form);
+        if let Some(form) = kept() {
+            return MaybeOwned::Borrowed(form);
+        }
+        // If there is one already, it stays.
+        match self.0.set((key, make())) {
+            Ok(()) => MaybeOwned::Borrowed(kept().expect("just set")),
+            Err((_, form)) => MaybeOwned::Owned(form),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::layout::LANES;
 use super::layout::element::Element;
 use super::simd::Permuting;
 
-/// Every job that has both forms, given to a macro that makes functions of them.
+/// Every job that has both forms and that pulp's own dispatch can run, given to a macro that makes functions of them.
 macro_rules! jobs {
     ($make:ident) => {
         $make! {

@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::projection::{larger, smaller};
+use super::projection::{clamp, larger, smaller};
 use super::samples::{Pixel, for_blocks, in_lanes};
 use super::{Buf, Cpu, LANES, Real, lanes, lanes_mut};
 use crate::backend::{Fab, FabStep};
@@ -120,8 +120,7 @@ impl<T: Real> WithSimd for Step<'_, T> {
             for l in 0..LANES {
                 let from_x = x[l] + self.eta * own.by(l, w[l], x[l]);
                 let from_clean = clean[l] + self.eta * other.by(l, w[l], clean[l]);
-                let y = from_x * (T::one() - alpha[l]) + from_clean * alpha[l];
-                x[l] = smaller(larger(y, T::zero()), T::one());
+                x[l] = clamp(from_x * (T::one() - alpha[l]) + from_clean * alpha[l]);
             }
         }
     }

@@ -51,6 +51,7 @@ impl<T: Real> Loss for Cpu<T> {
                 }
             }
             LossKind::Margin => {
+                let dlogits = &mut dlogits[..];
                 for (sample, &label) in labels.iter().enumerate() {
                     let (loss, gradient) = margin(&sample_logits(d, logits, sample), label as usize);
                     total += weight * loss;

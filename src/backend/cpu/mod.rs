@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! layout      memory, blocks of images, sizes
+//! projection  clamping and signed steps, which the attacks share
 //! jobs        the inner loops as data, each with its plain definition in any float type
 //! simd        the same loops in f32 on vector registers
 //! dispatch    which of the two a float type takes

@@ -1,6 +1,6 @@
 //! The proposals of the Square attack.
 
-use super::projection::{larger, smaller};
+use super::projection::clamp;
 use super::{Buf, Cpu, Real, lane_index};
 use crate::backend::{Square, SquareUpdate};
 
@@ -15,6 +15,7 @@ impl<T: Real> Square for Cpu<T> {
     ) -> Buf<T> {
         let [c, h, w] = shape;
         let (mut y, eps, features) = (self.buffer(x), T::of(eps), c * h * w);
+        let pixels = &mut y[..];
         for (sample, update) in updates.iter().enumerate() {
             let [top, left, side] = [update.top, update.left, update.side].map(|v| v as usize);
             for channel in 0..c {
@@ -22,7 +23,7 @@ impl<T: Real> Square for Cpu<T> {
                 for row in top..top + side {
                     for column in left..left + side {
                         let at = lane_index(sample, (channel * h + row) * w + column, features);
-                        y[at] = smaller(larger(clean[at] + delta, T::zero()), T::one());
+                        pixels[at] = clamp(clean[at] + delta);
                     }
                 }
             }

@@ -15,6 +15,7 @@
 //! graph is launched. So a repeated step costs one submission, and nothing that varies from step to step has to be
 //! declared in advance.
 
+mod activation;
 pub mod bf16;
 pub mod f32;
 mod precision;

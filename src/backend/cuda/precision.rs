@@ -1,9 +1,9 @@
 //! Precisions: how activations are stored and computed with.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use super::{Context, Cuda, Device};
+use crate::base::maybe_owned::MaybeOwned;
 
 /// How activations are stored and computed with.
 pub trait Precision: Send + Sync + Sized + 'static {
@@ -16,7 +16,7 @@ pub trait Precision: Send + Sync + Sized + 'static {
     fn new(context: &Arc<Context>, compute_capability: Option<(i32, i32)>) -> Self;
 
     /// The batch in f32, NCHW.
-    fn cast_f32<'a>(cuda: &Cuda<Self>, x: &'a Self::Batch) -> Cast<'a, Device<f32>>;
+    fn cast_f32<'a>(cuda: &Cuda<Self>, x: &'a Self::Batch) -> MaybeOwned<'a, Device<f32>>;
 
     /// The batch in f32 to change in place.
     fn f32_mut<'a>(cuda: &Cuda<Self>, x: &'a mut Self::Batch) -> &'a mut Device<f32>;
@@ -38,21 +38,4 @@ pub trait PlainBuf: From<Device<f32>> + Send + Sync {
 
     /// The values, to change before [`Precision::updated`] is called.
     fn in_place(&mut self) -> &mut Device<f32>;
-}
-
-/// A value that was there in the right form, or was converted to it.
-pub enum Cast<'a, T> {
-    Borrowed(&'a T),
-    Owned(T),
-}
-
-impl<T> Deref for Cast<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        match self {
-            Cast::Borrowed(value) => value,
-            Cast::Owned(value) => value,
-        }
-    }
 }

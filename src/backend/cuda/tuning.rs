@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::thread::LocalKey;
 
 use crate::backend::cuda::runtime::kernel::Grid;
-use crate::base::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims};
+use crate::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims};
 
 /// Threads of a block of kernels that go over elements.
 const ELEMENTS: u32 = 256;
@@ -67,10 +67,11 @@ pub fn admm_norms() -> Grid {
     Grid::line(3, ELEMENTS)
 }
 
-/// A block for each image of an attack in one launch; `None` where what a block keeps does not fit in `shared` bytes, the
-/// gradient of conv2's input has more 2×2 windows than the block has threads, or there are more classes than lanes in a warp.
-pub fn lenet_attack(d: &LeNetDims, shared: u32) -> Option<Grid> {
-    let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(u64::from);
+/// A block for each of the `n` images of an attack in one launch on a LeNet with `sizes`: filters of conv1 and of conv2, hidden
+/// units, classes. `None` where what a block keeps does not fit in `shared` bytes, the gradient of conv2's input has more 2×2
+/// windows than the block has threads, or there are more classes than lanes in a warp.
+pub fn lenet_attack(n: u32, sizes: [u32; 4], shared: u32) -> Option<Grid> {
+    let [c1, c2, f1, classes] = sizes.map(u64::from);
     // A filter's 25 weights take 28 places.
     let weights = 28 * c1 + c1 + 28 * c1 * c2 + c2 + 49 * c2 * f1 + f1 + f1 * classes + classes;
     // The padded image, room for scattered gradients, activations; the argmax indices of the poolings are bytes.
@@ -78,7 +79,7 @@ pub fn lenet_attack(d: &LeNetDims, shared: u32) -> Option<Grid> {
     let bytes = 4 * (weights + activations) + 196 * c1 + 49 * c2;
     // Beside it there is what the kernel declares.
     let fits = bytes + 1024 <= u64::from(shared) && 49 * c1 <= u64::from(ELEMENTS) && classes <= 32;
-    fits.then(|| Grid { shared: bytes as u32, ..Grid::line(d.n, ELEMENTS) })
+    fits.then(|| Grid { shared: bytes as u32, ..Grid::line(n, ELEMENTS) })
 }
 
 // ---- norm, pool and loss

@@ -2,6 +2,7 @@
 
 use crate::backend::cpu::layout::LANES;
 use crate::backend::cpu::layout::element::Element;
+use crate::backend::cpu::projection::signed_step;
 use crate::base::rng::Rng;
 
 /// The random start.
@@ -44,10 +45,8 @@ impl<T: Element> PgdStep<'_, T> {
         let mut zeros = [0; LANES];
         for ((x, clean), g) in self.x.iter_mut().zip(self.clean).zip(self.dx) {
             for l in 0..LANES {
-                let rising = if g[l] > zero { self.step } else { zero };
-                let direction = if g[l] < zero { -self.step } else { rising };
                 zeros[l] += u32::from(g[l] == zero);
-                let ball = (x[l] + direction).max(clean[l] - self.eps).min(clean[l] + self.eps);
+                let ball = (x[l] + signed_step(self.step, g[l])).max(clean[l] - self.eps).min(clean[l] + self.eps);
                 x[l] = ball.max(zero).min(one);
             }
         }

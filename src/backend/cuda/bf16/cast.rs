@@ -1,10 +1,10 @@
 //! Conversions of batches between f32 and bf16.
 
 use super::{Activations, Batch, Bf16, VEC8, vec8s};
-use crate::backend::cuda::precision::Cast;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, tuning};
 use crate::base::dims::ChannelDims;
+use crate::base::maybe_owned::MaybeOwned;
 
 kernels! { "bf16/cast":
     to_bf16(d: ChannelDims, split: u32, x: &Device<f32>, y: &mut Device<u16>);
@@ -15,7 +15,7 @@ impl Cuda<Bf16> {
     /// Activations in f32, NCHW.
     pub(super) fn to_f32(&self, x: &Activations) -> Device<f32> {
         let d = x.d;
-        let mut y = self.alloc(d.n as usize * d.c as usize * d.hw as usize);
+        let mut y = self.alloc(d.elements());
         // SAFETY: both have the elements of `d`.
         unsafe { launch::to_f32(self, tuning::elements(vec8s(&d), 1), d, self.data(x), &mut y) };
         y
@@ -23,7 +23,7 @@ impl Cuda<Bf16> {
 
     /// A batch rounded to bf16; with `split`, of images of at most four channels, four more channels hold the lower halves.
     pub(super) fn to_bf16(&self, d: &ChannelDims, split: bool, x: &Device<f32>) -> Activations {
-        assert!(x.len() == d.n as usize * d.c as usize * d.hw as usize && !(split && d.c > VEC8 / 2));
+        assert!(x.len() == d.elements() && !(split && d.c > VEC8 / 2));
         let mut y = self.alloc_activations(d);
         // SAFETY: just checked, and `y` has the elements of `d`.
         unsafe { launch::to_bf16(self, tuning::elements(vec8s(d), 1), *d, split.into(), x, &mut y) };
@@ -31,12 +31,12 @@ impl Cuda<Bf16> {
     }
 
     /// A batch of these dims in bf16.
-    pub(super) fn cast_bf16<'a>(&self, d: &ChannelDims, x: &'a Batch) -> Cast<'a, Activations> {
+    pub(super) fn cast_bf16<'a>(&self, d: &ChannelDims, x: &'a Batch) -> MaybeOwned<'a, Activations> {
         match x {
-            Batch::F32(x) => Cast::Owned(self.to_bf16(d, false, x)),
+            Batch::F32(x) => MaybeOwned::Owned(self.to_bf16(d, false, x)),
             Batch::Bf16(x) => {
                 assert_eq!(x.d, *d);
-                Cast::Borrowed(x)
+                MaybeOwned::Borrowed(x)
             }
         }
     }

@@ -8,12 +8,14 @@ use super::deferred::{Deferred, DeferredArg, NormSums, NormalizedInput, Normaliz
 use super::tiles::{self, Block, TILES, TileConfig};
 use super::tuned::Pass;
 use super::{Activations, Batch, Bf16, Buf, VEC8};
-use crate::backend::cuda::precision::{Cast, PlainBuf};
+use crate::backend::cuda::activation::code;
+use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Device, Precision};
 use crate::backend::{Accumulation, Activation, Conv, accumulate};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 use crate::base::layout::layout;
+use crate::base::maybe_owned::MaybeOwned;
 
 kernels! { "bf16/conv":
     correlate_bf16[TILES](d: Conv2dDims, gradient: u32, params: ConvParams);
@@ -142,7 +144,7 @@ impl Conv for Cuda<Bf16> {
         assert!(b.is_none_or(|b| b.f32().len() == d.c_out as usize));
         let split = split(d, x);
         let image = match x {
-            Batch::F32(x) if split => Cast::Owned(self.to_bf16(&image(d), true, x)),
+            Batch::F32(x) if split => MaybeOwned::Owned(self.to_bf16(&image(d), true, x)),
             x => self.cast_bf16(&image(d), x),
         };
         let (input, output) = self.input(d, &image);
@@ -155,7 +157,7 @@ impl Conv for Cuda<Bf16> {
         let statistics = activation.is_identity().then(|| self.alloc_sums(of.c, &config));
         let mut params = ConvParams::new(&config, &input, &self.weights(d, split, w).forward);
         params.b = b.map_or(0, |b| b.f32().address());
-        params.activation = activation.code();
+        params.activation = code(activation);
         params.y = y.address();
         params.sums = statistics.as_ref().map(ChannelSums::arg).unwrap_or_default();
         params.arrivals = self.precision.arrivals.address();

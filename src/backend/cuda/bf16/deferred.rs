@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Activations, Bf16, vec8s};
 use crate::backend::Activation;
+use crate::backend::cuda::activation::code;
 use crate::backend::cuda::{Cuda, Device};
 use crate::base::dims::ChannelDims;
 use crate::base::layout::layout;
@@ -109,7 +110,7 @@ impl NormalizedInput {
     }
 
     pub fn arg(&self) -> NormalizedInputArg {
-        let (x, activation) = (self.data.address(), self.activation.code());
+        let (x, activation) = (self.data.address(), code(self.activation));
         match &self.normalization {
             None => NormalizedInputArg { x, activation, ..NormalizedInputArg::default() },
             Some(Normalization { mean, var, gamma, beta, eps }) => {
@@ -133,7 +134,7 @@ impl Deferred {
             .as_ref()
             .map_or((0, 0, 0.0), |gradient| (gradient.dgamma.address(), gradient.dbeta.address(), gradient.share));
         let q = self.q.as_ref().map(NormalizedInput::arg).unwrap_or_default();
-        DeferredArg { p: self.p.arg(), q, dgamma, dbeta, share, activation: self.activation.code() }
+        DeferredArg { p: self.p.arg(), q, dgamma, dbeta, share, activation: code(self.activation) }
     }
 
     /// As one input, if it is one.

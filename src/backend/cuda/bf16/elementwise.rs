@@ -1,6 +1,7 @@
 //! Ops on each element. Those that no network of the tables applies to bf16 activations run in f32.
 
 use super::{Activations, Batch, Bf16, Buf, vec8s};
+use crate::backend::cuda::activation::code;
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
@@ -49,7 +50,7 @@ impl Elementwise for Cuda<Bf16> {
         let grid = tuning::elements(n, 1);
         // SAFETY: all three have `n` groups of eight channels.
         unsafe {
-            launch::activation_bwd_bf16(self, grid, n as u32, activation.code(), self.data(y), self.data(&dy), &mut dx)
+            launch::activation_bwd_bf16(self, grid, n as u32, code(activation), self.data(y), self.data(&dy), &mut dx)
         };
         Activations::stored(&y.d, dx).into()
     }

@@ -27,11 +27,12 @@ mod weights;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::precision::{Cast, PlainBuf};
+use super::precision::PlainBuf;
 use super::runtime::kernel::Declared;
 use super::{Context, Cuda, Device, F32, Precision};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 use crate::base::error::Result;
+use crate::base::maybe_owned::MaybeOwned;
 use deferred::{Deferred, Materialized, NormSums};
 use tiles::ARRIVALS;
 pub use tiles::TILES;
@@ -147,10 +148,10 @@ impl Precision for Bf16 {
         }
     }
 
-    fn cast_f32<'a>(cuda: &Cuda<Bf16>, x: &'a Batch) -> Cast<'a, Device<f32>> {
+    fn cast_f32<'a>(cuda: &Cuda<Bf16>, x: &'a Batch) -> MaybeOwned<'a, Device<f32>> {
         match x {
-            Batch::F32(x) => Cast::Borrowed(x),
-            Batch::Bf16(x) => Cast::Owned(cuda.to_f32(x)),
+            Batch::F32(x) => MaybeOwned::Borrowed(x),
+            Batch::Bf16(x) => MaybeOwned::Owned(cuda.to_f32(x)),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Max pooling and global average pooling of activations.
 
 use super::{Activations, Batch, Bf16, VEC8, vec8s};
+use crate::backend::cuda::activation::{code, or_identity};
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, F32, Precision, tuning};
-use crate::backend::{Activated, Activation, Pool};
+use crate::backend::{Activated, Pool};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "bf16/pool":
@@ -59,7 +60,7 @@ impl Pool for Cuda<Bf16> {
         activated: Option<Activated<'_, Batch>>,
         dy: &Batch,
     ) -> Batch {
-        let (activation, y) = activated.map_or((Activation::Identity, None), |a| (a.activation, Some(a.y)));
+        let (activation, y) = or_identity(activated);
         let indices = match indices {
             Indices::F32(indices) => {
                 let (y, dy) = (y.map(|y| Bf16::cast_f32(self, y)), Bf16::cast_f32(self, dy));
@@ -75,7 +76,7 @@ impl Pool for Cuda<Bf16> {
         let y = y.as_deref().map(|y| &**self.data(y));
         let grid = tuning::elements(vec8s(&inputs), 1);
         // SAFETY: the lengths are those of `d`.
-        unsafe { launch::max_pool2d_bwd_bf16(self, grid, *d, activation.code(), indices, y, self.data(&dy), &mut dx) };
+        unsafe { launch::max_pool2d_bwd_bf16(self, grid, *d, code(activation), indices, y, self.data(&dy), &mut dx) };
         Activations::stored(&inputs, dx).into()
     }
 

@@ -268,8 +268,9 @@ pub const WEIGHT_TILES: &[WeightTile] = {
     tiles!("bf16_conv_bwd_weight_tiles")
 };
 
-/// Pixels of a stage of a weight gradient, `PIXELS` in `kernels/bf16/weights.cu`; the most that a block adds up, because errors of the sum grow with it.
+/// Pixels of a stage of a weight gradient: `PIXELS` in `kernels/bf16/weights.cu`.
 const STAGE: u32 = 64;
+/// The most pixels that a block adds up, because errors of the sum grow with them.
 const LONGEST_SUM: u32 = 4096;
 
 /// How the blocks of a launch share a weight gradient: which of [`WEIGHT_TILES`], and how many blocks share the pixels.

@@ -1,5 +1,6 @@
 //! Convolutions: matrix products in the tiles that [`tuning`] chooses.
 
+use crate::backend::cuda::activation::code;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::tuning;
@@ -41,7 +42,7 @@ impl Conv for Cuda<F32> {
         let of = ChannelDims::new(d.y());
         self.split_k_product(&of, config.split_k, b, activation, |b, activation, y| {
             // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `config.split_k` outputs.
-            unsafe { launch::conv2d_fwd(self, config.tile, config.grid, *d, x, w, b, activation.code(), y) };
+            unsafe { launch::conv2d_fwd(self, config.tile, config.grid, *d, x, w, b, code(activation), y) };
         })
     }
 
@@ -68,7 +69,7 @@ impl Conv for Cuda<F32> {
     }
 
     fn bias_bwd(&self, d: &ChannelDims, dy: &Device<f32>) -> Device<f32> {
-        assert_eq!(dy.len(), d.n as usize * d.c as usize * d.hw as usize);
+        assert_eq!(dy.len(), d.elements());
         let mut db = self.alloc(d.c as usize);
         match tuning::bias_bwd(d) {
             // SAFETY: `dy` is as long as `d` says, `db` has its channels.

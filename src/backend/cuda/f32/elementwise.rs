@@ -1,5 +1,6 @@
 //! Element by element, and the buffers that [`crate::backend::Memory`] fills and copies.
 
+use crate::backend::cuda::activation::code;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Context, Cuda, F32, tuning};
@@ -60,7 +61,7 @@ impl Elementwise for Cuda<F32> {
         let mut y = self.alloc(x.len());
         // SAFETY: both have as many elements.
         unsafe {
-            launch::activation_fwd(self, tuning::elements(x.len(), 4), x.len() as u32, activation.code(), x, &mut y)
+            launch::activation_fwd(self, tuning::elements(x.len(), 4), x.len() as u32, code(activation), x, &mut y)
         };
         y
     }
@@ -70,15 +71,7 @@ impl Elementwise for Cuda<F32> {
         let mut dx = self.alloc(y.len());
         // SAFETY: all three have as many elements.
         unsafe {
-            launch::activation_bwd(
-                self,
-                tuning::elements(y.len(), 4),
-                y.len() as u32,
-                activation.code(),
-                y,
-                dy,
-                &mut dx,
-            )
+            launch::activation_bwd(self, tuning::elements(y.len(), 4), y.len() as u32, code(activation), y, dy, &mut dx)
         };
         dx
     }

@@ -1,10 +1,11 @@
 //! Attacks on a LeNet in one launch: an image a block, with the weights in its shared memory.
 
 use super::loss::{Labels, MetricsArg, MetricsBuf, kind};
-use crate::backend::cuda::runtime::kernel::{Arg, Args, kernels};
-use crate::backend::cuda::{Context, Device, tuning};
+use crate::backend::cuda::precision::PlainBuf;
+use crate::backend::cuda::runtime::kernel::{Arg, Args, kernels, product};
+use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{Activation, MARGIN_CONFIDENCE, PgdParams, SequentialLayer};
-use crate::base::dims::{Conv2dDims, LeNetDims, Pool2dDims};
+use crate::base::dims::{Conv2dDims, Pool2dDims};
 use crate::base::layout::{Layout, Type, layout};
 use crate::base::rng::{Rng, Stream};
 
@@ -14,6 +15,32 @@ kernels! { "f32/lenet":
         b2: &Device<f32>, w3: &Device<f32>, b3: &Device<f32>, w4: &Device<f32>, b4: &Device<f32>, clean: &Device<f32>,
         labels: &Device<u8>, attacked: &mut Device<f32>, metrics: &mut Device<MetricsArg>,
     );
+}
+
+/// A LeNet for 28×28 images: 5×5 convolutions with `c1` and `c2` filters and padding 2, each with ReLU and 2×2 max pooling,
+/// `f1` hidden units with ReLU, and the classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
+#[repr(C)]
+struct LeNetDims {
+    n: u32,
+    c1: u32,
+    c2: u32,
+    f1: u32,
+    classes: u32,
+}
+
+layout!(LeNetDims { n, c1, c2, f1, classes });
+
+impl Arg for LeNetDims {
+    const TYPE: &'static Type = <LeNetDims as Layout>::TYPE;
+
+    fn push(self, args: &mut Args) {
+        args.push_bytes(bytemuck::bytes_of(&self));
+        let LeNetDims { n, c1, c2, f1, classes } = self;
+        // A step of an attack: every layer forwards and back to its input.
+        let convolutions = product([n, 784, 25, c1]) + product([n, 196, 25, c1, c2]);
+        args.add_products(2.0 * (convolutions + product([n, 49, c2, f1]) + product([n, f1, classes])));
+    }
 }
 
 /// [`PgdParams`] in the kernel.
@@ -69,17 +96,19 @@ fn recognise<'p, P>(network: &[SequentialLayer<'p, P>]) -> Option<(LeNetDims, [&
 }
 
 /// [`crate::backend::Pgd::fused_pgd`] for the networks that the kernel knows.
-pub(super) fn attack(
-    cuda: &Context,
-    network: &[SequentialLayer<'_, Device<f32>>],
+pub(super) fn attack<P: Precision>(
+    cuda: &Cuda<P>,
+    network: &[SequentialLayer<'_, P::Buf>],
     pgd: &PgdParams<'_>,
-    clean: &Device<f32>,
+    clean: &P::Batch,
     labels: &Labels,
     metrics: &mut MetricsBuf,
-) -> Option<Device<f32>> {
+) -> Option<P::Batch> {
     let (d, params) = recognise(network)?;
-    let grid = tuning::lenet_attack(&d, cuda.shared_memory())?;
-    let [c1, c2, f1, classes] = [d.c1, d.c2, d.f1, d.classes].map(|size| size as usize);
+    let sizes = [d.c1, d.c2, d.f1, d.classes];
+    let grid = tuning::lenet_attack(d.n, sizes, cuda.shared_memory())?;
+    let (params, clean) = (params.map(PlainBuf::f32), &*P::cast_f32(cuda, clean));
+    let [c1, c2, f1, classes] = sizes.map(|size| size as usize);
     let lengths = [25 * c1, c1, 25 * c1 * c2, c2, 49 * c2 * f1, f1, f1 * classes, classes];
     assert_eq!((params.map(Device::len), clean.len()), (lengths, 784 * d.n as usize));
     let labels = labels.of(d.n);
@@ -118,7 +147,7 @@ pub(super) fn attack(
             &mut metrics.0,
         );
     }
-    Some(attacked)
+    Some(attacked.into())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Fully connected layers, and the end of every split-K product.
 
+use crate::backend::cuda::activation::code;
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::kernels;
@@ -31,7 +32,7 @@ impl Context {
         activation: Activation,
         product: impl FnOnce(Option<&Device<f32>>, Activation, &mut Device<f32>),
     ) -> Device<f32> {
-        let len = d.n as usize * d.c as usize * d.hw as usize;
+        let len = d.elements();
         let mut y = self.alloc(len);
         if split_k == 1 {
             product(b, activation, &mut y);
@@ -41,7 +42,7 @@ impl Context {
         product(None, Activation::Identity, &mut partials);
         let (grid, groups) = tuning::sum_partials(len, split_k);
         // SAFETY: `partials` has `split_k` times the elements of `y`, which are those of `d`; `b` has its channels.
-        unsafe { launch::sum_partials(self, grid, *d, split_k, groups, &partials, b, activation.code(), &mut y) };
+        unsafe { launch::sum_partials(self, grid, *d, split_k, groups, &partials, b, code(activation), &mut y) };
         y
     }
 }
@@ -68,7 +69,7 @@ impl<P: Precision> Linear for Cuda<P> {
         let of = ChannelDims { n: d.n, c: d.f_out, hw: 1 };
         self.split_k_product(&of, config.split_k, b, activation, |b, activation, y| {
             // SAFETY: `x`, `w` and `b` are as long as `d` says, `y` has `config.split_k` outputs.
-            unsafe { launch::linear_fwd(self, config.tile, config.grid, *d, &x, w, b, activation.code(), y) };
+            unsafe { launch::linear_fwd(self, config.tile, config.grid, *d, &x, w, b, code(activation), y) };
         })
         .into()
     }

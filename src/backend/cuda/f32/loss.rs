@@ -110,12 +110,12 @@ impl<P: Precision> Loss for Cuda<P> {
         self.download_slice(&classes)
     }
 
-    /// The counts are passed as an argument, so that a metrics can begin within a step.
+    /// The counts are passed as an argument, so that counters can begin within a step.
     fn metrics_from(&self, counts: &Metrics) -> MetricsBuf {
         let &Metrics { samples, correct, loss, gradients, zero_gradients } = counts;
         let counts = MetricsArg { samples, correct, loss, gradients, zero_gradients };
         let mut metrics = self.alloc(1);
-        // SAFETY: a metrics is one element.
+        // SAFETY: `metrics` has one element.
         unsafe { launch::metrics_from(self, tuning::metrics(), counts, &mut metrics) };
         MetricsBuf(metrics)
     }
@@ -123,7 +123,7 @@ impl<P: Precision> Loss for Cuda<P> {
     fn metrics_add(&self, d: &LogitDims, logits: &P::Batch, labels: &Labels, metrics: &mut MetricsBuf) {
         let logits = &*P::cast_f32(self, logits);
         let labels = labels.of_logits(d, logits);
-        // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, a metrics is one element.
+        // SAFETY: the logits are `n` × `classes` as checked, there are `n` labels, `metrics` has one element.
         unsafe { launch::metrics_add(self, tuning::loss(), *d, logits, labels, &mut metrics.0) };
     }
 

@@ -20,9 +20,10 @@ mod square;
 
 use std::sync::Arc;
 
-use super::precision::{Cast, PlainBuf};
+use super::precision::PlainBuf;
 use super::runtime::kernel::Declared;
 use super::{Context, Cuda, Device, Precision};
+use crate::base::maybe_owned::MaybeOwned;
 
 /// Single precision throughout, without tensor cores.
 pub struct F32;
@@ -49,8 +50,8 @@ impl Precision for F32 {
         F32
     }
 
-    fn cast_f32<'a>(_: &Cuda<F32>, x: &'a Device<f32>) -> Cast<'a, Device<f32>> {
-        Cast::Borrowed(x)
+    fn cast_f32<'a>(_: &Cuda<F32>, x: &'a Device<f32>) -> MaybeOwned<'a, Device<f32>> {
+        MaybeOwned::Borrowed(x)
     }
 
     fn f32_mut<'a>(_: &Cuda<F32>, x: &'a mut Device<f32>) -> &'a mut Device<f32> {

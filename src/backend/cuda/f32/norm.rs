@@ -1,5 +1,6 @@
 //! Batch normalisation: one or two launches for statistics, one forwards, two backwards.
 
+use crate::backend::cuda::activation::{code, or_identity};
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
@@ -57,11 +58,6 @@ layout!(Update { mean, var, running_mean, running_var, c, unbias });
 layout!(Updates { at });
 by_value!(Updates);
 
-/// Elements of a batch.
-fn elements(d: &ChannelDims) -> usize {
-    d.n as usize * d.c as usize * d.hw as usize
-}
-
 impl Context {
     /// Statistics of channels from those of their splits, `size` pixels each but the last, `[c, splits]`: mean and sum of
     /// squared differences to it.
@@ -102,7 +98,7 @@ impl Context {
 
 impl Norm for Cuda<F32> {
     fn channel_stats(&self, d: &ChannelDims, x: &Device<f32>) -> ChannelStats<Device<f32>> {
-        assert_eq!(x.len(), elements(d));
+        assert_eq!(x.len(), d.elements());
         let c = d.c as usize;
         let mut stats = ChannelStats { mean: self.alloc(c), var: self.alloc(c) };
         let (grid, values) = tuning::channel_stats(d);
@@ -124,30 +120,30 @@ impl Norm for Cuda<F32> {
         residual: Option<&Device<f32>>,
         activation: Activation,
     ) -> Device<f32> {
-        assert!(x.len() == elements(d) && residual.is_none_or(|residual| residual.len() == x.len()));
+        assert!(x.len() == d.elements() && residual.is_none_or(|residual| residual.len() == x.len()));
         assert_eq!([&stats.mean, &stats.var, gamma, beta].map(Device::len), [d.c as usize; 4]);
         let (ChannelStats { mean, var }, grid) = (stats, tuning::channels(d));
         let mut y = self.alloc(x.len());
         // SAFETY: just checked: batches have as many elements as `d` says, the others one per channel.
         unsafe {
-            launch::batch_norm_fwd(self, grid, *d, eps, x, mean, var, gamma, beta, residual, activation.code(), &mut y);
+            launch::batch_norm_fwd(self, grid, *d, eps, x, mean, var, gamma, beta, residual, code(activation), &mut y);
         }
         y
     }
 
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
-        assert!([b.x, b.dy].into_iter().chain(b.activated.map(|a| a.y)).all(|batch| batch.len() == elements(d)));
+        assert!([b.x, b.dy].into_iter().chain(b.activated.map(|a| a.y)).all(|batch| batch.len() == d.elements()));
         assert_eq!([&b.stats.mean, &b.stats.var, b.gamma].map(Device::len), [d.c as usize; 3]);
         let (ChannelStats { mean, var }, grid) = (b.stats, tuning::channels(d));
         let (c, splits) = (d.c as usize, grid.blocks[0]);
         let (mut dgamma, mut dbeta) = (self.alloc(c), self.alloc(c));
         let (mut partials, mut dx) = (self.alloc(c * splits as usize), self.alloc(b.x.len()));
         let mut dresidual = b.residual.then(|| self.alloc(b.x.len()));
-        let (activation, y) = b.activated.map_or((Activation::Identity, None), |a| (a.activation, Some(a.y)));
+        let (activation, y) = or_identity(b.activated);
         // Where the first kernel leaves the gradient of the activation's input; without activation nor residual that is `dy` itself.
         let g = if b.activated.is_some() { dresidual.as_mut().or(Some(&mut dx)) } else { dresidual.as_mut() };
         // SAFETY: just checked, as above; `partials` has a pair for each block.
-        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, activation.code(), b.x, mean, y, b.dy, g, &mut partials) };
+        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, code(activation), b.x, mean, y, b.dy, g, &mut partials) };
         let g = match (&dresidual, b.activated) {
             (Some(dresidual), _) => Some(dresidual),
             (None, Some(_)) => None,

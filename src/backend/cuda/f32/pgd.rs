@@ -2,7 +2,6 @@
 
 use super::lenet;
 use super::loss::{Labels, MetricsArg, MetricsBuf};
-use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
 use crate::backend::{Pgd, PgdParams, SequentialLayer};
@@ -47,7 +46,7 @@ impl<P: Precision> Pgd for Cuda<P> {
         let (clean, dx, x) = (&*P::cast_f32(self, clean), &*P::cast_f32(self, dx), P::f32_mut(self, x));
         assert!(x.len().is_multiple_of(n) && clean.len() == x.len() && dx.len() == x.len());
         let (grid, len) = (tuning::elements(x.len(), 4), x.len() as u32);
-        // SAFETY: all three have `len` elements; the metrics is one.
+        // SAFETY: all three have `len` elements; `metrics` has one.
         unsafe { launch::pgd_step(self, grid, len, eps, step, clean, dx, x, &mut metrics.0) };
     }
 
@@ -59,8 +58,6 @@ impl<P: Precision> Pgd for Cuda<P> {
         labels: &Labels,
         metrics: &mut MetricsBuf,
     ) -> Option<P::Batch> {
-        let network: Vec<_> = network.iter().map(|layer| layer.map_params(PlainBuf::f32)).collect();
-        let attacked = lenet::attack(self, &network, params, &P::cast_f32(self, clean), labels, metrics);
-        attacked.map(P::Batch::from)
+        lenet::attack(self, network, params, clean, labels, metrics)
     }
 }

@@ -1,9 +1,10 @@
 //! Max pooling and global average pooling.
 
+use crate::backend::cuda::activation::{code, or_identity};
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::kernels;
 use crate::backend::cuda::{Cuda, F32, Precision, tuning};
-use crate::backend::{Activated, Activation, Conv, ConvPool, Pool};
+use crate::backend::{Activated, Conv, ConvPool, Pool};
 use crate::base::dims::{ChannelDims, Pool2dDims};
 
 kernels! { "f32/pool":
@@ -45,14 +46,14 @@ impl Pool for Cuda<F32> {
         activated: Option<Activated<'_, Device<f32>>>,
         dy: &Device<f32>,
     ) -> Device<f32> {
-        let (activation, y) = activated.map_or((Activation::Identity, None), |a| (a.activation, Some(a.y)));
+        let (activation, y) = or_identity(activated);
         let (inputs, outputs) = lengths(d);
         assert_eq!((indices.len(), dy.len()), (outputs, outputs));
         assert!(y.is_none_or(|y| y.len() == outputs));
         let mut dx = self.alloc(inputs);
         // SAFETY: the lengths are those of `d`.
         unsafe {
-            launch::max_pool2d_bwd(self, tuning::elements(inputs, 4), *d, activation.code(), indices, y, dy, &mut dx)
+            launch::max_pool2d_bwd(self, tuning::elements(inputs, 4), *d, code(activation), indices, y, dy, &mut dx)
         };
         dx
     }

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use crate::backend::cuda::runtime::allocator::Device;
-use crate::base::dims::{ChannelDims, Conv2dDims, LeNetDims, LinearDims, LogitDims, Pool2dDims};
+use crate::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use crate::base::layout::{Layout, Type};
 use crate::base::rng::Rng;
 
@@ -220,6 +220,11 @@ impl Args {
         self.flop
     }
 
+    /// Of a kernel that does so many multiply-adds more.
+    pub(in crate::backend::cuda) fn add_products(&mut self, products: f64) {
+        self.flop += 2.0 * products;
+    }
+
     /// Of a kernel that does `times` what the arguments so far say.
     pub(in crate::backend::cuda) fn repeat(&mut self, times: u32) {
         self.flop *= f64::from(times);
@@ -271,7 +276,7 @@ macro_rules! by_value_with_products {
             fn push(self, args: &mut Args) {
                 args.push_bytes(bytemuck::bytes_of(&self));
                 let $d = self;
-                args.flop += 2.0 * $products;
+                args.add_products($products);
             }
         }
     )+ };
@@ -280,12 +285,10 @@ macro_rules! by_value_with_products {
 by_value_with_products!(
     Conv2dDims: |d| f64::from(d.n) * d.multiply_adds() as f64,
     LinearDims: |d| product([d.n, d.f_in, d.f_out]),
-    // A step of an attack: every layer forwards and back to its input.
-    LeNetDims: |d| 2.0 * (product([d.n, 784, 25, d.c1]) + product([d.n, 196, 25, d.c1, d.c2])
-        + product([d.n, 49, d.c2, d.f1]) + product([d.n, d.f1, d.classes])),
 );
 
-fn product<const N: usize>(sizes: [u32; N]) -> f64 {
+/// The product of sizes, which may be more than an integer holds.
+pub(in crate::backend::cuda) fn product<const N: usize>(sizes: [u32; N]) -> f64 {
     sizes.into_iter().map(f64::from).product()
 }
 

@@ -104,9 +104,9 @@ struct Span {
     len: usize,
 }
 
-/// The next run of a strip of `count` tiles that begins at tile `start` of all; `first` tiles are behind it.
+/// The next span of a strip of `count` tiles that begins at tile `start` of all; `first` tiles are behind it.
 #[inline(always)]
-fn run(conv: &Conv3x3, start: usize, first: usize, count: usize) -> Span {
+fn span(conv: &Conv3x3, start: usize, first: usize, count: usize) -> Span {
     let cols = conv.w.div_ceil(2);
     let (block, tile) = ((start + first) / conv.tiles(), (start + first) % conv.tiles());
     let (row, col) = (tile / cols, tile % cols);
@@ -126,42 +126,42 @@ pub fn inputs<S: Simd>(simd: S, strips: &mut WinogradStrips<'_, f32>, start: usi
     debug_assert!(rest.is_empty());
     let mut done = 0;
     while done < count {
-        let run = run(&conv, start, done, count);
-        let x = &strips.x[run.block * conv.c_in * plane..][..conv.c_in * plane];
+        let span = span(&conv, start, done, count);
+        let x = &strips.x[span.block * conv.c_in * plane..][..conv.c_in * plane];
         for (c, x) in x.chunks_exact(plane).enumerate() {
             // Rows outside the image are zeros.
             let mut rows = [registers::<S>(strips.zeros); 4];
             unroll!(ROW < 4, {
-                let row = 2 * run.row + ROW;
+                let row = 2 * span.row + ROW;
                 if (1..=conv.h).contains(&row) {
                     rows[ROW] = registers::<S>(&x[(row - 1) * conv.w..][..conv.w]);
                 }
             });
             for half in 0..pixel {
-                input_run(simd, rows, &run, half, (c * strips.tiles + run.first) * pixel + half, &mut points);
+                input_span(simd, rows, &span, half, (c * strips.tiles + span.first) * pixel + half, &mut points);
             }
         }
-        done += run.len;
+        done += span.len;
     }
 }
 
-/// The transformed tiles of one run in one channel, from register `at` of each point, [`per_pixel`] registers apart.
+/// The transformed tiles of one span in one channel, from register `at` of each point, [`per_pixel`] registers apart.
 /// Neighbouring tiles share two of their four columns.
 #[inline(always)]
-fn input_run<S: Simd>(
+fn input_span<S: Simd>(
     simd: S,
     rows: [&[S::f32s]; 4],
-    run: &Span,
+    span: &Span,
     half: usize,
     at: usize,
     points: &mut [&mut [S::f32s]; POINTS],
 ) {
     let pixel = per_pixel::<S>();
-    let mut a = input_column(simd, rows, (2 * run.col).wrapping_sub(1), half);
-    let mut b = input_column(simd, rows, 2 * run.col, half);
-    for i in 0..run.len {
-        let c = input_column(simd, rows, 2 * (run.col + i) + 1, half);
-        let d = input_column(simd, rows, 2 * (run.col + i) + 2, half);
+    let mut a = input_column(simd, rows, (2 * span.col).wrapping_sub(1), half);
+    let mut b = input_column(simd, rows, 2 * span.col, half);
+    for i in 0..span.len {
+        let c = input_column(simd, rows, 2 * (span.col + i) + 1, half);
+        let d = input_column(simd, rows, 2 * (span.col + i) + 2, half);
         let at = at + i * pixel;
         unroll!(ROW < 4, {
             let out = input_transform_1d(simd, [a[ROW], b[ROW], c[ROW], d[ROW]]);
@@ -198,29 +198,29 @@ pub fn outputs<S: Simd>(simd: S, strips: &mut WinogradStrips<'_, f32>, start: us
     unroll!(XI < POINTS, { points[XI] = &registers::<S>(strips.m)[XI * step..][..step] });
     let mut done = 0;
     while done < count {
-        let run = run(&conv, start, done, count);
-        let y = &mut strips.y[run.block * conv.c_out * plane..][..conv.c_out * plane];
+        let span = span(&conv, start, done, count);
+        let y = &mut strips.y[span.block * conv.c_out * plane..][..conv.c_out * plane];
         for (c, y) in y.chunks_exact_mut(plane).enumerate() {
             let bias = simd.splat_f32s(strips.bias.map_or(0.0, |b| b[c]));
             // An image of odd height has half a tile at the bottom, whose second row would be the next channel's.
-            let rows = registers_mut::<S>(&mut y[2 * run.row * conv.w..]);
+            let rows = registers_mut::<S>(&mut y[2 * span.row * conv.w..]);
             let (upper, lower) = rows.split_at_mut(conv.w * pixel);
             let lower = if lower.is_empty() { lower } else { &mut lower[..conv.w * pixel] };
-            for i in 0..run.len {
+            for i in 0..span.len {
                 for half in 0..pixel {
-                    let m = (c * strips.tiles + run.first + i) * pixel + half;
+                    let m = (c * strips.tiles + span.first + i) * pixel + half;
                     let mut sums = [simd.splat_f32s(0.0); 8];
                     unroll!(COL < 4, {
                         let column = [points[COL][m], points[4 + COL][m], points[8 + COL][m], points[12 + COL][m]];
                         [sums[COL], sums[4 + COL]] = output_transform_1d(simd, column);
                     });
-                    let at = 2 * (run.col + i) * pixel + half;
+                    let at = 2 * (span.col + i) * pixel + half;
                     output_row(simd, &sums, 0, bias, strips.activation, at, upper);
                     output_row(simd, &sums, 4, bias, strips.activation, at, lower);
                 }
             }
         }
-        done += run.len;
+        done += span.len;
     }
 }
 
