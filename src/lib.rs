@@ -5,7 +5,7 @@
 //!
 //! | floor | modules | owns |
 //! |---|---|---|
-//! | 0 | [`base`] | errors, named enums, op shapes, the counter-based random generator, CSV records, files, layouts of structs, NVTX ranges |
+//! | 0 | [`base`] | errors, named enums, op shapes, the counter-based random generator, CSV records, files, values borrowed or made, layouts of structs, NVTX ranges |
 //! | 1 | [`backend`] | the contract of a backend and its implementations: CPU, CUDA in f32 and in bf16 |
 //! | 2 | [`autograd`] | tensors, the tape of reverse-mode differentiation, differentiable ops |
 //! | 3 | [`nn`], [`data`] | parameters, networks, initialisers, optimisers and schedules; data sets |
