@@ -45,6 +45,8 @@ pub struct Hyperparameters {
     pub quick_attack: fn(&PgdConfig) -> PgdConfig,
     /// Makes of the paper's attack the one that profile `smoke` trains and measures with.
     pub smoke_attack: fn(&PgdConfig) -> PgdConfig,
+    /// Makes of the paper's attack the one that profile `demo` trains with.
+    pub demo_attack: fn(&PgdConfig) -> PgdConfig,
     /// Whether the attack grows over the first epochs of a short training: narrow networks only get going so.
     pub eps_warmup: bool,
     /// Random crop and flip of the training images.
@@ -55,12 +57,15 @@ pub struct Hyperparameters {
     pub paper: Phases,
     /// Phases of profile `quick`.
     pub quick: Phases,
+    /// Phases of profile `demo`.
+    pub demo: Phases,
 }
 
 const MNIST: Hyperparameters = Hyperparameters {
     network: Network::LeNet,
     quick_attack: coarse,
     smoke_attack: coarse,
+    demo_attack: coarse,
     eps_warmup: true,
     augment: false,
     batch: 64,
@@ -74,12 +79,18 @@ const MNIST: Hyperparameters = Hyperparameters {
         admm: phase(3, sgd(0.01, 0.0), LrShape::Periodic),
         retrain: phase(3, adam(1e-3), LrShape::Cosine),
     },
+    demo: Phases {
+        dense: phase(12, adam(1e-3), LrShape::Constant),
+        admm: phase(12, sgd(0.01, 0.0), LrShape::Periodic),
+        retrain: phase(12, adam(1e-3), LrShape::Cosine),
+    },
 };
 
 const CIFAR10: Hyperparameters = Hyperparameters {
     network: Network::ResNet18,
     quick_attack: PgdConfig::clone,
     smoke_attack: one_step,
+    demo_attack: two_steps,
     eps_warmup: false,
     augment: true,
     batch: 128,
@@ -92,6 +103,11 @@ const CIFAR10: Hyperparameters = Hyperparameters {
         dense: phase(4, sgd(0.1, 1e-4), LrShape::Cosine),
         admm: phase(4, sgd(0.01, 1e-4), LrShape::Periodic),
         retrain: phase(3, sgd(0.01, 1e-4), LrShape::Cosine),
+    },
+    demo: Phases {
+        dense: phase(30, sgd(0.03, 1e-4), LrShape::Cosine),
+        admm: phase(15, sgd(0.01, 1e-4), LrShape::Periodic),
+        retrain: phase(15, sgd(0.01, 1e-4), LrShape::Cosine),
     },
 };
 
@@ -110,6 +126,7 @@ impl Hyperparameters {
             Profile::Paper => self.paper.clone(),
             Profile::Quick => self.quick.clone(),
             Profile::Smoke => self.quick.clone().with_epochs(1),
+            Profile::Demo => self.demo.clone(),
         }
     }
 }
@@ -183,6 +200,11 @@ pub const fn adam(lr: f32) -> OptimizerConfig {
 
 const fn phase(epochs: usize, optimizer: OptimizerConfig, shape: LrShape) -> Phase {
     Phase { epochs, optimizer, shape }
+}
+
+/// An attack in the same ball that takes two steps, each of five eighths of its radius.
+fn two_steps(attack: &PgdConfig) -> PgdConfig {
+    PgdConfig { steps: 2, step_size: 0.625 * attack.eps, ..attack.clone() }
 }
 
 /// An attack in the same ball that takes one step, as long as its radius.
