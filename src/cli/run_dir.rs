@@ -1,14 +1,18 @@
 //! The directory of a run's table: a name that says what was asked, and never the place of another run.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::run::RunArgs;
 use crate::base::error::{Error, Result};
-use crate::base::files::hex;
+use crate::base::files::{hex, remove_if_present};
 use crate::experiments::report::run_record::{RUN_FILE, RunRecord};
 use crate::experiments::tables::{Profile, Table};
+
+/// The folder of the curves in a run's directory.
+pub const CURVES: &str = "curves";
 
 /// Longest part of a name behind table and profile; what is longer ends in a hash.
 const LONGEST: usize = 60;
@@ -86,6 +90,25 @@ pub fn choose(out: &Path, name: &str, fingerprint: &str, chosen_by_user: bool, r
     Ok(out.join(format!("{name}-{short}")))
 }
 
+/// Removes the files of the run that has been in `dir`, if it is not the one with this fingerprint.
+///
+/// # Errors
+/// [`Error::Io`] for a file that cannot be removed.
+pub fn clear_another(dir: &Path, fingerprint: &str) -> Result<()> {
+    if RunRecord::fingerprint_in(dir).is_none_or(|other| other == fingerprint) {
+        return Ok(());
+    }
+    for file in ["table.csv", "table.md", "table.svg", "rates.svg", "report.html"] {
+        remove_if_present(&dir.join(file))?;
+    }
+    let curves = dir.join(CURVES);
+    if curves.is_dir() {
+        fs::remove_dir_all(&curves).map_err(Error::io(&curves, "remove"))?;
+    }
+    // Last, so that a removal that is cut short goes on the next time.
+    remove_if_present(&dir.join(RUN_FILE))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -146,10 +169,10 @@ mod tests {
     fn the_place_of_another_run_is_not_taken() {
         let out = tempfile::tempdir().unwrap();
         let at = |name: &str| out.path().join(name);
-        std::fs::create_dir(at("t2-demo")).unwrap();
+        fs::create_dir(at("t2-demo")).unwrap();
         let choose = |by_user, replace| choose(out.path(), "t2-demo", "00112233445566", by_user, replace);
         assert_eq!(choose(false, false).unwrap(), at("t2-demo"), "an empty directory");
-        let record = |text: &str| std::fs::write(at("t2-demo").join(RUN_FILE), text).unwrap();
+        let record = |text: &str| fs::write(at("t2-demo").join(RUN_FILE), text).unwrap();
         record(r#"{"fingerprint":"00112233445566"}"#);
         assert_eq!(choose(false, false).unwrap(), at("t2-demo"), "the same run");
         for other in [r#"{"fingerprint":"ff"}"#, "{}", "nonsense"] {

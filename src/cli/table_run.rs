@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::device_args::Device;
-use super::{console, doctor, execute};
+use super::{console, doctor, execute, run_dir};
 use crate::base::error::{Error, Result};
 use crate::base::files::remove_if_present;
 use crate::checkpoint::write_atomic;
@@ -102,6 +102,7 @@ impl TableRun<'_> {
     fn write(&self, report: &Report, wall: Duration) -> Result<()> {
         let create = |dir: &PathBuf| fs::create_dir_all(dir).map_err(Error::io(dir, "create directory"));
         create(&self.dir)?;
+        run_dir::clear_another(&self.dir, &self.fingerprint)?;
         let path = self.dir.join("table.csv");
         let mut table = Vec::new();
         csv::write_csv(report, &mut table).map_err(Error::io(&path, "write"))?;
@@ -116,7 +117,7 @@ impl TableRun<'_> {
         self.record(wall)?.write(&mut record).map_err(Error::io(&path, "write"))?;
         write_atomic(&path, &record)?;
 
-        let curves_dir = self.dir.join("curves");
+        let curves_dir = self.dir.join(run_dir::CURVES);
         create(&curves_dir)?;
         for (cell, end) in self.ends() {
             let path = curves_dir.join(format!("{}.svg", cell.file_name()));

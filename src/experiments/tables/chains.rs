@@ -170,7 +170,7 @@ impl Recipe {
 
 /// The paper's training with the cheaper attacks and measurements of a profile.
 pub fn shortened(paper: TrainConfig, profile: Profile) -> TrainConfig {
-    let Hyperparameters { quick_attack, demo_attack, smoke_attack, .. } = Hyperparameters::of(paper.data.name);
+    let Hyperparameters { quick_attack, sample_attack, .. } = Hyperparameters::of(paper.data.name);
     match profile {
         Profile::Paper => paper,
         Profile::Quick => {
@@ -178,11 +178,11 @@ pub fn shortened(paper: TrainConfig, profile: Profile) -> TrainConfig {
             TrainConfig { attack: Some(attack), held_out: paper.held_out.min(1000), ..paper }
         }
         Profile::Demo => {
-            let attack = demo_attack(&paper.eval_attack);
+            let attack = sample_attack(&paper.eval_attack);
             TrainConfig { attack: Some(attack), held_out: 0, batch: 16, ..paper }
         }
         Profile::Smoke => {
-            let attack = smoke_attack(&paper.eval_attack);
+            let attack = sample_attack(&paper.eval_attack);
             TrainConfig { attack: Some(attack.clone()), eval_attack: attack, held_out: 0, batch: 16, ..paper }
         }
     }

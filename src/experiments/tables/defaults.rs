@@ -43,10 +43,8 @@ pub struct Hyperparameters {
     pub network: Network,
     /// Makes of the paper's attack the one that profile `quick` trains with.
     pub quick_attack: fn(&PgdConfig) -> PgdConfig,
-    /// Makes of the paper's attack the one that profile `smoke` trains and measures with.
-    pub smoke_attack: fn(&PgdConfig) -> PgdConfig,
-    /// Makes of the paper's attack the one that profile `demo` trains with.
-    pub demo_attack: fn(&PgdConfig) -> PgdConfig,
+    /// Makes of the paper's attack the one that the profiles on the embedded sample train with; `smoke` measures with it too.
+    pub sample_attack: fn(&PgdConfig) -> PgdConfig,
     /// Whether the attack grows over the first epochs of a short training: narrow networks only get going so.
     pub eps_warmup: bool,
     /// Random crop and flip of the training images.
@@ -64,8 +62,7 @@ pub struct Hyperparameters {
 const MNIST: Hyperparameters = Hyperparameters {
     network: Network::LeNet,
     quick_attack: coarse,
-    smoke_attack: coarse,
-    demo_attack: coarse,
+    sample_attack: coarse,
     eps_warmup: true,
     augment: false,
     batch: 64,
@@ -89,8 +86,7 @@ const MNIST: Hyperparameters = Hyperparameters {
 const CIFAR10: Hyperparameters = Hyperparameters {
     network: Network::ResNet18,
     quick_attack: PgdConfig::clone,
-    smoke_attack: one_step,
-    demo_attack: two_steps,
+    sample_attack: one_step,
     eps_warmup: false,
     augment: true,
     batch: 128,
@@ -105,9 +101,9 @@ const CIFAR10: Hyperparameters = Hyperparameters {
         retrain: phase(3, sgd(0.01, 1e-4), LrShape::Cosine),
     },
     demo: Phases {
-        dense: phase(30, sgd(0.03, 1e-4), LrShape::Cosine),
-        admm: phase(15, sgd(0.01, 1e-4), LrShape::Periodic),
-        retrain: phase(15, sgd(0.01, 1e-4), LrShape::Cosine),
+        dense: phase(60, sgd(0.03, 1e-4), LrShape::Cosine),
+        admm: phase(30, sgd(0.01, 1e-4), LrShape::Periodic),
+        retrain: phase(30, sgd(0.01, 1e-4), LrShape::Cosine),
     },
 };
 
@@ -200,11 +196,6 @@ pub const fn adam(lr: f32) -> OptimizerConfig {
 
 const fn phase(epochs: usize, optimizer: OptimizerConfig, shape: LrShape) -> Phase {
     Phase { epochs, optimizer, shape }
-}
-
-/// An attack in the same ball that takes two steps, each of five eighths of its radius.
-fn two_steps(attack: &PgdConfig) -> PgdConfig {
-    PgdConfig { steps: 2, step_size: 0.625 * attack.eps, ..attack.clone() }
 }
 
 /// An attack in the same ball that takes one step, as long as its radius.

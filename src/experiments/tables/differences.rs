@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::cells::{Cell, step};
-use super::{Profile, Settings, Table};
+use super::{Method, Profile, Settings, Table};
 use crate::base::error::{Error, Result};
 use crate::data::info::Content;
 use crate::experiments::pipeline::StageConfig;
@@ -68,9 +68,12 @@ pub fn differences(table: &'static Table, settings: &Settings, cells: &[Cell]) -
     Ok(differences)
 }
 
-/// The stage's part in its chain; of a chain that is one training, the method.
+/// The stage's part in its chain; of a chain that is one training, the method, unless that makes the dense network of the
+/// other chains.
 fn name(cell: &Cell, config: &StageConfig) -> String {
-    if cell.chain.len() == 1 { cell.at.block.method } else { step(config) }.to_string()
+    let method = cell.at.block.method;
+    let is_shared = cell.chain.len() > 1 || method == Method::AdversarialTraining.name();
+    if is_shared { step(config) } else { method }.to_string()
 }
 
 fn compare(

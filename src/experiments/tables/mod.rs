@@ -22,6 +22,7 @@ mod t4;
 pub use cells::{Cell, CellJobs, cells};
 pub use chains::Method;
 pub use differences::{Difference, differences};
+pub use notes::notes;
 pub use published::Published;
 pub use results::report;
 

@@ -1,7 +1,6 @@
 //! The notes under a table: how its networks were trained, pruned and measured, said of the stages that were run.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 
 use super::Table;
 use super::cells::Cell;
@@ -138,7 +137,7 @@ fn schedule(config: &LrSchedule) -> String {
     let factor = config.gamma;
     let shape = match config.shape {
         LrShape::Constant => "constant learning rate".to_string(),
-        LrShape::MultiStep => format!("learning rate times {factor} at epochs {}", list(&config.milestones)),
+        LrShape::MultiStep => format!("learning rate times {factor} at {}", epochs(&config.milestones)),
         LrShape::Cosine => "learning rate on half a cosine to 0".to_string(),
         LrShape::Periodic => format!(
             "learning rate times {factor} after each third of {}, then from the start",
@@ -147,12 +146,22 @@ fn schedule(config: &LrSchedule) -> String {
     };
     match config.warmup_epochs {
         0.0 => shape,
-        epochs => format!("{shape}, growing linearly over the first {epochs} epochs"),
+        epochs => format!("{shape}, growing linearly over {}", first(epochs)),
     }
 }
 
-fn list(values: &[impl Display]) -> String {
-    values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join(", ")
+/// `epochs 80, 150`.
+fn epochs(epochs: &[usize]) -> String {
+    let list: Vec<String> = epochs.iter().map(usize::to_string).collect();
+    format!("epoch{} {}", if list.len() == 1 { "" } else { "s" }, list.join(", "))
+}
+
+/// `the first 4.8 epochs`.
+fn first(epochs: f64) -> String {
+    match (epochs * 100.0).round() / 100.0 {
+        1.0 => "the first epoch".to_string(),
+        epochs => format!("the first {epochs} epochs"),
+    }
 }
 
 /// `PGD-40, steps of 0.01 in eps 0.3`.
@@ -180,8 +189,7 @@ fn ramp(config: &EpsSchedule) -> Option<String> {
         Ramp::Linear => "linearly",
         Ramp::Cosine => "along half a cosine",
     };
-    let epochs = (config.epochs * 100.0).round() / 100.0;
-    Some(format!("eps and steps growing {shape} over the first {epochs} epochs"))
+    Some(format!("eps and steps growing {shape} over {}", first(config.epochs)))
 }
 
 fn sparsity(config: &Sparsity) -> Option<String> {
@@ -204,7 +212,7 @@ fn sparsity(config: &Sparsity) -> Option<String> {
 fn measurement(cells: &[Cell]) -> Option<String> {
     let last: Vec<(&Cell, &StageConfig)> = cells.iter().filter_map(|cell| Some((cell, cell.chain.last()?))).collect();
     let said = of_all(&last, |config| config.eval_attack().map(attack))?;
-    Some(format!("Measured on clean images and under {said}, by a network in evaluation mode."))
+    Some(format!("Measured on clean images and under {said}."))
 }
 
 /// What pruning keeps.
