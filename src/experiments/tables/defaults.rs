@@ -77,9 +77,9 @@ const MNIST: Hyperparameters = Hyperparameters {
         retrain: phase(3, adam(1e-3), LrShape::Cosine),
     },
     demo: Phases {
-        dense: phase(12, adam(1e-3), LrShape::Constant),
-        admm: phase(12, sgd(0.01, 0.0), LrShape::Periodic),
-        retrain: phase(12, adam(1e-3), LrShape::Cosine),
+        dense: phase(10, adam(1e-3), LrShape::Constant),
+        admm: phase(10, sgd(0.01, 0.0), LrShape::Periodic),
+        retrain: phase(10, adam(1e-3), LrShape::Cosine),
     },
 };
 

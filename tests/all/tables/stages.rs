@@ -183,13 +183,13 @@ const MNIST: [Phases; 4] = [
         inherited: "16 inherited: 3 epochs, adam 0.001 constant, ramp 1.0000, best each 3, compact filter 0.75",
     },
     Phases {
-        dense: "16 fresh: 12 epochs, adam 0.001 constant, ramp 4.8000, best each 12, dense",
-        admm: "16 parent: 12 epochs, sgd 0.01 0 periodic 1, last each 12, admm 0.03 x 1.3 each 1 filter 0.75",
-        proximal: "16 parent: 12 epochs, sgd 0.01 0 periodic 1, last each 12, proximal each epoch filter 0.75",
-        retraining: "16 parent: 12 epochs, adam 0.001 cosine, best each 12, compact filter 0.75",
-        long_retraining: "16 parent: 24 epochs, adam 0.001 cosine, best each 24, compact filter 0.75",
-        scratch: "4 fresh: 36 epochs, adam 0.001 constant, ramp 12.0000, best each 36, dense",
-        inherited: "16 inherited: 36 epochs, adam 0.001 constant, ramp 12.0000, best each 36, compact filter 0.75",
+        dense: "16 fresh: 10 epochs, adam 0.001 constant, ramp 4.0000, best each 10, dense",
+        admm: "16 parent: 10 epochs, sgd 0.01 0 periodic 1, last each 10, admm 0.03 x 1.3 each 1 filter 0.75",
+        proximal: "16 parent: 10 epochs, sgd 0.01 0 periodic 1, last each 10, proximal each epoch filter 0.75",
+        retraining: "16 parent: 10 epochs, adam 0.001 cosine, best each 10, compact filter 0.75",
+        long_retraining: "16 parent: 20 epochs, adam 0.001 cosine, best each 20, compact filter 0.75",
+        scratch: "4 fresh: 30 epochs, adam 0.001 constant, ramp 10.0000, best each 30, dense",
+        inherited: "16 inherited: 30 epochs, adam 0.001 constant, ramp 10.0000, best each 30, compact filter 0.75",
     },
 ];
 
