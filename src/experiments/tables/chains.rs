@@ -60,7 +60,7 @@ impl Recipe {
     pub fn new(network: Network, settings: &Settings, seed: u64) -> Self {
         let Settings { profile, ref data, train_images, .. } = *settings;
         let base = TrainConfig { network, seed, ..paper_training(data, train_images) };
-        let mut phases = Hyperparameters::of(data.name).phases(profile);
+        let mut phases = Hyperparameters::of(data.name).phases(profile, network);
         if let Some(epochs) = settings.epochs {
             phases = phases.with_epochs(epochs);
         }

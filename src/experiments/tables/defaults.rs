@@ -55,8 +55,8 @@ pub struct Hyperparameters {
     pub paper: Phases,
     /// Phases of profile `quick`.
     pub quick: Phases,
-    /// Phases of profile `demo`.
-    pub demo: Phases,
+    /// Phases of profile `demo`, by network.
+    pub demo: fn(Network) -> Phases,
 }
 
 const MNIST: Hyperparameters = Hyperparameters {
@@ -76,7 +76,7 @@ const MNIST: Hyperparameters = Hyperparameters {
         admm: phase(3, sgd(0.01, 0.0), LrShape::Periodic),
         retrain: phase(3, adam(1e-3), LrShape::Cosine),
     },
-    demo: Phases {
+    demo: |_| Phases {
         dense: phase(10, adam(1e-3), LrShape::Constant),
         admm: phase(10, sgd(0.01, 0.0), LrShape::Periodic),
         retrain: phase(10, adam(1e-3), LrShape::Cosine),
@@ -100,10 +100,14 @@ const CIFAR10: Hyperparameters = Hyperparameters {
         admm: phase(4, sgd(0.01, 1e-4), LrShape::Periodic),
         retrain: phase(3, sgd(0.01, 1e-4), LrShape::Cosine),
     },
-    demo: Phases {
-        dense: phase(60, sgd(0.03, 1e-4), LrShape::Cosine),
-        admm: phase(30, sgd(0.01, 1e-4), LrShape::Periodic),
-        retrain: phase(30, sgd(0.01, 1e-4), LrShape::Cosine),
+    demo: |network| {
+        // Without normalisation a network diverges sooner.
+        let (epochs, lr) = if network == Network::LeNetCifar { (40, 0.01) } else { (60, 0.03) };
+        Phases {
+            dense: phase(epochs, sgd(lr, 1e-4), LrShape::Cosine),
+            admm: phase(epochs / 2, sgd(0.01, 1e-4), LrShape::Periodic),
+            retrain: phase(epochs / 2, sgd(0.01, 1e-4), LrShape::Cosine),
+        }
     },
 };
 
@@ -116,13 +120,13 @@ impl Hyperparameters {
         }
     }
 
-    /// The phases under a profile.
-    pub fn phases(&self, profile: Profile) -> Phases {
+    /// The phases of a network under a profile.
+    pub fn phases(&self, profile: Profile, network: Network) -> Phases {
         match profile {
             Profile::Paper => self.paper.clone(),
             Profile::Quick => self.quick.clone(),
             Profile::Smoke => self.quick.clone().with_epochs(1),
-            Profile::Demo => self.demo.clone(),
+            Profile::Demo => (self.demo)(network),
         }
     }
 }

@@ -25,7 +25,7 @@ pub const TABLE: Table = Table {
             Method::Proximal.name(),
             Method::Admm.name(),
         ],
-        cells: &["4:dense", "4:2x", "4:8x"],
+        cells: &["4:dense", "4:8x"],
     },
     seeds: grids::seeds,
     chain,

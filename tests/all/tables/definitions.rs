@@ -1,6 +1,10 @@
 //! What the tables are, a second time: data, sizes, seeds, cells and comparisons.
 
-use engine::experiments::tables::{BlockSpec, Profile, TABLES, Table};
+use engine::data::Dataset;
+use engine::experiments::tables;
+use engine::experiments::tables::{BlockSpec, Profile, Settings, TABLES, Table};
+
+use super::pruning::settings;
 
 const WIDTHS: &str = "Original width 1 2 4 8 16";
 const PRUNABLE: &str = "Original width 2 4 8 16";
@@ -110,4 +114,60 @@ fn every_table_has_its_data_sizes_and_seeds() {
             "t4 cifar10 30+10 [1, 1, 1, 3] admm - post-prune",
         ]
     );
+}
+
+/// The cells that a demo runs.
+fn demo(table: &'static Table) -> Vec<String> {
+    let settings = settings(table.id, Profile::Demo);
+    let cells = table.default_cells(Profile::Demo, &settings.methods);
+    let names = |cell: &tables::Cell| format!("{} {}:{}", cell.at.block.method, cell.at.row, cell.at.column);
+    tables::cells(table, &Settings { cells, ..settings }).unwrap().iter().map(names).collect()
+}
+
+#[test]
+fn every_demo_has_the_cells_that_show_its_point() {
+    let dense = |widths: &[&str]| widths.iter().map(|w| format!("adversarial-training {w}:dense")).collect::<Vec<_>>();
+    let pruned =
+        |cell: &str, methods: &[&str]| methods.iter().map(|method| format!("{method} {cell}")).collect::<Vec<_>>();
+    for table in TABLES {
+        let expected = match table.id {
+            "a1" => [dense(&["2"]), pruned("2:1", &["post-prune", "no-retrain", "admm"])].concat(),
+            "b1" => [
+                pruned("uniform:adam", &["scratch"]),
+                pruned("xavier_normal:sgd", &["scratch"]),
+                pruned("uniform:adam-1e-4", &["warmup"]),
+                pruned("uniform:adam-1e-3", &["warmup"]),
+                pruned("xavier_normal:adam-1e-3", &["warmup"]),
+                pruned("xavier_normal:sgd", &["warmup"]),
+            ]
+            .concat(),
+            "c1" => [dense(&["2", "4"]), pruned("4:1", &["admm"])].concat(),
+            "fashion" => [dense(&["4"]), pruned("4:8x", &["post-prune", "proximal", "admm"])].concat(),
+            "t2" | "t3" => {
+                let methods = ["admm", "post-prune", "no-retrain", "scratch"];
+                [dense(&["1", "2", "4"]), pruned("4:1", &methods)].concat()
+            }
+            _ => [
+                pruned("2:dense", &["natural-training", "adversarial-training"]),
+                pruned("2:1", &["admm", "post-prune"]),
+            ]
+            .concat(),
+        };
+        assert_eq!(demo(table), expected, "{}", table.id);
+        let sample = Dataset::sample(table.dataset).unwrap();
+        let (train, test) = table.demo.images;
+        assert!(train <= sample.train.len() && test <= sample.test.len(), "{}", table.id);
+    }
+}
+
+/// Cells that the user names are run instead; of a method that the demo has not, those cells that it has.
+#[test]
+fn a_demo_is_a_default() {
+    let t2 = Table::find("t2").unwrap();
+    let cells = |method: &str| t2.default_cells(Profile::Demo, &[method.to_string()]);
+    assert_eq!(cells("natural-training"), ["1:dense", "2:dense", "4:dense"]);
+    assert_eq!(cells("inherited"), ["4:1"]);
+    assert!(t2.default_cells(Profile::Smoke, &["admm".to_string()]).is_empty());
+    assert_eq!(t2.sample(Profile::Demo), Some((2700, 500)));
+    assert_eq!(t2.sample(Profile::Quick), None);
 }
