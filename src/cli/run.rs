@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::device_args::{Device, DeviceArgs};
+use super::fetch::FetchArgs;
 use super::table_run::TableRun;
 use super::{console, execute};
 use crate::base::error::{Error, Result};
@@ -39,6 +40,8 @@ pub struct RunArgs {
     /// Directory with the data sets
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
     /// Directory for results; stages found there are not done again
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
@@ -142,6 +145,10 @@ fn list() -> Result<()> {
 }
 
 fn load(args: &RunArgs, table: &Table, profile: Profile) -> Result<Dataset> {
+    if profile == Profile::Smoke && args.fetch.fetch {
+        let why = "--fetch: the smoke profile uses the embedded sample; add --profile quick, or drop --fetch";
+        return Err(Error::Usage(why.to_string()));
+    }
     let (data, (train, test)) = match (profile, &args.data) {
         (Profile::Smoke, None) => (Dataset::sample(table.dataset)?, table.smoke),
         (Profile::Smoke, Some(_)) => {
@@ -150,7 +157,7 @@ fn load(args: &RunArgs, table: &Table, profile: Profile) -> Result<Dataset> {
             ));
         }
         (_, dir) => {
-            let data = Dataset::load(table.dataset, dir.as_deref())?;
+            let data = args.fetch.load(table.dataset, dir.as_deref(), "--profile smoke needs none")?;
             let all = (data.train.len(), data.test.len());
             (data, all)
         }

@@ -12,7 +12,7 @@ use super::info::OfficialFile;
 use crate::base::error::{Error, Result};
 
 /// Names a data directory; `--data` goes before it.
-const ENV: &str = "ENGINE_DATA";
+pub const ENV: &str = "ENGINE_DATA";
 /// Where Debian's `dataset-fashion-mnist` puts its folder.
 const DEBIAN: &str = "/usr/share/datasets";
 
@@ -90,6 +90,15 @@ impl Roots {
 }
 
 impl Found {
+    /// Checks that all files are there; nothing about their content.
+    ///
+    /// # Errors
+    ///
+    /// As [`Found::file`] for the first that is not.
+    pub fn check_complete(&self) -> Result<()> {
+        self.name.info().files.iter().try_for_each(|file| self.file(file).map(drop))
+    }
+
     /// The path of one file, uncompressed or `.gz`, the former if there are both.
     ///
     /// # Errors
