@@ -17,6 +17,8 @@ use crate::experiments::report::attack_record::AttackRecord;
 const PARENT: &str = "runs/attack";
 /// Written last: its presence means that the other files are complete.
 const RESULT: &str = "result.json";
+/// What to do about a directory that is taken.
+const ELSEWHERE: &str = "choose another directory with --out or --name";
 /// With `--save`, the verdict on each image.
 pub const VERDICTS: &str = "verdicts.csv";
 /// With `--save`, the adversarial images.
@@ -29,8 +31,8 @@ pub struct AttackDirArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Name of the directory in runs/attack [default: attack, model, number of images, and a hash of these and all other settings]
-    #[arg(long, value_name = "NAME", conflicts_with = "out", value_parser = directory_name)]
-    name: Option<String>,
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "out", value_parser = directory_name)]
+    dir_name: Option<String>,
     /// Start anew: remove the files that an earlier attack, finished or interrupted, has left in the directory
     #[arg(long)]
     pub fresh: bool,
@@ -66,7 +68,7 @@ impl AttackDirArgs {
     pub fn open(&self, suite: Value, attack: &str, model: &Path, n: usize) -> Result<AttackDir> {
         let hash = || hex(&Sha256::digest(suite.to_string())[..4]);
         let made_up = || format!("{attack}-{}-n{n}-{}", short_name(model), hash());
-        let named = || Path::new(PARENT).join(self.name.clone().unwrap_or_else(made_up));
+        let named = || Path::new(PARENT).join(self.dir_name.clone().unwrap_or_else(made_up));
         let path = self.out.clone().unwrap_or_else(named);
         let dir = AttackDir { path, suite };
         dir.check_owner(self.fresh)?;
@@ -91,7 +93,7 @@ impl AttackDir {
         }
         let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
         let Ok(Earlier { suite }) = serde_json::from_slice(&bytes) else {
-            return Err(Error::input(path, "is not the result of an attack", "choose another directory"));
+            return Err(Error::input(path, "is not the result of an attack", ELSEWHERE));
         };
         if replace || suite == self.suite {
             return Ok(());
@@ -100,7 +102,7 @@ impl AttackDir {
         let differing: Vec<&str> =
             names.map(String::as_str).filter(|&name| suite.get(name) != self.suite.get(name)).collect();
         let problem = format!("is the result of an attack with other {}", differing.join(", "));
-        Err(Error::input(path, problem, "replace it with --fresh, or choose another directory"))
+        Err(Error::input(path, problem, format!("replace it with --fresh, or {ELSEWHERE}")))
     }
 
     /// # Errors
