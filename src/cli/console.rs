@@ -1,4 +1,5 @@
-//! Standard output, standard error, and questions. `println!` panics when the reader of a pipe has gone (`engine run … | head`); these do not.
+//! Standard output, standard error, and questions. `println!` panics when the reader of a pipe has gone (`engine run … | head`);
+//! these do not.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -11,6 +12,16 @@ pub fn print(text: &str) -> Result<()> {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("stdout", "write")(e)),
         _ => Ok(()),
     }
+}
+
+/// The command that started this process, as a shell takes it.
+pub fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
+    let quoted = |arg: String| {
+        if !arg.is_empty() && arg.chars().all(plain) { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+    };
+    let args = std::env::args_os().skip(1).map(|arg| quoted(arg.to_string_lossy().into_owned()));
+    ["engine".to_string()].into_iter().chain(args).collect::<Vec<_>>().join(" ")
 }
 
 /// Prints a line on stderr, if anyone still listens.

@@ -25,6 +25,7 @@ mod pretrained;
 mod provenance;
 mod prune;
 mod run;
+mod run_dir;
 mod suite_args;
 mod table_run;
 mod train;

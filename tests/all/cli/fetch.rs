@@ -37,7 +37,7 @@ fn missing_data_are_told_with_both_ways_to_get_them() {
     let model = ["--model", model.as_str()];
     let none = ["--attack", "none"];
     for (args, without) in [
-        (vec!["run", "--table", "t2", "--profile", "quick"], "--profile smoke needs none"),
+        (vec!["run", "--table", "t2", "--profile", "quick"], "--profile demo needs none"),
         (vec!["train"], "--sample needs none"),
         ([&["prune", "--ratio", "0.5"], &model[..]].concat(), "--sample needs none"),
         ([&["eval"], &model[..], &none].concat(), "--sample needs none"),
@@ -57,8 +57,10 @@ fn missing_data_are_told_with_both_ways_to_get_them() {
     let line = error_line(&engine(&["run", "--table", "a1", "--profile", "quick"]).output().unwrap(), 2);
     assert_contains(&line, &["no CIFAR-10 found", "(170 MB)", "--data-set cifar10"]);
     assert!(file_names(dir.path()).is_empty());
-    let line = error_line(&engine(&["run", "--table", "t2", "--profile", "smoke", "--fetch"]).output().unwrap(), 2);
-    assert_contains(&line, &["--fetch", "smoke profile uses the embedded sample"]);
+    for profile in ["demo", "smoke"] {
+        let line = error_line(&engine(&["run", "--table", "t2", "--profile", profile, "--fetch"]).output().unwrap(), 2);
+        assert_contains(&line, &["--fetch: ", &format!("{profile} profile uses the embedded sample")]);
+    }
     let line = error_line(&engine(&["train", "--sample", "--fetch"]).output().unwrap(), 2);
     assert_contains(&line, &["--sample", "cannot be used with", "--fetch"]);
 }
