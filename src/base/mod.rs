@@ -5,6 +5,7 @@ pub mod csv;
 pub mod dims;
 pub mod error;
 pub mod files;
+pub mod json;
 pub mod layout;
 pub mod maybe_owned;
 pub mod named_enum;

@@ -1,25 +1,27 @@
 //! `engine attack`: what is left of a trained network's accuracy under attack, and the adversarial examples.
 
-use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
-use serde::Serialize;
 
+use super::attack_dir::{ADVERSARIAL, AttackDir, AttackDirArgs, VERDICTS, page_name};
 use super::eval_progress::EvalProgress;
 use super::eval_target::{EvalTarget, EvalTargetArgs, check_model};
 use super::suite_args::SuiteArgs;
-use super::{console, interrupt};
+use super::{console, interrupt, provenance};
 use crate::attack::config::AttackConfig;
 use crate::attack::evaluation::Subset;
 use crate::attack::suite::checks::Check;
 use crate::attack::suite::state::SuiteState;
-use crate::attack::suite::{Assessment, Suite};
+use crate::attack::suite::{Assessment, Cost, Suite, Verdict};
+use crate::attack::target_model::ImagePasses;
 use crate::backend::{Backend, Distance};
 use crate::base::error::{Error, Result};
 use crate::base::files::sha256;
-use crate::checkpoint::{load_model, write_atomic};
-use crate::data::DataId;
-use crate::experiments::pipeline::{BackendName, on_backend};
+use crate::base::json::exact_json;
+use crate::checkpoint::load_model;
+use crate::experiments::pipeline::on_backend;
+use crate::experiments::report::attack_record::{AttackAccuracy, AttackRecord, SuiteAccuracy, SuiteKey};
 use crate::experiments::report::grid::{Example, Grid, PER_PAGE};
 use crate::experiments::report::verdicts;
 use crate::nn::models::Model;
@@ -33,18 +35,14 @@ pub struct AttackVerbArgs {
     /// Attack this many test images, the first ones
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
     n: usize,
-    /// Directory for what comes of it; created if need be. An interrupted attack found there is resumed
-    #[arg(long, value_name = "DIR", default_value = "runs/attack")]
-    out: PathBuf,
+    #[command(flatten)]
+    dir: AttackDirArgs,
     /// Also write adversarial.safetensors and verdicts.csv
     #[arg(long)]
     save: bool,
     /// Look for signs of masked gradients, on up to 200 of the images; autoattack always does
     #[arg(long)]
     checks: bool,
-    /// Discard what an interrupted attack has left
-    #[arg(long)]
-    fresh: bool,
 }
 
 /// The images that the checks use: the first 200 of those that are attacked.
@@ -52,21 +50,8 @@ fn checked(indices: &[u32]) -> &[u32] {
     &indices[..indices.len().min(200)]
 }
 
-/// Everything that decides the verdicts.
-#[derive(Serialize)]
-struct SuiteKey<'a> {
-    /// SHA-256 of the model's file.
-    model: String,
-    /// Of the surrogate's, if there is one.
-    surrogate: Option<String>,
-    data: &'a DataId,
-    n: usize,
-    seed: u64,
-    backend: BackendName,
-    attacks: &'a [AttackConfig],
-}
-
 pub fn run(args: &AttackVerbArgs) -> Result<()> {
+    let start = Instant::now();
     let attacks = args.suite.resolve(args.target.data_set())?;
     let target = args.target.load()?;
     target.check_trained()?;
@@ -76,7 +61,7 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
         return Err(Error::Usage(format!("--n: must be 1 to {most}, the number of test images, got {}", args.n)));
     }
     if let Some(surrogate) = &args.suite.from {
-        check_model(surrogate, &target.data)?;
+        check_model(surrogate, args.target.data_set())?;
     }
     let key = SuiteKey {
         model: sha256(&target.model)?,
@@ -85,30 +70,21 @@ pub fn run(args: &AttackVerbArgs) -> Result<()> {
         n: args.n,
         seed: target.seed,
         backend: target.device.backend,
+        precision: target.device.precision,
         attacks: &attacks,
     };
-    let mut state = SuiteState::new(&args.out, &key, target.data.shape)?;
+    let dir = args.dir.open(exact_json(&key)?, args.suite.name(), &target.model, args.n)?;
+    let mut state = SuiteState::new(&dir.path, &dir.suite, target.data.shape)?;
     // Before the work, not after it.
-    std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out, "create directory"))?;
-    if args.fresh {
+    dir.create()?;
+    if args.dir.fresh {
+        dir.clear()?;
         state.discard()?;
     }
     let assessment = state.load()?;
     let task = SuiteTask { args, target: &target, attacks: &attacks, state: &mut state, assessment };
     let (assessment, checks) = on_backend!(&target.device.start()?, |backend| task.run(backend))?;
-    print_accuracies(&target, &attacks, &assessment)?;
-    print_checks(&checks)?;
-    let pages = write_grids(&args.out, &target, attacks[0].eps(), &assessment)?;
-    console::print(&format!("pictures      {pages} in {}", args.out.display()))?;
-    if args.save {
-        let names: Vec<&str> = attacks.iter().map(|attack| attack.name()).collect();
-        write_atomic(&args.out.join("verdicts.csv"), &verdicts::csv(&assessment, &names)?)?;
-        write_atomic(
-            &args.out.join("adversarial.safetensors"),
-            &verdicts::safetensors(&assessment, target.data.shape, &names)?,
-        )?;
-        console::print(&format!("saved         adversarial.safetensors, verdicts.csv in {}", args.out.display()))?;
-    }
+    Outcome { args, target: &target, attacks: &attacks, dir: &dir, assessment, checks }.publish(start)?;
     state.discard()
 }
 
@@ -170,28 +146,21 @@ impl SuiteTask<'_> {
 }
 
 /// Accuracy after each attack, and what it took.
-fn print_accuracies(target: &EvalTarget, attacks: &[AttackConfig], assessment: &Assessment) -> Result<()> {
-    console::print(&format!("images        {} from {}", assessment.verdicts.len(), target.data.origin))?;
-    console::print(&format!("natural       {:.2}", assessment.accuracy(0)))?;
-    for (i, (attack, cost)) in attacks.iter().zip(&assessment.costs).enumerate() {
+fn print_accuracies(target: &EvalTarget, first: &AttackConfig, result: &SuiteAccuracy) -> Result<()> {
+    console::print(&format!("images        {} from {}", result.images, target.data.origin))?;
+    console::print(&format!("natural       {:.2}", result.natural))?;
+    for AttackAccuracy { name, accuracy, broken, cost } in &result.attacks {
+        let Cost { seconds, passes: ImagePasses { queries, gradients } } = cost;
         console::print(&format!(
-            "{:<13} {:.2}  broke {} in {:.2} s, {} queries, {} gradients",
-            attack.name(),
-            assessment.accuracy(i + 1),
-            assessment.broken_by(i),
-            cost.seconds,
-            cost.passes.queries,
-            cost.passes.gradients
+            "{name:<13} {accuracy:.2}  broke {broken} in {seconds:.2} s, {queries} queries, {gradients} gradients"
         ))?;
     }
-    console::print(&format!("adversarial   {:.2}", assessment.accuracy(attacks.len())))?;
-    let found = assessment.verdicts.iter().filter_map(|verdict| verdict.broken.as_ref());
-    let norm = match attacks[0].distance() {
+    console::print(&format!("adversarial   {:.2}", result.adversarial))?;
+    let norm = match first.distance() {
         Distance::LInf => "max |delta|  ",
         Distance::L2 => "max |delta|_2",
     };
-    let largest = found.map(|broken| broken.distance).fold(0.0, f64::max);
-    console::print(&format!("{norm} {largest:.6}, eps {}", attacks[0].eps()))
+    console::print(&format!("{norm} {:.6}, eps {}", result.largest_distance, first.eps()))
 }
 
 fn print_checks(checks: &[Check]) -> Result<()> {
@@ -206,31 +175,79 @@ fn print_checks(checks: &[Check]) -> Result<()> {
     Ok(())
 }
 
-/// Writes `grid-000.png`, …; returns how many.
-fn write_grids(out: &Path, target: &EvalTarget, eps: f32, assessment: &Assessment) -> Result<usize> {
-    let names = target.data.id.name.info().class_names;
-    let name = |class: u8| names.get(usize::from(class)).copied().unwrap_or("?");
-    let pixels = |i: usize| target.data.test.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect();
-    let clean: Vec<Vec<f32>> = (0..assessment.verdicts.len()).map(pixels).collect();
-    let examples: Vec<Example> = assessment
-        .verdicts
-        .iter()
-        .enumerate()
-        .map(|(i, verdict)| Example {
+/// What came of the attacks and the checks.
+struct Outcome<'a> {
+    args: &'a AttackVerbArgs,
+    target: &'a EvalTarget,
+    attacks: &'a [AttackConfig],
+    dir: &'a AttackDir,
+    assessment: Assessment,
+    checks: Vec<Check>,
+}
+
+impl Outcome<'_> {
+    /// Prints and writes everything; `start` is when this run began.
+    fn publish(&self, start: Instant) -> Result<()> {
+        let Outcome { args, target, attacks, dir, assessment, checks } = self;
+        let result = SuiteAccuracy::new(attacks, assessment);
+        print_accuracies(target, &attacks[0], &result)?;
+        print_checks(checks)?;
+        // The same attack may have been here before, with more files.
+        dir.clear()?;
+        let mut files = self.write_grids()?;
+        console::print(&format!("pictures      {} in {}", files.len(), dir.path.display()))?;
+        if args.save {
+            files.extend(self.save()?);
+        }
+        let record = AttackRecord {
+            command: provenance::command(),
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("ENGINE_COMMIT"),
+            model: target.model.display().to_string(),
+            surrogate: args.suite.from.as_ref().map(|path| path.display().to_string()),
+            origin: &target.data.origin,
+            suite: &dir.suite,
+            result,
+            checks,
+            files,
+            machine: provenance::machine(&target.device),
+            wall_seconds: start.elapsed().as_secs_f64(),
+        };
+        console::print(&format!("result        {}", dir.write_result(&record)?.display()))
+    }
+
+    /// Writes the pictures; returns the names of the files.
+    fn write_grids(&self) -> Result<Vec<String>> {
+        let Outcome { target: EvalTarget { data, .. }, attacks, assessment, .. } = self;
+        let names = data.id.name.info().class_names;
+        let name = |class: u8| names.get(usize::from(class)).copied().unwrap_or("?");
+        let pixels = |i: usize| data.test.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect();
+        let clean: Vec<Vec<f32>> = (0..assessment.verdicts.len()).map(pixels).collect();
+        let example = |(i, verdict): (usize, &Verdict)| Example {
             clean: &clean[i],
             attacked: &assessment.attempts[i],
             label: name(verdict.label),
             natural: name(verdict.natural),
             adversarial: name(verdict.broken.as_ref().map_or(verdict.natural, |broken| broken.class)),
-        })
-        .collect();
-    let pages = examples.chunks(PER_PAGE);
-    let count = pages.len();
-    for (i, examples) in pages.enumerate() {
-        let png = Grid { shape: target.data.shape, eps, examples }.png()?;
-        write_atomic(&out.join(format!("grid-{i:03}.png")), &png)?;
+        };
+        let examples: Vec<Example> = assessment.verdicts.iter().enumerate().map(example).collect();
+        let write = |(page, examples): (usize, &[Example])| {
+            let name = page_name(page);
+            self.dir.write(&name, &Grid { shape: data.shape, eps: attacks[0].eps(), examples }.png()?)?;
+            Ok(name)
+        };
+        examples.chunks(PER_PAGE).enumerate().map(write).collect()
     }
-    Ok(count)
+
+    /// Writes what `--save` asks for; returns the names of the files.
+    fn save(&self) -> Result<[String; 2]> {
+        let Outcome { target, attacks, dir, assessment, .. } = self;
+        let names: Vec<&str> = attacks.iter().map(|attack| attack.name()).collect();
+        dir.write(VERDICTS, &verdicts::csv(assessment, &names)?)?;
+        dir.write(ADVERSARIAL, &verdicts::safetensors(assessment, target.data.shape, &names)?)?;
+        console::print(&format!("saved         {ADVERSARIAL}, {VERDICTS} in {}", dir.path.display()))?;
+        Ok([VERDICTS, ADVERSARIAL].map(String::from))
+    }
 }
 
 #[cfg(test)]

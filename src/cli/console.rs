@@ -1,6 +1,7 @@
-//! Standard output and standard error. `println!` panics when the reader of a pipe has gone (`engine run … | head`); these do not.
+//! Standard output, standard error, and questions. `println!` panics when the reader of a pipe has gone (`engine run … | head`);
+//! these do not.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use crate::base::error::{Error, Result};
 
@@ -26,4 +27,26 @@ pub fn command_line() -> String {
 /// Prints a line on stderr, if anyone still listens.
 pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Whether someone is there to be asked.
+pub fn is_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks a question on stderr until the answer is yes or no. An empty line is yes, the end of the input no.
+pub fn confirmed(question: &str) -> Result<bool> {
+    loop {
+        let _ = write!(std::io::stderr(), "{question} [Y/n] ");
+        let mut answer = String::new();
+        if std::io::stdin().read_line(&mut answer).map_err(Error::io("stdin", "read"))? == 0 {
+            note("");
+            return Ok(false);
+        }
+        match answer.trim().to_lowercase().as_str() {
+            "" | "y" | "yes" => return Ok(true),
+            "n" | "no" => return Ok(false),
+            _ => {}
+        }
+    }
 }

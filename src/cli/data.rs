@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::console::print;
+use super::fetch::download;
 use crate::base::error::{Error, Result};
-use crate::data::download::Event;
 use crate::data::fetch::FetchPlan;
 use crate::data::locate::{Roots, download_dir};
 use crate::data::verify::{Verification, verify};
@@ -93,7 +92,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
                 return Err(Error::Usage("--mirror is for one data set; name it with --data-set".into()));
             }
             let root = download_dir(dir.data.as_deref())?;
-            data_sets.names().iter().try_for_each(|&name| fetch(&FetchPlan::new(name, &root, mirror.as_deref())?))
+            data_sets.names().iter().try_for_each(|&name| download(&FetchPlan::new(name, &root, mirror.as_deref())?))
         }
     }
 }
@@ -161,31 +160,4 @@ fn report(checks: &Verification) -> String {
         Err(error) => format!("{error}\n"),
     };
     checks.files.iter().map(line).collect()
-}
-
-/// Downloads with a bar on a terminal, and a line for each file anywhere.
-fn fetch(plan: &FetchPlan) -> Result<()> {
-    // Draws on standard error, and nothing at all if that is not a terminal.
-    let bar = ProgressBar::no_length();
-    let style = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
-    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let mut printed = Ok(());
-    let result = plan.run(&mut |event| {
-        let line = match event {
-            Event::Bytes(n) => return bar.inc(n),
-            Event::Start { file, have, total } => {
-                bar.reset();
-                bar.set_message(file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()));
-                bar.set_length(total.unwrap_or(have));
-                return bar.set_position(have);
-            }
-            Event::Retry { reason } => format!("trying again: {reason}"),
-            Event::Present { file } => format!("{}: present and verified", file.display()),
-            Event::Done { file } => format!("{}: downloaded and verified", file.display()),
-        };
-        let outcome = bar.suspend(|| print(&line));
-        printed = std::mem::replace(&mut printed, Ok(())).and(outcome);
-    });
-    bar.finish_and_clear();
-    result.and(printed)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::fetch::FetchArgs;
 use crate::base::error::Result;
 use crate::data::{Dataset, DatasetName};
 
@@ -16,14 +17,19 @@ pub struct DatasetArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "sample")]
     data: Option<PathBuf>,
     /// Use the sample that is part of this program
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["fetch", "mirror"])]
     sample: bool,
+    #[command(flatten)]
+    fetch: FetchArgs,
 }
 
 impl DatasetArgs {
     /// # Errors
-    /// As [`Dataset::load`].
+    /// As [`FetchArgs::load`].
     pub fn load(&self) -> Result<Dataset> {
-        if self.sample { Dataset::sample(self.name) } else { Dataset::load(self.name, self.data.as_deref()) }
+        if self.sample {
+            return Dataset::sample(self.name);
+        }
+        self.fetch.load(self.name, self.data.as_deref(), "--sample needs none")
     }
 }

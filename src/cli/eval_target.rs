@@ -57,20 +57,21 @@ impl EvalTargetArgs {
     /// network's.
     pub fn load(&self) -> Result<EvalTarget> {
         let device = self.device.resolve()?;
+        // First, because data may have to be downloaded.
+        let info = check_model(&self.model, self.images.name)?;
         let data = self.images.load()?;
-        let info = check_model(&self.model, &data)?;
         let Self { model, seed, quiet, .. } = self;
         Ok(EvalTarget { data, device, model: model.clone(), seed: *seed, quiet: *quiet, epochs: info.epochs })
     }
 }
 
-/// Checks that a file is a model for `data`.
+/// Checks that a file is a model for images of `data`.
 ///
 /// # Errors
 /// As [`load_model`] and [`crate::nn::models::Architecture::check_data`].
-pub fn check_model(path: &Path, data: &Dataset) -> Result<ModelInfo> {
+pub fn check_model(path: &Path, data: DatasetName) -> Result<ModelInfo> {
     let (model, info) = load_model(&Cpu::<f32>::new(1)?, path)?;
-    model.architecture().check_data(data.shape, data.classes)?;
+    model.architecture().check_data(data.info().shape, data.info().classes())?;
     Ok(info)
 }
 

@@ -2,6 +2,7 @@
 
 mod attack;
 mod attack_args;
+mod attack_dir;
 mod bench;
 mod chain;
 mod console;
@@ -15,11 +16,13 @@ mod eval_progress;
 mod eval_target;
 mod execute;
 mod export;
+mod fetch;
 mod import;
 mod interrupt;
 mod out_file_args;
 mod plan_progress;
 mod pretrained;
+mod provenance;
 mod prune;
 mod run;
 mod run_dir;

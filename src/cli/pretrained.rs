@@ -7,7 +7,7 @@ use crate::backend::cpu::Cpu;
 use crate::base::error::{Error, Result};
 use crate::base::files::sha256;
 use crate::checkpoint::{ModelInfo, load_model};
-use crate::data::Dataset;
+use crate::data::DatasetName;
 use crate::experiments::pipeline::{ImportConfig, StageConfig};
 use crate::nn::models::{Architecture, Network};
 use crate::prune::Target;
@@ -24,10 +24,10 @@ impl Pretrained {
     ///
     /// # Errors
     /// As [`load_model`]; [`Error::Usage`] if `data` does not fit it.
-    pub fn open(path: &Path, data: &Dataset) -> Result<Self> {
+    pub fn open(path: &Path, data: DatasetName) -> Result<Self> {
         let (model, info) = load_model(&Cpu::<f32>::new(1)?, path)?;
         let architecture = model.architecture().clone();
-        architecture.check_data(data.shape, data.classes)?;
+        architecture.check_data(data.info().shape, data.info().classes())?;
         Ok(Pretrained { path: path.to_path_buf(), info, architecture, sha256: sha256(path)? })
     }
 

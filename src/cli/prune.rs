@@ -97,9 +97,10 @@ pub fn run(args: &PruneArgs) -> Result<()> {
         return console::print(&SparsityReport::of(&backend, &model).text());
     }
     args.check_method()?;
-    let data = args.chain.images.load()?;
-    let pretrained = Pretrained::open(&args.model, &data)?;
+    // First, because data may have to be downloaded.
+    let pretrained = Pretrained::open(&args.model, args.chain.images.name)?;
     let target = args.target(&pretrained)?;
+    let data = args.chain.images.load()?;
     let ModelInfo { network, width, .. } = pretrained.info;
     let title = format!(
         "{network} w={width} pruned by {:.4} ({}, {}) on {} seed {}",
@@ -266,7 +267,7 @@ mod tests {
         let args = [&["prune", "--sample", "--data-set", name.name(), "--model", path, "--to-width", "1"], flags];
         let Cli { args } = Cli::try_parse_from(args.concat()).unwrap_or_else(|e| panic!("{e}"));
         let data = args.chain.images.load().unwrap();
-        let pretrained = Pretrained::open(&args.model, &data).unwrap();
+        let pretrained = Pretrained::open(&args.model, name).unwrap();
         let mut links = args.links(&pretrained, args.target(&pretrained).unwrap(), &data);
         assert_eq!(links.remove(0).0, "import");
         links

@@ -8,6 +8,7 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 
 use super::device_args::{Device, DeviceArgs};
+use super::fetch::FetchArgs;
 use super::table_run::TableRun;
 use super::{console, execute, run_dir};
 use crate::base::error::{Error, Result};
@@ -42,6 +43,8 @@ pub struct RunArgs {
     /// Directory with the data sets
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
     /// Directory for results; stages found there are not done again
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
@@ -163,15 +166,17 @@ fn list() -> Result<()> {
 }
 
 fn load(args: &RunArgs, table: &Table, profile: Profile) -> Result<Dataset> {
-    let (data, (train, test)) = match (table.sample(profile), &args.data) {
-        (Some(images), None) => (Dataset::sample(table.dataset)?, images),
-        (Some(_), Some(_)) => {
-            return Err(Error::Usage(format!(
-                "--data: the {profile} profile uses the embedded sample; add --profile quick, or drop --data"
-            )));
-        }
-        (None, dir) => {
-            let data = Dataset::load(table.dataset, dir.as_deref())?;
+    let sample = table.sample(profile);
+    let flags = [("--data", args.data.is_some()), ("--fetch", args.fetch.fetch)];
+    if let (Some(_), Some((flag, _))) = (sample, flags.iter().find(|(_, is_set)| *is_set)) {
+        return Err(Error::Usage(format!(
+            "{flag}: the {profile} profile uses the embedded sample; add --profile quick, or drop {flag}"
+        )));
+    }
+    let (data, (train, test)) = match sample {
+        Some(images) => (Dataset::sample(table.dataset)?, images),
+        None => {
+            let data = args.fetch.load(table.dataset, args.data.as_deref(), "--profile demo needs none")?;
             let all = (data.train.len(), data.test.len());
             (data, all)
         }

@@ -55,6 +55,11 @@ impl TypedValueParser for PresetParser {
 const MOST: usize = 1_000_000;
 
 impl SuiteArgs {
+    /// Name of the attack or ensemble.
+    pub fn name(&self) -> &'static str {
+        self.attack.name
+    }
+
     /// Whether it is the ensemble.
     pub fn is_autoattack(&self) -> bool {
         self.attack.name == AUTOATTACK

@@ -4,17 +4,17 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::device_args::Device;
-use super::{console, doctor, execute, run_dir};
+use super::{console, execute, provenance, run_dir};
 use crate::base::error::{Error, Result};
 use crate::base::files::remove_if_present;
+use crate::base::json::exact_json;
 use crate::checkpoint::write_atomic;
 use crate::data::Dataset;
 use crate::experiments::pipeline::{Job, Plan, Prepared, StageResult, Store};
-use crate::experiments::report::run_record::{DataRecord, Machine, RUN_FILE, RunRecord};
+use crate::experiments::report::run_record::{DataRecord, RUN_FILE, RunRecord};
 use crate::experiments::report::{Report, csv, curves, markdown, rates, svg, terminal};
 use crate::experiments::tables;
 use crate::experiments::tables::{Cell, CellJobs, Difference, Settings, Table};
@@ -141,11 +141,11 @@ impl TableRun<'_> {
     fn record(&self, wall: Duration) -> Result<RunRecord> {
         let mut stages = Vec::new();
         for (cell, end) in self.ends() {
-            let chain = exact_json(&cell.chain).map_err(|e| Error::Failed(format!("cannot write run.json: {e}")))?;
+            let chain = exact_json(&cell.chain)?;
             stages.push(json!({ "cell": cell.label(self.table), "stage": end.key, "chain": chain }));
         }
         Ok(RunRecord {
-            command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            command: provenance::command(),
             version: env!("CARGO_PKG_VERSION").to_string(),
             commit: option_env!("ENGINE_COMMIT").map(str::to_string),
             table: self.table.id.to_string(),
@@ -153,21 +153,9 @@ impl TableRun<'_> {
             fingerprint: self.fingerprint.clone(),
             seeds: self.settings.seeds.clone(),
             data: vec![DataRecord { id: self.data.id.clone(), origin: self.data.origin.clone() }],
-            machine: Machine {
-                os: std::env::consts::OS.to_string(),
-                arch: std::env::consts::ARCH.to_string(),
-                cpu: doctor::cpu_model(),
-                threads: self.device.threads,
-                backend: self.device.backend.to_string(),
-                gpu: self.device.gpu.clone(),
-            },
+            machine: provenance::machine(&self.device),
             config: Value::Array(stages),
             wall_seconds: wall.as_secs_f64(),
         })
     }
-}
-
-/// Goes through text, which keeps f32 values as short as they are: `to_value` makes 0.3 a 0.30000001192092896.
-fn exact_json(value: &impl Serialize) -> serde_json::Result<Value> {
-    serde_json::from_str(&serde_json::to_string(value)?)
 }

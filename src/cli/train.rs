@@ -60,12 +60,14 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: &TrainArgs) -> Result<()> {
+    // First, because data may have to be downloaded.
+    let open = |path| Pretrained::open(path, args.chain.images.name);
+    let pretrained = args.model.as_deref().map(open).transpose()?;
     let data = args.chain.images.load()?;
     let mut config = args.config(&data);
     let mut links: Vec<Link> = Vec::new();
-    if let Some(path) = &args.model {
-        let pretrained = Pretrained::open(path, &data)?;
-        args.continue_from(&pretrained, &mut config)?;
+    if let Some(pretrained) = &pretrained {
+        args.continue_from(pretrained, &mut config)?;
         links.push(("import", pretrained.stage()));
     }
     let title = format!("{} w={} on {} seed {}", config.network, config.width, data.id.name, config.seed);

@@ -13,12 +13,15 @@ pub(super) static CIFAR10: DatasetInfo = DatasetInfo {
     files: &FILES,
     fingerprints: &[("f38dc21610daf6c8", Content::JpegCopy), ("417bb4d388eb4baf", Content::JpegCopy)],
     base_url: "https://www.cs.toronto.edu/~kriz/",
-    // The SHA-256 is the one TensorFlow Datasets records; the author's page gives its MD5 only.
-    archive: Some(Archive {
-        name: "cifar-10-binary.tar.gz",
-        bytes: 170_052_171,
-        sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    }),
+    archive: Some(ARCHIVE),
+    download_bytes: ARCHIVE.bytes,
+};
+
+// The SHA-256 is the one TensorFlow Datasets records; the author's page gives its MD5 only.
+const ARCHIVE: Archive = Archive {
+    name: "cifar-10-binary.tar.gz",
+    bytes: 170_052_171,
+    sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 };
 
 // First hash: as published, which the Ruby port of torchvision checks against. Second: the JPEG copy.

@@ -26,6 +26,8 @@ pub(super) static FASHION_MNIST: DatasetInfo = DatasetInfo {
     fingerprints: &[("ca3ab2a37f845e1b", Content::Official), ("78b006a1b6660a70", Content::Official)],
     base_url: "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     archive: None,
+    // The four .gz files.
+    download_bytes: 26_421_880 + 29_515 + 4_422_102 + 5_148,
 };
 
 static FILES: [OfficialFile; 4] = idx_files([

@@ -78,6 +78,8 @@ pub struct DatasetInfo {
     pub base_url: &'static str,
     /// The one archive that holds all files, if they are not downloaded one by one.
     pub archive: Option<Archive>,
+    /// Bytes that a download of the whole set transfers from there.
+    pub download_bytes: u64,
 }
 
 /// PGD on a data set, and the radius of attacks in another norm. Lengths are of pixels from 0 to 1.

@@ -12,7 +12,7 @@ use super::info::OfficialFile;
 use crate::base::error::{Error, Result};
 
 /// Names a data directory; `--data` goes before it.
-const ENV: &str = "ENGINE_DATA";
+pub const ENV: &str = "ENGINE_DATA";
 /// Where Debian's `dataset-fashion-mnist` puts its folder.
 const DEBIAN: &str = "/usr/share/datasets";
 
@@ -65,7 +65,7 @@ impl Roots {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if no directory does, naming one that was looked in and what was expected there.
+    /// [`Error::Input`] if no directory does, naming all that were looked in and what was expected in the first.
     pub fn find(&self, name: DatasetName) -> Result<Found> {
         let info = name.info();
         for root in &self.0 {
@@ -79,10 +79,14 @@ impl Roots {
         }
         let first = self.0.first().map_or(Path::new("."), |root| &root.dir);
         let expected = Path::new(info.folder).join(info.files[0].name);
-        let problem = match first.is_dir() {
+        let mut problem = match first.is_dir() {
             true => format!("no {} there, expected {}[.gz] and the rest", info.title, expected.display()),
             false => format!("no {} found, no such directory", info.title),
         };
+        let others: Vec<String> = self.0.iter().skip(1).map(|root| root.dir.display().to_string()).collect();
+        if !others.is_empty() {
+            problem += &format!(", nor in {}", others.join(", "));
+        }
         let hint =
             format!("get it with `engine data fetch --data-set {name}` or name its directory with --data or {ENV}");
         Err(Error::input(first, problem, hint))
@@ -90,6 +94,15 @@ impl Roots {
 }
 
 impl Found {
+    /// Checks that all files are there; nothing about their content.
+    ///
+    /// # Errors
+    ///
+    /// As [`Found::file`] for the first that is not.
+    pub fn check_complete(&self) -> Result<()> {
+        self.name.info().files.iter().try_for_each(|file| self.file(file).map(drop))
+    }
+
     /// The path of one file, uncompressed or `.gz`, the former if there are both.
     ///
     /// # Errors

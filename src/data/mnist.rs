@@ -15,6 +15,8 @@ pub(super) static MNIST: DatasetInfo = DatasetInfo {
     // The mirror that torchvision prefers to the author's own host.
     base_url: "https://ossci-datasets.s3.amazonaws.com/mnist/",
     archive: None,
+    // The four .gz files.
+    download_bytes: 9_912_422 + 28_881 + 1_648_877 + 4_542,
 };
 
 static FILES: [OfficialFile; 4] = idx_files([

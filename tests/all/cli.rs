@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_models;
 mod disk;
 mod export;
+mod fetch;
 mod gpu;
 mod interruption;
 pub mod models;
@@ -51,6 +52,14 @@ pub fn assert_contains(line: &str, all: &[&str]) {
     for expected in all {
         assert!(line.contains(expected), "no '{expected}' in: {line}");
     }
+}
+
+/// Names of what is in a directory, in order; none if there is no directory.
+fn file_names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// A training of b1 that takes a moment: a weak attack, one epoch.

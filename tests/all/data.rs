@@ -13,6 +13,6 @@ mod files;
 mod info;
 mod readers;
 mod sample;
-mod server;
-mod sets;
+pub mod server;
+pub mod sets;
 mod subset;

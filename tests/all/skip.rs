@@ -24,7 +24,7 @@ pub enum Missing {
     Nvdisasm,
     /// Vector instructions of the processor.
     Processor,
-    /// The right to mount a file system, or `/dev/full`.
+    /// The right to mount a file system, `/dev/full`, or `script`.
     System,
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Assessment;
 use crate::base::error::{Error, Result};
 use crate::base::files::remove_if_present;
+use crate::base::json::exact_json;
 use crate::checkpoint::{Checkpoint, STATE_FILE, encode, write_atomic};
 
 /// Time between two saves.
@@ -33,12 +34,10 @@ impl SuiteState {
     /// In `dir`, of the suite that `key` describes, on images of `shape`.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the key cannot be serialised: not in practice.
+    /// As [`exact_json`].
     pub fn new(dir: &Path, key: &impl Serialize, shape: [usize; 3]) -> Result<Self> {
-        // By way of text, as it will be read: the numbers of a file have no type.
-        let failed = |e| Error::Failed(format!("cannot serialise a suite: {e}"));
-        let key = serde_json::from_str(&serde_json::to_string(key).map_err(failed)?).map_err(failed)?;
-        Ok(SuiteState { path: dir.join(STATE_FILE), key, shape, saved: Instant::now() })
+        // As it will be read: the numbers of a file have no type.
+        Ok(SuiteState { path: dir.join(STATE_FILE), key: exact_json(key)?, shape, saved: Instant::now() })
     }
 
     /// The assessment of an interrupted run of the same suite; empty if there was none.

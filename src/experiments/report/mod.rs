@@ -11,9 +11,11 @@
 //! | `rates.svg` | [`rates::rates_svg`] |
 //! | `curves.svg` of a stage | [`curves::curves_svg`] |
 //! | `grid-000.png` of `engine attack` | [`grid::Grid::png`] |
+//! | `result.json` of `engine attack` | [`attack_record::AttackRecord`] |
 //! | `run.json` | [`run_record::RunRecord::write`] |
 //! | the terminal | [`terminal::terminal`] |
 
+pub mod attack_record;
 mod comparison;
 pub mod csv;
 pub mod curves;

@@ -4,8 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
 use super::{
-    MOMENT, assert_contains, copy_of_finished, engine, error_line, finished, run, stage_dirs, success, table_dirs,
+    MOMENT, assert_contains, copy_of_finished, engine, error_line, file_names, finished, run, stage_dirs, success,
+    table_dirs,
 };
 
 /// The attack of `MOMENT`, so weak that a test takes a moment.
@@ -50,11 +54,9 @@ fn pictures_hold_every_image_and_numbers_agree() {
     let broken: f64 = value(&text, "pgd").split_whitespace().nth(2).unwrap().parse().unwrap();
     assert!(broken > 0.0 && broken == (number("natural") - number("adversarial")) / 5.0, "{text}");
 
-    let mut names: Vec<String> =
-        fs::read_dir(&grids).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    assert_eq!(names, ["grid-000.png", "grid-001.png"]);
-    let pages = names.iter().map(|name| decode(&grids.join(name))).collect::<Vec<_>>();
+    let names = file_names(&grids);
+    assert_eq!(names, ["grid-000.png", "grid-001.png", "result.json"]);
+    let pages = names[..2].iter().map(|name| decode(&grids.join(name))).collect::<Vec<_>>();
     // Eight images of 4 × 28 pixels a row; two rows, then the row of the last four images.
     let row = 3 * (112 + 6) + 4 * 15;
     assert_eq!((pages[0].0, pages[1].0), (pages[1].0, 2 * 12 + 100 + 8 * (112 + 6) - 6));
@@ -94,7 +96,7 @@ fn the_same_numbers_as_eval_and_the_same_bytes_again() {
     let (text, files, count) = attacked("one", &cw);
     let evaluated = success(&engine(&on("eval", &model, &[&cw[..], &["--seed", "5"]].concat())).output().unwrap());
     assert_eq!(numbers(&text)[..2], numbers(&evaluated)[..2], "{text}{evaluated}");
-    assert_eq!(count, 63 + 2, "pictures, images, verdicts; no state");
+    assert_eq!(count, 63 + 3, "pictures, images, verdicts, result; no state");
     let (again, same, _) = attacked("two", &cw);
     assert!(same == files, "not the same bytes");
     assert_eq!(numbers(&again), numbers(&text));
@@ -159,6 +161,139 @@ fn the_ensemble_and_its_checks() {
     );
 }
 
+/// The JSON of a file.
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_result_says_what_was_printed_and_what_it_is_of() {
+    let (model, out) = (model(), tempfile::tempdir().unwrap());
+    let extra = ["--attack", "apgd-ce", "--attack-steps", "5", "--eps", "0.1", "--n", "20", "--seed", "7"];
+    let args = [on("attack", &model, &extra), vec!["--save", "--checks"]].concat();
+    let text = success(&run(&args, out.path()));
+    let path = out.path().join("result.json");
+    assert_eq!(value(&text, "result"), path.to_str().unwrap());
+    let record = json(&path);
+    let result = &record["result"];
+    let percent = |value: &Value| format!("{:.2}", value.as_f64().unwrap());
+    assert_eq!(percent(&result["natural"]), value(&text, "natural"));
+    assert_eq!(percent(&result["adversarial"]), value(&text, "adversarial"));
+    let attack = &result["attacks"][0];
+    let cost = &attack["cost"];
+    let line = format!(
+        "{}  broke {} in {:.2} s, {} queries, {} gradients",
+        percent(&attack["accuracy"]),
+        attack["broken"],
+        attack["seconds"].as_f64().unwrap(),
+        cost["queries"],
+        cost["gradients"]
+    );
+    assert_eq!((value(&text, "apgd-ce"), &attack["name"]), (line.as_str(), &json!("apgd-ce")));
+    let distance = format!("{:.6}, eps 0.1", result["largest_distance"].as_f64().unwrap());
+    assert_eq!((&result["images"], distance.as_str()), (&json!(20), value(&text, "max |delta|")));
+
+    let sha256: String = Sha256::digest(fs::read(&model).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let suite = &record["suite"];
+    assert_eq!((&suite["model"], &record["model"]), (&json!(sha256), &json!(model)));
+    assert_eq!((&suite["n"], &suite["seed"], &suite["backend"]), (&json!(20), &json!(7), &json!("cpu")));
+    assert_eq!((&suite["data"]["subset"], &suite["attacks"][0]["eps"]), (&json!("sample"), &json!(0.1)));
+    assert_eq!((&record["origin"], &record["version"]), (&json!("embedded sample"), &json!(env!("CARGO_PKG_VERSION"))));
+    let command: Vec<String> = serde_json::from_value(record["command"].clone()).unwrap();
+    assert_eq!(command[1..], [&args[..], &["--out", out.path().to_str().unwrap()]].concat());
+    assert_eq!(
+        record["checks"].as_array().unwrap().len(),
+        text.matches("\npass  ").count() + text.matches("\nFAIL  ").count()
+    );
+    let mut files: Vec<String> = serde_json::from_value(record["files"].clone()).unwrap();
+    files.push("result.json".to_string());
+    files.sort();
+    assert_eq!(files, file_names(out.path()));
+}
+
+/// A result stays until the user says that it shall go; what the user keeps beside it stays then, too.
+#[test]
+fn another_attack_does_not_replace_a_result() {
+    let (model, out) = (model(), tempfile::tempdir().unwrap());
+    let attack = |extra: &[&str]| run(&[on("attack", &model, WEAK), extra.to_vec()].concat(), out.path());
+    success(&attack(&["--n", "40", "--save"]));
+    fs::write(out.path().join("grid-mine.png"), "mine").unwrap();
+    let (path, before) = (out.path().join("result.json"), file_names(out.path()));
+    let first = fs::read(&path).unwrap();
+    for (extra, differs) in [
+        (&["--n", "20"][..], "n"),
+        (&["--n", "40", "--seed", "1"], "seed"),
+        (&["--n", "20", "--attack", "cw", "--seed", "1"], "attacks, n, seed"),
+    ] {
+        let expected = format!("is the result of an attack with other {differs};");
+        let line = error_line(&attack(extra), 2);
+        assert_contains(&line, &[path.to_str().unwrap(), &expected, "--fresh", "choose another directory"]);
+    }
+    assert_eq!((fs::read(&path).unwrap(), file_names(out.path())), (first, before));
+    success(&attack(&["--n", "20", "--fresh"]));
+    assert_eq!(file_names(out.path()), ["grid-000.png", "grid-001.png", "grid-mine.png", "result.json"]);
+    assert_eq!(json(&path)["suite"]["n"], 20);
+}
+
+/// What is there after the same attack is all of its last run.
+#[test]
+fn the_same_attack_again_leaves_nothing_stale() {
+    let (model, out) = (model(), tempfile::tempdir().unwrap());
+    let attack = [on("attack", &model, WEAK), vec!["--n", "16"]].concat();
+    success(&run(&attack, out.path()));
+    let expected = ["grid-000.png", "result.json"];
+    assert_eq!(file_names(out.path()), expected);
+    for stale in ["grid-001.png", "grid-012.png", "verdicts.csv", "adversarial.safetensors"] {
+        fs::write(out.path().join(stale), "of a run that was killed while it wrote").unwrap();
+    }
+    success(&run(&attack, out.path()));
+    assert_eq!(file_names(out.path()), expected);
+}
+
+#[test]
+fn a_result_of_another_kind_is_not_replaced() {
+    let (out, model) = (copy_of_finished(), model());
+    let stage = &stage_dirs(out.path())[0];
+    let before = file_names(stage);
+    for fresh in [&["--n", "8"][..], &["--n", "8", "--fresh"]] {
+        let line = error_line(&run(&[on("attack", &model, WEAK), fresh.to_vec()].concat(), stage), 2);
+        assert_contains(&line, &["result.json: is not the result of an attack", "choose another directory"]);
+    }
+    assert_eq!(file_names(stage), before);
+}
+
+/// Without `--out`: directories of their own, named after what differs.
+#[test]
+fn different_attacks_have_different_directories() {
+    let (model, here) = (model(), tempfile::tempdir().unwrap());
+    let stage = model.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    let in_turn = |extra: &[&str]| {
+        let args = [on("attack", &model, WEAK), extra.to_vec()].concat();
+        engine(&args).current_dir(here.path()).output().unwrap()
+    };
+    let dir_of = |extra: &[&str]| {
+        let text = success(&in_turn(extra));
+        value(&text, "result").strip_prefix("runs/attack/").unwrap().strip_suffix("/result.json").unwrap().to_string()
+    };
+    let first = dir_of(&["--n", "8"]);
+    assert_contains(&first, &[&format!("pgd-{stage}-n8-")]);
+    let seed = dir_of(&["--n", "8", "--seed", "1"]);
+    let attack = dir_of(&["--n", "8", "--attack", "cw"]);
+    let fewer = dir_of(&["--n", "4"]);
+    assert_contains(&seed, &[&format!("pgd-{stage}-n8-")]);
+    assert_contains(&attack, &[&format!("cw-{stage}-n8-")]);
+    assert_contains(&fewer, &[&format!("pgd-{stage}-n4-")]);
+    assert_eq!(dir_of(&["--n", "8"]), first, "the same attack goes where it went");
+    assert_eq!(dir_of(&["--n", "8", "--name", "mine"]), "mine");
+    let mut expected = [first, seed, attack, fewer, "mine".to_string()];
+    expected.sort();
+    assert_eq!(file_names(&here.path().join("runs/attack")), expected);
+
+    assert_contains(&error_line(&in_turn(&["--n", "4", "--name", "mine"]), 2), &["with other n;"]);
+    assert_contains(&error_line(&in_turn(&["--name", "../up"]), 2), &["'../up'", "--name"]);
+    assert_contains(&error_line(&in_turn(&["--name", "a", "--out", "b"]), 2), &["cannot be used with"]);
+}
+
 /// Killed in the middle and started again: it goes on, and comes to the same verdicts.
 #[test]
 fn an_interrupted_attack_is_resumed() {
@@ -186,7 +321,7 @@ fn an_interrupted_attack_is_resumed() {
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
     let state = stopped.join("state.safetensors");
-    assert!(state.exists() && !stopped.join("verdicts.csv").exists());
+    assert!(state.exists() && !stopped.join("verdicts.csv").exists() && !stopped.join("result.json").exists());
 
     // Another attack must not take it for its own, nor throw it away.
     let other = on("attack", &model, &["--attack", "fgsm", "--n", "10"]);

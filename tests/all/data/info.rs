@@ -101,6 +101,8 @@ fn every_set_is_the_published_one() {
         ("cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd")
     );
     assert!([DatasetName::Mnist, DatasetName::FashionMnist].iter().all(|name| name.info().archive.is_none()));
+    let downloads: Vec<u64> = DatasetName::ALL.iter().map(|name| name.info().download_bytes).collect();
+    assert_eq!(downloads, [11_594_722, 30_878_645, 170_052_171]);
     let known = |name: DatasetName| name.info().fingerprints;
     let (official, jpeg) = (Content::Official, Content::JpegCopy);
     assert_eq!(known(DatasetName::Mnist), [("06b0d1f124c4e5fa", official), ("860ec10b283e4e9f", official)]);

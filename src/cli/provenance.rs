@@ -1,0 +1,22 @@
+//! What every record of a run says of the command and of the machine.
+
+use super::device_args::Device;
+use super::doctor;
+use crate::experiments::report::run_record::Machine;
+
+/// The command line, program name first.
+pub fn command() -> Vec<String> {
+    std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+/// This machine, and what of it computes.
+pub fn machine(device: &Device) -> Machine {
+    Machine {
+        os: std::env::consts::OS.to_string(),
+        arch: std::env::consts::ARCH.to_string(),
+        cpu: doctor::cpu_model(),
+        threads: device.threads,
+        backend: device.backend.to_string(),
+        gpu: device.gpu.clone(),
+    }
+}
