@@ -10,6 +10,7 @@ mod data;
 mod dataset_args;
 mod device_args;
 mod doctor;
+mod estimate;
 mod eval;
 mod eval_progress;
 mod eval_target;
@@ -24,6 +25,7 @@ mod prune;
 mod run;
 mod suite_args;
 mod table_run;
+mod timed_training;
 mod train;
 
 use std::process::ExitCode;

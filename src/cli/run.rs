@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::device_args::{Device, DeviceArgs};
+use super::execute::Execution;
 use super::table_run::TableRun;
 use super::{console, execute};
 use crate::base::error::{Error, Result};
@@ -127,9 +128,11 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let jobs = execute::side_by_side(args.jobs.map(usize::from), &device, prepared.pending());
     let dir = args.out.join(format!("{}-{profile}", table.id));
     let this = TableRun { table, settings, data, device, cells, plan: &plan, jobs: cell_jobs, store: &store, dir };
-    console::print(&this.first_line(&prepared, jobs))?;
+    let pending = prepared.pending();
+    let execution = Execution::new(&plan, prepared, &this.data, &this.device, jobs, None)?;
+    console::print(&this.first_line(pending, jobs, &execution.promise()))?;
 
-    let outcome = execute::execute(&plan, prepared, &this.data, &this.device, jobs, args.quiet, None)?;
+    let outcome = execution.run(args.quiet)?;
     let published = if outcome.interrupted { Ok(()) } else { this.publish(&outcome.results, start) };
     execute::conclude(outcome.failures, outcome.interrupted, published)
 }
