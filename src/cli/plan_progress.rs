@@ -144,6 +144,10 @@ impl Monitor for PlanProgress {
         self.show(&mut state);
     }
 
+    fn expect(&self, job: &Job, left: u64) {
+        self.state().estimate.expect(job.id.index(), left);
+    }
+
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize) {
         let mut state = self.state();
         state.estimate.epoch(job.id.index(), row.epoch);

@@ -44,8 +44,10 @@ struct Stage {
     kinds: [Option<usize>; 2],
     parents: Vec<usize>,
     state: State,
-    /// Image passes done.
+    /// Image passes done or not needed.
     done: u64,
+    /// Those not needed.
+    skipped: u64,
     /// When it was last heard of.
     heard: f64,
 }
@@ -83,13 +85,12 @@ impl Estimate {
             }
         }
         let measured = measure(&kinds);
-        let is_suite = |kind: &Kind| matches!(kind.work, Work::Suite(_));
         let rate = |(i, (kind, _)): (usize, &(Kind, u64))| {
-            (kind.multiply_adds() * seconds_of_multiply_add(&kinds, &measured, i), !is_suite(kind))
+            kind.multiply_adds() * seconds_of_multiply_add(&kinds, &measured, i)
         };
         Ok(Estimate {
             rates: Rates::new(kinds.iter().enumerate().map(rate)),
-            is_upper_bound: kinds.iter().any(|(kind, _)| is_suite(kind)),
+            is_upper_bound: kinds.iter().any(|(kind, _)| matches!(kind.work, Work::Suite(_))),
             stages,
             slots,
             measured_in: begin.elapsed().as_secs_f64(),
@@ -114,7 +115,8 @@ impl Estimate {
             for (kind, passes) in stage.by_kind(stage.left()) {
                 let of_pass = self.rates.seconds(kind);
                 known &= of_pass > 0.0;
-                seconds += passes as f64 * of_pass;
+                let needed = if stage.state == State::Waiting { self.rates.needed(kind) } else { 1.0 };
+                seconds += passes as f64 * needed * of_pass;
             }
             // The passes under way are partly done.
             let underway = if stage.state == State::Running { now - stage.heard } else { 0.0 };
@@ -154,11 +156,23 @@ impl Estimate {
         stage.done = stage.course.after(epoch as u64).max(stage.done);
     }
 
-    /// Work on a stage has ended; if it is `finished`, it makes no more image passes.
+    /// A stage will make at most `left` more image passes.
+    pub fn expect(&mut self, stage: usize, left: u64) {
+        let stage = &mut self.stages[stage];
+        let skipped = (stage.course.total() - stage.done).saturating_sub(left);
+        stage.done += skipped;
+        stage.skipped += skipped;
+    }
+
+    /// Work on a stage has ended, `finished` or not.
     pub fn ended(&mut self, stage: usize, finished: bool, now: f64) {
         if finished {
-            let (done, total) = self.image_passes(stage);
-            self.advanced(stage, total - done, now);
+            self.expect(stage, 0);
+            let Stage { kinds: [_, kind], course, skipped, heard, .. } = self.stages[stage];
+            if let Some(kind) = kind {
+                self.rates.add(&[(kind, 0)], now - heard);
+                self.rates.ended(kind, course.total(), skipped);
+            }
         }
         self.stages[stage].state = if finished { State::Finished } else { State::Failed };
     }
@@ -166,14 +180,8 @@ impl Estimate {
 
 impl Stage {
     fn finished(course: Course) -> Self {
-        Stage {
-            course,
-            kinds: [None; 2],
-            parents: Vec::new(),
-            state: State::Finished,
-            done: course.total(),
-            heard: 0.0,
-        }
+        let (kinds, parents, done) = ([None; 2], Vec::new(), course.total());
+        Stage { course, kinds, parents, state: State::Finished, done, skipped: 0, heard: 0.0 }
     }
 
     /// Image passes to come: those that train and those that measure.

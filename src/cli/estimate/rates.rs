@@ -17,14 +17,15 @@ struct Rate {
     /// Image passes of the run, and the seconds they took.
     passes: f64,
     seconds: f64,
-    /// Whether its passes say how fast the device is: not if there are fewer than planned.
-    is_exact: bool,
+    /// Image passes that were planned for the stages that have ended, and those that they needed.
+    planned: u64,
+    needed: u64,
 }
 
 impl Rates {
-    /// Of kinds given with the seconds of a pass before the run, and with whether there will be just as many passes as planned.
-    pub fn new(kinds: impl IntoIterator<Item = (f64, bool)>) -> Self {
-        let rate = |(measured_before, is_exact)| Rate { measured_before, passes: 0.0, seconds: 0.0, is_exact };
+    /// Of kinds given with the seconds of a pass before the run.
+    pub fn new(kinds: impl IntoIterator<Item = f64>) -> Self {
+        let rate = |measured_before| Rate { measured_before, passes: 0.0, seconds: 0.0, planned: 0, needed: 0 };
         Rates { kinds: kinds.into_iter().map(rate).collect() }
     }
 
@@ -33,12 +34,23 @@ impl Rates {
         let expected = |&(kind, passes): &(usize, u64)| passes as f64 * self.kinds[kind].measured_before;
         let expected: Vec<f64> = passes.iter().map(expected).collect();
         let all: f64 = expected.iter().sum();
-        for (&(kind, passes), expected) in passes.iter().zip(&expected) {
-            self.kinds[kind].passes += passes as f64;
-            if all > 0.0 {
-                self.kinds[kind].seconds += expected / all * seconds;
-            }
+        for (&(kind, made), expected) in passes.iter().zip(&expected) {
+            let share = if all > 0.0 { expected / all } else { 1.0 / passes.len() as f64 };
+            self.kinds[kind].passes += made as f64;
+            self.kinds[kind].seconds += share * seconds;
         }
+    }
+
+    /// Books that a stage has ended for which `planned` passes of this kind were planned, and `skipped` of them not needed.
+    pub fn ended(&mut self, kind: usize, planned: u64, skipped: u64) {
+        self.kinds[kind].planned += planned;
+        self.kinds[kind].needed += planned - skipped;
+    }
+
+    /// Share of the planned passes that a stage of this kind will need, going by those that have ended.
+    pub fn needed(&self, kind: usize) -> f64 {
+        let Rate { planned, needed, .. } = self.kinds[kind];
+        if planned == 0 { 1.0 } else { needed as f64 / planned as f64 }
     }
 
     /// Seconds of a pass of this kind, as far as is known by now.
@@ -51,8 +63,7 @@ impl Rates {
 
     /// By what factor the run takes longer than was measured before it.
     fn slowdown(&self) -> f64 {
-        let exact = self.kinds.iter().filter(|kind| kind.is_exact);
-        let sum = |f: fn(&Rate) -> f64| exact.clone().map(f).sum::<f64>();
+        let sum = |f: fn(&Rate) -> f64| self.kinds.iter().map(f).sum::<f64>();
         (PROBE_WEIGHT + sum(|kind| kind.seconds)) / (PROBE_WEIGHT + sum(|kind| kind.passes * kind.measured_before))
     }
 }
@@ -67,13 +78,13 @@ mod tests {
 
     #[test]
     fn without_a_run_a_pass_takes_what_was_measured_before() {
-        let rates = Rates::new([(0.1, true), (0.2, false)]);
+        let rates = Rates::new([0.1, 0.2]);
         assert_eq!([0, 1].map(|kind| rates.seconds(kind)), [0.1, 0.2]);
     }
 
     #[test]
     fn the_run_overrules_what_was_measured_before() {
-        let mut rates = Rates::new([(0.1, true), (0.2, true)]);
+        let mut rates = Rates::new([0.1, 0.2]);
         // Three times as slow.
         rates.add(&[(0, 1000)], 300.0);
         assert!((rates.seconds(0) / 0.3 - 1.0).abs() < 0.01, "{}", rates.seconds(0));
@@ -88,27 +99,31 @@ mod tests {
     /// Half a second of a run that is twice as slow: 1 s for what should take 0.5 s.
     #[test]
     fn a_short_run_is_believed_as_much_as_the_measurement_before() {
-        let mut rates = Rates::new([(0.1, true), (0.2, true)]);
+        let mut rates = Rates::new([0.1, 0.2]);
         rates.add(&[(0, 5)], 1.0);
         // All kinds: (0.5 + 1) / (0.5 + 0.5). This kind: (0.5 · 1.5 + 1) / (0.5 + 0.5).
         assert!(near(rates.seconds(0), 0.1 * 1.75), "{}", rates.seconds(0));
         assert!(near(rates.seconds(1), 0.2 * 1.5), "{}", rates.seconds(1));
     }
 
-    /// A suite that breaks every image ends early, which does not make training fast.
+    /// As a suite of attacks that breaks most images.
     #[test]
-    fn passes_that_were_never_made_say_nothing_of_other_kinds() {
-        let mut rates = Rates::new([(0.1, true), (0.2, false)]);
-        rates.add(&[(1, 10_000)], 1.0);
-        assert!(near(rates.seconds(0), 0.1));
-        assert!(rates.seconds(1) < 0.001, "another suite will also be short");
+    fn stages_of_a_kind_will_need_the_share_that_others_needed() {
+        let mut rates = Rates::new([0.1, 0.2]);
+        assert!(near(rates.needed(0), 1.0));
+        rates.ended(0, 100, 80);
+        rates.ended(0, 100, 40);
+        assert!(near(rates.needed(0), 0.4) && near(rates.needed(1), 1.0));
     }
 
     #[test]
     fn seconds_are_shared_as_the_passes_should_take() {
-        let mut rates = Rates::new([(0.1, true), (0.3, true)]);
+        let mut rates = Rates::new([0.1, 0.3]);
         rates.add(&[(0, 10), (1, 10)], 8.0);
         let seconds: Vec<f64> = rates.kinds.iter().map(|kind| kind.seconds).collect();
         assert!(near(seconds[0], 2.0) && near(seconds[1], 6.0), "{seconds:?}");
+        // The end of a stage takes time too.
+        rates.add(&[(1, 0)], 1.0);
+        assert!(near(rates.kinds[1].seconds, 7.0));
     }
 }

@@ -109,7 +109,9 @@ fn equal_work_is_one_kind_and_counts_all_its_passes() {
 fn what_was_not_measured_is_reckoned_from_the_network_closest_in_size() {
     let (_dir, store) = store();
     let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
-    [1, 2, 8].iter().for_each(|&width| drop(add(&mut plan, 1, width)));
+    for width in [1, 2, 8] {
+        add(&mut plan, 1, width);
+    }
     let multiply_adds = std::cell::RefCell::new(Vec::new());
     let estimate = Estimate::new(&plan, &plan.prepare(&store, false).unwrap(), &data(), 1, |kinds| {
         *multiply_adds.borrow_mut() = kinds.iter().map(|(kind, _)| kind.multiply_adds()).collect();
@@ -157,4 +159,19 @@ fn a_stage_that_ends_is_done_and_one_that_fails_takes_its_children_with_it() {
     failed.started(0, 0, 0.0);
     failed.ended(0, false, 0.0);
     assert_eq!(left(&failed, 0.0), 200.0);
+}
+
+/// As a suite of attacks that breaks most images.
+#[test]
+fn passes_that_are_not_needed_take_no_time_in_this_stage_nor_in_the_next_of_its_kind() {
+    let ((_dir, store), plan) = (store(), plan());
+    let mut estimate = estimate(&plan, &store, 1);
+    estimate.started(1, 0, 0.0);
+    estimate.expect(1, 10);
+    // 10 of 100, and 400 and 200 of the others.
+    assert!((left(&estimate, 0.0) - 610.0).abs() < 1e-6, "{}", left(&estimate, 0.0));
+    estimate.advanced(1, 10, 10.0);
+    estimate.ended(1, true, 10.0);
+    // A tenth of such passes was needed: 200 to train and 20 to measure, and 200 of another network.
+    assert!((left(&estimate, 10.0) - 420.0).abs() < 1e-6, "{}", left(&estimate, 10.0));
 }

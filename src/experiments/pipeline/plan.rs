@@ -47,6 +47,8 @@ pub trait Monitor: Sync {
     fn started(&self, job: &Job, epochs: usize);
     /// So many more image passes are done.
     fn advanced(&self, job: &Job, image_passes: u64);
+    /// From now on this many image passes of the stage are left, at most.
+    fn expect(&self, _job: &Job, _left: u64) {}
     /// An epoch ended.
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize);
     /// Work on a stage ended, one way or the other.
@@ -267,6 +269,10 @@ struct StageObserver<'a> {
 impl Observer for StageObserver<'_> {
     fn advance(&self, image_passes: u64) {
         self.monitor.advanced(self.job, image_passes);
+    }
+
+    fn expect(&self, left: u64) {
+        self.monitor.expect(self.job, left);
     }
 
     fn epoch(&self, row: &EpochRow, epochs: usize) {

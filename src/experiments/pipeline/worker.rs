@@ -183,7 +183,10 @@ impl<B: Backend> StageRun<'_, B> {
             seed: config.seed,
             on_image_passes: &|image_passes| self.observer.advance_unless_stopped(image_passes),
         };
-        let outcome = suite.run(&mut assessment, &mut |assessment, _| state.save_at_times(assessment));
+        let outcome = suite.run(&mut assessment, &mut |assessment, left| {
+            self.observer.expect(left);
+            state.save_at_times(assessment)
+        });
         if matches!(outcome, Err(Error::Interrupted)) {
             state.save(&assessment)?;
         }
