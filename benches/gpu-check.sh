@@ -284,8 +284,10 @@ worth_keeping() {
         foreground=--foreground check "$name-${group//[^a-z0-9_-]/-}" 600 "$@" --cells "$group" && done+=("$group")
     done
     if [ ${#done[@]} -gt 0 ]; then
-        # Costs nothing: every stage is there.
-        "$@" --cells "$(IFS=,; echo "${done[*]}")" > "out/$name.txt" && cat "out/$name.txt"
+        # Costs nothing: every stage is there. The tables of the groups, and that of an earlier call, are parts of this one.
+        rm -rf "out/results/$name"
+        "$@" --name "$name" --cells "$(IFS=,; echo "${done[*]}")" > "out/$name.txt" && cat "out/$name.txt"
+        rm -rf "out/results/$name-"*
     fi
 }
 

@@ -207,7 +207,7 @@ python3 benches/gpu-page.py --out "$page" "$dir"/brought-back/{first,second,resu
 # Every section, and that it was no GPU.
 for pattern in 'no GPU was involved' 'planted::cuda::hangs.*TIMEOUT' 'planted::cuda::crashes.*FAILED' 'initcheck.*FAILED' \
     '\| f32 \|.*same \|' '\| bf16 \|.*same \|' '2 numbers, mean distance' 'lenet w=1 batch 2 PGD-1 f32 .*channels-last-graph' \
-    '^## PyTorch and ceilings' '`lenet_attack`' '^## Tiles' 'ncu-lenet-w1.txt .*17.50 us' 'results/b1-smoke/table.md'; do
+    '^## PyTorch and ceilings' '`lenet_attack`' '^## Tiles' 'ncu-lenet-w1.txt .*17.50 us' 'results/b1/table.md'; do
     expect "$page"/*/README.md "$pattern"
 done
 

@@ -7,6 +7,7 @@ use super::{OnImagePasses, PgdConfig};
 use crate::autograd::tape::{Tape, Var};
 use crate::autograd::tensor::Tensor;
 use crate::backend::{Backend, Metrics};
+use crate::base::binomial;
 use crate::base::dims::LogitDims;
 use crate::base::error::Result;
 use crate::base::rng::{Rng, Stream};
@@ -31,10 +32,16 @@ pub struct EvalReport {
     pub constant_prediction: Option<u8>,
 }
 
+/// How rarely chance alone may make a constant answer look like a trained network.
+const SIGNIFICANCE: f64 = 0.01;
+
 impl EvalReport {
-    /// Whether a network of `classes` classes has collapsed: one class for every image, and no better than guessing.
-    pub fn collapsed(&self, classes: usize) -> bool {
-        self.constant_prediction.is_some() && self.natural_loss > 0.9 * (classes as f64).ln()
+    /// Whether the network has collapsed: it is not better than the best constant answer, which is right on the share
+    /// `majority` of the images, by more than chance. That is a one-sided binomial test at the level of 1 %.
+    pub fn collapsed(&self, majority: f64) -> bool {
+        // A NaN becomes 0.
+        let right = (self.natural / 100.0 * self.images as f64).round() as usize;
+        binomial::at_least(right, self.images, majority) >= SIGNIFICANCE
     }
 }
 

@@ -1,5 +1,6 @@
 //! Modules that every other module may use and that use no other.
 
+pub mod binomial;
 pub mod csv;
 pub mod dims;
 pub mod error;

@@ -136,6 +136,6 @@ fn has_its_own_flag(path: &str) -> bool {
 /// "natural 98.12, adversarial 91.40", and whether the network has collapsed; nothing for a model that was not measured.
 pub fn scores(result: &StageResult) -> String {
     let Some(scores) = result.scores() else { return String::new() };
-    let collapsed = if scores.collapsed { "; collapsed: one class for every image" } else { "" };
+    let collapsed = if scores.collapsed { "; collapsed: no better than a constant answer" } else { "" };
     format!("natural {:.2}, adversarial {:.2}{collapsed}", scores.natural, scores.adversarial)
 }

@@ -13,6 +13,16 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// The command that started this process, as a shell takes it.
+pub fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
+    let quoted = |arg: String| {
+        if !arg.is_empty() && arg.chars().all(plain) { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+    };
+    let args = std::env::args_os().skip(1).map(|arg| quoted(arg.to_string_lossy().into_owned()));
+    ["engine".to_string()].into_iter().chain(args).collect::<Vec<_>>().join(" ")
+}
+
 /// Prints a line on stderr, if anyone still listens.
 pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");

@@ -59,6 +59,19 @@ pub struct Device {
 }
 
 impl DeviceArgs {
+    /// The flags that decide the numbers, for the name of a directory: `-cuda-bf16`.
+    pub fn suffix(&self) -> String {
+        let backend = match self.backend {
+            BackendChoice::Auto => String::new(),
+            chosen => format!("-{chosen}"),
+        };
+        let precision = match self.precision {
+            Precision::F32 => String::new(),
+            precision => format!("-{precision}"),
+        };
+        backend + &precision
+    }
+
     /// # Errors
     /// [`Error::Usage`] for what this build or this machine does not have.
     pub fn resolve(&self) -> Result<Device> {

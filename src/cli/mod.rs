@@ -23,6 +23,7 @@ mod plan_progress;
 mod pretrained;
 mod prune;
 mod run;
+mod run_dir;
 mod suite_args;
 mod table_run;
 mod timed_training;

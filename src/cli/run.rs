@@ -1,18 +1,21 @@
 //! `engine run`: a table of the paper.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use sha2::{Digest, Sha256};
 
 use super::device_args::{Device, DeviceArgs};
 use super::execute::Execution;
 use super::table_run::TableRun;
-use super::{console, execute};
+use super::{console, execute, run_dir};
 use crate::base::error::{Error, Result};
+use crate::base::files::hex;
 use crate::base::named_enum::named_enum;
 use crate::data::Dataset;
-use crate::experiments::pipeline::{BackendName, Plan, Store};
+use crate::experiments::pipeline::{BackendName, JobId, Plan, Store};
 use crate::experiments::tables;
 use crate::experiments::tables::{Cell, CellJobs, Profile, Settings, TABLES, Table};
 
@@ -32,56 +35,59 @@ pub struct RunArgs {
     /// Show every table: id, what it compares, number of cells
     #[arg(long)]
     list: bool,
-    /// How much of the work is done [default: smoke on the CPU, paper on a GPU]
+    /// How much of the work is done [default: demo on the CPU, paper on a GPU]
     #[arg(long)]
     profile: Option<Profile>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(super) device: DeviceArgs,
     /// Directory with the data sets
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Directory for results; stages found there are not done again
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
+    /// Directory in it for the table [default: the table, the profile, and the flags that change what is asked]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
     /// Use only so many training images, of every class as many [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    train_images: Option<usize>,
+    pub(super) train_images: Option<usize>,
     /// Use only so many test images, of every class as many [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    test_images: Option<usize>,
+    pub(super) test_images: Option<usize>,
     /// Only these cells, like 16:1, 4:dense or kaiming_normal:adam; `*` stands for every name
     #[arg(long, value_name = "ROW:COLUMN", value_delimiter = ',')]
-    cells: Vec<String>,
+    pub(super) cells: Vec<String>,
     /// Only these methods, like admm,post-prune
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    method: Vec<String>,
+    pub(super) method: Vec<String>,
     /// Seeds of each cell [default: the profile's]
     #[arg(
         long, value_name = "N",
         value_parser = clap::value_parser!(u64).range(1..=100_000),
         allow_negative_numbers = true
     )]
-    seeds: Option<u64>,
+    pub(super) seeds: Option<u64>,
     /// First seed
     #[arg(
         long, value_name = "S", default_value_t = 0,
         value_parser = clap::value_parser!(u64).range(..1 << 62),
         allow_negative_numbers = true
     )]
-    seed: u64,
+    pub(super) seed: u64,
     /// Epochs of each phase of training [default: the profile's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    epochs: Option<usize>,
+    pub(super) epochs: Option<usize>,
     /// Also attack every cell's network with `autoattack`, in a column of its own
     #[arg(long, value_name = "NAME")]
-    attack: Option<ExtraAttack>,
+    pub(super) attack: Option<ExtraAttack>,
     /// Attack so many test images with it, the first ones
     #[arg(
         long, value_name = "N", default_value_t = 1000, requires = "attack",
         value_parser = clap::value_parser!(u32).range(1..),
         allow_negative_numbers = true
     )]
-    attack_images: u32,
+    pub(super) attack_images: u32,
     /// Stages to work on side by side [default: one a core, at most 4 on a GPU]
     #[arg(
         long, value_name = "N",
@@ -89,7 +95,7 @@ pub struct RunArgs {
         allow_negative_numbers = true
     )]
     jobs: Option<u16>,
-    /// Discard what earlier runs did of these cells
+    /// Discard what earlier runs did of these cells; with --name, also another run of that name
     #[arg(long)]
     fresh: bool,
     /// No progress
@@ -97,7 +103,7 @@ pub struct RunArgs {
     quiet: bool,
     /// Change a setting, like attack.eps=0.2; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
+    pub(super) set: Vec<(String, String)>,
 }
 
 /// Splits `key=value` for `--set`.
@@ -116,7 +122,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let table = Table::find(args.table.as_deref().unwrap_or_default())?;
     let device = args.device.resolve()?;
     let profile = args.profile.unwrap_or(match device.backend {
-        BackendName::Cpu => Profile::Smoke,
+        BackendName::Cpu => Profile::Demo,
         BackendName::Cuda => Profile::Paper,
     });
     let data = load(args, table, profile)?;
@@ -126,8 +132,23 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let store = Store::open(&args.out)?;
     let prepared = plan.prepare(&store, args.fresh)?;
     let jobs = execute::side_by_side(args.jobs.map(usize::from), &device, prepared.pending());
-    let dir = args.out.join(format!("{}-{profile}", table.id));
-    let this = TableRun { table, settings, data, device, cells, plan: &plan, jobs: cell_jobs, store: &store, dir };
+    let fingerprint = fingerprint(table, profile, &cells, &cell_jobs, &plan)?;
+    let name = args.dir_name(table, profile)?;
+    let dir = run_dir::choose(&args.out, &name, &fingerprint, args.name.is_some(), args.fresh)?;
+    let not_run = args.not_run(table, &settings, &cells);
+    let this = TableRun {
+        table,
+        settings,
+        data,
+        device,
+        cells,
+        plan: &plan,
+        jobs: cell_jobs,
+        store: &store,
+        dir,
+        fingerprint,
+        not_run,
+    };
     let pending = prepared.pending();
     let execution = Execution::new(&plan, prepared, &this.data, &this.device, jobs, None)?;
     console::print(&this.first_line(pending, jobs, &execution.promise()))?;
@@ -145,14 +166,14 @@ fn list() -> Result<()> {
 }
 
 fn load(args: &RunArgs, table: &Table, profile: Profile) -> Result<Dataset> {
-    let (data, (train, test)) = match (profile, &args.data) {
-        (Profile::Smoke, None) => (Dataset::sample(table.dataset)?, table.smoke),
-        (Profile::Smoke, Some(_)) => {
-            return Err(Error::Usage(
-                "--data: the smoke profile uses the embedded sample; add --profile quick, or drop --data".to_string(),
-            ));
+    let (data, (train, test)) = match (table.sample(profile), &args.data) {
+        (Some(images), None) => (Dataset::sample(table.dataset)?, images),
+        (Some(_), Some(_)) => {
+            return Err(Error::Usage(format!(
+                "--data: the {profile} profile uses the embedded sample; add --profile quick, or drop --data"
+            )));
         }
-        (_, dir) => {
+        (None, dir) => {
             let data = Dataset::load(table.dataset, dir.as_deref())?;
             let all = (data.train.len(), data.test.len());
             (data, all)
@@ -162,21 +183,56 @@ fn load(args: &RunArgs, table: &Table, profile: Profile) -> Result<Dataset> {
 }
 
 impl RunArgs {
+    /// A sentence about the cells that a demo has left out, with the command that runs them.
+    fn not_run(&self, table: &Table, settings: &Settings, cells: &[Cell]) -> Option<String> {
+        if settings.profile != Profile::Demo || !self.cells.is_empty() {
+            return None;
+        }
+        let mut methods = settings.methods.clone();
+        let wanted = table.blocks.iter().filter(|block| block.by_default && self.method.is_empty());
+        methods.extend(wanted.map(|block| block.method.to_string()));
+        let blocks: Vec<_> = table.blocks.iter().filter(|block| methods.iter().any(|m| m == block.method)).collect();
+        let all: usize = blocks.iter().map(|block| block.cells().count()).sum();
+        let run: HashSet<_> = cells.iter().map(|cell| (cell.at.block.method, cell.at.row, cell.at.column)).collect();
+        let names: Vec<&str> = blocks.iter().map(|block| block.method).collect();
+        let method = if self.method.is_empty() { format!(" --method {}", names.join(",")) } else { String::new() };
+        let command = console::command_line();
+        let left_out = all - run.len();
+        (left_out > 0)
+            .then(|| format!("Not run: {left_out} of {all} cells. All of them: {command} --cells '*:*'{method}"))
+    }
+
     fn settings(&self, table: &Table, profile: Profile, data: &Dataset) -> Settings {
         let seeds = self.seeds.unwrap_or((table.seeds)(profile) as u64);
+        let or = |given: &[String], default: Vec<String>| if given.is_empty() { default } else { given.to_vec() };
+        let methods = or(&self.method, table.default_methods(profile));
         Settings {
             profile,
             data: data.id.clone(),
             train_images: data.train.len(),
             test_images: data.test.len(),
-            methods: if self.method.is_empty() { table.default_methods() } else { self.method.clone() },
-            cells: self.cells.clone(),
+            cells: or(&self.cells, table.default_cells(profile, &methods)),
+            methods,
             seeds: (self.seed..self.seed + seeds).collect(),
             epochs: self.epochs,
             autoattack: self.attack.map(|ExtraAttack::AutoAttack| self.attack_images as usize),
             overrides: self.set.clone(),
         }
     }
+}
+
+/// First 16 hex digits of the SHA-256 over the cells and the keys of the stages that end them, which are made of all settings
+/// and of the data.
+fn fingerprint(table: &Table, profile: Profile, cells: &[Cell], jobs: &[CellJobs], plan: &Plan) -> Result<String> {
+    let key = |id: &JobId| plan.jobs()[id.index()].key.as_str();
+    let of_cell = |(cell, jobs): (&Cell, &CellJobs)| {
+        let ends = jobs.chain.last().into_iter().chain(&jobs.suite).map(key);
+        [cell.label(table)].into_iter().chain(ends.map(str::to_string)).collect::<Vec<String>>()
+    };
+    let all: Vec<Vec<String>> = cells.iter().zip(jobs).map(of_cell).collect();
+    let text = serde_json::to_string(&(table.id, profile, all))
+        .map_err(|e| Error::Failed(format!("cannot name the run: {e}")))?;
+    Ok(hex(&Sha256::digest(text)[..8]))
 }
 
 /// All stages of all cells, and the jobs of each cell.

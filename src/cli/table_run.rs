@@ -8,15 +8,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::device_args::Device;
-use super::{console, doctor};
+use super::{console, doctor, run_dir};
 use crate::base::error::{Error, Result};
+use crate::base::files::remove_if_present;
 use crate::checkpoint::write_atomic;
 use crate::data::Dataset;
 use crate::experiments::pipeline::{Job, Plan, StageResult, Store};
-use crate::experiments::report::run_record::{DataRecord, Machine, RunRecord};
+use crate::experiments::report::run_record::{DataRecord, Machine, RUN_FILE, RunRecord};
 use crate::experiments::report::{Report, csv, curves, markdown, rates, svg, terminal};
 use crate::experiments::tables;
-use crate::experiments::tables::{Cell, CellJobs, Profile, Settings, Table};
+use crate::experiments::tables::{Cell, CellJobs, Difference, Settings, Table};
 
 /// One run of one table.
 pub struct TableRun<'a> {
@@ -31,6 +32,10 @@ pub struct TableRun<'a> {
     pub store: &'a Store,
     /// Where the table goes.
     pub dir: PathBuf,
+    /// Of the run, see [`RunRecord::fingerprint`].
+    pub fingerprint: String,
+    /// A sentence about the cells that were left out.
+    pub not_run: Option<String>,
 }
 
 impl TableRun<'_> {
@@ -52,7 +57,7 @@ impl TableRun<'_> {
 
     /// Writes and prints what the finished cells say; `start` is when this run began.
     pub fn publish(&self, results: &[Option<StageResult>], start: Instant) -> Result<()> {
-        let report = self.report(results);
+        let report = self.report(results)?;
         self.write(&report, start.elapsed())?;
         console::print(&format!("\n{}", terminal::terminal(&report)))?;
         console::print(&format!(
@@ -62,38 +67,41 @@ impl TableRun<'_> {
     }
 
     /// The report of the finished cells, with a note of where the numbers come from.
-    fn report(&self, results: &[Option<StageResult>]) -> Report {
+    fn report(&self, results: &[Option<StageResult>]) -> Result<Report> {
+        let differences = tables::differences(self.table, &self.settings, &self.cells)?;
         let mut report = tables::report(self.table, &self.settings, &self.cells, self.plan, &self.jobs, results);
         let Device { backend, precision, .. } = &self.device;
-        let comparable = match self.settings.profile {
-            Profile::Smoke => " A quick look on few images: NOT comparable with the published numbers.",
-            Profile::Quick => " Few epochs: not the published training.",
-            Profile::Paper => "",
-        };
         let (profile, name, origin) = (self.settings.profile, self.data.id.name, &self.data.origin);
         let seeds = self.settings.seeds.len();
-        report.notes.insert(
-            0,
-            format!(
-                "Profile {profile}, {backend} {precision}, {name} from {origin}, seeds a cell: {seeds}.{comparable}"
-            ),
-        );
+        report
+            .notes
+            .push(format!("Profile {profile}, {backend} {precision}, {name} from {origin}, seeds a cell: {seeds}."));
+        report.differences = differences.iter().map(Difference::to_string).collect();
+        if !report.differences.is_empty() {
+            report.notes.push(format!(
+                "NOT comparable with the published numbers: {} settings are not the paper's; table.md names them.",
+                report.differences.len()
+            ));
+        }
+        report.notes.extend(self.not_run.clone());
+        report.majority = 100.0 * self.data.test.majority();
         let changes: Vec<String> =
             self.settings.overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
         if !changes.is_empty() {
-            report.notes.push(format!("Settings changed by the user: {}.", changes.join(", ")));
+            report.settings.push(format!("Settings changed by the user: {}.", changes.join(", ")));
         }
         if let Some(images) = self.settings.autoattack {
             let images = images.min(self.settings.test_images);
-            report.notes.push(format!("AutoAttack: the standard ensemble on the first {images} test images."));
+            report.settings.push(format!("AutoAttack: the standard ensemble on the first {images} test images."));
         }
-        report
+        Ok(report)
     }
 
     /// Writes the table's files; `wall` is the time this run took.
     fn write(&self, report: &Report, wall: Duration) -> Result<()> {
         let create = |dir: &PathBuf| fs::create_dir_all(dir).map_err(Error::io(dir, "create directory"));
         create(&self.dir)?;
+        run_dir::clear_another(&self.dir, &self.fingerprint)?;
         let path = self.dir.join("table.csv");
         let mut table = Vec::new();
         csv::write_csv(report, &mut table).map_err(Error::io(&path, "write"))?;
@@ -103,19 +111,21 @@ impl TableRun<'_> {
         if let Some(rates) = rates::rates_svg(report)? {
             write_atomic(&self.dir.join("rates.svg"), rates.as_bytes())?;
         }
-        let path = self.dir.join("run.json");
+        let path = self.dir.join(RUN_FILE);
         let mut record = Vec::new();
         self.record(wall)?.write(&mut record).map_err(Error::io(&path, "write"))?;
         write_atomic(&path, &record)?;
 
-        let curves_dir = self.dir.join("curves");
+        let curves_dir = self.dir.join(run_dir::CURVES);
         create(&curves_dir)?;
         for (cell, end) in self.ends() {
+            let path = curves_dir.join(format!("{}.svg", cell.file_name()));
             let rows = self.store.metrics(&end.key)?;
             // A failed stage has curves too, and they may tell why; one that never started has none.
-            if !rows.is_empty() {
-                let svg = curves::curves_svg(&cell.label(self.table), &rows)?;
-                write_atomic(&curves_dir.join(format!("{}.svg", cell.file_name())), svg.as_bytes())?;
+            if rows.is_empty() {
+                remove_if_present(&path)?;
+            } else {
+                write_atomic(&path, curves::curves_svg(&cell.label(self.table), &rows)?.as_bytes())?;
             }
         }
         Ok(())
@@ -139,6 +149,7 @@ impl TableRun<'_> {
             commit: option_env!("ENGINE_COMMIT").map(str::to_string),
             table: self.table.id.to_string(),
             profile: self.settings.profile.to_string(),
+            fingerprint: self.fingerprint.clone(),
             seeds: self.settings.seeds.clone(),
             data: vec![DataRecord { id: self.data.id.clone(), origin: self.data.origin.clone() }],
             machine: Machine {

@@ -119,6 +119,14 @@ impl Split {
         &self.images[index * bytes..][..bytes]
     }
 
+    /// The share of the most frequent class, which is the accuracy of the best constant answer; 1 without images.
+    pub fn majority(&self) -> f64 {
+        let mut counts = [0usize; 256];
+        self.labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        let most = counts.iter().max().copied().unwrap_or(0);
+        if self.is_empty() { 1.0 } else { most as f64 / self.len() as f64 }
+    }
+
     /// Copies of the images and labels at `indices`, each of which must be below [`Split::len`], in that order.
     pub fn select(&self, indices: &[usize]) -> Split {
         let mut images = Vec::with_capacity(indices.len() * self.image_bytes());

@@ -94,7 +94,7 @@ pub struct TrainResult {
     pub selected: Candidate,
     /// The candidate of every selection rule.
     pub candidates: Vec<Candidate>,
-    /// The selected model predicts one class for every image, with a loss near ln(classes).
+    /// The selected model is no better than the best constant answer, as [`EvalReport::collapsed`] says.
     pub collapsed: bool,
     /// Trainable parameters of the network that was trained.
     pub parameters: usize,

@@ -137,7 +137,7 @@ impl<'a, B: Backend> Run<'a, B> {
         self.backend.status()?;
         checkpoint::save_model(&self.dir.join(MODEL_FILE), &weights, &self.info)?;
         Ok(TrainResult {
-            collapsed: selected.test.collapsed(self.data.classes),
+            collapsed: selected.test.collapsed(self.data.test.majority()),
             selected,
             candidates: self.progress.candidates,
             parameters: self.trainer.model.architecture().parameters(),

@@ -58,6 +58,8 @@ const MOMENT: &[&str] = &[
     "run",
     "--table",
     "b1",
+    "--profile",
+    "smoke",
     "--cells",
     "xavier_normal:adam",
     "--epochs",
@@ -97,6 +99,20 @@ fn copy_dir(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// The directories of the tables in an output directory, in the order of their names.
+fn table_dirs(out: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path());
+    let mut dirs: Vec<PathBuf> = entries.filter(|path| path.join("table.csv").exists()).collect();
+    dirs.sort();
+    dirs
+}
+
+/// The directory of the only table in an output directory.
+fn table_dir(out: &Path) -> PathBuf {
+    let [dir] = &table_dirs(out)[..] else { panic!("not one table in {}", out.display()) };
+    dir.clone()
 }
 
 /// The directories of the stages in an output directory, in the order of their keys.

@@ -2,6 +2,7 @@
 //!
 //! - `definitions`: data, sizes, seeds, blocks and comparisons of every table, a second time
 //! - `lengths`: ratios, and schedules of other lengths than the profiles'
+//! - `notes`: what is said under a table, for every setting
 //! - `pruning`: the chains and cells of the other tables, their shared stages and their cost
 //! - `published`: the paper's numbers, a second time
 //! - `rows`: what a finished chain becomes in a report
@@ -9,6 +10,7 @@
 
 mod definitions;
 mod lengths;
+mod notes;
 mod pruning;
 mod published;
 mod rows;

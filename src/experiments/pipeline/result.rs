@@ -40,7 +40,7 @@ pub struct PruneResult {
     pub after: EvalReport,
     /// The parameters and multiply-adds that are left.
     pub sparsity: SparsityReport,
-    /// The pruned model predicts one class for every image.
+    /// The pruned model has collapsed, see [`EvalReport::collapsed`].
     pub collapsed: bool,
     /// Wall time.
     pub seconds: f64,
@@ -51,7 +51,7 @@ pub struct PruneResult {
 pub struct EvalResult {
     /// On the test set.
     pub test: EvalReport,
-    /// The model predicts one class for every image.
+    /// The model has collapsed, see [`EvalReport::collapsed`].
     pub collapsed: bool,
     /// Wall time.
     pub seconds: f64,
@@ -80,7 +80,7 @@ pub struct Scores {
     pub natural: f64,
     /// Test accuracy under attack in percent.
     pub adversarial: f64,
-    /// One class predicted for every image.
+    /// The model has collapsed, see [`EvalReport::collapsed`].
     pub collapsed: bool,
     /// Wall time of the stage.
     pub seconds: f64,

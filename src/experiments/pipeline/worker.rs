@@ -148,7 +148,7 @@ impl<B: Backend> StageRun<'_, B> {
         self.backend.status()?;
         checkpoint::save_model(&self.dir.path().join(MODEL_FILE), &state, &info)?;
         Ok(PruneResult {
-            collapsed: after.collapsed(self.data.classes),
+            collapsed: after.collapsed(self.data.test.majority()),
             before,
             after,
             sparsity: SparsityReport::of(self.backend, &model),
@@ -161,7 +161,11 @@ impl<B: Backend> StageRun<'_, B> {
         let start = Instant::now();
         let (model, _) = self.parent_model()?;
         let test = self.measure(&model, &config.eval_attack, config.seed)?;
-        Ok(EvalResult { collapsed: test.collapsed(self.data.classes), test, seconds: start.elapsed().as_secs_f64() })
+        Ok(EvalResult {
+            collapsed: test.collapsed(self.data.test.majority()),
+            test,
+            seconds: start.elapsed().as_secs_f64(),
+        })
     }
 
     /// Attacks the parent's model, from where an earlier run was interrupted.

@@ -1,6 +1,9 @@
 //! The lines under a table that say how to read it; only those that the table needs.
 
-use super::{Comparison, Report, Summary, numbers::COLLAPSED};
+use super::{
+    Comparison, Report, Summary,
+    numbers::{COLLAPSED, percent},
+};
 use crate::data::DatasetName;
 
 /// Lines for under the table, in the order in which a reader meets what they explain.
@@ -13,7 +16,11 @@ pub fn legend(report: &Report) -> Vec<String> {
         );
     }
     if any(Summary::collapsed) {
-        lines.push(format!("{COLLAPSED} every seed collapsed: the network predicts one class for every image."));
+        lines.push(format!(
+            "{COLLAPSED} every seed collapsed: the accuracy on clean images is not above that of the best constant answer, {} %, \
+             by more than chance (one-sided binomial test at 1 %).",
+            percent(report.majority)
+        ));
     }
     if any(|cell| cell.autoattack.is_some()) {
         lines.push("AutoAttack (AA): accuracy under the standard ensemble, on the images that the notes name.".into());

@@ -17,7 +17,15 @@ pub fn markdown(report: &Report) -> String {
     for comparison in &report.comparisons {
         text += &format!("\n## {}\n\n{}", comparison.title, grid(&gap_lines(comparison)));
     }
-    text + &list(&legend(report))
+    text += &list(&legend(report));
+    for (title, lines) in
+        [("How it was made", &report.settings), ("Settings that are not the paper's", &report.differences)]
+    {
+        if !lines.is_empty() {
+            text += &format!("\n## {title}\n{}", list(lines));
+        }
+    }
+    text
 }
 
 fn list(items: &[String]) -> String {

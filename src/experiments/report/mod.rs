@@ -111,10 +111,16 @@ pub struct Report {
     pub title: String,
     /// Profile, backend, data, seeds; and that the numbers are not comparable, where that is so.
     pub notes: Vec<String>,
+    /// How the networks were trained, pruned and measured.
+    pub settings: Vec<String>,
+    /// The settings that are not the published ones.
+    pub differences: Vec<String>,
     pub rows: Vec<Row>,
     pub blocks: Vec<Block>,
     /// Differences of two blocks, shown below them.
     pub comparisons: Vec<Comparison>,
+    /// Share of the test images that the best constant answer is right on, percent.
+    pub majority: f64,
 }
 
 impl Summary {

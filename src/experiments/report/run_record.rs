@@ -1,10 +1,14 @@
 //! `run.json`: what produced a table, complete enough to run it again.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataId;
+
+/// Its name in the directory of a run.
+pub const RUN_FILE: &str = "run.json";
 
 /// Everything about a run that is not in its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +23,8 @@ pub struct RunRecord {
     pub table: String,
     /// The profile's name.
     pub profile: String,
+    /// First 16 hex digits of the SHA-256 over the cells and the keys of their stages: what was asked, and of what.
+    pub fingerprint: String,
     /// Every seed of the run.
     pub seeds: Vec<u64>,
     /// The data sets read.
@@ -59,6 +65,13 @@ pub struct Machine {
 }
 
 impl RunRecord {
+    /// The fingerprint of the run whose files are in `dir`, empty if its record has none; `None` if there is no record.
+    pub fn fingerprint_in(dir: &Path) -> Option<String> {
+        let bytes = std::fs::read(dir.join(RUN_FILE)).ok()?;
+        let record: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        Some(record["fingerprint"].as_str().unwrap_or_default().to_string())
+    }
+
     /// Writes the record as indented JSON ending in a newline.
     ///
     /// # Errors
@@ -82,6 +95,7 @@ mod tests {
             commit: None,
             table: "b1".into(),
             profile: "smoke".into(),
+            fingerprint: "fedcba9876543210".into(),
             seeds: vec![0, 1, u64::MAX],
             data: vec![DataRecord {
                 id: DataId {

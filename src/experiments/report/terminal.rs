@@ -24,7 +24,7 @@ pub fn terminal(report: &Report) -> String {
         lines.extend(grid.lines());
     }
     lines.push(String::new());
-    lines.extend(legend(report).iter().flat_map(|line| wrap(line, WIDTH)));
+    lines.extend(legend(report).iter().chain(&report.settings).flat_map(|line| wrap(line, WIDTH)));
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Table C1: the models of table 2 under another attack, PGD on the margin loss of Carlini & Wagner.
 
 use super::grids::{self, ADMM, ADVERSARIAL_TRAINING, PRUNABLE};
-use super::{BlockSpec, Coordinates, Settings, Table, chains, t2};
+use super::{BlockSpec, Cell, Coordinates, Demo, Method, Settings, Table, t2};
 use crate::attack::{AttackLoss, PgdConfig};
 use crate::base::error::{Error, Result};
 use crate::data::DatasetName;
@@ -17,11 +17,12 @@ pub const TABLE: Table = Table {
     blocks: &[BlockSpec { rows: PRUNABLE, ..ADVERSARIAL_TRAINING }, ADMM],
     comparisons: &[],
     smoke: t2::SMOKE,
+    demo: Demo { methods: &[Method::AdversarialTraining.name(), Method::Admm.name()], ..t2::DEMO },
     seeds: grids::seeds,
     chain,
     identity: grids::identity,
     published_csv: &[include_str!("published/c1.csv")],
-    notes,
+    remarks,
 };
 
 /// The chain of table 2, then a measurement.
@@ -37,12 +38,6 @@ fn chain(at: &Coordinates, settings: &Settings) -> Result<Vec<StageConfig>> {
     Ok(chain)
 }
 
-fn notes(settings: &Settings) -> Vec<String> {
-    let mut notes = chains::notes(settings);
-    notes.push(
-        "The attack is PGD on the margin loss -max(z_y - max z_j + 50, 0), white box; the paper does not give its \
-         settings. The models are those of table 2, chosen by their accuracy under PGD."
-            .to_string(),
-    );
-    notes
+fn remarks(_: &[Cell]) -> Vec<String> {
+    vec!["The paper does not give the attack's settings. With the same flags, table 2 has the same models.".to_string()]
 }

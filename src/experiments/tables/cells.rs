@@ -73,7 +73,7 @@ impl Cell {
 }
 
 /// A stage's part in a chain of several.
-fn step(config: &StageConfig) -> &'static str {
+pub(super) fn step(config: &StageConfig) -> &'static str {
     match config {
         StageConfig::Import(_) => "import",
         StageConfig::Train(config) => match config.sparsity {
@@ -151,10 +151,11 @@ fn select_blocks(table: &'static Table, methods: &[String]) -> Result<Vec<&'stat
 }
 
 fn selected(patterns: &[String], row: &str, column: &str) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| pattern_matches(pattern, row, column))
+    patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, row, column))
 }
 
-fn pattern_matches(pattern: &str, row: &str, column: &str) -> bool {
+/// Whether `ROW:COLUMN`, either of which may be `*`, selects the cell at a row and column.
+pub(super) fn matches(pattern: &str, row: &str, column: &str) -> bool {
     pattern.split_once(':').is_some_and(|(r, c)| {
         // `adam` also selects `adam-1e-4`: methods name variants of a column so.
         let variant = column.strip_prefix(c).is_some_and(|rest| rest.starts_with('-'));
@@ -170,7 +171,7 @@ fn check_patterns(blocks: &[&BlockSpec], patterns: &[String]) -> Result<()> {
             let (r, c) = all().next().unwrap_or_default();
             return Err(Error::Usage(format!("--cells: expected ROW:COLUMN like '{r}:{c}', got '{pattern}'")));
         };
-        if !all().any(|(r, c)| pattern_matches(pattern, r, c)) {
+        if !all().any(|(r, c)| matches(pattern, r, c)) {
             return Err(no_such_cell(blocks, row, column));
         }
     }
@@ -197,7 +198,7 @@ fn no_such_cell(blocks: &[&BlockSpec], row: &str, column: &str) -> Error {
     if row != "*" && !rows.contains(&row) {
         return unknown(|block| block.row_axis, row, rows);
     }
-    if !columns.iter().any(|name| pattern_matches(&format!("*:{column}"), row, name)) {
+    if !columns.iter().any(|name| matches(&format!("*:{column}"), row, name)) {
         return unknown(|block| block.column_axis, column, columns);
     }
     let why = blocks.iter().map(|block| block.absent).find(|why| !why.is_empty());

@@ -5,7 +5,7 @@
 
 use super::defaults::{Hyperparameters, Phase, Phases, paper_training};
 use super::{Profile, Settings};
-use crate::attack::{EpsSchedule, PgdConfig, Ramp};
+use crate::attack::{EpsSchedule, Ramp};
 use crate::base::named_enum::named_enum;
 use crate::experiments::pipeline::{PruneConfig, StageConfig};
 use crate::nn::models::Network;
@@ -169,48 +169,21 @@ impl Recipe {
 }
 
 /// The paper's training with the cheaper attacks and measurements of a profile.
-fn shortened(paper: TrainConfig, profile: Profile) -> TrainConfig {
-    let Hyperparameters { quick_attack, smoke_attack, .. } = Hyperparameters::of(paper.data.name);
+pub fn shortened(paper: TrainConfig, profile: Profile) -> TrainConfig {
+    let Hyperparameters { quick_attack, sample_attack, .. } = Hyperparameters::of(paper.data.name);
     match profile {
         Profile::Paper => paper,
         Profile::Quick => {
             let attack = quick_attack(&paper.eval_attack);
             TrainConfig { attack: Some(attack), held_out: paper.held_out.min(1000), ..paper }
         }
+        Profile::Demo => {
+            let attack = sample_attack(&paper.eval_attack);
+            TrainConfig { attack: Some(attack), held_out: 0, batch: 16, ..paper }
+        }
         Profile::Smoke => {
-            let attack = smoke_attack(&paper.eval_attack);
+            let attack = sample_attack(&paper.eval_attack);
             TrainConfig { attack: Some(attack.clone()), eval_attack: attack, held_out: 0, batch: 16, ..paper }
         }
     }
-}
-
-/// The notes under every pruning table.
-pub fn notes(settings: &Settings) -> Vec<String> {
-    let mut notes = vec![
-        "Pruning keeps the filters of largest norm, the same share of every layer; rows of fully connected layers too, \
-         but not the classifier's."
-            .to_string(),
-        "Equal epochs: retraining after post-prune is as long as ADMM and retraining together, the proximal phase as \
-         ADMM's, and training from scratch as all of them. ADMM and proximal: SGD 0.01, momentum 0.9; the paper does \
-         not name its optimiser."
-            .to_string(),
-    ];
-    match settings.profile {
-        Profile::Smoke => {
-            let smoke_attack = Hyperparameters::of(settings.data.name).smoke_attack;
-            let steps = match smoke_attack(&PgdConfig::paper(settings.data.name)).steps {
-                1 => "one step".to_string(),
-                steps => format!("{steps} steps"),
-            };
-            notes.push(format!(
-                "Smoke uses {} training and {} test images, one epoch a phase and an attack of {steps}: it shows that \
-                 the chain runs, not how the methods compare.",
-                settings.train_images, settings.test_images,
-            ));
-        }
-        Profile::Quick | Profile::Paper => {
-            notes.push("Most published gaps are under 2 points: believe none that is within its spread.".to_string());
-        }
-    }
-    notes
 }

@@ -43,8 +43,8 @@ pub struct Hyperparameters {
     pub network: Network,
     /// Makes of the paper's attack the one that profile `quick` trains with.
     pub quick_attack: fn(&PgdConfig) -> PgdConfig,
-    /// Makes of the paper's attack the one that profile `smoke` trains and measures with.
-    pub smoke_attack: fn(&PgdConfig) -> PgdConfig,
+    /// Makes of the paper's attack the one that the profiles on the embedded sample train with; `smoke` measures with it too.
+    pub sample_attack: fn(&PgdConfig) -> PgdConfig,
     /// Whether the attack grows over the first epochs of a short training: narrow networks only get going so.
     pub eps_warmup: bool,
     /// Random crop and flip of the training images.
@@ -55,12 +55,14 @@ pub struct Hyperparameters {
     pub paper: Phases,
     /// Phases of profile `quick`.
     pub quick: Phases,
+    /// Phases of profile `demo`.
+    pub demo: Phases,
 }
 
 const MNIST: Hyperparameters = Hyperparameters {
     network: Network::LeNet,
     quick_attack: coarse,
-    smoke_attack: coarse,
+    sample_attack: coarse,
     eps_warmup: true,
     augment: false,
     batch: 64,
@@ -74,12 +76,17 @@ const MNIST: Hyperparameters = Hyperparameters {
         admm: phase(3, sgd(0.01, 0.0), LrShape::Periodic),
         retrain: phase(3, adam(1e-3), LrShape::Cosine),
     },
+    demo: Phases {
+        dense: phase(12, adam(1e-3), LrShape::Constant),
+        admm: phase(12, sgd(0.01, 0.0), LrShape::Periodic),
+        retrain: phase(12, adam(1e-3), LrShape::Cosine),
+    },
 };
 
 const CIFAR10: Hyperparameters = Hyperparameters {
     network: Network::ResNet18,
     quick_attack: PgdConfig::clone,
-    smoke_attack: one_step,
+    sample_attack: one_step,
     eps_warmup: false,
     augment: true,
     batch: 128,
@@ -92,6 +99,11 @@ const CIFAR10: Hyperparameters = Hyperparameters {
         dense: phase(4, sgd(0.1, 1e-4), LrShape::Cosine),
         admm: phase(4, sgd(0.01, 1e-4), LrShape::Periodic),
         retrain: phase(3, sgd(0.01, 1e-4), LrShape::Cosine),
+    },
+    demo: Phases {
+        dense: phase(60, sgd(0.03, 1e-4), LrShape::Cosine),
+        admm: phase(30, sgd(0.01, 1e-4), LrShape::Periodic),
+        retrain: phase(30, sgd(0.01, 1e-4), LrShape::Cosine),
     },
 };
 
@@ -110,6 +122,7 @@ impl Hyperparameters {
             Profile::Paper => self.paper.clone(),
             Profile::Quick => self.quick.clone(),
             Profile::Smoke => self.quick.clone().with_epochs(1),
+            Profile::Demo => self.demo.clone(),
         }
     }
 }

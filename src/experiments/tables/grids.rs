@@ -65,7 +65,7 @@ fn narrower(row: &str, column: &str) -> bool {
 pub fn seeds(profile: Profile) -> usize {
     match profile {
         Profile::Paper => 3,
-        Profile::Quick | Profile::Smoke => 1,
+        Profile::Quick | Profile::Demo | Profile::Smoke => 1,
     }
 }
 

@@ -9,8 +9,10 @@ mod c1;
 mod cells;
 pub mod chains;
 pub mod defaults;
+mod differences;
 mod fashion;
 mod grids;
+mod notes;
 mod published;
 mod results;
 mod t2;
@@ -19,6 +21,8 @@ mod t4;
 
 pub use cells::{Cell, CellJobs, cells};
 pub use chains::Method;
+pub use differences::{Difference, differences};
+pub use notes::notes;
 pub use published::Published;
 pub use results::report;
 
@@ -33,7 +37,11 @@ pub const TABLES: &[Table] = &[a1::TABLE, b1::TABLE, c1::TABLE, fashion::TABLE, 
 named_enum! {
     /// How much of a table's work is done.
     pub enum Profile: "profile" {
-        /// The embedded sample, under two minutes on two cores; the numbers are not comparable with the paper's.
+        /// Some cells on the embedded sample, one to three minutes on two cores: shows the point of a table. Not comparable
+        /// with the paper.
+        Demo = "demo",
+        /// All cells on a few images of the embedded sample, under two minutes on two cores: shows that everything runs, and
+        /// nothing else.
         Smoke = "smoke",
         /// The full data, few epochs.
         Quick = "quick",
@@ -56,6 +64,8 @@ pub struct Table {
     pub comparisons: &'static [(Method, Method)],
     /// Training and test images of the embedded sample that the smoke profile uses.
     pub smoke: (usize, usize),
+    /// The part of the table that the demo profile runs.
+    pub demo: Demo,
     /// Seeds a cell has by default.
     pub seeds: fn(Profile) -> usize,
     /// The stages that lead to a cell's numbers, each starting from the one before.
@@ -64,8 +74,18 @@ pub struct Table {
     pub identity: fn(&Coordinates, &StageConfig) -> Identity,
     /// Texts of the files with the paper's numbers, in CSV; see [`Table::published`].
     pub published_csv: &'static [&'static str],
-    /// The notes for a reader of the numbers.
-    pub notes: fn(&Settings) -> Vec<String>,
+    /// What the paper says about the table, for a reader of the numbers of these cells.
+    pub remarks: fn(&[Cell]) -> Vec<String>,
+}
+
+/// The part of a table that shows its point on the embedded sample.
+pub struct Demo {
+    /// Training and test images of the embedded sample.
+    pub images: (usize, usize),
+    /// The blocks, by method.
+    pub methods: &'static [&'static str],
+    /// Patterns of the cells, as in `--cells`.
+    pub cells: &'static [&'static str],
 }
 
 /// The cells of one method: combinations of a row and a column.
@@ -159,9 +179,30 @@ impl Table {
         published::find(self.published_csv, at.block.method, at.row, at.column)
     }
 
-    /// Names of the blocks that run by default.
-    pub fn default_methods(&self) -> Vec<String> {
-        self.blocks.iter().filter(|block| block.by_default).map(|block| block.method.to_string()).collect()
+    /// Names of the blocks that run under a profile if the user names none.
+    pub fn default_methods(&self, profile: Profile) -> Vec<String> {
+        let runs = |block: &&BlockSpec| match profile {
+            Profile::Demo => self.demo.methods.contains(&block.method),
+            Profile::Smoke | Profile::Quick | Profile::Paper => block.by_default,
+        };
+        self.blocks.iter().filter(runs).map(|block| block.method.to_string()).collect()
+    }
+
+    /// Patterns of the cells of `methods` that run under a profile if the user names none; empty for all.
+    pub fn default_cells(&self, profile: Profile, methods: &[String]) -> Vec<String> {
+        let patterns = if profile == Profile::Demo { self.demo.cells } else { &[] };
+        let blocks = || self.blocks.iter().filter(|block| methods.iter().any(|method| method == block.method));
+        let exists = |pattern: &&&str| blocks().flat_map(BlockSpec::cells).any(|(r, c)| cells::matches(pattern, r, c));
+        patterns.iter().filter(exists).map(|pattern| pattern.to_string()).collect()
+    }
+
+    /// Training and test images of the embedded sample that a profile takes; `None` if it takes the full data.
+    pub fn sample(&self, profile: Profile) -> Option<(usize, usize)> {
+        match profile {
+            Profile::Demo => Some(self.demo.images),
+            Profile::Smoke => Some(self.smoke),
+            Profile::Quick | Profile::Paper => None,
+        }
     }
 
     /// Number of cells of a default run.

@@ -1,5 +1,6 @@
 //! Makes the report of a table from its finished stages.
 
+use super::notes::notes;
 use super::{BlockSpec, Cell, CellJobs, Coordinates, Method, Settings, Table};
 use crate::attack::PgdConfig;
 use crate::experiments::pipeline::{JobId, Plan, StageConfig, StageResult};
@@ -20,7 +21,10 @@ pub fn report(
     let mut report = Report {
         id: table.id.to_string(),
         title: table.title.to_string(),
-        notes: (table.notes)(settings),
+        notes: Vec::new(),
+        settings: notes(table, cells),
+        differences: Vec::new(),
+        majority: f64::NAN,
         rows: Vec::new(),
         blocks: Vec::new(),
         comparisons: Vec::new(),

@@ -5,7 +5,7 @@ use super::grids::{
     self, ADMM, ADMM_BESIDE_THE_OTHERS, ADVERSARIAL_TRAINING, INHERITED, NATURAL_TRAINING, NO_RETRAIN, POST_PRUNE,
     PROXIMAL, SCRATCH,
 };
-use super::{BlockSpec, Table, chains};
+use super::{BlockSpec, Demo, Method, Table};
 use crate::data::DatasetName;
 use crate::nn::models::Network;
 
@@ -26,9 +26,20 @@ pub const TABLE: Table = Table {
     ],
     comparisons: ADMM_BESIDE_THE_OTHERS,
     smoke: (300, 100),
+    demo: Demo {
+        images: (800, 200),
+        methods: &[
+            Method::AdversarialTraining.name(),
+            Method::Admm.name(),
+            Method::PostPrune.name(),
+            Method::NoRetrain.name(),
+            Method::Scratch.name(),
+        ],
+        cells: &["1:dense", "2:dense", "4:dense", "4:1"],
+    },
     seeds: grids::seeds,
     chain: |at, settings| grids::chain(Network::LeNetCifar, at, settings),
     identity: grids::identity,
     published_csv: &[include_str!("published/t3.csv")],
-    notes: chains::notes,
+    remarks: |_| Vec::new(),
 };

@@ -162,19 +162,37 @@ fn a_constant_prediction_is_that_of_every_image() {
     }
 }
 
-/// Collapsed is who says the same of every image, with nine tenths of the loss of a guess, 2.0723 of ten classes.
+/// The fewest right answers that a binomial test at 1 % tells from those of the best constant answer, from exact fractions.
 #[test]
-fn a_sure_and_right_network_has_not_collapsed() {
-    let report = |constant_prediction, natural_loss| EvalReport {
-        images: 10,
-        natural: 10.0,
-        adversarial: 10.0,
-        natural_loss,
-        adversarial_loss: 3.0,
-        zero_gradient: 0.0,
-        constant_prediction,
+fn trained_is_what_is_better_than_a_constant_answer_by_more_than_chance() {
+    let collapsed = |right: usize, images: usize, majority: f64| {
+        let natural = 100.0 * right as f64 / images as f64;
+        let report = EvalReport {
+            images,
+            natural,
+            adversarial: natural,
+            natural_loss: 0.1,
+            adversarial_loss: 0.1,
+            zero_gradient: 0.0,
+            constant_prediction: None,
+        };
+        report.collapsed(majority)
     };
-    assert!(report(Some(3), 2.073).collapsed(10) && !report(Some(3), 2.072).collapsed(10));
-    assert!(!report(None, 2.3).collapsed(10));
-    assert!(report(Some(0), 0.63).collapsed(2) && !report(Some(0), 0.62).collapsed(2));
+    for (images, majority, fewest) in
+        [(10, 0.1, 5), (20, 0.5, 16), (200, 0.1, 31), (500, 0.1, 67), (1000, 0.1, 124), (1000, 0.1135, 138)]
+    {
+        assert!(collapsed(fewest - 1, images, majority), "{} of {images}", fewest - 1);
+        assert!(!collapsed(fewest, images, majority), "{fewest} of {images}");
+    }
+    assert!(collapsed(1135, 10_000, 0.1135), "a constant answer, and one that answers two classes by turns");
+    assert!(collapsed(0, 0, 1.0) && collapsed(5, 5, 1.0), "there is nothing to be better than");
+}
+
+/// Its share is that of the class that most of the images have.
+#[test]
+fn the_best_constant_answer_is_the_most_frequent_class() {
+    let split = |labels: &[u8]| Split { images: vec![0; labels.len()], labels: labels.to_vec() };
+    assert_eq!(split(&[3, 1, 3, 3, 0]).majority(), 0.6);
+    assert_eq!((split(&[255, 255]).majority(), split(&[]).majority()), (1.0, 1.0));
+    assert_eq!(Dataset::sample(DatasetName::Mnist).unwrap().test.majority(), 0.1);
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{MOMENT, assert_contains, copy_of_finished, engine, error_line, finished, run, stage_dirs, success};
+use super::{
+    MOMENT, assert_contains, copy_of_finished, engine, error_line, finished, run, stage_dirs, success, table_dirs,
+};
 
 /// The attack of `MOMENT`, so weak that a test takes a moment.
 const WEAK: &[&str] = &["--eps", "0.3", "--step-size", "0.04", "--attack-steps", "1"];
@@ -203,10 +205,15 @@ fn a_table_takes_the_ensemble() {
     let args = [MOMENT, &["--attack", "autoattack", "--attack-images", "20"]].concat();
     let text = success(&run(&args, out.path()));
     assert!(text.contains("2 stages, 1 finished") && text.contains("AutoAttack"), "{text}");
-    let table = fs::read_to_string(out.path().join("b1-smoke/table.csv")).unwrap();
-    let mut rows = csv::Reader::from_reader(table.as_bytes());
-    let at = rows.headers().unwrap().iter().position(|name| name == "autoattack").unwrap();
-    let accuracy: f64 = rows.records().next().unwrap().unwrap()[at].parse().unwrap();
+    let accuracy = |table: &PathBuf| -> Option<f64> {
+        let mut rows = csv::Reader::from_path(table.join("table.csv")).unwrap();
+        let at = rows.headers().unwrap().iter().position(|name| name == "autoattack").unwrap();
+        rows.records().next().unwrap().unwrap()[at].parse().ok()
+    };
+    let tables = table_dirs(out.path());
+    assert_eq!(tables.len(), 2, "with the ensemble it is another question: {tables:?}");
+    let accuracies: Vec<f64> = tables.iter().filter_map(accuracy).collect();
+    let [accuracy] = accuracies[..] else { panic!("{accuracies:?}") };
     assert!((0.0..=100.0).contains(&accuracy) && accuracy % 5.0 == 0.0, "of 20 images: {accuracy}");
     assert_eq!(stage_dirs(out.path()).len(), 2);
     assert!(success(&run(&args, out.path())).contains("2 stages, 2 finished"));

@@ -12,7 +12,7 @@ use engine::base::rng::{Rng, Stream};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{engine, stage_dirs, success};
+use super::{engine, stage_dirs, success, table_dir, table_dirs};
 
 /// Enough for a few seconds: an optimised build is several times as fast.
 const EPOCHS: &str = if cfg!(debug_assertions) { "4" } else { "8" };
@@ -22,6 +22,8 @@ pub const SMALL: &[&str] = &[
     "run",
     "--table",
     "b1",
+    "--profile",
+    "smoke",
     "--cells",
     "xavier_normal:adam,uniform:sgd",
     "--epochs",
@@ -54,17 +56,17 @@ fn uninterrupted() -> &'static (BTreeMap<String, Vec<u8>>, Duration) {
     })
 }
 
-/// All that a run leaves and that another must leave too: everything but wall times, the record of the run, which has
-/// the time and the path, and the lock files, which name the process.
-fn results(out: &Path, table: &str) -> BTreeMap<String, Vec<u8>> {
-    let table = out.join(table);
+/// All that a run leaves and that another must leave too: everything but wall times, the record of the run and its page,
+/// which have the time and the path, and the lock files, which name the process.
+fn results(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let table = table_dir(out);
     let mut results = BTreeMap::new();
     for dir in stage_dirs(out).iter().chain([&table, &table.join("curves")]) {
         for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
             let name = path.strip_prefix(out).unwrap().to_str().unwrap().to_string();
             let bytes = fs::read(&path).unwrap();
             let comparable = match path.file_name().unwrap().to_str().unwrap() {
-                "run.json" | "lock" => continue,
+                "run.json" | "report.html" | "lock" => continue,
                 "table.csv" | "metrics.csv" => without_seconds_column(&bytes),
                 "result.json" => without_seconds_field(&bytes),
                 _ => bytes,
@@ -78,7 +80,7 @@ fn results(out: &Path, table: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn small_results(out: &Path) -> BTreeMap<String, Vec<u8>> {
-    let results = results(out, "b1-smoke");
+    let results = results(out);
     assert_eq!(results.len(), 2 * 4 + 3 + 2, "{:?}", results.keys());
     results
 }
@@ -153,7 +155,21 @@ fn a_run_killed_three_times_leaves_the_same_bytes() {
 
 /// A cell whose chain goes through ADMM, with an update of its variables after every epoch.
 fn admm(out: &Path) -> Command {
-    let cell = ["run", "--table", "t2", "--method", "admm", "--cells", "2:1", "--epochs", "3", "--jobs", "1"];
+    let cell = [
+        "run",
+        "--table",
+        "t2",
+        "--profile",
+        "smoke",
+        "--method",
+        "admm",
+        "--cells",
+        "2:1",
+        "--epochs",
+        "3",
+        "--jobs",
+        "1",
+    ];
     let weak = ["--set", "attack.steps=2", "--set", "eval_attack.steps=1", "--quiet"];
     let mut command = engine(&cell);
     command.args(weak).arg("--out").arg(out).stdout(Stdio::null()).stderr(Stdio::null());
@@ -164,7 +180,7 @@ fn admm(out: &Path) -> Command {
 fn a_run_killed_during_admm_leaves_the_same_bytes() {
     let whole = tempfile::tempdir().unwrap();
     assert!(admm(whole.path()).status().unwrap().success());
-    let expected = results(whole.path(), "t2-smoke");
+    let expected = results(whole.path());
     assert!(expected.keys().any(|name| name.ends_with("residuals.csv")), "{:?}", expected.keys());
 
     // Z and U have been updated, so that there is something to lose.
@@ -179,7 +195,7 @@ fn a_run_killed_during_admm_leaves_the_same_bytes() {
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());
     assert!(admm(out.path()).status().unwrap().success());
-    assert_same(&results(out.path(), "t2-smoke"), &expected);
+    assert_same(&results(out.path()), &expected);
 }
 
 #[test]
@@ -205,7 +221,7 @@ fn ctrl_c_saves_and_tells_how_to_resume() {
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     let resume = stderr.lines().find_map(|line| line.strip_prefix("interrupted; the state is saved, resume with: "));
     let resume = resume.unwrap_or_else(|| panic!("{stderr}"));
-    assert!(!out.path().join("b1-smoke").exists(), "an unfinished table is not written");
+    assert!(table_dirs(out.path()).is_empty(), "an unfinished table is not written");
 
     let again = Command::new("sh").args(["-c", resume]).output().unwrap();
     let first_line = success(&again).lines().next().unwrap().to_string();
@@ -218,8 +234,22 @@ fn ctrl_c_saves_and_tells_how_to_resume() {
 #[cfg(target_os = "linux")]
 fn a_run_fits_in_100_megabytes() {
     let out = tempfile::tempdir().unwrap();
-    let args =
-        ["run", "--table", "b1", "--cells", "uniform:*", "--epochs", "1", "--jobs", "2", "--threads", "2", "--quiet"];
+    let args = [
+        "run",
+        "--table",
+        "b1",
+        "--profile",
+        "smoke",
+        "--cells",
+        "uniform:*",
+        "--epochs",
+        "1",
+        "--jobs",
+        "2",
+        "--threads",
+        "2",
+        "--quiet",
+    ];
     let mut child = engine(&args).arg("--out").arg(out.path()).stdout(Stdio::null()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut peak_kb = 0;

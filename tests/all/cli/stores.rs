@@ -9,7 +9,10 @@ use engine::experiments::pipeline::{FORMAT, Store};
 use predicates::prelude::*;
 
 use super::interruption::kill_after_an_epoch;
-use super::{MOMENT, assert_contains, copy_of_finished, engine, error_line, finished, run, stage_dirs, success};
+use super::{
+    MOMENT, assert_contains, copy_of_finished, engine, error_line, finished, run, stage_dirs, success, table_dir,
+    table_dirs,
+};
 
 #[test]
 fn an_output_directory_that_cannot_be_written_to() {
@@ -20,6 +23,51 @@ fn an_output_directory_that_cannot_be_written_to() {
         let line = error_line(&run(MOMENT, out), 2);
         assert_contains(&line, &[out.to_str().unwrap(), "cannot write there", "--out"]);
     }
+}
+
+/// Other cells, other settings and other seeds are other questions; the same question is answered in its place.
+#[test]
+fn runs_do_not_overwrite_each_other() {
+    let out = copy_of_finished();
+    let cell_of = |dir: &Path| {
+        let mut rows = csv::Reader::from_path(dir.join("table.csv")).unwrap();
+        let row: Vec<String> = rows.records().next().unwrap().unwrap().iter().map(str::to_string).collect();
+        row[4..6].join(":")
+    };
+    let mine = table_dir(out.path());
+    let before = fs::read(mine.join("table.csv")).unwrap();
+    fs::write(mine.join("curves/scratch-xavier_normal-adam-0.svg"), "of an earlier run").unwrap();
+    success(&run(MOMENT, out.path()));
+    assert_eq!((table_dirs(out.path()).len(), fs::read(mine.join("table.csv")).unwrap()), (1, before.clone()));
+    assert_ne!(fs::read_to_string(mine.join("curves/scratch-xavier_normal-adam-0.svg")).unwrap(), "of an earlier run");
+
+    let other: Vec<&str> =
+        MOMENT.iter().map(|arg| if *arg == "xavier_normal:adam" { "normal:sgd" } else { arg }).collect();
+    let set = [MOMENT, &["--set", "batch=100"]].concat();
+    for args in [&other, &set] {
+        let text = success(&run(args, out.path()));
+        let written =
+            text.lines().find_map(|line| line.strip_prefix("Written to ")).unwrap().split(": ").next().unwrap();
+        assert!(Path::new(written).join("run.json").exists(), "{text}");
+    }
+    let tables = table_dirs(out.path());
+    assert_eq!(tables.len(), 3, "{tables:?}");
+    assert_eq!(fs::read(mine.join("table.csv")).unwrap(), before);
+    let mut cells: Vec<String> = tables.iter().map(|dir| cell_of(dir)).collect();
+    cells.sort();
+    assert_eq!(cells, ["normal:sgd", "xavier_normal:adam", "xavier_normal:adam"]);
+
+    // A name that the user chooses is not taken from another run, unless that is asked for.
+    let named = |args: &[&str]| run(&[args, &["--name", "mine"]].concat(), out.path());
+    success(&named(MOMENT));
+    let line = error_line(&named(&other), 2);
+    assert_contains(&line, &["mine: holds another run; its run.json says which", "--name", "--fresh"]);
+    assert_eq!(cell_of(&out.path().join("mine")), "xavier_normal:adam");
+    success(&named(&[&other[..], &["--fresh"]].concat()));
+    assert_eq!(cell_of(&out.path().join("mine")), "normal:sgd");
+    let curves: Vec<_> =
+        fs::read_dir(out.path().join("mine/curves")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(curves, ["scratch-normal-sgd-0.svg"], "nothing of the run that was replaced is left");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What the tables are, a second time: data, sizes, seeds, cells and comparisons.
 
-use engine::experiments::tables::{BlockSpec, Profile, Settings, TABLES, Table};
-
-use super::settings;
+use engine::experiments::tables::{BlockSpec, Profile, TABLES, Table};
 
 const WIDTHS: &str = "Original width 1 2 4 8 16";
 const PRUNABLE: &str = "Original width 2 4 8 16";
@@ -94,7 +92,7 @@ fn every_block_is_the_papers() {
 #[test]
 fn every_table_has_its_data_sizes_and_seeds() {
     let shown = |table: &Table| {
-        let seeds = [Profile::Smoke, Profile::Quick, Profile::Paper].map(table.seeds);
+        let seeds = [Profile::Demo, Profile::Smoke, Profile::Quick, Profile::Paper].map(table.seeds);
         let (train, test) = table.smoke;
         let comparisons: Vec<String> = table.comparisons.iter().map(|(a, b)| format!("{a} - {b}")).collect();
         format!("{} {} {train}+{test} {seeds:?} {}", table.id, table.dataset, comparisons.join(", "))
@@ -103,45 +101,13 @@ fn every_table_has_its_data_sizes_and_seeds() {
     assert_eq!(
         TABLES.iter().map(shown).collect::<Vec<_>>(),
         [
-            "a1 cifar10 30+10 [1, 1, 3] admm - post-prune",
-            "b1 mnist 3000+1000 [1, 1, 10] ",
-            "c1 mnist 400+200 [1, 1, 3] ",
-            "fashion fashion-mnist 150+50 [1, 1, 3] admm - post-prune, admm - proximal",
-            &format!("t2 mnist 400+200 [1, 1, 3] {four}"),
-            &format!("t3 cifar10 300+100 [1, 1, 3] {four}"),
-            "t4 cifar10 30+10 [1, 1, 3] admm - post-prune",
+            "a1 cifar10 30+10 [1, 1, 1, 3] admm - post-prune",
+            "b1 mnist 3000+1000 [1, 1, 1, 10] ",
+            "c1 mnist 400+200 [1, 1, 1, 3] ",
+            "fashion fashion-mnist 150+50 [1, 1, 1, 3] admm - post-prune, admm - proximal",
+            &format!("t2 mnist 400+200 [1, 1, 1, 3] {four}"),
+            &format!("t3 cifar10 300+100 [1, 1, 1, 3] {four}"),
+            "t4 cifar10 30+10 [1, 1, 1, 3] admm - post-prune",
         ]
     );
-}
-
-/// What a reader must know stands once under each table that it is about, and under no other.
-#[test]
-fn notes_stand_under_their_own_tables() {
-    let (smoke, warmup) = (settings(Profile::Smoke), vec!["warmup".to_string()]);
-    let (quick, warmup) = (settings(Profile::Quick), Settings { methods: warmup, ..settings(Profile::Paper) });
-    let pruning = "a1 c1 fashion t2 t3 t4";
-    for (settings, note, expected) in [
-        (&smoke, "Pruning keeps the filters of largest norm", pruning),
-        (&smoke, "Equal epochs: retraining after post-prune is as long as ADMM and retraining", pruning),
-        (&smoke, "Without retraining, the paper says, almost every cell is 10.00/10.00.", "a1"),
-        (&smoke, "The attack is PGD on the margin loss -max(z_y - max z_j + 50, 0), white box", "c1"),
-        (&smoke, "Eps 0.1 with steps of 0.005", "fashion"),
-        (&smoke, "adam: lr 1e-4; sgd: lr 0.1, momentum 0.9, /10 at epoch 20; cosanneal", "b1"),
-        (&smoke, "Smoke uses 3000 training and 1000 test images, one epoch a phase and an attack of 10 steps", pruning),
-        (&smoke, "Smoke uses PGD with 10 steps of 0.04, the paper 40 steps of 0.01.", "b1"),
-        (&smoke, "points: believe none that is within its spread", ""),
-        (&quick, "points: believe none that is within its spread", pruning),
-        (&quick, "Smoke uses", ""),
-        (&quick, "Eps warm-up", ""),
-        (&warmup, "Eps warm-up: the radius and the step grow along half a cosine", "b1"),
-    ] {
-        let count = |table: &Table| (table.notes)(settings).iter().filter(|text| text.contains(note)).count();
-        let counts: Vec<usize> = TABLES.iter().map(count).collect();
-        let wanted: Vec<usize> =
-            TABLES.iter().map(|table| usize::from(expected.split(' ').any(|id| id == table.id))).collect();
-        assert_eq!(counts, wanted, "{note}");
-    }
-    for table in TABLES {
-        assert!((table.notes)(&smoke).iter().all(|note| note.ends_with(['.', '…'])), "{}", table.id);
-    }
 }

@@ -14,16 +14,18 @@ pub fn settings(id: &str, profile: Profile) -> Settings {
     let table = Table::find(id).unwrap();
     let (train_images, test_images) = match (profile, table.dataset) {
         (Profile::Smoke, _) => table.smoke,
+        (Profile::Demo, _) => table.demo.images,
         (_, DatasetName::Cifar10) => (50_000, 10_000),
         _ => (60_000, 10_000),
     };
-    let subset = if profile == Profile::Smoke { format!("sample:{train_images}+{test_images}") } else { "full".into() };
+    let sample = matches!(profile, Profile::Smoke | Profile::Demo);
+    let subset = if sample { format!("sample:{train_images}+{test_images}") } else { "full".into() };
     Settings {
         profile,
         data: DataId { name: table.dataset, subset, fingerprint: "0123456789abcdef".into() },
         train_images,
         test_images,
-        methods: table.default_methods(),
+        methods: table.default_methods(profile),
         cells: vec![],
         seeds: vec![0],
         epochs: None,
@@ -333,7 +335,7 @@ fn methods_and_comparisons_name_blocks() {
     for id in ["a1", "t4"] {
         let table = Table::find(id).unwrap();
         assert!(table.comparisons.contains(&(Method::Admm, Method::PostPrune)));
-        assert!(table.default_methods().contains(&"post-prune".to_string()));
+        assert!(table.default_methods(Profile::Paper).contains(&"post-prune".to_string()));
     }
 }
 

@@ -10,7 +10,7 @@ use engine::train::{MaskedConfig, Origin, ProximalConfig, Selection, Sparsity, T
 
 use super::pruning::{cells, settings};
 
-const PROFILES: [Profile; 3] = [Profile::Paper, Profile::Quick, Profile::Smoke];
+const PROFILES: [Profile; 4] = [Profile::Paper, Profile::Quick, Profile::Smoke, Profile::Demo];
 
 fn optimizer(config: &OptimizerConfig) -> String {
     match config {
@@ -153,8 +153,8 @@ impl Phases {
     }
 }
 
-/// Paper, quick, smoke.
-const MNIST: [Phases; 3] = [
+/// Paper, quick, smoke, demo.
+const MNIST: [Phases; 4] = [
     Phases {
         dense: "16 fresh: 83 epochs, adam 0.0001 constant, best each 1, dense",
         admm: "16 parent: 40 epochs, sgd 0.01 0 periodic 4, last each 4, admm 0.001 x 1.3 each 4 filter 0.75",
@@ -182,9 +182,18 @@ const MNIST: [Phases; 3] = [
         scratch: "4 fresh: 3 epochs, adam 0.001 constant, ramp 1.0000, best each 3, dense",
         inherited: "16 inherited: 3 epochs, adam 0.001 constant, ramp 1.0000, best each 3, compact filter 0.75",
     },
+    Phases {
+        dense: "16 fresh: 12 epochs, adam 0.001 constant, ramp 4.8000, best each 12, dense",
+        admm: "16 parent: 12 epochs, sgd 0.01 0 periodic 1, last each 12, admm 0.03 x 1.3 each 1 filter 0.75",
+        proximal: "16 parent: 12 epochs, sgd 0.01 0 periodic 1, last each 12, proximal each epoch filter 0.75",
+        retraining: "16 parent: 12 epochs, adam 0.001 cosine, best each 12, compact filter 0.75",
+        long_retraining: "16 parent: 24 epochs, adam 0.001 cosine, best each 24, compact filter 0.75",
+        scratch: "4 fresh: 36 epochs, adam 0.001 constant, ramp 12.0000, best each 36, dense",
+        inherited: "16 inherited: 36 epochs, adam 0.001 constant, ramp 12.0000, best each 36, compact filter 0.75",
+    },
 ];
 
-const CIFAR: [Phases; 3] = [
+const CIFAR: [Phases; 4] = [
     Phases {
         dense: "16 fresh: 300 epochs, sgd 0.1 0.0001 multi-step [80, 150], best each 1, dense",
         admm: "16 parent: 200 epochs, sgd 0.01 0.0001 periodic 20, last each 20, admm 0.001 x 1.3 each 20 filter 0.75",
@@ -212,6 +221,15 @@ const CIFAR: [Phases; 3] = [
         scratch: "4 fresh: 3 epochs, sgd 0.1 0.0001 cosine, best each 3, dense",
         inherited: "16 inherited: 3 epochs, sgd 0.1 0.0001 cosine, best each 3, compact filter 0.75",
     },
+    Phases {
+        dense: "16 fresh: 60 epochs, sgd 0.03 0.0001 cosine, best each 60, dense",
+        admm: "16 parent: 30 epochs, sgd 0.01 0.0001 periodic 3, last each 30, admm 0.03 x 1.3 each 3 filter 0.75",
+        proximal: "16 parent: 30 epochs, sgd 0.01 0.0001 periodic 3, last each 30, proximal each epoch filter 0.75",
+        retraining: "16 parent: 30 epochs, sgd 0.01 0.0001 cosine, best each 30, compact filter 0.75",
+        long_retraining: "16 parent: 60 epochs, sgd 0.01 0.0001 cosine, best each 60, compact filter 0.75",
+        scratch: "4 fresh: 120 epochs, sgd 0.03 0.0001 cosine, best each 120, dense",
+        inherited: "16 inherited: 120 epochs, sgd 0.03 0.0001 cosine, best each 120, compact filter 0.75",
+    },
 ];
 
 /// What all stages of a table share under one profile.
@@ -235,6 +253,10 @@ const COLOUR: [&str; 2] =
 
 fn common(id: &str, profile: Profile) -> Common {
     let network = match (id, profile) {
+        ("t2" | "c1", Profile::Demo) => "lenet on mnist sample:2700+500, seed 7",
+        ("fashion", Profile::Demo) => "lenet on fashion-mnist sample:2700+500, seed 7",
+        ("t3", Profile::Demo) => "lenet-cifar on cifar10 sample:800+200, seed 7",
+        (_, Profile::Demo) => "resnet18 on cifar10 sample:800+200, seed 7",
         ("t2" | "c1", Profile::Smoke) => "lenet on mnist sample:400+200, seed 7",
         ("t2" | "c1", _) => "lenet on mnist full, seed 7",
         ("fashion", Profile::Smoke) => "lenet on fashion-mnist sample:150+50, seed 7",
@@ -250,8 +272,8 @@ fn common(id: &str, profile: Profile) -> Common {
         (Profile::Paper, true) => "augmented, batch 128, 5000 held out",
         (Profile::Quick, false) => "batch 64, 1000 held out",
         (Profile::Quick, true) => "augmented, batch 128, 1000 held out",
-        (Profile::Smoke, false) => "batch 16, 0 held out",
-        (Profile::Smoke, true) => "augmented, batch 16, 0 held out",
+        (Profile::Smoke | Profile::Demo, false) => "batch 16, 0 held out",
+        (Profile::Smoke | Profile::Demo, true) => "augmented, batch 16, 0 held out",
     };
     let [full, cheap] = if cifar {
         COLOUR
@@ -262,7 +284,7 @@ fn common(id: &str, profile: Profile) -> Common {
     };
     let attacks = match (profile, cifar) {
         (Profile::Paper, _) | (Profile::Quick, true) => [full, full],
-        (Profile::Quick, false) => [cheap, full],
+        (Profile::Quick, false) | (Profile::Demo, _) => [cheap, full],
         (Profile::Smoke, _) => [cheap, cheap],
     };
     Common { network, training, attacks }
@@ -318,6 +340,7 @@ fn c1_adds_its_attack_to_the_chains_of_t2() {
         "40 x 0.010000 in 0.300000 margin train",
         "40 x 0.010000 in 0.300000 margin train",
         "10 x 0.040000 in 0.300000 margin train",
+        "40 x 0.010000 in 0.300000 margin train",
     ]) {
         for (method, cell, pruned) in [("adversarial-training", "16:dense", "dense"), ("admm", "16:4", "filter 0.75")] {
             let last = [common("c1", profile).network.to_string(), format!("16 {pruned} measured by {margin}")];
@@ -342,6 +365,7 @@ fn every_cell_of_b1_has_its_settings() {
         (Profile::Paper, "lenet on mnist full, seed 7, batch 64, 5000 held out", [0, 0], 300, "30.0000"),
         (Profile::Quick, "lenet on mnist full, seed 7, batch 64, 5000 held out", [0, 0], 5, "3.0000"),
         (Profile::Smoke, "lenet on mnist sample:3000+1000, seed 7, batch 64, 300 held out", [1, 1], 8, "4.8000"),
+        (Profile::Demo, "lenet on mnist sample:2700+500, seed 7, batch 16, 0 held out", [1, 0], 120, "30.0000"),
     ];
     for (profile, common, [against, measured], epochs, ramp) in profiles {
         let common = format!("{common}, against {}, measured by {}", DIGITS[against], DIGITS[measured]);
@@ -356,7 +380,8 @@ fn every_cell_of_b1_has_its_settings() {
                 "kaiming_normal",
                 "orthogonal",
             ] {
-                let stage = format!("1 fresh {init}: {epochs} epochs, {optimizer}{ramp}, best each 1, dense");
+                let each = if profile == Profile::Demo { epochs } else { 1 };
+                let stage = format!("1 fresh {init}: {epochs} epochs, {optimizer}{ramp}, best each {each}, dense");
                 let got = chain("b1", profile, method, &format!("{init}:{column}"), None);
                 assert_eq!(got, [[common.clone(), stage]], "{profile} {method} {init}:{column}");
             }
