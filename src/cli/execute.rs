@@ -39,7 +39,7 @@ impl<'a> Execution<'a> {
     /// will take. `import` is the file of its import stage, if it has one.
     ///
     /// # Errors
-    /// As [`EngineWorker::new`] and [`Estimate::new`].
+    /// As [`EngineWorker::new`].
     pub fn new(
         plan: &'a Plan,
         prepared: Prepared<'a>,
@@ -52,7 +52,7 @@ impl<'a> Execution<'a> {
         let slots = jobs.min(prepared.pending());
         let worker = EngineWorker::new(data, import, spec, slots)?;
         let probe = Probe { data, spec, slots };
-        let estimate = Estimate::new(plan, &prepared, data, slots, |kinds| probe.measure(&worker, kinds))?;
+        let estimate = Estimate::new(plan, &prepared, data, slots, |kinds| probe.measure(&worker, kinds));
         Ok(Execution { plan, prepared, worker, estimate, jobs })
     }
 

@@ -261,7 +261,7 @@ mod tests {
         let prepared = plan.prepare(store, false).unwrap();
         let data = Dataset::sample(DatasetName::Mnist).unwrap();
         let second_a_pass = |kinds: &[(Kind, u64)]| kinds.iter().map(|(k, _)| Some(1.0 / k.multiply_adds())).collect();
-        let estimate = Estimate::new(plan, &prepared, &data, 1, second_a_pass).unwrap();
+        let estimate = Estimate::new(plan, &prepared, &data, 1, second_a_pass);
         PlanProgress::new(plan, &prepared, estimate, true)
     }
 
@@ -289,7 +289,10 @@ mod tests {
         let Job { key, stage, .. } = &plan.jobs()[import.index()];
         store.lock(key).unwrap().finish(&stage.config, &imported()).unwrap();
         let progress = progress(&plan, &store);
-        let ended = || (progress.state().stages_ended, progress.state().stages);
+        let ended = || {
+            let state = progress.state();
+            (state.stages_ended, state.stages)
+        };
         assert_eq!(ended(), (1, 3));
         let [first, second, _] = plan.jobs() else { panic!("three stages") };
         progress.started(first, 0);

@@ -21,7 +21,6 @@ pub use probe::Probe;
 use rates::Rates;
 use schedule::{Entry, State, seconds_left};
 
-use crate::base::error::Result;
 use crate::data::Dataset;
 use crate::experiments::pipeline::{Plan, Prepared};
 
@@ -55,16 +54,13 @@ struct Stage {
 impl Estimate {
     /// For what `prepared`, a preparation of `plan`, has left to do with `slots` stages side by side. `measure` gets the kinds,
     /// each with the image passes to be made of it, and returns their seconds of a multiply-add, as [`Probe::measure`] does.
-    ///
-    /// # Errors
-    /// As [`crate::nn::models::Architecture::new`].
     pub fn new(
         plan: &Plan,
         prepared: &Prepared<'_>,
         data: &Dataset,
         slots: usize,
         measure: impl FnOnce(&[(Kind, u64)]) -> Vec<Option<f64>>,
-    ) -> Result<Self> {
+    ) -> Self {
         let begin = Instant::now();
         let mut kinds: Vec<(Kind, u64)> = Vec::new();
         let mut stages: Vec<Stage> =
@@ -74,7 +70,8 @@ impl Estimate {
             stage.state = State::Waiting;
             stage.done = stage.course.after(epochs as u64);
             stage.parents = job.parents.iter().map(|id| id.index()).collect();
-            for (i, kind) in Kind::of(plan, job, data.classes)?.into_iter().enumerate() {
+            // A network that cannot be makes the estimate worse; that it fails the stage is for the worker to say.
+            for (i, kind) in Kind::of(plan, job, data.classes).unwrap_or_default().into_iter().enumerate() {
                 let Some(kind) = kind else { continue };
                 let place = kinds.iter().position(|(known, _)| known.is_like(&kind)).unwrap_or_else(|| {
                     kinds.push((kind, 0));
@@ -88,13 +85,13 @@ impl Estimate {
         let rate = |(i, (kind, _)): (usize, &(Kind, u64))| {
             kind.multiply_adds() * seconds_of_multiply_add(&kinds, &measured, i)
         };
-        Ok(Estimate {
+        Estimate {
             rates: Rates::new(kinds.iter().enumerate().map(rate)),
             is_upper_bound: kinds.iter().any(|(kind, _)| matches!(kind.work, Work::Suite(_))),
             stages,
             slots,
             measured_in: begin.elapsed().as_secs_f64(),
-        })
+        }
     }
 
     /// "about 2 minutes, measured in 1.0 s", or why there is nothing to tell.

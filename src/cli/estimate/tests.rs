@@ -26,7 +26,7 @@ fn second_a_pass(kinds: &[(Kind, u64)]) -> Vec<Option<f64>> {
 }
 
 fn estimate(plan: &Plan, store: &Store, slots: usize) -> Estimate {
-    Estimate::new(plan, &plan.prepare(store, false).unwrap(), &data(), slots, second_a_pass).unwrap()
+    Estimate::new(plan, &plan.prepare(store, false).unwrap(), &data(), slots, second_a_pass)
 }
 
 fn left(estimate: &Estimate, now: f64) -> f64 {
@@ -88,7 +88,7 @@ fn nothing_is_promised_of_finished_stages_and_of_imports() {
         assert!(kinds.is_empty(), "nothing is to be measured");
         Vec::new()
     });
-    assert_eq!(finished.unwrap().promise(), "nothing left to do");
+    assert_eq!(finished.promise(), "nothing left to do");
 }
 
 #[test]
@@ -99,8 +99,7 @@ fn equal_work_is_one_kind_and_counts_all_its_passes() {
     Estimate::new(&plan, &plan.prepare(&store, false).unwrap(), &data(), 1, |kinds| {
         seen = kinds.iter().map(|(kind, passes)| (kind.architecture.width, *passes)).collect();
         second_a_pass(kinds)
-    })
-    .unwrap();
+    });
     // Width 1: five epochs; as many measurements and that of the evaluation. Width 2: one of each.
     assert_eq!(seen, [(1, 500), (1, 600), (2, 100), (2, 100)]);
 }
@@ -118,7 +117,7 @@ fn what_was_not_measured_is_reckoned_from_the_network_closest_in_size() {
         // Training and measuring at each width.
         vec![Some(1e-6), None, None, None, Some(1e-7), None]
     });
-    let seconds: Vec<f64> = (0..6).map(|kind| estimate.as_ref().unwrap().rates.seconds(kind)).collect();
+    let seconds: Vec<f64> = (0..6).map(|kind| estimate.rates.seconds(kind)).collect();
     let expected = multiply_adds.into_inner().into_iter().zip([1e-6, 1e-6, 1e-6, 1e-6, 1e-7, 1e-7]);
     let expected: Vec<f64> = expected.map(|(multiply_adds, seconds)| multiply_adds * seconds).collect();
     assert!(seconds.iter().zip(&expected).all(|(a, b)| (a / b - 1.0).abs() < 1e-9), "{seconds:?} {expected:?}");
@@ -128,7 +127,7 @@ fn what_was_not_measured_is_reckoned_from_the_network_closest_in_size() {
 fn without_a_measurement_nothing_is_promised_until_the_run_has_none_to_make() {
     let ((_dir, store), plan) = (store(), plan());
     let nothing = |kinds: &[(Kind, u64)]| vec![None; kinds.len()];
-    let estimate = Estimate::new(&plan, &plan.prepare(&store, false).unwrap(), &data(), 1, nothing).unwrap();
+    let estimate = Estimate::new(&plan, &plan.prepare(&store, false).unwrap(), &data(), 1, nothing);
     assert_eq!((estimate.promise().as_str(), estimate.left(0.0)), ("no step could be measured", None));
 }
 
