@@ -52,7 +52,7 @@ impl State {
         let left = self.estimate.left(seconds);
         let percent = left.map(|left| 100.0 * seconds / (seconds + left.as_secs_f64()).max(1e-9));
         self.percent = percent.unwrap_or(0.0).max(self.percent);
-        let left = left.map_or("estimating".to_string(), |left| format!("about {} left", HumanDuration(left)));
+        let left = left.map_or("estimating".to_string(), |left| format!("{} left", self.estimate.about(left)));
         (self.percent, format!("{}/{} stages, {left}", self.stages_ended, self.stages))
     }
 }

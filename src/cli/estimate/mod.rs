@@ -30,8 +30,6 @@ pub struct Estimate {
     rates: Rates,
     /// Stages side by side.
     slots: usize,
-    /// Whether there may be fewer image passes than planned.
-    is_upper_bound: bool,
     /// Seconds that the measurement took.
     measured_in: f64,
 }
@@ -47,6 +45,8 @@ struct Stage {
     done: u64,
     /// Those not needed.
     skipped: u64,
+    /// Whether it may turn out to need fewer than planned.
+    may_skip: bool,
     /// When it was last heard of.
     heard: f64,
 }
@@ -79,6 +79,8 @@ impl Estimate {
                 });
                 kinds[place].1 += stage.left()[i];
                 stage.kinds[i] = Some(place);
+                // Images that an attack of a suite breaks are left out of the next.
+                stage.may_skip |= matches!(kinds[place].0.work, Work::Suite(_));
             }
         }
         let measured = measure(&kinds);
@@ -87,7 +89,6 @@ impl Estimate {
         };
         Estimate {
             rates: Rates::new(kinds.iter().enumerate().map(rate)),
-            is_upper_bound: kinds.iter().any(|(kind, _)| matches!(kind.work, Work::Suite(_))),
             stages,
             slots,
             measured_in: begin.elapsed().as_secs_f64(),
@@ -100,8 +101,14 @@ impl Estimate {
             return "nothing left to do".to_string();
         }
         let Some(left) = self.left(0.0) else { return "no step could be measured".to_string() };
-        let most = if self.is_upper_bound { "at most " } else { "" };
-        format!("{most}about {}, measured in {:.1} s", HumanDuration(left), self.measured_in)
+        format!("{}, measured in {:.1} s", self.about(left.max(Duration::from_secs(1))), self.measured_in)
+    }
+
+    /// "about 2 minutes", the time `left`; "at most" where stages may need fewer image passes than planned.
+    pub fn about(&self, left: Duration) -> String {
+        let ends = |state| matches!(state, State::Finished | State::Failed);
+        let may_skip = self.stages.iter().any(|stage| stage.may_skip && !ends(stage.state));
+        format!("{}about {}", if may_skip { "at most " } else { "" }, HumanDuration(left))
     }
 
     /// Time until the end; `None` if no step could be measured.
@@ -178,7 +185,7 @@ impl Estimate {
 impl Stage {
     fn finished(course: Course) -> Self {
         let (kinds, parents, done) = ([None; 2], Vec::new(), course.total());
-        Stage { course, kinds, parents, state: State::Finished, done, skipped: 0, heard: 0.0 }
+        Stage { course, kinds, parents, state: State::Finished, done, skipped: 0, may_skip: false, heard: 0.0 }
     }
 
     /// Image passes to come: those that train and those that measure.

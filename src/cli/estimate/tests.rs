@@ -1,11 +1,14 @@
 use super::*;
 use crate::attack::PgdConfig;
+use crate::attack::config::AttackConfig;
 use crate::data::DatasetName;
 use crate::experiments::pipeline::{
-    BackendName, EvalConfig, ImportConfig, ImportResult, Job, JobId, Precision, StageConfig, StageResult, Store,
+    BackendName, EvalConfig, ImportConfig, ImportResult, Job, JobId, Precision, PruneConfig, StageConfig, StageResult,
+    Store, SuiteConfig,
 };
 use crate::experiments::tables::defaults::paper_training;
 use crate::nn::models::Network;
+use crate::prune::{Scheme, Target};
 use crate::train::TrainConfig;
 
 /// 100 training and 50 test images: a naturally trained epoch of 100 passes, and a measurement of 50 · 2, clean and attacked by
@@ -73,6 +76,23 @@ fn what_earlier_runs_did_is_not_promised_again() {
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("metrics.csv"), format!("{header}\n1,0.1,0.3,2.3,11.35,0,,,,,,,1\n")).unwrap();
     assert_eq!(left(&estimate(&plan, &store, 1), 0.0), 500.0);
+}
+
+#[test]
+fn a_prune_also_measures_a_parent_that_was_not_measured() {
+    let (_dir, store) = store();
+    let TrainConfig { data, network, width, seed, eval_attack, .. } = training(1, 1);
+    let sparsity = Target { scheme: Scheme::Filter, ratio: 0.5, linear: true };
+    let import = ImportConfig { sha256: "00ff".into(), network, width };
+    let prune = PruneConfig { data, network, width, seed, sparsity, eval_attack };
+    let seconds = [StageConfig::Import(import), StageConfig::Train(training(1, 1))].map(|parent| {
+        let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
+        let parent = plan.add("parent", parent, &[], 1).unwrap();
+        plan.add("prune", StageConfig::Prune(prune.clone()), &[parent], 1).unwrap();
+        left(&estimate(&plan, &store, 1), 0.0)
+    });
+    // Twice 100; and an epoch of 200 with its measurement, then 100.
+    assert_eq!(seconds, [200.0, 300.0]);
 }
 
 #[test]
@@ -173,4 +193,19 @@ fn passes_that_are_not_needed_take_no_time_in_this_stage_nor_in_the_next_of_its_
     estimate.ended(1, true, 10.0);
     // A tenth of such passes was needed: 200 to train and 20 to measure, and 200 of another network.
     assert!((left(&estimate, 10.0) - 420.0).abs() < 1e-6, "{}", left(&estimate, 10.0));
+}
+
+#[test]
+fn a_suite_of_attacks_takes_at_most_what_is_promised_until_it_has_ended() {
+    let ((_dir, store), mut plan) = (store(), plan());
+    let TrainConfig { data, network, width, seed, eval_attack, .. } = training(2, 1);
+    let attacks = vec![AttackConfig::Pgd(PgdConfig { steps: 3, ..eval_attack })];
+    let suite = SuiteConfig { data, network, width, seed, sparsity: None, images: 10, attacks };
+    plan.add("suite", StageConfig::Suite(suite), &[], 1).unwrap();
+    let mut estimate = estimate(&plan, &store, 1);
+    // 30 passes more.
+    assert_eq!(left(&estimate, 0.0), 730.0);
+    assert!(estimate.promise().starts_with("at most about 12 minutes, "), "{}", estimate.promise());
+    estimate.ended(3, true, 0.0);
+    assert_eq!(estimate.about(Duration::from_secs(60)), "about 60 seconds");
 }
