@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::console;
 use super::device_args::{Device, DeviceArgs};
 use super::out_file_args::check_place;
+use super::timed_training::TimedTraining;
 use crate::attack::PgdConfig;
-use crate::attack::pgd::{Batch, Start};
 use crate::autograd::tape::Tape;
 use crate::autograd::tensor::Tensor;
 use crate::backend::cuda::bf16::Table;
@@ -152,9 +152,9 @@ impl BenchArgs {
         timings: impl Fn() -> Vec<Timing>,
     ) -> Result<Vec<Timing>> {
         self.with_step(backend, attack, |step| {
-            step(0)?;
+            step()?;
             timings();
-            step(1)?;
+            step()?;
             backend.status()?;
             Ok(timings())
         })
@@ -165,7 +165,7 @@ impl BenchArgs {
         let mut table = if path.exists() { Table::read(path)? } else { Table::default() };
         let backend = Cuda::<Bf16>::timed()?;
         let found = self.with_step(&backend, attack, |step| {
-            let found = backend.tune(step)?;
+            let found = backend.tune(|_| step())?;
             backend.status()?;
             Ok(found)
         })?;
@@ -181,44 +181,37 @@ impl BenchArgs {
         self.with_step(backend, attack, |step| self.clock(backend, step))
     }
 
-    /// Hands `f` what is to be timed, on a batch whose bytes are on the device; it wants to be told its number.
+    /// Hands `f` what is to be timed, on a batch whose bytes are on the device.
     fn with_step<B: Backend, R>(
         &self,
         backend: &B,
         attack: &PgdConfig,
-        f: impl FnOnce(&mut dyn FnMut(u32) -> Result<()>) -> Result<R>,
+        f: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<R>,
     ) -> Result<R> {
         let architecture = Architecture::new(self.network, self.width, CLASSES)?;
         let (bytes, labels) = self.random_batch();
-        let indices: Vec<u32> = (0..labels.len() as u32).collect();
-        let images = backend.resident(self.network.input(), &bytes);
         if self.forward {
+            let indices: Vec<u32> = (0..labels.len() as u32).collect();
+            let images = backend.resident(self.network.input(), &bytes);
             let values = initial_values(&architecture, Init::Default, SEED);
             let model = Model::new(backend, Arc::new(architecture), &values)?;
-            return f(&mut |_| forward_pass(backend, &model, &images, &indices));
+            return f(&mut || forward_pass(backend, &model, &images, &indices));
         }
         let optimizer = sgd(0.01, 1e-4);
-        let mut trainer = Trainer::new(backend, architecture, Init::Default, SEED, &optimizer)?;
-        let mut metrics = backend.metrics();
-        f(&mut |step| {
-            let rng = Rng::new(SEED, Stream::TrainAttack, step);
-            let clean = backend.gather(&images, &indices, None);
-            let clean = Tensor::new(clean, trainer.model.input(labels.len()));
-            let batch = Batch { images: clean, labels: &backend.labels(&labels) };
-            let start = Start { rng: &rng, first: 0 };
-            trainer.step(backend, &batch, Some((attack, start)), optimizer.lr(), &mut metrics)
-        })
+        let trainer = Trainer::new(backend, architecture, Init::Default, SEED, &optimizer)?;
+        let mut training = TimedTraining::new(backend, trainer, optimizer.lr(), &bytes, &labels);
+        f(&mut || training.step(backend, labels.len(), Some(attack)))
     }
 
     /// Median time of `step`.
-    fn clock<B: Backend>(&self, backend: &B, step: &mut dyn FnMut(u32) -> Result<()>) -> Result<f64> {
+    fn clock<B: Backend>(&self, backend: &B, step: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
         let mut seconds: Vec<f64> = Vec::new();
         while !self.enough(timed(&seconds)) {
             if let recording @ (nvtx::Recording::Start | nvtx::Recording::Stop) = nvtx::before_step() {
                 backend.profile(recording == nvtx::Recording::Start);
             }
             let begin = Instant::now();
-            step(seconds.len() as u32)?;
+            step()?;
             backend.synchronize();
             seconds.push(begin.elapsed().as_secs_f64());
         }

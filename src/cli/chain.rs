@@ -7,6 +7,7 @@ use clap::Args;
 use super::attack_args::AttackArgs;
 use super::dataset_args::DatasetArgs;
 use super::device_args::DeviceArgs;
+use super::execute::Execution;
 use super::run::key_value;
 use super::{console, execute};
 use crate::attack::PgdConfig;
@@ -87,15 +88,16 @@ impl ChainArgs {
         let store = Store::open(&self.out)?;
         let prepared = plan.prepare(&store, self.fresh)?;
         let dir = plan.jobs().last().map(|job| store.path(&job.key)).unwrap_or_default();
-        let time = execute::estimate(&prepared, &device);
+        let execution = Execution::new(&plan, prepared, data, &device, 1, model)?;
         console::print(&format!(
-            "{title}: {}; {}; {time}; results in {}",
+            "{title}: {}; {}; {}; results in {}",
             device.describe(),
             data.origin,
+            execution.promise(),
             dir.display()
         ))?;
 
-        let outcome = execute::execute(&plan, prepared, data, &device, 1, self.quiet, model)?;
+        let outcome = execution.run(self.quiet)?;
         let finished: Option<Vec<StageResult>> = outcome.results.into_iter().collect();
         let published = finished.map_or(Ok(()), |results| {
             publish(&results)?;

@@ -1,24 +1,14 @@
 //! Running a plan, for every verb that has one.
 
 use std::path::Path;
-use std::time::Duration;
-
-use indicatif::HumanDuration;
 
 use super::device_args::Device;
+use super::estimate::{Estimate, Probe};
 use super::plan_progress::PlanProgress;
 use super::{console, interrupt};
 use crate::base::error::{Error, Result};
 use crate::data::Dataset;
-use crate::experiments::pipeline::{BackendName, EngineWorker, Failure, Outcome, Plan, Prepared, StageConfig};
-use crate::nn::models::Architecture;
-
-/// Assumed speed of a core, for the estimate before anything has been measured: LeNet w=1 reaches 17e9 on an idle AVX2
-/// core, and no core is quite idle.
-const MULTIPLY_ADDS_PER_SECOND: f64 = 15e9;
-
-/// Assumed speed of a GPU, for the same purpose; no measurement stands behind it.
-const GPU_MULTIPLY_ADDS_PER_SECOND: f64 = 5e12;
+use crate::experiments::pipeline::{BackendName, EngineWorker, Failure, Outcome, Plan, Prepared};
 
 /// Stages side by side on a GPU, each on a stream of its own: one narrow network leaves most of it idle, but each takes
 /// memory and a thread that feeds it. Four attacks on 64 digits each, two of their blocks on a multiprocessor, fill an H200.
@@ -35,48 +25,54 @@ pub fn side_by_side(jobs: Option<usize>, device: &Device, pending: usize) -> usi
     jobs.unwrap_or(usual).min(pending).max(1)
 }
 
-/// Does the work of `prepared`, a preparation of `plan`, showing progress and heeding Ctrl-C; `import` is the
-/// file of its import stage, if it has one.
-pub fn execute(
-    plan: &Plan,
-    prepared: Prepared<'_>,
-    data: &Dataset,
-    device: &Device,
+/// The unfinished stages of a plan, the backends for them, and how long they should take.
+pub struct Execution<'a> {
+    plan: &'a Plan,
+    prepared: Prepared<'a>,
+    worker: EngineWorker<'a>,
+    estimate: Estimate,
     jobs: usize,
-    quiet: bool,
-    import: Option<&Path>,
-) -> Result<Outcome> {
-    let stop = interrupt::flag()?;
-    let spec = device.spec((device.threads / jobs).max(1));
-    let worker = EngineWorker::new(data, import, spec, jobs.min(prepared.pending()))?;
-    let progress = PlanProgress::new(plan, &prepared, quiet);
-    let outcome = prepared.run(&worker, &progress, stop, jobs);
-    progress.finish();
-    Ok(outcome)
 }
 
-/// "about 2 minutes", from the networks' multiply-adds and an assumed speed; it says so.
-pub fn estimate(prepared: &Prepared<'_>, device: &Device) -> String {
-    // A pass is one forward and one backward through the activations.
-    let cost = |config: &StageConfig| {
-        let (network, width) = config.network();
-        Architecture::new(network, width, 10).map_or(0, |a| 2 * a.multiply_adds)
-    };
-    let work: f64 =
-        prepared.remaining().map(|(job, image_passes)| image_passes as f64 * cost(&job.stage.config) as f64).sum();
-    if work == 0.0 {
-        return "nothing left to do".to_string();
+impl<'a> Execution<'a> {
+    /// Gets ready to do the work of `prepared`, a preparation of `plan`, at most `jobs` stages at a time, and measures how long it
+    /// will take. `import` is the file of its import stage, if it has one.
+    ///
+    /// # Errors
+    /// As [`EngineWorker::new`].
+    pub fn new(
+        plan: &'a Plan,
+        prepared: Prepared<'a>,
+        data: &'a Dataset,
+        device: &Device,
+        jobs: usize,
+        import: Option<&'a Path>,
+    ) -> Result<Self> {
+        let spec = device.spec((device.threads / jobs).max(1));
+        let slots = jobs.min(prepared.pending());
+        let worker = EngineWorker::new(data, import, spec, slots)?;
+        let probe = Probe { data, spec, slots };
+        let estimate = Estimate::new(plan, &prepared, data, slots, |kinds| probe.measure(&worker, kinds));
+        Ok(Execution { plan, prepared, worker, estimate, jobs })
     }
-    let (speed, units, of) = match device.backend {
-        BackendName::Cpu => (MULTIPLY_ADDS_PER_SECOND, device.threads, " a core"),
-        BackendName::Cuda => (GPU_MULTIPLY_ADDS_PER_SECOND, 1, ""),
-    };
-    let seconds = work / (speed * units as f64);
-    format!(
-        "about {} at {} G multiply-adds/s{of}",
-        HumanDuration(Duration::from_secs_f64(seconds.clamp(1.0, 1e9))),
-        speed / 1e9
-    )
+
+    /// "about 2 minutes, measured in 1.0 s".
+    pub fn promise(&self) -> String {
+        self.estimate.promise()
+    }
+
+    /// Does the work, showing progress and heeding Ctrl-C.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if Ctrl-C cannot be watched for.
+    pub fn run(self, quiet: bool) -> Result<Outcome> {
+        let Execution { plan, prepared, worker, estimate, jobs } = self;
+        let stop = interrupt::flag()?;
+        let progress = PlanProgress::new(plan, &prepared, estimate, quiet);
+        let outcome = prepared.run(&worker, &progress, stop, jobs);
+        progress.finish();
+        Ok(outcome)
+    }
 }
 
 /// Turns what went wrong into the command's own end: all but one of the failures are listed, and the one is returned.
@@ -108,19 +104,11 @@ fn note_failure(error: &Error) {
 mod tests {
     use super::*;
     use crate::data::{DataId, DatasetName};
-    use crate::experiments::pipeline::{JobId, Precision, Store};
+    use crate::experiments::pipeline::{Precision, StageConfig};
     use crate::experiments::tables::defaults::paper_training;
 
     fn device(backend: BackendName, threads: usize) -> Device {
         Device { backend, precision: Precision::F32, threads, gpu: None }
-    }
-
-    /// A plan of one training of LeNet w=1 that takes so many image passes.
-    fn plan(passes: u64) -> (Plan, JobId) {
-        let data = DataId { name: DatasetName::Mnist, subset: "full".into(), fingerprint: "0".into() };
-        let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
-        let id = plan.add("a stage", StageConfig::Train(paper_training(&data, 60_000)), &[], passes).unwrap();
-        (plan, id)
     }
 
     #[test]
@@ -133,29 +121,12 @@ mod tests {
         assert_eq!(side_by_side(Some(9), &gpu, 20), 9);
     }
 
-    /// LeNet w=1 has 25·2·784 + 50·4·196 + 196·64 + 64·10 = 91,584 multiply-adds, and a pass takes them twice.
-    #[test]
-    fn the_estimate_is_work_by_speed() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let of = |passes, device: &Device| {
-            let (plan, _) = plan(passes);
-            estimate(&plan.prepare(&store, false).unwrap(), device)
-        };
-        // 1.83e14 of them take 12,211 s of a core, and 37 s of the GPU.
-        let passes = 1_000_000_000;
-        let core = "at 15 G multiply-adds/s a core";
-        assert_eq!(of(passes, &device(BackendName::Cpu, 1)), format!("about 3 hours {core}"));
-        assert_eq!(of(passes, &device(BackendName::Cpu, 6)), format!("about 34 minutes {core}"));
-        assert_eq!(of(passes / 1000, &device(BackendName::Cpu, 1)), format!("about 12 seconds {core}"));
-        assert_eq!(of(1, &device(BackendName::Cpu, 1)), format!("about 1 second {core}"));
-        assert_eq!(of(passes, &device(BackendName::Cuda, 6)), "about 37 seconds at 5000 G multiply-adds/s");
-        assert_eq!(of(0, &device(BackendName::Cpu, 1)), "nothing left to do");
-    }
-
     #[test]
     fn a_command_ends_with_the_first_of_its_worst_failures() {
-        let failed = |error| Failure { id: plan(1).1, label: "a stage".into(), error };
+        let data = DataId { name: DatasetName::Mnist, subset: "full".into(), fingerprint: "0".into() };
+        let mut plan = Plan::new(BackendName::Cpu, Precision::F32);
+        let id = plan.add("a stage", StageConfig::Train(paper_training(&data, 60_000)), &[], 1).unwrap();
+        let failed = |error| Failure { id, label: "a stage".into(), error };
         let failures = || {
             let usage = |text: &str| Error::Usage(text.into());
             let all = [Error::Failed("one".into()), usage("two"), usage("three"), Error::Diverged("four".into())];

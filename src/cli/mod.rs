@@ -11,6 +11,7 @@ mod data;
 mod dataset_args;
 mod device_args;
 mod doctor;
+mod estimate;
 mod eval;
 mod eval_progress;
 mod eval_target;
@@ -28,6 +29,7 @@ mod run;
 mod run_dir;
 mod suite_args;
 mod table_run;
+mod timed_training;
 mod train;
 
 use std::process::ExitCode;

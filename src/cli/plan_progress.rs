@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::console;
+use super::estimate::Estimate;
 use crate::base::error::{Error, Result};
 use crate::experiments::pipeline::{Job, Monitor, Plan, Prepared, StageResult};
 use crate::train::EpochRow;
@@ -15,10 +16,18 @@ use crate::train::EpochRow;
 /// Between two lines when the output is not a terminal.
 pub(super) const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// Between two updates of the bars.
+const BAR_EVERY: Duration = Duration::from_millis(100);
+
+/// Steps of the bar of the whole run.
+const BAR_LENGTH: u64 = 1000;
+
 /// Shows progress on stderr; results go to stdout.
 pub struct PlanProgress {
     state: Mutex<State>,
     display: Display,
+    /// When the run began.
+    begin: Instant,
 }
 
 enum Display {
@@ -28,69 +37,38 @@ enum Display {
 }
 
 struct State {
-    totals: ImagePassTotals,
-    last_line: Instant,
+    estimate: Estimate,
+    /// Highest share of the time that was shown: a later estimate may be longer, but what is done stays done.
+    percent: f64,
+    stages: usize,
+    stages_ended: usize,
+    shown: Instant,
     bars: HashMap<usize, ProgressBar>,
 }
 
-/// Image passes done and to do.
-struct ImagePassTotals {
-    started: Instant,
-    total: u64,
-    /// Image passes of stages that are not running.
-    done: u64,
-    /// Image passes of running stages, by job.
-    running: HashMap<usize, u64>,
-    /// Done by this process: what the estimate builds on.
-    measured: u64,
-    stages: usize,
-    stages_ended: usize,
-}
-
-impl ImagePassTotals {
-    fn all_done(&self) -> u64 {
-        (self.done + self.running.values().sum::<u64>()).min(self.total)
-    }
-
-    fn percent(&self) -> f64 {
-        if self.total == 0 { 100.0 } else { 100.0 * self.all_done() as f64 / self.total as f64 }
-    }
-
-    /// Time left at the speed so far; unknown in the first moments.
-    fn left(&self) -> Option<Duration> {
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let rate = self.measured as f64 / elapsed;
-        let left = (self.total - self.all_done()) as f64 / rate;
-        (elapsed > 1.0 && left.is_finite()).then(|| Duration::from_secs_f64(left.min(1e9)))
-    }
-
-    fn left_text(&self) -> String {
-        self.left().map_or("estimating".to_string(), |left| format!("about {} left", HumanDuration(left)))
+impl State {
+    /// What to show after so many seconds: percent, and "2/3 stages" with the time left.
+    fn status(&mut self, seconds: f64) -> (f64, String) {
+        let left = self.estimate.left(seconds);
+        let percent = left.map(|left| 100.0 * seconds / (seconds + left.as_secs_f64()).max(1e-9));
+        self.percent = percent.unwrap_or(0.0).max(self.percent);
+        let left = left.map_or("estimating".to_string(), |left| format!("{} left", self.estimate.about(left)));
+        (self.percent, format!("{}/{} stages, {left}", self.stages_ended, self.stages))
     }
 }
 
 impl PlanProgress {
-    /// For the work of `prepared`, a preparation of `plan`.
-    pub fn new(plan: &Plan, prepared: &Prepared<'_>, quiet: bool) -> Self {
-        let total = plan.jobs().iter().map(|job| job.image_passes).sum();
-        // The work of earlier runs on a stage is added when its work begins.
-        let pending: u64 = prepared.remaining().map(|(job, _)| job.image_passes).sum();
-        let stages = plan.jobs().len();
-        let totals = ImagePassTotals {
-            started: Instant::now(),
-            total,
-            done: total - pending,
-            running: HashMap::new(),
-            measured: 0,
-            stages,
-            stages_ended: stages - prepared.pending(),
-        };
-        let display = match (quiet || prepared.pending() == 0, std::io::stderr().is_terminal()) {
+    /// For the work of `prepared`, a preparation of `plan`, which should take as long as `estimate` says.
+    pub fn new(plan: &Plan, prepared: &Prepared<'_>, estimate: Estimate, quiet: bool) -> Self {
+        let (stages, pending, now) = (plan.jobs().len(), prepared.pending(), Instant::now());
+        let display = match (quiet || pending == 0, std::io::stderr().is_terminal()) {
             (true, _) => Display::Quiet,
             (false, false) => Display::Lines,
-            (false, true) => bars(total),
+            (false, true) => bars(),
         };
-        PlanProgress { state: Mutex::new(State { totals, last_line: Instant::now(), bars: HashMap::new() }), display }
+        let stages_ended = stages - pending;
+        let state = State { estimate, percent: 0.0, stages, stages_ended, shown: now, bars: HashMap::new() };
+        PlanProgress { state: Mutex::new(state), display, begin: now }
     }
 
     /// Removes the bars.
@@ -107,31 +85,28 @@ impl PlanProgress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Seconds since the beginning.
+    fn now(&self) -> f64 {
+        self.begin.elapsed().as_secs_f64()
+    }
+
+    /// Shows how the run proceeds, if it is time to.
     fn show(&self, state: &mut State) {
-        let totals = &state.totals;
-        match &self.display {
-            Display::Quiet => {}
-            Display::Bars { overall, .. } => {
-                overall.set_position(totals.all_done());
-                overall.set_message(format!(
-                    "{}/{} stages, {}",
-                    totals.stages_ended,
-                    totals.stages,
-                    totals.left_text()
-                ));
-            }
-            Display::Lines if state.last_line.elapsed() >= LINE_EVERY => {
-                let elapsed = HumanDuration(totals.started.elapsed());
-                console::note(&format!(
-                    "{:5.1}%  {}/{} stages  {elapsed}, {}",
-                    totals.percent(),
-                    totals.stages_ended,
-                    totals.stages,
-                    totals.left_text()
-                ));
-                state.last_line = Instant::now();
-            }
-            Display::Lines => {}
+        let every = match &self.display {
+            Display::Quiet => return,
+            Display::Lines => LINE_EVERY,
+            Display::Bars { .. } => BAR_EVERY,
+        };
+        if state.shown.elapsed() < every {
+            return;
+        }
+        state.shown = Instant::now();
+        let (percent, text) = state.status(self.now());
+        if let Display::Bars { overall, .. } = &self.display {
+            overall.set_position((percent * BAR_LENGTH as f64 / 100.0) as u64);
+            overall.set_message(text);
+        } else {
+            console::note(&format!("{percent:5.1}%  {}, {text}", HumanDuration(self.begin.elapsed())));
         }
     }
 
@@ -146,13 +121,15 @@ impl PlanProgress {
 }
 
 impl Monitor for PlanProgress {
-    fn started(&self, job: &Job, done: u64) {
+    fn started(&self, job: &Job, epochs: usize) {
         let mut state = self.state();
-        state.totals.running.insert(job.id.index(), done);
+        state.estimate.started(job.id.index(), epochs, self.now());
         if let Display::Bars { all, overall } = &self.display {
-            let bar = all.insert_before(overall, ProgressBar::new(job.image_passes));
+            let (done, total) = state.estimate.image_passes(job.id.index());
+            let bar = all.insert_before(overall, ProgressBar::new(total));
             bar.set_style(style("  {percent:>3}%  {prefix}  {msg}"));
             bar.set_prefix(job.label.clone());
+            bar.set_position(done);
             state.bars.insert(job.id.index(), bar);
         }
         self.show(&mut state);
@@ -160,21 +137,20 @@ impl Monitor for PlanProgress {
 
     fn advanced(&self, job: &Job, image_passes: u64) {
         let mut state = self.state();
-        state.totals.measured += image_passes;
-        let done = state.totals.running.entry(job.id.index()).or_default();
-        *done = (*done + image_passes).min(job.image_passes);
-        let done = *done;
+        state.estimate.advanced(job.id.index(), image_passes, self.now());
         if let Some(bar) = state.bars.get(&job.id.index()) {
-            bar.set_position(done);
+            bar.set_position(state.estimate.image_passes(job.id.index()).0);
         }
         self.show(&mut state);
     }
 
+    fn expect(&self, job: &Job, left: u64) {
+        self.state().estimate.expect(job.id.index(), left);
+    }
+
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize) {
         let mut state = self.state();
-        // Exact again after a resumption in the middle of an epoch.
-        let done = job.image_passes / epochs.max(1) as u64 * row.epoch as u64;
-        state.totals.running.insert(job.id.index(), done);
+        state.estimate.epoch(job.id.index(), row.epoch);
         if let Some(bar) = state.bars.get(&job.id.index()) {
             let measured = row.test_natural.zip(row.test_adversarial);
             let measured = measured.map_or(String::new(), |(natural, robust)| format!("  {natural:.2}/{robust:.2}"));
@@ -184,9 +160,8 @@ impl Monitor for PlanProgress {
 
     fn ended(&self, job: &Job, outcome: &Result<StageResult>) {
         let mut state = self.state();
-        let partly = state.totals.running.remove(&job.id.index()).unwrap_or(0);
-        state.totals.done += if outcome.is_ok() { job.image_passes } else { partly };
-        state.totals.stages_ended += usize::from(!matches!(outcome, Err(Error::Interrupted)));
+        state.estimate.ended(job.id.index(), outcome.is_ok(), self.now());
+        state.stages_ended += usize::from(!matches!(outcome, Err(Error::Interrupted)));
         if let Some(bar) = state.bars.remove(&job.id.index()) {
             bar.finish_and_clear();
         }
@@ -195,9 +170,9 @@ impl Monitor for PlanProgress {
     }
 }
 
-fn bars(total: u64) -> Display {
+fn bars() -> Display {
     let all = MultiProgress::new();
-    let overall = all.add(ProgressBar::new(total));
+    let overall = all.add(ProgressBar::new(BAR_LENGTH));
     overall.set_style(style("{bar:30} {percent:>3}%  {elapsed}  {msg}"));
     Display::Bars { all, overall }
 }
@@ -225,7 +200,8 @@ fn ending(job: &Job, outcome: &Result<StageResult>) -> String {
 mod tests {
     use super::*;
     use crate::attack::evaluation::EvalReport;
-    use crate::data::{DataId, DatasetName};
+    use crate::cli::estimate::Kind;
+    use crate::data::{DataId, Dataset, DatasetName};
     use crate::experiments::pipeline::{
         BackendName, EvalConfig, EvalResult, ImportConfig, ImportResult, Precision, StageConfig, Store,
     };
@@ -233,7 +209,7 @@ mod tests {
     use crate::nn::models::Network;
     use crate::train::TrainConfig;
 
-    /// A training of four epochs in 100 passes, and a measurement of it in 300.
+    /// A training of four epochs, and a measurement of it.
     fn plan() -> Plan {
         let data = DataId { name: DatasetName::Mnist, subset: "full".into(), fingerprint: "0".into() };
         let config = TrainConfig { epochs: 4, ..paper_training(&data, 60_000) };
@@ -280,66 +256,53 @@ mod tests {
         StageResult::Import(ImportResult {})
     }
 
-    #[test]
-    fn every_pass_is_counted_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, plan) = (Store::open(dir.path()).unwrap(), plan());
-        let progress = PlanProgress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
-        let done = || progress.state().totals.all_done();
-        let [first, second] = plan.jobs() else { panic!("two stages") };
-        assert_eq!((done(), progress.state().totals.percent()), (0, 0.0));
-        // An earlier run has left an epoch.
-        progress.started(first, 25);
-        progress.advanced(first, 10);
-        assert_eq!((done(), progress.state().totals.percent()), (35, 8.75));
-        progress.epoch(first, &row(2), 4);
-        assert_eq!(done(), 50, "two of four epochs are half of it");
-        progress.advanced(first, 1000);
-        assert_eq!(done(), 100, "a stage is never more than done");
-        progress.ended(first, &Ok(measured(false, 1.0)));
-        assert_eq!((done(), progress.state().totals.stages_ended), (100, 1));
-        progress.started(second, 0);
-        progress.advanced(second, 30);
-        progress.ended(second, &Err(Error::Interrupted));
-        let state = progress.state();
-        assert_eq!((state.totals.all_done(), state.totals.stages_ended), (130, 1));
-        assert_eq!(state.totals.measured, 10 + 1000 + 30, "what this process has done");
+    /// The progress of a run that takes a second for each pass.
+    fn progress(plan: &Plan, store: &Store) -> PlanProgress {
+        let prepared = plan.prepare(store, false).unwrap();
+        let data = Dataset::sample(DatasetName::Mnist).unwrap();
+        let second_a_pass = |kinds: &[(Kind, u64)]| kinds.iter().map(|(k, _)| Some(1.0 / k.multiply_adds())).collect();
+        let estimate = Estimate::new(plan, &prepared, &data, 1, second_a_pass);
+        PlanProgress::new(plan, &prepared, estimate, true)
     }
 
     #[test]
-    fn finished_stages_count_from_the_start() {
+    fn percent_is_the_share_of_the_time_and_never_falls() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, plan) = (Store::open(dir.path()).unwrap(), plan());
+        let progress = progress(&plan, &store);
+        let mut state = progress.state();
+        let whole = state.estimate.left(0.0).unwrap().as_secs_f64();
+        assert_eq!(state.status(0.0).0, 0.0);
+        // As much again as is left of it.
+        let (half, text) = state.status(whole);
+        assert!((half - 50.0).abs() < 1e-6, "{half}");
+        assert_eq!(text, format!("0/2 stages, about {} left", HumanDuration(Duration::from_secs_f64(whole))));
+        assert_eq!(state.status(1.0).0, half);
+    }
+
+    #[test]
+    fn stages_count_when_they_end_and_those_of_earlier_runs_from_the_start() {
         let dir = tempfile::tempdir().unwrap();
         let (store, mut plan) = (Store::open(dir.path()).unwrap(), plan());
         let import = ImportConfig { sha256: "00ff".into(), network: Network::LeNet, width: 1 };
         let import = plan.add("import", StageConfig::Import(import), &[], 100).unwrap();
         let Job { key, stage, .. } = &plan.jobs()[import.index()];
         store.lock(key).unwrap().finish(&stage.config, &imported()).unwrap();
-        let progress = PlanProgress::new(&plan, &plan.prepare(&store, false).unwrap(), true);
-        let totals = &progress.state().totals;
-        assert_eq!((totals.total, totals.done, totals.stages, totals.stages_ended), (500, 100, 3, 1));
-    }
-
-    /// By the passes of this process and its time: what earlier runs did says nothing of this machine.
-    #[test]
-    fn the_time_left_is_that_of_the_passes_left_at_this_speed() {
-        let totals = |elapsed, done, measured| ImagePassTotals {
-            started: Instant::now() - Duration::from_secs(elapsed),
-            total: 400,
-            done,
-            running: [(0, 40)].into(),
-            measured,
-            stages: 2,
-            stages_ended: 1,
+        let progress = progress(&plan, &store);
+        let ended = || {
+            let state = progress.state();
+            (state.stages_ended, state.stages)
         };
-        // 20 in 10 s: 260 more take 130 s.
-        let left = totals(10, 100, 20).left().unwrap().as_secs_f64();
-        assert!((left - 130.0).abs() < 2.0, "{left}");
-        assert_eq!(totals(10, 100, 20).left_text(), "about 2 minutes left");
-        assert_eq!(totals(10, 360, 20).left().unwrap(), Duration::ZERO);
-        assert_eq!((totals(0, 100, 20).left(), totals(10, 100, 0).left()), (None, None));
-        assert_eq!(totals(10, 100, 0).left_text(), "estimating");
-        let nothing = ImagePassTotals { total: 0, running: HashMap::new(), ..totals(10, 0, 0) };
-        assert_eq!((nothing.all_done(), nothing.percent()), (0, 100.0));
+        assert_eq!(ended(), (1, 3));
+        let [first, second, _] = plan.jobs() else { panic!("three stages") };
+        progress.started(first, 0);
+        progress.advanced(first, 10);
+        progress.epoch(first, &row(4), 4);
+        progress.ended(first, &Ok(measured(false, 1.0)));
+        assert_eq!(ended(), (2, 3));
+        progress.started(second, 0);
+        progress.ended(second, &Err(Error::Interrupted));
+        assert_eq!(ended(), (2, 3));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 
 use super::device_args::{Device, DeviceArgs};
+use super::execute::Execution;
 use super::fetch::FetchArgs;
 use super::table_run::TableRun;
 use super::{console, execute, run_dir};
@@ -151,9 +152,11 @@ pub fn run(args: &RunArgs) -> Result<()> {
         fingerprint,
         not_run,
     };
-    console::print(&this.first_line(&prepared, jobs))?;
+    let pending = prepared.pending();
+    let execution = Execution::new(&plan, prepared, &this.data, &this.device, jobs, None)?;
+    console::print(&this.first_line(pending, jobs, &execution.promise()))?;
 
-    let outcome = execute::execute(&plan, prepared, &this.data, &this.device, jobs, args.quiet, None)?;
+    let outcome = execution.run(args.quiet)?;
     let published = if outcome.interrupted { Ok(()) } else { this.publish(&outcome.results, start) };
     execute::conclude(outcome.failures, outcome.interrupted, published)
 }

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::device_args::Device;
-use super::{console, execute, provenance, run_dir};
+use super::{console, provenance, run_dir};
 use crate::base::error::{Error, Result};
 use crate::base::files::remove_if_present;
 use crate::base::json::exact_json;
 use crate::checkpoint::write_atomic;
 use crate::data::Dataset;
-use crate::experiments::pipeline::{Job, Plan, Prepared, StageResult, Store};
+use crate::experiments::pipeline::{Job, Plan, StageResult, Store};
 use crate::experiments::report::run_record::{DataRecord, RUN_FILE, RunRecord};
 use crate::experiments::report::{Report, csv, curves, markdown, rates, svg, terminal};
 use crate::experiments::tables;
@@ -40,18 +40,17 @@ pub struct TableRun<'a> {
 
 impl TableRun<'_> {
     /// The work, the device, the time it should take and where the results go.
-    pub fn first_line(&self, prepared: &Prepared<'_>, jobs: usize) -> String {
+    pub fn first_line(&self, pending: usize, jobs: usize, time: &str) -> String {
         let stages = self.plan.jobs().len();
         format!(
             "{} {}: {}; {} from {}; {stages} stages, {} finished, {jobs} side by \
-             side; {}; results in {}",
+             side; {time}; results in {}",
             self.table.id,
             self.settings.profile,
             self.device.describe(),
             self.data.id.name,
             self.data.origin,
-            stages - prepared.pending(),
-            execute::estimate(prepared, &self.device),
+            stages - pending,
             self.dir.display(),
         )
     }

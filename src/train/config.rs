@@ -142,14 +142,23 @@ pub struct TrainConfig {
 
 impl TrainConfig {
     /// Image passes of the whole run on `train` training images (those put aside included) and `test` test images.
-    ///
-    /// A training step passes each image once for every attack step and once for the weights; evaluation passes it
-    /// once clean, and for each restart once for every attack step and once attacked.
     pub fn image_passes(&self, train: usize, test: usize) -> u64 {
+        let measurements = self.epochs.div_ceil(self.eval_every.max(1)) as u64;
+        self.epochs as u64 * self.image_passes_of_an_epoch(train)
+            + measurements * self.image_passes_of_a_measurement(test)
+    }
+
+    /// Image passes of an epoch's training steps on `train` training images, those put aside included: a step passes each
+    /// image once for every attack step and once for the weights.
+    pub fn image_passes_of_an_epoch(&self, train: usize) -> u64 {
         let steps = self.attack.as_ref().map_or(0, |attack| attack.steps);
-        let trained = train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1);
-        let evaluated = evaluation::image_passes(test + self.held_out, Some(&self.eval_attack));
-        self.epochs as u64 * trained + self.epochs.div_ceil(self.eval_every.max(1)) as u64 * evaluated
+        train.saturating_sub(self.held_out) as u64 * (steps as u64 + 1)
+    }
+
+    /// Image passes of a measurement on `test` test images and those put aside: each image is passed once clean, and for each
+    /// restart once for every attack step and once attacked.
+    pub fn image_passes_of_a_measurement(&self, test: usize) -> u64 {
+        evaluation::image_passes(test + self.held_out, Some(&self.eval_attack))
     }
 
     /// Checks every value against its range; `train` is the number of training images.

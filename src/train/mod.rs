@@ -108,6 +108,8 @@ pub struct TrainResult {
 pub trait Observer: Sync {
     /// So many more image passes are done; in one, an image is sent through the network once.
     fn advance(&self, image_passes: u64);
+    /// From now on this many image passes are left, at most: some of those planned are not needed.
+    fn expect(&self, _left: u64) {}
     /// An epoch ended.
     fn epoch(&self, row: &EpochRow, epochs: usize);
     /// True once the run should save its state and return [`Error::Interrupted`].

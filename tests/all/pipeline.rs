@@ -52,7 +52,7 @@ fn seed_of(stage: &Stage) -> u64 {
 struct Silent;
 
 impl Monitor for Silent {
-    fn started(&self, _: &Job, _: u64) {}
+    fn started(&self, _: &Job, _: usize) {}
     fn advanced(&self, _: &Job, _: u64) {}
     fn epoch(&self, _: &Job, _: &EpochRow, _: usize) {}
     fn ended(&self, _: &Job, _: &Result<StageResult>) {}

@@ -37,15 +37,18 @@ pub struct Job {
     pub stage: Stage,
     /// Image passes in all.
     pub image_passes: u64,
-    parents: Vec<JobId>,
+    /// The jobs whose results it starts from.
+    pub parents: Vec<JobId>,
 }
 
 /// Hears how a plan proceeds; called from several threads at once.
 pub trait Monitor: Sync {
-    /// Work on a stage begins; earlier runs did `done` of its image passes.
-    fn started(&self, job: &Job, done: u64);
+    /// Work on a stage begins; earlier runs trained `epochs` of its epochs.
+    fn started(&self, job: &Job, epochs: usize);
     /// So many more image passes are done.
     fn advanced(&self, job: &Job, image_passes: u64);
+    /// From now on this many image passes of the stage are left, at most.
+    fn expect(&self, _job: &Job, _left: u64) {}
     /// An epoch ended.
     fn epoch(&self, job: &Job, row: &EpochRow, epochs: usize);
     /// Work on a stage ended, one way or the other.
@@ -172,18 +175,17 @@ impl<'a> Prepared<'a> {
         self.statuses.iter().filter(|status| matches!(status, Status::Pending(_))).count()
     }
 
-    /// The unfinished stages, with the image passes that are left to do for each.
-    pub fn remaining(&self) -> impl Iterator<Item = (&Job, u64)> {
+    /// The unfinished stages, with the epochs that earlier runs trained of each.
+    pub fn remaining(&self) -> impl Iterator<Item = (&Job, usize)> {
         let pending = self.plan.jobs.iter().zip(&self.statuses).filter(|(_, s)| matches!(s, Status::Pending(_)));
-        pending.map(|(job, _)| (job, job.image_passes - self.done(job)))
+        pending.map(|(job, _)| (job, self.epochs(job)))
     }
 
-    /// Image passes that earlier runs did on an unfinished stage.
-    fn done(&self, job: &Job) -> u64 {
+    /// Epochs that earlier runs trained of an unfinished stage.
+    fn epochs(&self, job: &Job) -> usize {
         // An unreadable metrics file makes the estimate worse; whether it fails the stage is for the worker to say.
-        let epochs = self.store.metrics(&job.key).map_or(0, |rows| rows.len()) as u64;
-        let total = job.stage.config.epochs() as u64;
-        job.image_passes / total.max(1) * epochs.min(total)
+        let epochs = self.store.metrics(&job.key).map_or(0, |rows| rows.len());
+        epochs.min(job.stage.config.epochs())
     }
 
     /// Does what is unfinished, at most `side_by_side` stages at a time. A failing stage takes its children with it
@@ -202,10 +204,10 @@ impl<'a> Prepared<'a> {
             loop {
                 while running < side_by_side.max(1) && !stop.load(Ordering::Relaxed) {
                     let Some((job, dir)) = self.next(&mut failures) else { break };
-                    let (sender, done) = (sender.clone(), self.done(job));
+                    let (sender, epochs) = (sender.clone(), self.epochs(job));
                     running += 1;
                     scope.spawn(move || {
-                        monitor.started(job, done);
+                        monitor.started(job, epochs);
                         let outcome = work_on(job, &dir, worker, &StageObserver { job, monitor, stop });
                         monitor.ended(job, &outcome);
                         // The receiver outlives every sender; the directory goes with the message to stay locked.
@@ -267,6 +269,10 @@ struct StageObserver<'a> {
 impl Observer for StageObserver<'_> {
     fn advance(&self, image_passes: u64) {
         self.monitor.advanced(self.job, image_passes);
+    }
+
+    fn expect(&self, left: u64) {
+        self.monitor.expect(self.job, left);
     }
 
     fn epoch(&self, row: &EpochRow, epochs: usize) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
@@ -53,6 +54,22 @@ impl<'a> EngineWorker<'a> {
     pub fn new(data: &'a Dataset, import: Option<&'a Path>, spec: BackendSpec, side_by_side: usize) -> Result<Self> {
         let idle = (0..side_by_side).map(|_| spec.start()).collect::<Result<_>>()?;
         Ok(EngineWorker { data, import, spec, idle: Mutex::new(idle) })
+    }
+
+    /// Runs `f` on every backend that no stage uses, on all of them at once. A backend on which it fails is not used again: a fault
+    /// of a GPU stays with it.
+    pub fn on_idle_backends(&self, f: impl Fn(&AnyBackend) -> Result<()> + Sync) {
+        let backends = std::mem::take(&mut *self.idle());
+        thread::scope(|scope| {
+            for backend in backends {
+                let f = &f;
+                scope.spawn(move || {
+                    if f(&backend).is_ok() {
+                        self.idle().push(backend);
+                    }
+                });
+            }
+        });
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<AnyBackend>> {
@@ -170,7 +187,10 @@ impl<B: Backend> StageRun<'_, B> {
             seed: config.seed,
             on_image_passes: &|image_passes| self.observer.advance_unless_stopped(image_passes),
         };
-        let outcome = suite.run(&mut assessment, &mut |assessment, _| state.save_at_times(assessment));
+        let outcome = suite.run(&mut assessment, &mut |assessment, left| {
+            self.observer.expect(left);
+            state.save_at_times(assessment)
+        });
         if matches!(outcome, Err(Error::Interrupted)) {
             state.save(&assessment)?;
         }

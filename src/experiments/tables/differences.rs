@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::cells::{Cell, step};
 use super::{Method, Profile, Settings, Table};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
+use crate::base::json::exact_json;
 use crate::data::info::Content;
 use crate::experiments::pipeline::StageConfig;
 
@@ -108,11 +109,8 @@ fn add(differences: &mut Vec<Difference>, of: &str, setting: &str, here: &str, p
 
 /// The values of a stage by their dotted paths, without the data, which is compared by its size.
 fn values(config: &StageConfig) -> Result<BTreeMap<String, String>> {
-    let failed = |e: serde_json::Error| Error::Failed(format!("cannot serialise a stage: {e}"));
-    // Through text, which keeps f32 values as short as they are.
-    let text = serde_json::to_string(config).map_err(failed)?;
     let mut values = BTreeMap::new();
-    flatten("", &serde_json::from_str(&text).map_err(failed)?, &mut values);
+    flatten("", &exact_json(config)?, &mut values);
     values.retain(|key, _| !key.starts_with("data."));
     Ok(values)
 }
