@@ -8,7 +8,7 @@ use super::attack_args::AttackArgs;
 use super::dataset_args::DatasetArgs;
 use super::device_args::DeviceArgs;
 use super::execute::Execution;
-use super::run::key_value;
+use super::run_args::key_value;
 use super::{console, execute};
 use crate::attack::PgdConfig;
 use crate::base::error::{Error, Result};

@@ -26,6 +26,7 @@ mod pretrained;
 mod provenance;
 mod prune;
 mod run;
+mod run_args;
 mod run_dir;
 mod suite_args;
 mod table_run;
@@ -50,7 +51,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Reproduce a table of the paper
-    Run(run::RunArgs),
+    Run(run_args::RunArgs),
     /// Train one network, fresh or from a checkpoint
     Train(train::TrainArgs),
     /// Prune a trained network, and retrain what is left

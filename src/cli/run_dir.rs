@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::run::RunArgs;
+use super::run_args::RunArgs;
 use crate::base::error::{Error, Result};
 use crate::base::files::{hex, remove_if_present};
 use crate::experiments::report::run_record::{RUN_FILE, RunRecord};
