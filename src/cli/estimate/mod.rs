@@ -47,6 +47,8 @@ struct Stage {
     skipped: u64,
     /// Whether it may turn out to need fewer than planned.
     may_skip: bool,
+    /// Whether this run has made passes of it.
+    has_begun: bool,
     /// When it was last heard of.
     heard: f64,
 }
@@ -115,7 +117,7 @@ impl Estimate {
     pub fn left(&self, now: f64) -> Option<Duration> {
         let mut known = true;
         let entries = self.stages.iter().map(|stage| {
-            let mut seconds = 0.0;
+            let mut seconds = if stage.state == State::Waiting { self.rates.around() } else { 0.0 };
             for (kind, passes) in stage.by_kind(stage.left()) {
                 let of_pass = self.rates.seconds(kind);
                 known &= of_pass > 0.0;
@@ -150,8 +152,9 @@ impl Estimate {
         stage.done = (stage.done + passes).min(stage.course.total());
         let after = stage.course.split(stage.done);
         let made: Vec<(usize, u64)> = stage.by_kind([after[0] - before[0], after[1] - before[1]]).collect();
-        self.rates.add(&made, now - stage.heard);
-        stage.heard = now;
+        let book = if stage.has_begun { Rates::add } else { Rates::begin };
+        book(&mut self.rates, &made, now - stage.heard);
+        (stage.has_begun, stage.heard) = (true, now);
     }
 
     /// A stage has ended an epoch. That makes its image passes exact after a resumption in the middle of one.
@@ -174,7 +177,7 @@ impl Estimate {
             self.expect(stage, 0);
             let Stage { kinds: [_, kind], course, skipped, heard, .. } = self.stages[stage];
             if let Some(kind) = kind {
-                self.rates.add(&[(kind, 0)], now - heard);
+                self.rates.end(now - heard);
                 self.rates.ended(kind, course.total(), skipped);
             }
         }
@@ -185,7 +188,17 @@ impl Estimate {
 impl Stage {
     fn finished(course: Course) -> Self {
         let (kinds, parents, done) = ([None; 2], Vec::new(), course.total());
-        Stage { course, kinds, parents, state: State::Finished, done, skipped: 0, may_skip: false, heard: 0.0 }
+        Stage {
+            course,
+            kinds,
+            parents,
+            state: State::Finished,
+            done,
+            skipped: 0,
+            may_skip: false,
+            has_begun: false,
+            heard: 0.0,
+        }
     }
 
     /// Image passes to come: those that train and those that measure.

@@ -4,9 +4,12 @@
 /// has not run yet.
 const PROBE_WEIGHT: f64 = 0.5;
 
-/// What is known of the kinds.
+/// What is known of the kinds, and of what stages do beside image passes.
 pub struct Rates {
     kinds: Vec<Rate>,
+    /// Stages of the run that have begun, and the seconds they took to set up and to end.
+    begun: u64,
+    around: f64,
 }
 
 /// What is known of a kind.
@@ -26,19 +29,40 @@ impl Rates {
     /// Of kinds given with the seconds of a pass before the run.
     pub fn new(kinds: impl IntoIterator<Item = f64>) -> Self {
         let rate = |measured_before| Rate { measured_before, passes: 0.0, seconds: 0.0, planned: 0, needed: 0 };
-        Rates { kinds: kinds.into_iter().map(rate).collect() }
+        Rates { kinds: kinds.into_iter().map(rate).collect(), begun: 0, around: 0.0 }
     }
 
     /// Books `seconds` for passes of these kinds, shared as they should take.
     pub fn add(&mut self, passes: &[(usize, u64)], seconds: f64) {
-        let expected = |&(kind, passes): &(usize, u64)| passes as f64 * self.kinds[kind].measured_before;
-        let expected: Vec<f64> = passes.iter().map(expected).collect();
-        let all: f64 = expected.iter().sum();
-        for (&(kind, made), expected) in passes.iter().zip(&expected) {
-            let share = if all > 0.0 { expected / all } else { 1.0 / passes.len() as f64 };
+        let all = self.expected(passes);
+        for &(kind, made) in passes {
+            let share = self.expected(&[(kind, made)]) / all;
             self.kinds[kind].passes += made as f64;
-            self.kinds[kind].seconds += share * seconds;
+            self.kinds[kind].seconds += if share.is_finite() { share * seconds } else { 0.0 };
         }
+    }
+
+    /// Books `seconds` for the first passes of a stage and for setting it up: what is more than the passes should take.
+    pub fn begin(&mut self, passes: &[(usize, u64)], seconds: f64) {
+        let of_passes = self.expected(passes).min(seconds);
+        self.begun += 1;
+        self.around += seconds - of_passes;
+        self.add(passes, of_passes);
+    }
+
+    /// Books `seconds` for ending a stage.
+    pub fn end(&mut self, seconds: f64) {
+        self.around += seconds;
+    }
+
+    /// Seconds that a stage takes beside its image passes, going by those of the run.
+    pub fn around(&self) -> f64 {
+        self.around / self.begun.max(1) as f64
+    }
+
+    /// Seconds that passes should take by the measurement before the run.
+    fn expected(&self, passes: &[(usize, u64)]) -> f64 {
+        passes.iter().map(|&(kind, passes)| passes as f64 * self.kinds[kind].measured_before).sum()
     }
 
     /// Books that a stage has ended for which `planned` passes of this kind were planned, and `skipped` of them not needed.
@@ -122,8 +146,19 @@ mod tests {
         rates.add(&[(0, 10), (1, 10)], 8.0);
         let seconds: Vec<f64> = rates.kinds.iter().map(|kind| kind.seconds).collect();
         assert!(near(seconds[0], 2.0) && near(seconds[1], 6.0), "{seconds:?}");
-        // The end of a stage takes time too.
-        rates.add(&[(1, 0)], 1.0);
-        assert!(near(rates.kinds[1].seconds, 7.0));
+    }
+    /// To load a large network takes seconds, which its first passes do not.
+    #[test]
+    fn what_it_takes_to_set_a_stage_up_makes_no_pass_slower() {
+        let mut rates = Rates::new([0.1]);
+        assert!(near(rates.around(), 0.0));
+        rates.begin(&[(0, 10)], 4.0);
+        assert!(near(rates.seconds(0), 0.1) && near(rates.around(), 3.0), "{} {}", rates.seconds(0), rates.around());
+        rates.end(0.5);
+        rates.begin(&[(0, 10)], 1.5);
+        assert!(near(rates.around(), 2.0), "{}", rates.around());
+        // A faster device than measured sets up in no time.
+        rates.begin(&[(0, 10)], 0.5);
+        assert!(near(rates.around(), 4.0 / 3.0) && rates.seconds(0) < 0.1);
     }
 }
