@@ -8,7 +8,7 @@ use super::device_args::Device;
 use super::execute::Execution;
 use super::run_args::RunArgs;
 use super::table_run::TableRun;
-use super::{console, execute, run_dir};
+use super::{browser, console, execute, run_dir};
 use crate::base::error::{Error, Result};
 use crate::base::files::hex;
 use crate::experiments::pipeline::{BackendName, JobId, Plan, Store};
@@ -56,6 +56,9 @@ pub fn run(args: &RunArgs) -> Result<()> {
 
     let outcome = execution.run(args.quiet)?;
     let published = if outcome.interrupted { Ok(()) } else { this.publish(&outcome.results, start) };
+    if args.open && !outcome.interrupted && published.is_ok() {
+        browser::open(&this.page());
+    }
     execute::conclude(outcome.failures, outcome.interrupted, published)
 }
 

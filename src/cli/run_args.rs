@@ -97,6 +97,9 @@ pub struct RunArgs {
     /// No progress
     #[arg(long)]
     pub quiet: bool,
+    /// Open the page of the run in a browser when it is done
+    #[arg(long)]
+    pub open: bool,
     /// Change a setting, like attack.eps=0.2; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,

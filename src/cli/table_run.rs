@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::device_args::Device;
+use super::run_examples::ExampleMaker;
+use super::run_page::Gathering;
 use super::{console, provenance, run_dir};
 use crate::base::error::{Error, Result};
 use crate::base::files::remove_if_present;
@@ -14,6 +16,7 @@ use crate::base::json::exact_json;
 use crate::checkpoint::write_atomic;
 use crate::data::Dataset;
 use crate::experiments::pipeline::{Job, Plan, StageResult, Store};
+use crate::experiments::report::page::Page;
 use crate::experiments::report::run_record::{DataRecord, RUN_FILE, RunRecord};
 use crate::experiments::report::{Report, csv, curves, markdown, rates, svg, terminal};
 use crate::experiments::tables;
@@ -58,12 +61,18 @@ impl TableRun<'_> {
     /// Writes and prints what the finished cells say; `start` is when this run began.
     pub fn publish(&self, results: &[Option<StageResult>], start: Instant) -> Result<()> {
         let report = self.report(results)?;
-        self.write(&report, start.elapsed())?;
+        self.write(&report, results, start.elapsed())?;
         console::print(&format!("\n{}", terminal::terminal(&report)))?;
         console::print(&format!(
-            "\nWritten to {}: table.csv, table.md, table.svg, run.json, curves/",
+            "\nWritten to {}: table.csv, table.md, table.svg, run.json, curves/, report.html",
             self.dir.display()
-        ))
+        ))?;
+        console::print(&format!("Everything on one page: {}", self.page().display()))
+    }
+
+    /// The page with everything.
+    pub fn page(&self) -> PathBuf {
+        self.dir.join("report.html")
     }
 
     /// The report of the finished cells, with a note of where the numbers come from.
@@ -98,7 +107,7 @@ impl TableRun<'_> {
     }
 
     /// Writes the table's files; `wall` is the time this run took.
-    fn write(&self, report: &Report, wall: Duration) -> Result<()> {
+    fn write(&self, report: &Report, results: &[Option<StageResult>], wall: Duration) -> Result<()> {
         let create = |dir: &PathBuf| fs::create_dir_all(dir).map_err(Error::io(dir, "create directory"));
         create(&self.dir)?;
         run_dir::clear_another(&self.dir, &self.fingerprint)?;
@@ -112,9 +121,10 @@ impl TableRun<'_> {
             write_atomic(&self.dir.join("rates.svg"), rates.as_bytes())?;
         }
         let path = self.dir.join(RUN_FILE);
-        let mut record = Vec::new();
-        self.record(wall)?.write(&mut record).map_err(Error::io(&path, "write"))?;
-        write_atomic(&path, &record)?;
+        let record = self.record(wall)?;
+        let mut json = Vec::new();
+        record.write(&mut json).map_err(Error::io(&path, "write"))?;
+        write_atomic(&path, &json)?;
 
         let curves_dir = self.dir.join(run_dir::CURVES);
         create(&curves_dir)?;
@@ -128,7 +138,15 @@ impl TableRun<'_> {
                 write_atomic(&path, curves::curves_svg(&cell.label(self.table), &rows)?.as_bytes())?;
             }
         }
-        Ok(())
+        self.write_page(report, &record, results)
+    }
+
+    fn write_page(&self, report: &Report, record: &RunRecord, results: &[Option<StageResult>]) -> Result<()> {
+        let TableRun { cells, jobs, plan, store, .. } = self;
+        let examples = &ExampleMaker::new(&self.data, &self.device);
+        let cells = Gathering { cells, jobs, plan, store, results, examples }.gather()?;
+        let page = Page { report, record, command: &console::command_line(), cells: &cells };
+        write_atomic(&self.page(), page.html()?.as_bytes())
     }
 
     /// The cells, each with its last job.

@@ -15,7 +15,7 @@ pub use admm::{Admm, AdmmConfig};
 pub use groups::{Group, Slice, groups};
 pub use masks::Masks;
 pub use project::{hard_prune, project, select};
-pub use report::{LayerSparsity, SparsityReport};
+pub use report::{LayerSparsity, SparsityReport, short};
 pub use shrink::{Shrunk, shrink};
 
 use serde::{Deserialize, Serialize};

@@ -140,7 +140,7 @@ fn times(all: usize, kept: usize) -> f64 {
 }
 
 /// `640`, `12.5 k`, `35.2 M`.
-fn short(count: u64) -> String {
+pub fn short(count: u64) -> String {
     match count {
         0..1_000 => count.to_string(),
         1_000..1_000_000 => format!("{:.1} k", count as f64 / 1e3),

@@ -50,7 +50,10 @@ pub struct EpochRow {
     pub seconds: f64,
 }
 
-/// One row of `residuals.csv`: a parameter at an update of ADMM's variables.
+/// File of the residuals of a run with ADMM, a [`ResidualRow`] each.
+pub const RESIDUALS_FILE: &str = "residuals.csv";
+
+/// One row of [`RESIDUALS_FILE`]: a parameter at an update of ADMM's variables.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResidualRow {
     /// The epoch after which the update was made, counted from 1.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Selection, TrainConfig};
 use super::step::Trainer;
-use super::{Candidate, EpochRow, METRICS_FILE, ResidualRow};
+use super::{Candidate, EpochRow, METRICS_FILE, RESIDUALS_FILE, ResidualRow};
 use crate::backend::{Backend, Metrics};
 use crate::base::csv::to_csv;
 use crate::base::error::{Error, Result};
@@ -121,7 +121,7 @@ pub(super) fn resume<B: Backend>(
 /// Writes `metrics.csv`, one row per completed epoch, and with ADMM `residuals.csv`, one per parameter and update.
 pub(super) fn write_metrics(dir: &Path, progress: &Progress) -> Result<()> {
     write_csv(&dir.join(METRICS_FILE), &progress.rows)?;
-    if progress.residuals.is_empty() { Ok(()) } else { write_csv(&dir.join("residuals.csv"), &progress.residuals) }
+    if progress.residuals.is_empty() { Ok(()) } else { write_csv(&dir.join(RESIDUALS_FILE), &progress.residuals) }
 }
 
 fn write_csv(path: &Path, rows: &[impl Serialize]) -> Result<()> {

@@ -98,7 +98,7 @@ fn copy_of_finished() -> TempDir {
     copy
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
@@ -125,7 +125,7 @@ fn table_dir(out: &Path) -> PathBuf {
 }
 
 /// The directories of the stages in an output directory, in the order of their keys.
-fn stage_dirs(out: &Path) -> Vec<PathBuf> {
+pub fn stage_dirs(out: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(out.join("store")) else { return Vec::new() };
     let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     dirs.sort();

@@ -19,6 +19,7 @@
 //! - `numdiff`: central differences, and that the check itself can fail
 //! - `ops`: every kernel of every backend, on recorded and on awkward values
 //! - `oracle`: values recorded from PyTorch
+//! - `page`: the page of a run in a real browser
 //! - `pipeline`: stages, keys, store, locks and plan
 //! - `prune`: projections, ADMM, masks, shrinking, and what they leave
 //! - `skip`: tests that cannot be run here, counted at the end
@@ -45,6 +46,7 @@ mod networks;
 mod numdiff;
 mod ops;
 mod oracle;
+mod page;
 mod pipeline;
 mod prune;
 mod skip;

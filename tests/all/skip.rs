@@ -26,6 +26,8 @@ pub enum Missing {
     Processor,
     /// The right to mount a file system, `/dev/full`, or `script`.
     System,
+    /// Chromium, or a browser of its kind.
+    Browser,
 }
 
 impl fmt::Display for Missing {
@@ -38,6 +40,7 @@ impl fmt::Display for Missing {
             Missing::Nvdisasm => "nvdisasm",
             Missing::Processor => "processor",
             Missing::System => "system",
+            Missing::Browser => "browser",
         })
     }
 }

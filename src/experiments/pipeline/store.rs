@@ -9,17 +9,20 @@
 //! | `state.safetensors` | while running | everything needed to go on bit-identically |
 //! | `model.safetensors` | at the end | the selected model |
 //! | `result.json` | last | the result; the stage is finished if and only if it exists |
+//! | `examples.safetensors` | behind it, by whoever shows them | images under attack |
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
 
 use super::result::StageResult;
 use super::stage::{FORMAT, Stage, StageConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files::remove_if_present;
 use crate::checkpoint::{STATE_FILE, TEMPORARY, write_atomic};
-use crate::train::{EpochRow, METRICS_FILE};
+use crate::train::{EpochRow, METRICS_FILE, RESIDUALS_FILE, ResidualRow};
 
 pub(super) const CONFIG: &str = "config.toml";
 const LOCK: &str = "lock";
@@ -84,16 +87,15 @@ impl Store {
     /// # Errors
     /// [`Error::Input`] if `metrics.csv` is corrupt.
     pub fn metrics(&self, key: &str) -> Result<Vec<EpochRow>> {
-        let path = self.path(key).join(METRICS_FILE);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(Error::io(&path, "read")(e)),
-        };
-        csv::Reader::from_reader(bytes.as_slice())
-            .deserialize()
-            .collect::<csv::Result<_>>()
-            .map_err(|e| corrupt(&path, &format!("it is no table of epochs ({e})")))
+        read_rows(&self.path(key).join(METRICS_FILE), "epochs")
+    }
+
+    /// The residuals that a stage with ADMM has recorded so far, in order; none for any other.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if `residuals.csv` is corrupt.
+    pub fn residuals(&self, key: &str) -> Result<Vec<ResidualRow>> {
+        read_rows(&self.path(key).join(RESIDUALS_FILE), "residuals")
     }
 
     /// Takes the stage's directory for this process alone, until the returned value is dropped or the process ends,
@@ -205,6 +207,19 @@ pub(super) fn read_result(dir: &Path, config: &StageConfig) -> Result<Option<Sta
     let json =
         serde_json::from_slice(&bytes).map_err(|e| corrupt(&path, &format!("it is cut short or corrupt ({e})")))?;
     StageResult::from_json(config, json).map(Some).map_err(|e| corrupt(&path, &e.to_string()))
+}
+
+/// The rows of a CSV file, a table of `what`; none if there is no file.
+fn read_rows<T: DeserializeOwned>(path: &Path, what: &str) -> Result<Vec<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io(path, "read")(e)),
+    };
+    csv::Reader::from_reader(bytes.as_slice())
+        .deserialize()
+        .collect::<csv::Result<_>>()
+        .map_err(|e| corrupt(path, &format!("it is no table of {what} ({e})")))
 }
 
 fn corrupt(path: &Path, problem: &str) -> Error {

@@ -54,7 +54,35 @@ pub struct Grid<'a> {
     pub examples: &'a [Example<'a>],
 }
 
+/// The three pictures of an example as PNG files, a pixel of the image each.
+pub struct Pictures {
+    /// The clean image.
+    pub clean: Vec<u8>,
+    /// What the attack adds: grey is 0, black -eps, white +eps.
+    pub perturbation: Vec<u8>,
+    /// The image under attack.
+    pub attacked: Vec<u8>,
+}
+
 impl Grid<'_> {
+    /// The pictures of each example by themselves, without text.
+    ///
+    /// # Errors
+    /// As [`Grid::png`].
+    pub fn pictures(&self) -> Result<Vec<Pictures>> {
+        self.check()?;
+        let encode = |values: &[f32]| {
+            let mut canvas = Canvas::new((self.shape[2], self.shape[1]));
+            self.draw_image(&mut canvas, (0, 0), 1, values);
+            canvas.encode()
+        };
+        let pictures = |example: &Example| {
+            let [clean, perturbation, attacked] = &self.values(example);
+            Ok(Pictures { clean: encode(clean)?, perturbation: encode(perturbation)?, attacked: encode(attacked)? })
+        };
+        self.examples.iter().map(pictures).collect()
+    }
+
     /// The picture as a PNG file.
     ///
     /// # Errors
@@ -73,7 +101,7 @@ impl Grid<'_> {
             }
             self.draw_example(&mut canvas, example, (self.left(column), top));
         }
-        canvas.png().map_err(|e| Error::Failed(format!("cannot encode a picture: {e}")))
+        canvas.encode()
     }
 
     fn check(&self) -> Result<()> {
@@ -127,11 +155,9 @@ impl Grid<'_> {
     fn draw_example(&self, canvas: &mut Canvas, example: &Example<'_>, (x, y): (usize, usize)) {
         let [height, width] = self.example_size();
         let step = height + GAP;
-        // A difference of at most eps stays within 0 to 1.
-        let shift = |i: usize| if self.eps > 0.0 { (example.attacked[i] - example.clean[i]) / self.eps } else { 0.0 };
-        self.draw_image(canvas, (x, y), &|i| example.clean[i]);
-        self.draw_image(canvas, (x, y + step), &|i| 0.5 + 0.5 * shift(i));
-        self.draw_image(canvas, (x, y + 2 * step), &|i| example.attacked[i]);
+        for (i, values) in self.values(example).iter().enumerate() {
+            self.draw_image(canvas, (x, y + i * step), self.scale(), values);
+        }
         let classes = [example.label, example.natural, example.adversarial];
         for (i, class) in classes.into_iter().enumerate() {
             let color = if class == example.label { INK } else { VERMILION };
@@ -139,13 +165,20 @@ impl Grid<'_> {
         }
     }
 
-    /// Draws an image with its upper left corner at (`x`, `y`); `value` gives its values by index, 0 to 1.
-    fn draw_image(&self, canvas: &mut Canvas, (x, y): (usize, usize), value: &dyn Fn(usize) -> f32) {
+    /// Clean image, perturbation and attacked image, 0 to 1.
+    fn values(&self, example: &Example<'_>) -> [Vec<f32>; 3] {
+        // A difference of at most eps stays within 0 to 1.
+        let shift = |(clean, attacked): (&f32, &f32)| if self.eps > 0.0 { (attacked - clean) / self.eps } else { 0.0 };
+        let shifts = example.clean.iter().zip(example.attacked).map(shift);
+        [example.clean.to_vec(), shifts.map(|shift| 0.5 + 0.5 * shift).collect(), example.attacked.to_vec()]
+    }
+
+    /// Draws an image of `values`, 0 to 1, with its upper left corner at (`x`, `y`) and `scale` pixels for one of its own.
+    fn draw_image(&self, canvas: &mut Canvas, (x, y): (usize, usize), scale: usize, values: &[f32]) {
         let [c, h, w] = self.shape;
-        let scale = self.scale();
         for pixel in 0..h * w {
             // The cast maps what is beyond the ends to them.
-            let level = |channel: usize| (255.0 * value(channel * h * w + pixel)).round() as u8;
+            let level = |channel: usize| (255.0 * values[channel * h * w + pixel]).round() as u8;
             let color = if c == 3 { [level(0), level(1), level(2)] } else { [level(0); 3] };
             canvas.fill((x + pixel % w * scale, y + pixel / w * scale), scale, color);
         }
@@ -175,6 +208,11 @@ impl Canvas {
         let font = MonoTextStyle::new(&FONT_7X13, Rgb888::new(color.0, color.1, color.2));
         let style = TextStyleBuilder::new().alignment(alignment).baseline(Baseline::Top).build();
         let Ok(_) = Text::with_text_style(text, Point::new(at.0 as i32, at.1 as i32), font, style).draw(self);
+    }
+
+    /// The page as a PNG file.
+    fn encode(&self) -> Result<Vec<u8>> {
+        self.png().map_err(|e| Error::Failed(format!("cannot encode a picture: {e}")))
     }
 
     fn png(&self) -> Result<Vec<u8>, png::EncodingError> {
@@ -258,6 +296,25 @@ mod tests {
             let (x, y) = (grid.left(i % 8) + 1, MARGIN + 2 * LEADING + i / 8 * grid.row_height() + 1);
             assert_eq!(rgb[3 * (y * width + x)..][..3], [(255.0 * value).round() as u8; 3], "example {i}");
         }
+    }
+
+    /// One pixel each, the same values as in the grid.
+    #[test]
+    fn the_pictures_of_an_example_have_its_pixels() {
+        let clean = [1.0, 0.0, 0.0, 0.0, 0.0, 0.2];
+        let attacked = [0.6, 0.0, 0.0, 0.0, 0.0, 0.4];
+        let examples = [example(&clean, &attacked, "dog"), example(&attacked, &attacked, "cat")];
+        let pictures = Grid { shape: [3, 1, 2], eps: 0.4, examples: &examples }.pictures().unwrap();
+        let pixels = |png: &[u8]| {
+            let (width, height, rgb) = decode(png);
+            assert_eq!((width, height), (2, 1));
+            rgb
+        };
+        let [first, second] = &pictures[..] else { panic!("{} examples", pictures.len()) };
+        assert_eq!(pixels(&first.clean), [255, 0, 0, 0, 0, 51]);
+        assert_eq!(pixels(&first.perturbation), [0, 128, 128, 128, 128, 191]);
+        assert_eq!(pixels(&first.attacked), [153, 0, 0, 0, 0, 102]);
+        assert_eq!(pixels(&second.perturbation), [128; 6]);
     }
 
     #[test]

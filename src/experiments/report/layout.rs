@@ -19,17 +19,25 @@ const GAP: i32 = 2;
 const FACE_LEADING: i32 = 15;
 
 /// The face of a cell that has a value.
-struct Face {
+pub struct Face {
     /// Decides the colour; hatched if it is not finite.
-    value: f64,
+    pub value: f64,
     color: fn(f64) -> RGBColor,
     /// With an edge, so that a white cell is seen on the white page.
     edged: bool,
     /// The numbers, then in smaller print the spread and the success rate.
-    lines: Vec<String>,
+    pub lines: Vec<String>,
 }
 
 impl Face {
+    /// The colours of the cell and of the text on it; `None` for a value that has no place on the scale.
+    pub fn colors(&self) -> Option<(RGBColor, RGBColor)> {
+        self.value.is_finite().then(|| {
+            let color = (self.color)(self.value);
+            (color, text_on(color))
+        })
+    }
+
     fn measured(cell: &Summary) -> Self {
         let mark = if cell.collapsed() { COLLAPSED } else { "" };
         let mut lines = vec![format!("{}{mark}", measured(cell))];
@@ -61,13 +69,12 @@ impl Face {
 
     fn draw(&self, page: &mut Page, (x, y): (i32, i32), (w, h): (i32, i32)) {
         let mut ink = INK;
-        if self.value.is_finite() {
-            let color = (self.color)(self.value);
+        if let Some((color, on_color)) = self.colors() {
             page.fill((x, y), (w, h), if self.edged { FAINT } else { color });
             if self.edged {
                 page.fill((x + 1, y + 1), (w - 2, h - 2), color);
             }
-            ink = text_on(color);
+            ink = on_color;
         } else {
             page.hatch((x, y), (w, h));
         }
@@ -80,7 +87,7 @@ impl Face {
 }
 
 /// One place of the grid.
-enum GridCell {
+pub enum GridCell {
     Face(Face),
     /// Not run, or not published.
     Missing,
@@ -99,20 +106,22 @@ impl GridCell {
 }
 
 /// A heading, and the places row by row.
-struct Panel {
-    name: &'static str,
-    places: Vec<Vec<GridCell>>,
+pub struct Panel {
+    pub name: &'static str,
+    pub places: Vec<Vec<GridCell>>,
 }
 
 /// A block or a comparison, and where its parts go.
 pub struct Layout<'a> {
-    title: &'a str,
-    rows: &'a [String],
-    columns: &'a [String],
+    pub title: &'a str,
+    pub rows: &'a [String],
+    pub columns: &'a [String],
+    /// Titles of the row axis and of the column axis.
+    pub axes: (&'a str, &'a str),
     corner: String,
     label_width: i32,
     cell: (i32, i32),
-    panels: Vec<Panel>,
+    pub panels: Vec<Panel>,
 }
 
 impl<'a> Layout<'a> {
@@ -125,8 +134,8 @@ impl<'a> Layout<'a> {
         if block.summaries().any(Summary::is_published) {
             panels.push(panel("Published", Face::published));
         }
-        let corner = format!("{} \\ {}", block.row_axis, block.column_axis);
-        Layout::new(&block.title, &block.rows, &block.columns, corner, panels)
+        let axes = (&*block.row_axis, &*block.column_axis);
+        Layout::new(&block.title, &block.rows, &block.columns, axes, panels)
     }
 
     pub fn of_gaps(gaps: &'a Comparison) -> Self {
@@ -138,11 +147,18 @@ impl<'a> Layout<'a> {
         if gaps.is_published() {
             panels.push(panel("Published gap", Face::published_gap));
         }
-        let corner = format!("{} \\ {}", gaps.row_axis, gaps.column_axis);
-        Layout::new(&gaps.title, &gaps.rows, &gaps.columns, corner, panels)
+        let axes = (&*gaps.row_axis, &*gaps.column_axis);
+        Layout::new(&gaps.title, &gaps.rows, &gaps.columns, axes, panels)
     }
 
-    fn new(title: &'a str, rows: &'a [String], columns: &'a [String], corner: String, panels: Vec<Panel>) -> Self {
+    fn new(
+        title: &'a str,
+        rows: &'a [String],
+        columns: &'a [String],
+        axes: (&'a str, &'a str),
+        panels: Vec<Panel>,
+    ) -> Self {
+        let corner = format!("{} \\ {}", axes.0, axes.1);
         let widest = |texts: &[String]| texts.iter().map(|text| text_width(text, LABEL)).max().unwrap_or(0);
         let faces = || {
             panels.iter().flat_map(|panel| panel.places.iter().flatten()).filter_map(|place| match place {
@@ -158,7 +174,7 @@ impl<'a> Layout<'a> {
         let width = widest_face.max(widest(columns)).max(heading) + 2 * GUTTER;
         let height = FACE_LEADING * tallest_face as i32 + 16;
         let label_width = widest(rows).max(text_width(&corner, LABEL));
-        Layout { title, rows, columns, corner, label_width, cell: (width, height), panels }
+        Layout { title, rows, columns, axes, corner, label_width, cell: (width, height), panels }
     }
 
     fn panel_width(&self) -> i32 {

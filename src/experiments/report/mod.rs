@@ -6,6 +6,7 @@
 //! | file | writer |
 //! |---|---|
 //! | `table.csv` | [`csv::write_csv`] |
+//! | `report.html` | [`page::Page::html`] |
 //! | `table.md` | [`markdown::markdown`] |
 //! | `table.svg` | [`svg::table_svg`] |
 //! | `rates.svg` | [`rates::rates_svg`] |
@@ -24,6 +25,7 @@ mod layout;
 mod legend;
 pub mod markdown;
 mod numbers;
+pub mod page;
 mod paint;
 pub mod rates;
 pub mod run_record;

@@ -85,37 +85,11 @@ impl RunRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DatasetName;
+    use crate::experiments::report::sample;
 
     #[test]
     fn reads_back_what_it_wrote() {
-        let record = RunRecord {
-            command: ["engine", "run", "--table", "b1"].map(String::from).to_vec(),
-            version: "0.1.0".into(),
-            commit: None,
-            table: "b1".into(),
-            profile: "smoke".into(),
-            fingerprint: "fedcba9876543210".into(),
-            seeds: vec![0, 1, u64::MAX],
-            data: vec![DataRecord {
-                id: DataId {
-                    name: DatasetName::Mnist,
-                    subset: "sample".into(),
-                    fingerprint: "0123456789abcdef".into(),
-                },
-                origin: "embedded sample".into(),
-            }],
-            machine: Machine {
-                os: "linux".into(),
-                arch: "x86_64".into(),
-                cpu: None,
-                threads: 2,
-                backend: "cpu".into(),
-                gpu: None,
-            },
-            config: serde_json::json!({ "epochs": 2, "lr": 1e-4 }),
-            wall_seconds: 12.5,
-        };
+        let record = sample::record();
         let mut bytes = Vec::new();
         record.write(&mut bytes).unwrap();
         assert!(bytes.ends_with(b"}\n"));

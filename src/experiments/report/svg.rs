@@ -61,22 +61,24 @@ fn paragraph(page: &mut Page, text: &str, mut y: i32, width: i32) -> i32 {
 }
 
 /// A colour scale.
-struct Scale {
-    name: &'static str,
-    range: (f64, f64),
-    color: fn(f64) -> RGBColor,
+pub(super) struct Scale {
+    pub(super) name: &'static str,
+    pub(super) range: (f64, f64),
+    pub(super) color: fn(f64) -> RGBColor,
     /// From left to right, evenly spaced.
-    ticks: &'static [&'static str],
+    pub(super) ticks: &'static [&'static str],
 }
 
-const ACCURACY: Scale = Scale {
+/// Of the cells of a block.
+pub(super) const ACCURACY: Scale = Scale {
     name: "Adversarial accuracy, %",
     range: (0.0, 100.0),
     color: viridis,
     ticks: &["0", "25", "50", "75", "100"],
 };
 
-const ADVERSARIAL_GAP: Scale = Scale {
+/// Of the cells of a comparison.
+pub(super) const ADVERSARIAL_GAP: Scale = Scale {
     name: "Adversarial gap, points",
     range: (-MOST_GAP, MOST_GAP),
     color: diverging,

@@ -73,7 +73,7 @@ impl Cell {
 }
 
 /// A stage's part in a chain of several.
-pub(super) fn step(config: &StageConfig) -> &'static str {
+pub fn step(config: &StageConfig) -> &'static str {
     match config {
         StageConfig::Import(_) => "import",
         StageConfig::Train(config) => match config.sparsity {

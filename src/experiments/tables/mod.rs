@@ -19,12 +19,12 @@ mod t2;
 mod t3;
 mod t4;
 
-pub use cells::{Cell, CellJobs, cells};
+pub use cells::{Cell, CellJobs, cells, step};
 pub use chains::Method;
 pub use differences::{Difference, differences};
 pub use notes::notes;
 pub use published::Published;
-pub use results::report;
+pub use results::{attack_name, report};
 
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::named_enum;

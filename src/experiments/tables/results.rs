@@ -113,7 +113,7 @@ fn row(
 }
 
 /// `pgd-40`, `cw-40` for the margin loss, `pgd-40x2` with two restarts.
-fn attack_name(attack: &PgdConfig) -> String {
+pub fn attack_name(attack: &PgdConfig) -> String {
     let restarts = if attack.restarts > 1 { format!("x{}", attack.restarts) } else { String::new() };
     format!("{}-{}{restarts}", attack.loss.attack(), attack.steps)
 }

@@ -81,7 +81,7 @@ fn results(out: &Path) -> BTreeMap<String, Vec<u8>> {
 
 fn small_results(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let results = results(out);
-    assert_eq!(results.len(), 2 * 4 + 3 + 2, "{:?}", results.keys());
+    assert_eq!(results.len(), 2 * 5 + 3 + 2, "{:?}", results.keys());
     results
 }
 

@@ -1,10 +1,14 @@
 //! Made-up tables for the tests. One with two blocks, one seed and three, collapsed cells, empty cells, unpublished
 //! cells; one with triangles of widths and their comparison; one of prune rates.
 
+pub mod chains;
+
 use std::path::Path;
 use std::{env, fs};
 
+use super::run_record::{DataRecord, Machine, RunRecord};
 use super::{Block, Comparison, Report, Row, Summary, group};
+use crate::data::{DataId, DatasetName};
 
 /// The picture in these bytes is the one in this folder, which somebody has looked at; `read` says what counts of a file.
 pub fn assert_shows<T: PartialEq>(name: &str, picture: &[u8], read: impl Fn(&[u8]) -> T) {
@@ -13,6 +17,33 @@ pub fn assert_shows<T: PartialEq>(name: &str, picture: &[u8], read: impl Fn(&[u8
         let new = env::temp_dir().join(name);
         fs::write(&new, picture).unwrap();
         panic!("not {}: look at {}; if it is right, copy it there", path.display(), new.display());
+    }
+}
+
+/// The record of a made-up run.
+pub fn record() -> RunRecord {
+    RunRecord {
+        command: ["engine", "run", "--table", "b1"].map(String::from).to_vec(),
+        version: "0.1.0".into(),
+        commit: None,
+        table: "b1".into(),
+        profile: "smoke".into(),
+        fingerprint: "fedcba9876543210".into(),
+        seeds: vec![0, 1, u64::MAX],
+        data: vec![DataRecord {
+            id: DataId { name: DatasetName::Mnist, subset: "sample".into(), fingerprint: "0123456789abcdef".into() },
+            origin: "embedded sample".into(),
+        }],
+        machine: Machine {
+            os: "linux".into(),
+            arch: "x86_64".into(),
+            cpu: None,
+            threads: 2,
+            backend: "cpu".into(),
+            gpu: None,
+        },
+        config: serde_json::json!({ "epochs": 2, "lr": 1e-4 }),
+        wall_seconds: 12.5,
     }
 }
 
