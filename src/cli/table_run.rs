@@ -88,7 +88,7 @@ impl TableRun<'_> {
         report.differences = differences.iter().map(Difference::to_string).collect();
         if !report.differences.is_empty() {
             report.notes.push(format!(
-                "NOT comparable with the published numbers: {} settings are not the paper's; table.md names them.",
+                "NOT comparable with the published numbers: {} settings are not the paper's; table.md and report.html name them.",
                 report.differences.len()
             ));
         }
@@ -145,6 +145,8 @@ impl TableRun<'_> {
         let TableRun { cells, jobs, plan, store, .. } = self;
         let examples = &ExampleMaker::new(&self.data, &self.device);
         let cells = Gathering { cells, jobs, plan, store, results, examples }.gather()?;
+        let whole = self.not_run.is_some().then(|| tables::whole_grid(self.table, report));
+        let report = whole.as_ref().unwrap_or(report);
         let page = Page { report, record, command: &console::command_line(), cells: &cells };
         write_atomic(&self.page(), page.html()?.as_bytes())
     }

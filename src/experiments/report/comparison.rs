@@ -115,6 +115,7 @@ mod tests {
             rows: labels(rows),
             columns: labels(columns),
             cells,
+            not_run: vec![],
         }
     }
 

@@ -3,7 +3,7 @@
 use plotters::style::RGBColor;
 
 use super::numbers::{
-    ABSENT, COLLAPSED, autoattack, measured, measured_gap, percent, published, published_gap, success,
+    ABSENT, COLLAPSED, autoattack, measured, measured_gap, percent, published_gap, published_pair, success,
 };
 use super::paint::{
     Align, FAINT, GUTTER, HEADING, INK, LABEL, LEADING, MARGIN, MUTED, Page, SMALL, bold, diverging, font, text_on,
@@ -49,9 +49,9 @@ impl Face {
         Face { value: cell.adversarial, color: viridis, edged: false, lines }
     }
 
-    fn published(cell: &Summary) -> Option<Self> {
-        let value = cell.paper_adversarial.or(cell.paper_natural)?;
-        Some(Face { value, color: viridis, edged: false, lines: vec![published(cell)?] })
+    fn published(natural: Option<f64>, adversarial: Option<f64>) -> Option<Self> {
+        let value = adversarial.or(natural)?;
+        Some(Face { value, color: viridis, edged: false, lines: vec![published_pair(natural, adversarial)?] })
     }
 
     fn measured_gap(gap: &Gap) -> Self {
@@ -126,13 +126,20 @@ pub struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     pub fn of_block(block: &'a Block) -> Self {
-        let panel = |name, face: fn(&Summary) -> Option<Face>| {
-            let place = |r, c| GridCell::new(block.cell(r, c).and_then(face), block.has_place(r, c));
+        let panel = |name, face: &dyn Fn(usize, usize) -> Option<Face>| {
+            let place = |r, c| GridCell::new(face(r, c), block.has_place(r, c));
             Panel { name, places: places(&block.rows, &block.columns, place) }
         };
-        let mut panels = vec![panel("Measured", |cell| Some(Face::measured(cell)))];
-        if block.summaries().any(Summary::is_published) {
-            panels.push(panel("Published", Face::published));
+        let measured = |r, c| block.cell(r, c).map(Face::measured);
+        let published = |r, c| match (block.cell(r, c), block.not_run(r, c)) {
+            (Some(cell), _) => Face::published(cell.paper_natural, cell.paper_adversarial),
+            (None, Some(cell)) => Face::published(cell.paper_natural, cell.paper_adversarial),
+            (None, None) => None,
+        };
+        let published = panel("Published", &published);
+        let mut panels = vec![panel("Measured", &measured)];
+        if published.places.iter().flatten().any(|place| matches!(place, GridCell::Face(_))) {
+            panels.push(published);
         }
         let axes = (&*block.row_axis, &*block.column_axis);
         Layout::new(&block.title, &block.rows, &block.columns, axes, panels)

@@ -104,6 +104,15 @@ pub struct Block {
     pub columns: Vec<String>,
     /// `cells[row][column]`; `None` where nothing was run.
     pub cells: Vec<Vec<Option<Summary>>>,
+    /// The cells that the run has left out, in the same places; empty if the block shows only those that it has not.
+    pub not_run: Vec<Vec<Option<NotRun>>>,
+}
+
+/// A cell that the run has left out, with the paper's numbers for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NotRun {
+    pub paper_natural: Option<f64>,
+    pub paper_adversarial: Option<f64>,
 }
 
 /// A whole table.
@@ -183,7 +192,15 @@ impl Block {
     /// Whether there could be a cell at (`row`, `column`): a grid of widths is a triangle, no network is pruned to its
     /// own width or a larger one.
     pub fn has_place(&self, row: usize, column: usize) -> bool {
-        has_place(&self.rows[row], &self.columns[column])
+        match self.not_run.is_empty() {
+            true => has_place(&self.rows[row], &self.columns[column]),
+            false => self.cell(row, column).is_some() || self.not_run(row, column).is_some(),
+        }
+    }
+
+    /// The cell at (`row`, `column`) that the run has left out, if it has.
+    pub fn not_run(&self, row: usize, column: usize) -> Option<&NotRun> {
+        self.not_run.get(row)?.get(column)?.as_ref()
     }
 
     /// All cells that were run.

@@ -36,8 +36,13 @@ pub fn autoattack(cell: &Summary) -> Option<String> {
 
 /// Published `natural/adversarial`, a dash for the half that the paper does not print; `None` if it prints neither.
 pub fn published(cell: &Summary) -> Option<String> {
+    published_pair(cell.paper_natural, cell.paper_adversarial)
+}
+
+/// The same of two halves.
+pub fn published_pair(natural: Option<f64>, adversarial: Option<f64>) -> Option<String> {
     let half = |value: Option<f64>| value.map_or_else(|| ABSENT.to_string(), percent);
-    cell.is_published().then(|| format!("{}/{}", half(cell.paper_natural), half(cell.paper_adversarial)))
+    (natural.is_some() || adversarial.is_some()).then(|| format!("{}/{}", half(natural), half(adversarial)))
 }
 
 /// `+0.40`.

@@ -24,7 +24,7 @@ pub use chains::Method;
 pub use differences::{Difference, differences};
 pub use notes::notes;
 pub use published::Published;
-pub use results::{attack_name, report};
+pub use results::{attack_name, report, whole_grid};
 
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::named_enum;

@@ -4,7 +4,7 @@ use super::notes::notes;
 use super::{BlockSpec, Cell, CellJobs, Coordinates, Method, Settings, Table};
 use crate::attack::PgdConfig;
 use crate::experiments::pipeline::{JobId, Plan, StageConfig, StageResult};
-use crate::experiments::report::{Block, Comparison, Report, Row, Summary};
+use crate::experiments::report::{Block, Comparison, NotRun, Report, Row, Summary};
 
 /// The report of a table: `jobs` are those of each cell, in the order of `cells`, and `results` what the plan's
 /// jobs left, by [`crate::experiments::pipeline::JobId::index`]. Cells without a result are empty.
@@ -66,6 +66,43 @@ fn block(spec: &BlockSpec, wanted: &[&Coordinates], finished: &[(Coordinates, Ro
         rows: row_names.iter().map(|name| name.to_string()).collect(),
         columns: column_names.iter().map(|name| name.to_string()).collect(),
         cells,
+        not_run: Vec::new(),
+    }
+}
+
+/// The report with every cell of its blocks, and the blocks that run by default: what was left out is marked as not run.
+pub fn whole_grid(table: &'static Table, report: &Report) -> Report {
+    let whole = |spec: &'static BlockSpec| {
+        let run = report.blocks.iter().find(|block| block.title == spec.title);
+        (run.is_some() || spec.by_default).then(|| whole_block(table, spec, run))
+    };
+    Report { blocks: table.blocks.iter().filter_map(whole).collect(), ..report.clone() }
+}
+
+/// The whole grid of `spec`, with the cells of `run`.
+fn whole_block(table: &'static Table, spec: &'static BlockSpec, run: Option<&Block>) -> Block {
+    let place = |names: &[String], name: &str| names.iter().position(|known| known == name);
+    let cell = |row: &str, column: &str| {
+        let run = run?;
+        run.cell(place(&run.rows, row)?, place(&run.columns, column)?).cloned()
+    };
+    let not_run = |row: &'static str, column: &'static str| {
+        let left_out = (spec.exists)(row, column) && cell(row, column).is_none();
+        let published = table.published(&Coordinates { block: spec, row, column, seed: 0 });
+        left_out.then(|| NotRun {
+            paper_natural: published.and_then(|published| published.natural),
+            paper_adversarial: published.map(|published| published.adversarial),
+        })
+    };
+    let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+    Block {
+        title: spec.title.to_string(),
+        row_axis: spec.row_axis.to_string(),
+        column_axis: spec.column_axis.to_string(),
+        rows: names(spec.rows),
+        columns: names(spec.columns),
+        cells: spec.rows.iter().map(|row| spec.columns.iter().map(|column| cell(row, column)).collect()).collect(),
+        not_run: spec.rows.iter().map(|&r| spec.columns.iter().map(|&c| not_run(r, c)).collect()).collect(),
     }
 }
 

@@ -125,6 +125,7 @@ pub fn block(title: &str, inits: &[&str], optimizers: &[&str], rows: &[Row]) -> 
         column_axis: "Optimiser".into(),
         rows: inits.iter().map(|s| s.to_string()).collect(),
         columns: optimizers.iter().map(|s| s.to_string()).collect(),
+        not_run: vec![],
         cells: inits.iter().map(|i| optimizers.iter().map(|o| find(i, o)).collect()).collect(),
     }
 }
@@ -161,6 +162,7 @@ fn widths_block(title: &str, cells: [[Option<Summary>; 3]; 3]) -> Block {
         rows: ["4", "8", "16"].map(String::from).into(),
         columns: ["1", "2", "4"].map(String::from).into(),
         cells: cells.map(Vec::from).into(),
+        not_run: vec![],
     }
 }
 
@@ -178,6 +180,7 @@ pub fn rates() -> Report {
             rows: ["8", "16"].map(String::from).into(),
             columns: ["2x", "8x", "32x"].map(String::from).into(),
             cells: vec![[2.0, 8.0, 32.0].map(cell).into(), [1.0, 4.0, 16.0].map(cell).into()],
+            not_run: vec![],
         }
     };
     let mut blocks = vec![block("Post-prune", 2.0), block("ADMM", 0.5)];
