@@ -8,7 +8,7 @@ use super::attack_dir::{ADVERSARIAL, AttackDir, AttackDirArgs, VERDICTS, page_na
 use super::eval_progress::EvalProgress;
 use super::eval_target::{EvalTarget, EvalTargetArgs, check_model};
 use super::suite_args::SuiteArgs;
-use super::{console, interrupt, provenance};
+use super::{command_line, console, interrupt, provenance};
 use crate::attack::config::AttackConfig;
 use crate::attack::evaluation::Subset;
 use crate::attack::suite::checks::Check;
@@ -200,7 +200,7 @@ impl Outcome<'_> {
             files.extend(self.save()?);
         }
         let record = AttackRecord {
-            command: provenance::command(),
+            command: command_line::args(),
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("ENGINE_COMMIT"),
             model: target.model.display().to_string(),

@@ -2,6 +2,7 @@
 //! these do not.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::time::Duration;
 
 use crate::base::error::{Error, Result};
 
@@ -14,14 +15,17 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// The command that started this process, as a shell takes it.
-pub fn command_line() -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
-    let quoted = |arg: String| {
-        if !arg.is_empty() && arg.chars().all(plain) { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }
+/// A length of time in the largest unit of which it has two or more: `84 seconds`, `2 minutes`, `30 hours`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let (length, unit) = match seconds {
+        ..119.5 => (1.0, "second"),
+        ..7170.0 => (60.0, "minute"),
+        ..172_000.0 => (3600.0, "hour"),
+        _ => (86_400.0, "day"),
     };
-    let args = std::env::args_os().skip(1).map(|arg| quoted(arg.to_string_lossy().into_owned()));
-    ["engine".to_string()].into_iter().chain(args).collect::<Vec<_>>().join(" ")
+    let n = (seconds / length).round();
+    format!("{n} {unit}{}", if n == 1.0 { "" } else { "s" })
 }
 
 /// Prints a line on stderr, if anyone still listens.
@@ -48,5 +52,32 @@ pub fn confirmed(question: &str) -> Result<bool> {
             "n" | "no" => return Ok(false),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_in_a_unit_of_which_there_are_two() {
+        let said = [0.4, 1.2, 84.0, 119.4, 119.6, 151.0, 7169.0, 7171.0, 100_000.0, 172_799.0, 1e6]
+            .map(|seconds| duration(Duration::from_secs_f64(seconds)));
+        assert_eq!(
+            said,
+            [
+                "0 seconds",
+                "1 second",
+                "84 seconds",
+                "119 seconds",
+                "2 minutes",
+                "3 minutes",
+                "119 minutes",
+                "2 hours",
+                "28 hours",
+                "2 days",
+                "12 days"
+            ]
+        );
     }
 }

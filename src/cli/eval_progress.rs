@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar};
+use indicatif::ProgressBar;
 
 use super::console;
 use super::plan_progress::{LINE_EVERY, style};
@@ -52,6 +52,6 @@ impl EvalProgress {
         let elapsed = self.bar.elapsed();
         let part = self.bar.position() as f64 / self.bar.length().unwrap_or(0).max(1) as f64;
         let left = Duration::from_secs_f64((elapsed.as_secs_f64() * (1.0 / part.max(1e-9) - 1.0)).clamp(0.0, 1e9));
-        format!("{:5.1}%  {}, about {} left", 100.0 * part, HumanDuration(elapsed), HumanDuration(left))
+        format!("{:5.1}%  {}, about {} left", 100.0 * part, console::duration(elapsed), console::duration(left))
     }
 }

@@ -6,6 +6,7 @@ mod attack_dir;
 mod bench;
 mod browser;
 mod chain;
+mod command_line;
 mod console;
 mod cost;
 mod data;

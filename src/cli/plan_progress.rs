@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::console;
 use super::estimate::Estimate;
@@ -106,7 +106,7 @@ impl PlanProgress {
             overall.set_position((percent * BAR_LENGTH as f64 / 100.0) as u64);
             overall.set_message(text);
         } else {
-            console::note(&format!("{percent:5.1}%  {}, {text}", HumanDuration(self.begin.elapsed())));
+            console::note(&format!("{percent:5.1}%  {}, {text}", console::duration(self.begin.elapsed())));
         }
     }
 
@@ -276,7 +276,7 @@ mod tests {
         // As much again as is left of it.
         let (half, text) = state.status(whole);
         assert!((half - 50.0).abs() < 1e-6, "{half}");
-        assert_eq!(text, format!("0/2 stages, about {} left", HumanDuration(Duration::from_secs_f64(whole))));
+        assert_eq!(text, format!("0/2 stages, about {} left", console::duration(Duration::from_secs_f64(whole))));
         assert_eq!(state.status(1.0).0, half);
     }
 

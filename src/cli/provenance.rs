@@ -1,13 +1,8 @@
-//! What every record of a run says of the command and of the machine.
+//! What every record of a run says of the machine.
 
 use super::device_args::Device;
 use super::doctor;
 use crate::experiments::report::run_record::Machine;
-
-/// The command line, program name first.
-pub fn command() -> Vec<String> {
-    std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()
-}
 
 /// This machine, and what of it computes.
 pub fn machine(device: &Device) -> Machine {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::console;
+use super::command_line;
 use super::device_args::DeviceArgs;
 use super::fetch::FetchArgs;
 use crate::base::error::{Error, Result};
@@ -150,7 +150,7 @@ impl RunArgs {
         let run: HashSet<_> = cells.iter().map(|cell| (cell.at.block.method, cell.at.row, cell.at.column)).collect();
         let names: Vec<&str> = blocks.iter().map(|block| block.method).collect();
         let method = if self.method.is_empty() { format!(" --method {}", names.join(",")) } else { String::new() };
-        let command = console::command_line();
+        let command = command_line::engine();
         let left_out = all - run.len();
         (left_out > 0)
             .then(|| format!("Not run: {left_out} of {all} cells. All of them: {command} --cells '*:*'{method}"))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::device_args::Device;
 use super::run_examples::ExampleMaker;
 use super::run_page::Gathering;
-use super::{console, provenance, run_dir};
+use super::{command_line, console, provenance, run_dir};
 use crate::base::error::{Error, Result};
 use crate::base::files::remove_if_present;
 use crate::base::json::exact_json;
@@ -147,7 +147,7 @@ impl TableRun<'_> {
         let cells = Gathering { cells, jobs, plan, store, results, examples }.gather()?;
         let whole = self.not_run.is_some().then(|| tables::whole_grid(self.table, report));
         let report = whole.as_ref().unwrap_or(report);
-        let page = Page { report, record, command: &console::command_line(), cells: &cells };
+        let page = Page { report, record, command: &command_line::engine(), cells: &cells };
         write_atomic(&self.page(), page.html()?.as_bytes())
     }
 
@@ -164,7 +164,7 @@ impl TableRun<'_> {
             stages.push(json!({ "cell": cell.label(self.table), "stage": end.key, "chain": chain }));
         }
         Ok(RunRecord {
-            command: provenance::command(),
+            command: command_line::args(),
             version: env!("CARGO_PKG_VERSION").to_string(),
             commit: option_env!("ENGINE_COMMIT").map(str::to_string),
             table: self.table.id.to_string(),

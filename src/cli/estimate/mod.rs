@@ -12,8 +12,7 @@ mod schedule;
 
 use std::time::{Duration, Instant};
 
-use indicatif::HumanDuration;
-
+use super::console;
 use course::Course;
 pub use kind::Kind;
 use kind::Work;
@@ -110,7 +109,7 @@ impl Estimate {
     pub fn about(&self, left: Duration) -> String {
         let ends = |state| matches!(state, State::Finished | State::Failed);
         let may_skip = self.stages.iter().any(|stage| stage.may_skip && !ends(stage.state));
-        format!("{}about {}", if may_skip { "at most " } else { "" }, HumanDuration(left))
+        format!("{}about {}", if may_skip { "at most " } else { "" }, console::duration(left))
     }
 
     /// Time until the end; `None` if no step could be measured.

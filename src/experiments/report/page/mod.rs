@@ -107,9 +107,9 @@ impl Page<'_> {
                 body {
                     main {
                         (self.header())
-                        (self.differences())
                         (self.table())
                         @for section in &sections { (section) }
+                        (self.differences())
                         (self.again())
                     }
                 }
