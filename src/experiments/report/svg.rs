@@ -33,8 +33,8 @@ pub fn table_svg(report: &Report) -> Result<String> {
     if !gaps.is_empty() {
         y = ADVERSARIAL_GAP.draw(&mut page, y, false);
     }
-    for line in legend(report).iter().chain(&report.settings) {
-        y = paragraph(&mut page, line, y, width);
+    for line in legend(report) {
+        y = paragraph(&mut page, &line, y, width);
     }
     page.svg("table.svg", (MARGIN + width + MARGIN, y + MARGIN - LEADING / 2))
 }

@@ -102,11 +102,11 @@ const CIFAR10: Hyperparameters = Hyperparameters {
     },
     demo: |network| {
         // Without normalisation a network diverges sooner.
-        let (epochs, lr) = if network == Network::LeNetCifar { (40, 0.01) } else { (60, 0.03) };
+        let lr = if network == Network::LeNetCifar { 0.01 } else { 0.03 };
         Phases {
-            dense: phase(epochs, sgd(lr, 1e-4), LrShape::Cosine),
-            admm: phase(epochs / 2, sgd(0.01, 1e-4), LrShape::Periodic),
-            retrain: phase(epochs / 2, sgd(0.01, 1e-4), LrShape::Cosine),
+            dense: phase(60, sgd(lr, 1e-4), LrShape::Cosine),
+            admm: phase(30, sgd(0.01, 1e-4), LrShape::Periodic),
+            retrain: phase(30, sgd(0.01, 1e-4), LrShape::Cosine),
         }
     },
 };
