@@ -162,7 +162,7 @@ fn only_the_published_settings_on_the_published_data_have_no_differences() {
         assert_eq!(data(&Settings { test_images: 100, ..paper.clone() }), 1);
         paper.data.fingerprint = known("JPEG copy").unwrap_or("another".into());
         assert_eq!(data(&paper), 1, "{}: other content", table.id);
-        assert!(of(&settings(table.id, Profile::Quick)).len() > 3);
+        assert!(!of(&settings(table.id, Profile::Quick)).is_empty());
     }
 }
 
