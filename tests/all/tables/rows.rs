@@ -252,3 +252,32 @@ fn suites_attack_what_the_chain_leaves() {
         }
     }
 }
+
+/// What a run has left out stands in its place, with the paper's numbers; a place without a cell stays empty.
+#[test]
+fn the_whole_grid_shows_what_was_not_run() {
+    let whole = |id: &str, methods: &[&str], cells: &[&str]| {
+        tables::whole_grid(Table::find(id).unwrap(), &report(id, methods, cells))
+    };
+    let t2 = whole("t2", &["admm", "scratch"], &["4:1"]);
+    let titles: Vec<&str> = t2.blocks.iter().map(|block| block.title.as_str()).collect();
+    let [natural, adversarial, admm, scratch] = &t2.blocks[..] else { panic!("{titles:?}") };
+    assert_eq!((natural.cells.len(), adversarial.cells.len()), (5, 5), "they run by default: {titles:?}");
+    assert!(natural.summaries().next().is_none() && natural.not_run(4, 0).is_some());
+    for block in [admm, scratch] {
+        assert_eq!((block.rows.join(" "), block.columns.join(" ")), ("2 4 8 16".into(), "1 2 4 8".into()));
+        let places = |r: usize| (0..4).map(move |c| (block.cell(r, c).is_some(), block.not_run(r, c).is_some()));
+        assert_eq!(places(0).collect::<Vec<_>>(), [(false, true), (false, false), (false, false), (false, false)]);
+        assert_eq!(places(1).collect::<Vec<_>>(), [(true, false), (false, true), (false, false), (false, false)]);
+        assert!(block.has_place(1, 0) && block.has_place(1, 1) && !block.has_place(1, 2));
+    }
+    let published = admm.not_run(3, 2).unwrap();
+    assert_eq!((published.paper_natural, published.paper_adversarial), (Some(98.87), Some(94.77)));
+    assert_eq!(scratch.not_run(3, 2).unwrap().paper_adversarial, None);
+    assert_eq!((t2.rows.len(), t2.comparisons.len()), (2, 1), "rows and comparisons are those of the run");
+
+    // No filter of the first layer would be left.
+    let fashion = whole("fashion", &["admm"], &["4:8x"]);
+    let admm = fashion.blocks.iter().find(|block| block.title == "Pruned with ADMM").unwrap();
+    assert!(admm.cell(2, 2).is_some() && admm.has_place(2, 1) && !admm.has_place(2, 3) && admm.has_place(0, 4));
+}
