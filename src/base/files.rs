@@ -13,6 +13,11 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The first 8 hex digits of the SHA-256 of a text: enough to keep a few names apart.
+pub fn short_hash(text: &str) -> String {
+    hex(&Sha256::digest(text)[..4])
+}
+
 /// SHA-256 of a whole file, in hex.
 ///
 /// # Errors

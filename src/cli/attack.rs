@@ -175,7 +175,7 @@ fn print_checks(checks: &[Check]) -> Result<()> {
     Ok(())
 }
 
-/// What came of the attacks and the checks.
+/// The verdicts of the attacks and the checks.
 struct Outcome<'a> {
     args: &'a AttackVerbArgs,
     target: &'a EvalTarget,

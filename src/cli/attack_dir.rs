@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
-use crate::base::files::{hex, remove_if_present};
+use crate::base::files::{remove_if_present, short_hash};
 use crate::checkpoint::{MODEL_FILE, write_atomic};
 use crate::experiments::report::attack_record::AttackRecord;
 
@@ -17,7 +16,7 @@ use crate::experiments::report::attack_record::AttackRecord;
 const PARENT: &str = "runs/attack";
 /// Written last: its presence means that the other files are complete.
 const RESULT: &str = "result.json";
-/// What to do about a directory that is taken.
+/// The hint for a directory that is taken.
 const ELSEWHERE: &str = "choose another directory with --out or --name";
 /// With `--save`, the verdict on each image.
 pub const VERDICTS: &str = "verdicts.csv";
@@ -66,8 +65,7 @@ impl AttackDirArgs {
     /// # Errors
     /// [`Error::Input`] if the directory holds another result, unless that shall be replaced.
     pub fn open(&self, suite: Value, attack: &str, model: &Path, n: usize) -> Result<AttackDir> {
-        let hash = || hex(&Sha256::digest(suite.to_string())[..4]);
-        let made_up = || format!("{attack}-{}-n{n}-{}", short_name(model), hash());
+        let made_up = || format!("{attack}-{}-n{n}-{}", short_name(model), short_hash(&suite.to_string()));
         let named = || Path::new(PARENT).join(self.dir_name.clone().unwrap_or_else(made_up));
         let path = self.out.clone().unwrap_or_else(named);
         let dir = AttackDir { path, suite };
@@ -76,7 +74,7 @@ impl AttackDirArgs {
     }
 }
 
-/// What people call a model: the key of its stage, or else the name of its file.
+/// The name of a model for people: the key of its stage, or else the name of its file.
 fn short_name(model: &Path) -> String {
     let stage = model.parent().filter(|_| model.ends_with(MODEL_FILE)).and_then(Path::file_name);
     let name = stage.or(model.file_stem()).unwrap_or_default().to_string_lossy();

@@ -15,6 +15,23 @@ pub fn engine() -> String {
     shell(["engine".to_string()].into_iter().chain(args().into_iter().skip(1)))
 }
 
+/// The same without a flag and its value.
+pub fn engine_without(flag: &str) -> String {
+    shell(["engine".to_string()].into_iter().chain(without(args().into_iter().skip(1), flag)))
+}
+
+/// The arguments but for `flag`, whose value is in the same argument or in the next.
+fn without(args: impl Iterator<Item = String>, flag: &str) -> Vec<String> {
+    let mut is_value = false;
+    let others = args.filter(|arg| {
+        let is_flag = arg == flag;
+        let goes = is_flag || is_value || arg.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='));
+        is_value = is_flag;
+        !goes
+    });
+    others.collect()
+}
+
 fn shell(args: impl IntoIterator<Item = String>) -> String {
     let lasting = args.into_iter().filter(|arg| !["--fresh", "--open"].contains(&arg.as_str()));
     lasting.map(|arg| quoted(&arg)).collect::<Vec<_>>().join(" ")
@@ -40,6 +57,13 @@ mod tests {
         assert_eq!(quoted("my data"), "'my data'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn a_flag_goes_with_its_value() {
+        let args = |text: &str| without(text.split(' ').map(String::from), "--name").join(" ");
+        assert_eq!(args("run --name mine --table t2"), "run --table t2");
+        assert_eq!(args("run --name=mine --names t2 --name"), "run --names t2");
     }
 
     #[test]

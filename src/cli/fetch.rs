@@ -20,7 +20,7 @@ pub struct FetchArgs {
     pub fetch: bool,
     /// Download it from URL/<file> instead of the usual server
     #[arg(long, value_name = "URL")]
-    mirror: Option<String>,
+    pub mirror: Option<String>,
 }
 
 impl FetchArgs {

@@ -1,4 +1,4 @@
-//! What every record of a run says of the machine.
+//! The machine, as every record of a run describes it.
 
 use super::device_args::Device;
 use super::doctor;

@@ -120,7 +120,8 @@ impl RunArgs {
     /// [`Error::Usage`] for flags that do not go together; as [`FetchArgs::load`] and [`Dataset::subset`].
     pub fn load(&self, table: &Table, profile: Profile) -> Result<Dataset> {
         let sample = table.sample(profile);
-        let flags = [("--data", self.data.is_some()), ("--fetch", self.fetch.fetch)];
+        let FetchArgs { fetch, mirror } = &self.fetch;
+        let flags = [("--data", self.data.is_some()), ("--fetch", *fetch), ("--mirror", mirror.is_some())];
         if let (Some(_), Some((flag, _))) = (sample, flags.iter().find(|(_, is_set)| *is_set)) {
             return Err(Error::Usage(format!(
                 "{flag}: the {profile} profile uses the embedded sample; add --profile quick, or drop {flag}"
@@ -150,7 +151,8 @@ impl RunArgs {
         let run: HashSet<_> = cells.iter().map(|cell| (cell.at.block.method, cell.at.row, cell.at.column)).collect();
         let names: Vec<&str> = blocks.iter().map(|block| block.method).collect();
         let method = if self.method.is_empty() { format!(" --method {}", names.join(",")) } else { String::new() };
-        let command = command_line::engine();
+        // A name would be that of this run.
+        let command = command_line::engine_without("--name");
         let left_out = all - run.len();
         (left_out > 0)
             .then(|| format!("Not run: {left_out} of {all} cells. All of them: {command} --cells '*:*'{method}"))
@@ -176,20 +178,24 @@ impl RunArgs {
     }
 }
 
+/// The arguments of a run of table 2 with these flags.
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
+pub fn of_table_2(flags: &[&str]) -> RunArgs {
+    #[derive(clap::Parser)]
     struct Cli {
         #[command(flatten)]
         args: RunArgs,
     }
+    let parsed = <Cli as clap::Parser>::try_parse_from([&["run", "--table", "t2"], flags].concat());
+    parsed.unwrap_or_else(|error| panic!("{error}")).args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     fn settings(flags: &[&str]) -> Settings {
-        let Cli { args } = Cli::try_parse_from([&["run", "--table", "t2"], flags].concat()).unwrap();
+        let args = of_table_2(flags);
         let table = Table::find("t2").unwrap();
         let profile = args.profile.unwrap_or(Profile::Smoke);
         args.settings(table, profile, &args.load(table, Profile::Smoke).unwrap())

@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::run_args::RunArgs;
 use crate::base::error::{Error, Result};
-use crate::base::files::{hex, remove_if_present};
+use crate::base::files::{remove_if_present, short_hash};
 use crate::experiments::report::run_record::{RUN_FILE, RunRecord};
 use crate::experiments::tables::{Profile, Table};
 
@@ -58,17 +56,13 @@ impl RunArgs {
     }
 }
 
-/// What every file system takes, in one byte.
+/// A character that every file system takes, of one byte.
 fn plain(c: char) -> char {
     match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' | '+' => c,
         '*' => 'x',
         _ => '.',
     }
-}
-
-fn short_hash(text: &str) -> String {
-    hex(&Sha256::digest(text)[..4])
 }
 
 /// The directory in `out` for the run with this fingerprint. If `name` there holds another run, its fingerprint comes behind
@@ -111,19 +105,11 @@ pub fn clear_another(dir: &Path, fingerprint: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: RunArgs,
-    }
+    use crate::cli::run_args::of_table_2;
 
     fn name(flags: &[&str]) -> Result<String> {
-        let Cli { args } = Cli::try_parse_from([&["run", "--table", "t2"], flags].concat()).unwrap();
-        args.dir_name(Table::find("t2").unwrap(), Profile::Demo)
+        of_table_2(flags).dir_name(Table::find("t2").unwrap(), Profile::Demo)
     }
 
     #[test]

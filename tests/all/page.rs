@@ -156,7 +156,7 @@ fn everything_is_there_and_every_cell_opens() {
     assert!(page.texts("[...document.querySelectorAll('td.empty')].map(e => e.innerText)").contains(&"not run".into()));
     // ADMM's residuals, and the layers.
     let section = page.value(&format!("document.getElementById('{}').textContent", CELLS[2]));
-    for expected in ["primal residual", "dual residual", "What is left of each layer", "conv1", "Seed 1", "pruning"] {
+    for expected in ["primal residual", "dual residual", "Weights left in each layer", "conv1", "Seed 1", "pruning"] {
         assert!(section.as_str().unwrap().contains(expected), "{expected}");
     }
 }

@@ -16,14 +16,14 @@ const FORWARD: f64 = 1.0;
 const GRADIENT: f64 = 2.0;
 const UPDATE: f64 = 3.0;
 
-/// What decides the time of an image pass.
+/// Everything that decides the time of an image pass.
 #[derive(Clone)]
 pub struct Kind {
     pub architecture: Arc<Architecture>,
     pub work: Work,
 }
 
-/// What the passes are for, as a stage describes it.
+/// The purpose of the passes, as a stage describes it.
 #[derive(Clone)]
 pub enum Work {
     /// Steps of a training: the attack and the update.

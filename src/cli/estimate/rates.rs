@@ -4,7 +4,7 @@
 /// has not run yet.
 const PROBE_WEIGHT: f64 = 0.5;
 
-/// What is known of the kinds, and of what stages do beside image passes.
+/// The seconds of each kind, and those of stages beside their image passes.
 pub struct Rates {
     kinds: Vec<Rate>,
     /// Stages of the run that have begun, and the seconds they took to set up and to end.
@@ -12,7 +12,7 @@ pub struct Rates {
     around: f64,
 }
 
-/// What is known of a kind.
+/// The seconds of a kind.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     /// Seconds of a pass before the run.

@@ -1,4 +1,4 @@
-//! What differs between the stages that a table ran and those that the paper describes.
+//! The settings that differ between the stages that a table ran and those that the paper describes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

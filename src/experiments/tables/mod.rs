@@ -37,7 +37,7 @@ pub const TABLES: &[Table] = &[a1::TABLE, b1::TABLE, c1::TABLE, fashion::TABLE, 
 named_enum! {
     /// How much of a table's work is done.
     pub enum Profile: "profile" {
-        /// Some cells on the embedded sample, one to three minutes on two cores: shows the point of a table. Not comparable
+        /// Some cells on the embedded sample, up to two minutes on two cores: shows the point of a table. Not comparable
         /// with the paper.
         Demo = "demo",
         /// All cells on a few images of the embedded sample, under two minutes on two cores: shows that everything runs, and
@@ -74,7 +74,7 @@ pub struct Table {
     pub identity: fn(&Coordinates, &StageConfig) -> Identity,
     /// Texts of the files with the paper's numbers, in CSV; see [`Table::published`].
     pub published_csv: &'static [&'static str],
-    /// What the paper says about the table, for a reader of the numbers of these cells.
+    /// The paper's own words about the table, for a reader of the numbers of these cells.
     pub remarks: fn(&[Cell]) -> Vec<String>,
 }
 

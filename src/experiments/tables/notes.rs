@@ -20,17 +20,12 @@ pub fn notes(table: &Table, cells: &[Cell]) -> Vec<String> {
     notes
 }
 
-/// A stage that was run, and where.
-struct Stage<'a> {
-    cell: &'a Cell,
-    config: &'a StageConfig,
+/// Every stage that was run, with its cell.
+fn stages(cells: &[Cell]) -> impl Iterator<Item = (&Cell, &StageConfig)> {
+    cells.iter().flat_map(|cell| cell.chain.iter().map(move |config| (cell, config)))
 }
 
-fn stages(cells: &[Cell]) -> Vec<Stage<'_>> {
-    cells.iter().flat_map(|cell| cell.chain.iter().map(move |config| Stage { cell, config })).collect()
-}
-
-/// What `say` says of `stages`, which have it: once if it is the same of all, else each with where it holds.
+/// The texts that `say` makes of `stages`: one if all have the same, else each with the cells that have it.
 fn of_all<'a, T>(stages: &[(&Cell, &'a T)], say: impl Fn(&'a T) -> Option<String>) -> Option<String> {
     let mut said: Vec<(String, Vec<&Cell>)> = Vec::new();
     for (cell, config) in stages {
@@ -52,7 +47,8 @@ fn of_all<'a, T>(stages: &[(&Cell, &'a T)], say: impl Fn(&'a T) -> Option<String
     }
 }
 
-/// What tells `cells` from the rest of `all`: their methods, rows or columns, whatever is shortest and says it exactly.
+/// The names that tell `cells` from the rest of `all`: those of their methods, columns or rows, the first kind that does, or else
+/// of the cells themselves.
 fn whereabouts(cells: &[&Cell], all: &[&Cell]) -> String {
     let rest: Vec<&&Cell> = all.iter().filter(|cell| !cells.iter().any(|other| std::ptr::eq(*other, **cell))).collect();
     let names: [fn(&Cell) -> String; 4] = [
@@ -61,7 +57,7 @@ fn whereabouts(cells: &[&Cell], all: &[&Cell]) -> String {
         |cell| cell.at.row.to_string(),
         |cell| format!("{} {}:{}", cell.at.block.method, cell.at.row, cell.at.column),
     ];
-    let mut shortest = String::new();
+    let mut text = String::new();
     for name in names {
         let mut here: Vec<String> = Vec::new();
         for cell in cells.iter().map(|cell| name(cell)) {
@@ -69,19 +65,18 @@ fn whereabouts(cells: &[&Cell], all: &[&Cell]) -> String {
                 here.push(cell);
             }
         }
-        shortest = here.join(", ");
+        text = here.join(", ");
         if rest.iter().all(|cell| !here.contains(&name(cell))) {
             break;
         }
     }
-    shortest
+    text
 }
 
 /// A sentence for each kind of training.
 fn trainings(cells: &[Cell]) -> Vec<String> {
-    let all = stages(cells);
     let mut kinds: Vec<(&str, Vec<(&Cell, &TrainConfig)>)> = Vec::new();
-    for Stage { cell, config } in &all {
+    for (cell, config) in stages(cells) {
         let StageConfig::Train(training) = config else { continue };
         let kind = kind(training);
         match kinds.iter_mut().find(|(known, _)| *known == kind) {
@@ -215,12 +210,11 @@ fn measurement(cells: &[Cell]) -> Option<String> {
     Some(format!("Measured on clean images and under {said}."))
 }
 
-/// What pruning keeps.
+/// The weights that pruning keeps.
 fn pruning(cells: &[Cell]) -> Option<String> {
     let pruned: Vec<(&Cell, &Target)> = stages(cells)
-        .iter()
-        .filter_map(|stage| match stage.config {
-            StageConfig::Prune(config) => Some((stage.cell, &config.sparsity)),
+        .filter_map(|(cell, config)| match config {
+            StageConfig::Prune(config) => Some((cell, &config.sparsity)),
             _ => None,
         })
         .collect();

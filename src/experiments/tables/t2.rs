@@ -11,7 +11,7 @@ use crate::nn::models::Network;
 /// Training and test images of the embedded sample; table C1 takes the same ones, so that it finds the models of this one.
 pub const SMOKE: (usize, usize) = (400, 200);
 
-/// Table C1 measures these models.
+/// Table C1 measures these models, and table 3 has the same cells.
 pub const DEMO: Demo = Demo {
     images: (2700, 500),
     methods: &[

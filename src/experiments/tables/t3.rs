@@ -5,7 +5,7 @@ use super::grids::{
     self, ADMM, ADMM_BESIDE_THE_OTHERS, ADVERSARIAL_TRAINING, INHERITED, NATURAL_TRAINING, NO_RETRAIN, POST_PRUNE,
     PROXIMAL, SCRATCH,
 };
-use super::{BlockSpec, Demo, Method, Table};
+use super::{BlockSpec, Demo, Table, t2, t4};
 use crate::data::DatasetName;
 use crate::nn::models::Network;
 
@@ -26,17 +26,7 @@ pub const TABLE: Table = Table {
     ],
     comparisons: ADMM_BESIDE_THE_OTHERS,
     smoke: (300, 100),
-    demo: Demo {
-        images: (800, 200),
-        methods: &[
-            Method::AdversarialTraining.name(),
-            Method::Admm.name(),
-            Method::PostPrune.name(),
-            Method::NoRetrain.name(),
-            Method::Scratch.name(),
-        ],
-        cells: &["1:dense", "2:dense", "4:dense", "4:1"],
-    },
+    demo: Demo { images: t4::DEMO_IMAGES, ..t2::DEMO },
     seeds: grids::seeds,
     chain: |at, settings| grids::chain(Network::LeNetCifar, at, settings),
     identity: grids::identity,

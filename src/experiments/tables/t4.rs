@@ -8,7 +8,7 @@ use crate::nn::models::Network;
 /// Training and test images of the embedded sample; table A1 takes the same ones, so that it finds the models of this one.
 pub const SMOKE: (usize, usize) = (30, 10);
 
-/// The demo's images, for the same reason.
+/// Those of the demos on CIFAR-10.
 pub const DEMO_IMAGES: (usize, usize) = (800, 200);
 
 /// The numbers of this table and of table A1, which share their methods.

@@ -49,7 +49,7 @@ pub fn cell(report: &Report, cell: &CellChain) -> Result<Markup> {
     })
 }
 
-/// What the table says of the cell.
+/// The numbers of the cell in the table.
 fn numbers(cell: &CellChain, summary: &Summary) -> Markup {
     let published = published(summary);
     html! {

@@ -1,4 +1,4 @@
-//! What a hard prune has left of each layer.
+//! The weights that a hard prune has left in each layer.
 
 use maud::{Markup, html};
 
@@ -8,8 +8,8 @@ use crate::prune::{LayerSparsity, SparsityReport, short};
 pub fn layers(report: &SparsityReport) -> Markup {
     let SparsityReport { parameters, parameters_kept, multiply_adds, multiply_adds_kept, compression, .. } = report;
     html! {
-        h4 { "What is left of each layer" }
-        div.scroll tabindex="0" role="region" aria-label="What is left of each layer" {
+        h4 { "Weights left in each layer" }
+        div.scroll tabindex="0" role="region" aria-label="Weights left in each layer" {
             table.numbers {
                 thead {
                     tr {

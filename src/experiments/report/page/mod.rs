@@ -69,7 +69,7 @@ pub struct StageEntry {
     pub key: String,
     /// Epochs that it trains when it is finished.
     pub epochs: usize,
-    /// What it found; `None` if it is not finished.
+    /// Its result; `None` if it is not finished.
     pub result: Option<StageResult>,
     /// Its epochs so far.
     pub metrics: Vec<EpochRow>,
@@ -131,7 +131,7 @@ impl Page<'_> {
     fn differences(&self) -> Markup {
         html! {
             section #differences {
-                h2 { "What differs from the paper’s settings" }
+                h2 { "Settings that are not the paper’s" }
                 @match &self.report.differences[..] {
                     [] => p { "Nothing: every setting is as published." },
                     differences => (list(differences)),
