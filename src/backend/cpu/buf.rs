@@ -3,32 +3,32 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
-use super::jobs::{Phase, Tap};
+use super::correlation::Correlation;
+use super::dispatch::Real;
 use super::layout::arena::Storage;
-use super::layout::element::Element;
 use super::layout::sizes::Sizes;
 use crate::base::maybe_owned::MaybeOwned;
 
 /// Storage of a tensor on the CPU and, if it is the weight of a layer, what the layer prepared of it.
-pub struct Buf<T: Element> {
+pub struct Buf<T: Real> {
     data: Storage<T>,
     prepared: OnceLock<Box<Prepared<T>>>,
 }
 
-impl<T: Element> Buf<T> {
+impl<T: Real> Buf<T> {
     /// The prepared forms of this weight.
     pub(super) fn prepared(&self) -> &Prepared<T> {
         self.prepared.get_or_init(Box::default)
     }
 }
 
-impl<T: Element> From<Storage<T>> for Buf<T> {
+impl<T: Real> From<Storage<T>> for Buf<T> {
     fn from(data: Storage<T>) -> Self {
         Buf { data, prepared: OnceLock::new() }
     }
 }
 
-impl<T: Element> Deref for Buf<T> {
+impl<T: Real> Deref for Buf<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -36,7 +36,7 @@ impl<T: Element> Deref for Buf<T> {
     }
 }
 
-impl<T: Element> DerefMut for Buf<T> {
+impl<T: Real> DerefMut for Buf<T> {
     /// The only way to the elements that may change them, so what was prepared of them is never out of date.
     fn deref_mut(&mut self) -> &mut [T] {
         self.prepared.take();
@@ -46,23 +46,28 @@ impl<T: Element> DerefMut for Buf<T> {
 
 /// What a layer computes from its weight, or from its sizes, before it looks at an image: once for each version of the
 /// weight, not in each of the steps of an attack.
-pub(super) struct Prepared<T: Element> {
-    pub fwd_taps: Form<Vec<Tap>>,
-    pub bwd_input_phases: Form<Vec<Phase>>,
+pub(super) struct Prepared<T: Real> {
+    pub fwd_correlation: Form<Correlation<T>>,
+    pub bwd_input_correlation: Form<Correlation<T>>,
     /// Filters as Winograd's convolution multiplies with them, forward and for the input gradient.
     pub fwd_winograd: Form<Storage<T>>,
     pub bwd_input_winograd: Form<Storage<T>>,
+    /// Weights of a linear layer as its matrix product reads them, forward and for the input gradient.
+    pub fwd_panels: Form<Storage<T>>,
+    pub bwd_input_panels: Form<Storage<T>>,
     /// Tables of the input gradient of a convolution with pooling.
     pub pool_bwd_input_tables: Form<Storage<T>>,
 }
 
-impl<T: Element> Default for Prepared<T> {
+impl<T: Real> Default for Prepared<T> {
     fn default() -> Self {
         Prepared {
-            fwd_taps: Form::default(),
-            bwd_input_phases: Form::default(),
+            fwd_correlation: Form::default(),
+            bwd_input_correlation: Form::default(),
             fwd_winograd: Form::default(),
             bwd_input_winograd: Form::default(),
+            fwd_panels: Form::default(),
+            bwd_input_panels: Form::default(),
             pool_bwd_input_tables: Form::default(),
         }
     }

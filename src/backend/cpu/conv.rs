@@ -1,8 +1,8 @@
 //! 2-d convolution as a correlation over taps.
 
-use super::jobs::{Conv2dBwdWeight, Conv3x3, Correlate, Phase, Tap};
+use super::jobs::{Conv2dBwdWeight, WinogradConv};
 use super::layout::sizes::{Padding, Sizes};
-use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
+use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes};
 use crate::backend::{Activation, Conv, Memory};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
@@ -14,43 +14,10 @@ const POSITIONS: usize = 256;
 const REUSED: usize = (512 << 10) / (LANES * size_of::<f32>());
 
 impl Sizes {
-    /// The taps of the forward pass in weight order.
-    pub(super) fn fwd_taps(&self) -> Vec<Tap> {
+    /// Offsets of the taps into the padded input, in weight order.
+    fn tap_offsets(&self) -> Vec<u32> {
         let ((width, plane), kk) = (self.padded_x(), self.k * self.k);
-        (0..self.c_in * kk)
-            .map(|i| {
-                let (c, kh, kw) = (i / kk, i % kk / self.k, i % self.k);
-                Tap { x: (c * plane + kh * width + kw) as u32, w: i as u32 }
-            })
-            .collect()
-    }
-
-    /// The taps of the input gradient.
-    fn bwd_input_phases(&self) -> Vec<Phase> {
-        let rows = 0..self.stride.min(self.h_in);
-        let pixels = rows.flat_map(|row| (0..self.stride.min(self.w_in)).map(move |col| (row, col)));
-        pixels.map(|(row, col)| Phase { row, col, taps: self.bwd_input_taps(row, col) }).collect()
-    }
-
-    /// The taps that reach the input pixel `(row, col)`, both less than the stride.
-    fn bwd_input_taps(&self, row: usize, col: usize) -> Vec<Tap> {
-        let ([rows, cols], (width, plane)) = (self.dy_padding(), self.padded_dy());
-        let shift = |at: usize, before: usize, k: usize| {
-            let distance = at + self.pad + before * self.stride;
-            (distance >= k && (distance - k).is_multiple_of(self.stride)).then(|| (distance - k) / self.stride)
-        };
-        let mut taps = Vec::new();
-        for c in 0..self.c_out {
-            for kh in 0..self.k {
-                for kw in 0..self.k {
-                    if let (Some(y), Some(x)) = (shift(row, rows.before, kh), shift(col, cols.before, kw)) {
-                        let w = (c * self.c_in * self.k + kh) * self.k + kw;
-                        taps.push(Tap { x: (c * plane + y * width + x) as u32, w: w as u32 });
-                    }
-                }
-            }
-        }
-        taps
+        (0..self.c_in * kk).map(|i| (i / kk * plane + i % kk / self.k * width + i % self.k) as u32).collect()
     }
 }
 
@@ -106,108 +73,34 @@ impl<T: Real> Cpu<T> {
         });
         Padded::Copy(padded)
     }
-
-    pub(super) fn padded_input<'a>(&self, s: &Sizes, x: &'a [T]) -> Padded<'a, T> {
-        let padding = Padding { before: s.pad, after: s.pad };
-        self.pad(x, s.c_in, s.h_in, s.w_in, padding, padding)
-    }
-
-    /// [`Conv::conv2d_fwd`] tap by tap; a linear layer, where the image is one pixel.
-    pub(super) fn correlate_fwd(
-        &self,
-        s: &Sizes,
-        x: &[T],
-        w: &Buf<T>,
-        b: Option<&Buf<T>>,
-        activation: Activation,
-    ) -> Buf<T> {
-        let padded = self.padded_input(s, x);
-        let (width, plane) = s.padded_x();
-        let taps = w.prepared().fwd_taps.get(s, || s.fwd_taps());
-        let out = s.c_out * s.h_out * s.w_out;
-        let mut y = self.alloc(blocks(s.n) * out * LANES);
-        self.for_chunks(&mut y, out * LANES, |block, y| {
-            let job = Correlate {
-                taps: &taps,
-                x: &lanes(&padded)[block * s.c_in * plane..],
-                x_row: s.stride * width,
-                x_col: s.stride,
-                w,
-                w_channel: taps.len(),
-                bias: b.map(|b| &**b),
-                activation,
-                channels: s.c_out,
-                rows: s.h_out,
-                cols: s.w_out,
-                y: lanes_mut(y),
-                y_first: 0,
-                y_channel: s.h_out * s.w_out,
-                y_row: s.w_out,
-                y_col: 1,
-            };
-            T::correlate(self.arch, job);
-        });
-        y
-    }
-
-    /// [`Conv::conv2d_bwd_input`] tap by tap; that of a linear layer, where the image is one pixel.
-    ///
-    /// Input pixels whose row and column leave the same remainder modulo the stride are reached by the same taps, so the
-    /// gradient is one dense correlation of `dy` per pair of remainders.
-    pub(super) fn correlate_bwd_input(&self, s: &Sizes, dy: &[T], w: &Buf<T>) -> Buf<T> {
-        let ([rows, cols], (width, plane)) = (s.dy_padding(), s.padded_dy());
-        let padded = self.pad(dy, s.c_out, s.h_out, s.w_out, rows, cols);
-        let phases = w.prepared().bwd_input_phases.get(s, || s.bwd_input_phases());
-        let out = s.c_in * s.h_in * s.w_in;
-        let mut dx = self.alloc(blocks(s.n) * out * LANES);
-        self.for_chunks(&mut dx, out * LANES, |block, dx| {
-            for Phase { row, col, taps } in &*phases {
-                let job = Correlate {
-                    taps,
-                    x: &lanes(&padded)[block * s.c_out * plane..],
-                    x_row: width,
-                    x_col: 1,
-                    w,
-                    w_channel: s.k * s.k,
-                    bias: None,
-                    activation: Activation::Identity,
-                    channels: s.c_in,
-                    rows: (s.h_in - row).div_ceil(s.stride),
-                    cols: (s.w_in - col).div_ceil(s.stride),
-                    y: lanes_mut(dx),
-                    y_first: row * s.w_in + col,
-                    y_channel: s.h_in * s.w_in,
-                    y_row: s.stride * s.w_in,
-                    y_col: s.stride,
-                };
-                T::correlate(self.arch, job);
-            }
-        });
-        dx
-    }
 }
 
 impl<T: Real> Conv for Cpu<T> {
     fn conv2d_fwd(&self, d: &Conv2dDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, activation: Activation) -> Buf<T> {
         self.count(Kernel::Conv2dFwd);
         let s = Sizes::of(d);
-        let winograd = Conv3x3::fwd(&s).and_then(|conv| self.conv3x3(&s, conv, x, w, b.map(|b| &**b), activation));
-        winograd.unwrap_or_else(|| self.correlate_fwd(&s, x, w, b, activation))
+        let bias = b.map(|b| &**b);
+        match self.winograd(WinogradConv::fwd(&s), &s, w) {
+            Some(layer) => self.winograd_conv(&layer, s.n, x, bias, activation),
+            None => self.correlate(&self.fwd_correlation(&s, w), s.n, x, bias, activation),
+        }
     }
 
     fn conv2d_bwd_input(&self, d: &Conv2dDims, _x: &Buf<T>, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
         self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
-        let winograd =
-            Conv3x3::bwd_input(&s).and_then(|conv| self.conv3x3(&s, conv, dy, w, None, Activation::Identity));
-        winograd.unwrap_or_else(|| self.correlate_bwd_input(&s, dy, w))
+        match self.winograd(WinogradConv::bwd_input(&s), &s, w) {
+            Some(layer) => self.winograd_conv(&layer, s.n, dy, None, Activation::Identity),
+            None => self.correlate(&self.bwd_input_correlation(&s, w), s.n, dy, None, Activation::Identity),
+        }
     }
 
     fn conv2d_bwd_weight(&self, d: &Conv2dDims, x: &Buf<T>, dy: &Buf<T>) -> Buf<T> {
         self.count(Kernel::Conv2dBwdWeight);
         let s = Sizes::of(d);
-        let padded = self.padded_input(&s, x);
-        let ((width, plane), taps) = (s.padded_x(), s.fwd_taps());
+        let padding = Padding { before: s.pad, after: s.pad };
+        let padded = self.pad(x, s.c_in, s.h_in, s.w_in, padding, padding);
+        let ((width, plane), taps) = (s.padded_x(), s.tap_offsets());
         let positions = s.h_out * s.w_out;
         let together = (POSITIONS / positions).clamp(1, blocks(s.n));
         let per_thread = s.c_out.div_ceil(self.threads.current_num_threads());

@@ -1,7 +1,7 @@
 //! Convolution, activation and max pooling of a block of images in one go: the activations between them stay in the core's
 //! cache, for the rows of one row of windows at a time. Backward, nothing is between them at all.
 
-use super::jobs::{Conv2dPoolBwdInput, Correlate, MaxPool2dFwd, Patches};
+use super::jobs::{Conv2dPoolBwdInput, MaxPool2dFwd, Patches, WinogradConv};
 use super::layout::sizes::Sizes;
 use super::pool::MaxIndices;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
@@ -61,51 +61,40 @@ impl<T: Real> ConvPool for Cpu<T> {
         b: Option<&Buf<T>>,
         activation: Activation,
     ) -> (Buf<T>, MaxIndices<T>) {
-        if p.stride < p.k {
-            // Windows overlap: their rows would be computed more than once.
+        let s = Sizes::of(d);
+        let bias = b.map(|b| &**b);
+        if let Some(layer) = self.winograd(WinogradConv::pooled(WinogradConv::fwd(&s), p), &s, w) {
+            self.count(Kernel::Conv2dFwd);
+            return self.winograd_conv_pool(&layer, s.n, x, bias, activation);
+        }
+        let (k, stride, pooled_h, pooled_w) = (p.k as usize, p.stride as usize, p.h_out as usize, p.w_out as usize);
+        let plan = self.fwd_correlation(&s, w);
+        if stride < k || plan.rows < k {
+            // Windows overlap, and their rows would be computed more than once; or they are larger than a piece.
             return self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, activation));
         }
         self.count(Kernel::Conv2dFwd);
-        let s = Sizes::of(d);
-        let (k, stride, pooled_h, pooled_w) = (p.k as usize, p.stride as usize, p.h_out as usize, p.w_out as usize);
-        let padded = self.padded_input(&s, x);
-        let (width, plane) = s.padded_x();
-        let taps = w.prepared().fwd_taps.get(&s, || s.fwd_taps());
+        let windows = (plan.rows - k) / stride + 1;
         let out = s.c_out * pooled_h * pooled_w * LANES;
         let (mut y, mut indices) = (self.alloc(blocks(s.n) * out), self.alloc(blocks(s.n) * out));
-        let reads = taps.len() * s.h_out * s.w_out * s.c_out * blocks(s.n) * LANES;
+        let reads = s.c_in * s.k * s.k * s.h_out * s.w_out * s.c_out * blocks(s.n) * LANES;
         let items = y.chunks_exact_mut(out).zip(indices.chunks_exact_mut(out));
         self.for_items(reads, items, |block, (y, indices)| {
             let (y, indices) = (lanes_mut(y), lanes_mut(indices));
-            let x = &lanes(&padded)[block * s.c_in * plane..];
             let mut rows = self.alloc(s.c_out * k * s.w_out * LANES);
-            for row in 0..pooled_h {
-                let job = Correlate {
-                    taps: &taps,
-                    x: &x[row * stride * s.stride * width..],
-                    x_row: s.stride * width,
-                    x_col: s.stride,
-                    w,
-                    w_channel: taps.len(),
-                    bias: b.map(|b| &**b),
-                    activation,
-                    channels: s.c_out,
-                    rows: k,
-                    cols: s.w_out,
-                    y: lanes_mut(&mut rows),
-                    y_first: 0,
-                    y_channel: k * s.w_out,
-                    y_row: s.w_out,
-                    y_col: 1,
-                };
-                T::correlate(self.arch, job);
-                for (channel, x) in lanes(&rows).chunks_exact(k * s.w_out).enumerate() {
-                    let at = (channel * pooled_h + row) * pooled_w;
-                    let (y, indices) = (&mut y[at..][..pooled_w], &mut indices[at..][..pooled_w]);
-                    let job = MaxPool2dFwd { k, stride, w_in: s.w_out, w_out: pooled_w, x, y, indices };
-                    T::max_pool2d_fwd(self.arch, job);
+            self.pieces(&plan, windows * stride, x, block, |first, piece| {
+                for row in (first / stride..pooled_h).take(windows) {
+                    let at = row * stride - first;
+                    let job = Self::fwd_job(&plan, piece, at, k, bias, activation, lanes_mut(&mut rows));
+                    T::correlate(self.arch, job);
+                    for (channel, x) in lanes(&rows).chunks_exact(k * s.w_out).enumerate() {
+                        let at = (channel * pooled_h + row) * pooled_w;
+                        let (y, indices) = (&mut y[at..][..pooled_w], &mut indices[at..][..pooled_w]);
+                        let job = MaxPool2dFwd { k, stride, w_in: s.w_out, w_out: pooled_w, x, y, indices };
+                        T::max_pool2d_fwd(self.arch, job);
+                    }
                 }
-            }
+            });
         });
         (y, MaxIndices(indices))
     }
@@ -121,6 +110,10 @@ impl<T: Real> ConvPool for Cpu<T> {
         w: &Buf<T>,
     ) -> Buf<T> {
         let s = Sizes::of(d);
+        if let Some(layer) = self.winograd(WinogradConv::pooled(WinogradConv::bwd_input(&s), p), &s, w) {
+            self.count(Kernel::Conv2dBwdInput);
+            return self.winograd_pool_bwd_input(&layer, s.n, indices, &self.activation_bwd(activated, dy));
+        }
         if let Some(patches) = Patches::of(&s, p) {
             self.count(Kernel::Conv2dBwdInput);
             return self.patches_bwd_input(&s, p, &patches, indices, &self.activation_bwd(activated, dy), w);

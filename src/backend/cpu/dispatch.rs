@@ -12,6 +12,7 @@ macro_rules! jobs {
     ($make:ident) => {
         $make! {
             correlate(Correlate);
+            gemm(Gemm);
             conv2d_bwd_weight(Conv2dBwdWeight);
             max_pool2d_fwd(MaxPool2dFwd);
             max_pool2d_bwd(MaxPool2dBwd);

@@ -1,28 +1,67 @@
-//! Fully connected layers: convolutions of images of one pixel; the weight gradient is a matrix product.
+//! Fully connected layers: matrix products.
 
+use super::jobs::{DEPTH, Gemm, PANEL, Packing};
+use super::layout::arena::Storage;
 use super::layout::sizes::Sizes;
-use super::{Buf, Cpu, Kernel, LANES, Real, blocks};
+use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Activation, Linear};
 use crate::base::dims::LinearDims;
 
 /// Rows of the weight gradient that one thread computes at a time.
 const ROWS: usize = 32;
 
-/// The layer as a convolution of images of one pixel.
+/// Blocks of images that one thread multiplies a weight with at a time.
+const BLOCKS: usize = 2;
+
+/// The layer as a convolution of images of one pixel, by which its prepared weights are known.
 fn sizes(d: &LinearDims) -> Sizes {
     let (n, c_in, c_out) = (d.n as usize, d.f_in as usize, d.f_out as usize);
     Sizes { n, c_in, h_in: 1, w_in: 1, c_out, h_out: 1, w_out: 1, k: 1, stride: 1, pad: 0 }
 }
 
+impl<T: Real> Cpu<T> {
+    /// The matrix whose element in a row and a column is `at(row, column)`, in the order of the product.
+    fn packed(&self, packing: Packing, at: impl Fn(usize, usize) -> T) -> Storage<T> {
+        let mut packed = self.arena.take(packing.len());
+        packing.pack(&mut packed, at);
+        packed
+    }
+
+    /// `activation(bias + A x)` of a batch of `n`.
+    fn product(
+        &self,
+        packing: Packing,
+        a: &[T],
+        n: usize,
+        x: &[T],
+        bias: Option<&[T]>,
+        activation: Activation,
+    ) -> Buf<T> {
+        let Packing { rows, depth, .. } = packing;
+        let mut y = self.alloc(blocks(n) * rows * LANES);
+        self.for_chunks(&mut y, BLOCKS * rows * LANES, |chunk, y| {
+            let x = &lanes(x)[chunk * BLOCKS * depth..][..y.len() / (rows * LANES) * depth];
+            T::gemm(self.arch, Gemm { packing, a: a.as_chunks::<PANEL>().0, bias, activation, x, y: lanes_mut(y) });
+        });
+        y
+    }
+}
+
 impl<T: Real> Linear for Cpu<T> {
     fn linear_fwd(&self, d: &LinearDims, x: &Buf<T>, w: &Buf<T>, b: Option<&Buf<T>>, activation: Activation) -> Buf<T> {
         self.count(Kernel::LinearFwd);
-        self.correlate_fwd(&sizes(d), x, w, b, activation)
+        let packing = Packing { rows: d.f_out as usize, depth: d.f_in as usize, piece: DEPTH };
+        let at = |row: usize, column: usize| w[row * packing.depth + column];
+        let a = w.prepared().fwd_panels.get(&sizes(d), || self.packed(packing, at));
+        self.product(packing, &a, d.n as usize, x, b.map(|b| &**b), activation)
     }
 
     fn linear_bwd_input(&self, d: &LinearDims, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
         self.count(Kernel::LinearBwdInput);
-        self.correlate_bwd_input(&sizes(d), dy, w)
+        let packing = Packing { rows: d.f_in as usize, depth: d.f_out as usize, piece: DEPTH };
+        let at = |row: usize, column: usize| w[column * packing.rows + row];
+        let a = w.prepared().bwd_input_panels.get(&sizes(d), || self.packed(packing, at));
+        self.product(packing, &a, d.n as usize, dy, None, Activation::Identity)
     }
 
     fn linear_bwd_weight(&self, d: &LinearDims, x: &Buf<T>, dy: &Buf<T>) -> Buf<T> {

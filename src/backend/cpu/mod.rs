@@ -26,6 +26,7 @@ mod apgd;
 mod buf;
 mod conv;
 mod conv_pool;
+mod correlation;
 mod cw_l2;
 mod dispatch;
 mod elementwise;

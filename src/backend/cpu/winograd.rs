@@ -1,71 +1,147 @@
-//! 3×3 convolutions of stride 1 that keep the size of the images, by Winograd's algorithm.
+//! Convolutions of stride 1 that keep the size of the images, by Winograd's algorithm.
 
 use super::dispatch::Winograd;
-use super::jobs::{Conv3x3, POINTS, TILES, WinogradFilters, WinogradStrips, transformed_len};
+use super::jobs::{Input, Output, WinogradConv, WinogradFilters, WinogradStrips, entry_stride};
 use super::layout::arena::Storage;
 use super::layout::sizes::Sizes;
+use super::pool::MaxIndices;
 use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::Activation;
+use crate::base::maybe_owned::MaybeOwned;
 
 /// Least channels of the input, and least product of the channels, from which the transforms cost less than the
-/// multiplications they save. With 8 and 8 channels, both ways are equally fast.
+/// multiplications they save.
 const LEAST_C_IN: usize = 8;
-const LEAST_CHANNELS: usize = 128;
+const LEAST_CHANNELS: usize = 64;
+
+/// Bytes of transformed outputs that stay in the second-level cache beside the transformed inputs.
+const M_BYTES: usize = 512 << 10;
+
+/// A layer's convolution in one of its directions, with its transformed filters.
+pub(super) struct WinogradLayer<'w, T: Real> {
+    conv: WinogradConv,
+    jobs: Winograd<T>,
+    u: MaybeOwned<'w, Storage<T>>,
+}
 
 impl<T: Real> Cpu<T> {
-    /// The filters as the product needs them.
-    fn winograd_filters(&self, winograd: &Winograd<T>, conv: Conv3x3, w: &[T]) -> Storage<T> {
-        let panel = POINTS * (conv.c_in + 1) * LANES;
-        let mut u = self.arena.take(conv.c_out.div_ceil(LANES) * panel);
-        self.for_chunks(&mut u, panel, |panel, u| {
-            (winograd.filters)(self.arch, WinogradFilters { conv, w, panel, u: lanes_mut(u) });
-        });
-        u
-    }
-
-    /// `conv`, the forward pass or the input gradient of a layer of sizes `s`, of a batch; `None` where the direct sum is as
-    /// fast.
-    pub(super) fn conv3x3(
+    /// The convolution `conv` of a layer of sizes `s` and weight `w`, where Winograd's algorithm is faster than the direct sum.
+    pub(super) fn winograd<'w>(
         &self,
+        conv: Option<WinogradConv>,
         s: &Sizes,
-        conv: Conv3x3,
-        x: &[T],
-        w: &Buf<T>,
-        bias: Option<&[T]>,
-        activation: Activation,
-    ) -> Option<Buf<T>> {
-        let pays = conv.c_in >= LEAST_C_IN && conv.c_in * conv.c_out >= LEAST_CHANNELS;
-        let winograd = T::winograd(self.arch).filter(|_| pays)?;
+        w: &'w Buf<T>,
+    ) -> Option<WinogradLayer<'w, T>> {
+        let pays = |conv: &WinogradConv| conv.c_in >= LEAST_C_IN && conv.c_in * conv.c_out >= LEAST_CHANNELS;
+        let (conv, jobs) = conv.filter(pays).zip(T::winograd(self.arch))?;
         let prepared = w.prepared();
         let form = if conv.transposed { &prepared.bwd_input_winograd } else { &prepared.fwd_winograd };
-        let u = form.get(s, || self.winograd_filters(&winograd, conv, w));
-
-        // Images smaller than a strip share it with those of the next blocks, unless a thread would go without work.
-        let per_thread = (blocks(s.n) / self.threads.current_num_threads()).max(1);
-        let together = (TILES / conv.tiles()).clamp(1, per_thread);
-        let (input, output) = (conv.c_in * conv.h * conv.w * LANES, conv.c_out * conv.h * conv.w * LANES);
-        let mut y = self.alloc(blocks(s.n) * output);
-        self.for_chunks(&mut y, together * output, |chunk, y| {
-            let tiles = if conv.tiles() * (y.len() / output) == 1 { 1 } else { TILES };
-            let mut v = self.alloc(transformed_len(conv.c_in, tiles));
-            let mut m = self.alloc(transformed_len(conv.c_out, tiles));
-            let mut zeros = self.alloc(conv.w * LANES);
-            zeros.fill(T::zero());
-            let x = &x[chunk * together * input..][..y.len() / output * input];
-            let job = WinogradStrips {
-                conv,
-                bias,
-                activation,
-                u: lanes(&u),
-                zeros: lanes(&zeros),
-                x: lanes(x),
-                v: lanes_mut(&mut v),
-                m: lanes_mut(&mut m),
-                y: lanes_mut(y),
-                tiles,
-            };
-            (winograd.strips)(self.arch, job);
+        let u = form.get(s, || {
+            let panel = conv.panel_len();
+            let mut u = self.arena.take(conv.c_out.div_ceil(LANES) * panel);
+            self.for_chunks(&mut u, panel, |panel, u| {
+                (jobs.filters)(self.arch, WinogradFilters { conv, w, panel, u: lanes_mut(u) });
+            });
+            u
         });
-        Some(y)
+        Some(WinogradLayer { conv, jobs, u })
+    }
+
+    /// The convolution of a batch of `n` images.
+    pub(super) fn winograd_conv(
+        &self,
+        layer: &WinogradLayer<'_, T>,
+        n: usize,
+        x: &[T],
+        bias: Option<&[T]>,
+        activation: Activation,
+    ) -> Buf<T> {
+        let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
+        let [input, output] = [c_in, c_out].map(|channels| channels * h * w * LANES);
+        // Images smaller than a strip share it with those of the next blocks, unless a thread would go without work.
+        let per_thread = (blocks(n) / self.threads.current_num_threads()).max(1);
+        let together = (layer.conv.strip(usize::MAX) / layer.conv.tiles()).clamp(1, per_thread);
+        let mut y = self.alloc(blocks(n) * output);
+        self.for_chunks(&mut y, together * output, |chunk, y| {
+            let blocks = y.len() / output;
+            let images = Input::Images(lanes(&x[chunk * together * input..][..blocks * input]));
+            self.strips(layer, blocks, bias, activation, images, Output::Images(lanes_mut(y)));
+        });
+        y
+    }
+
+    /// The convolution of a batch of `n` images, through 2×2 pooling.
+    pub(super) fn winograd_conv_pool(
+        &self,
+        layer: &WinogradLayer<'_, T>,
+        n: usize,
+        x: &[T],
+        bias: Option<&[T]>,
+        activation: Activation,
+    ) -> (Buf<T>, MaxIndices<T>) {
+        let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
+        let (input, output) = (c_in * h * w * LANES, c_out * (h / 2) * (w / 2) * LANES);
+        let (mut y, mut indices) = (self.alloc(blocks(n) * output), self.alloc(blocks(n) * output));
+        let items = y.chunks_exact_mut(output).zip(indices.chunks_exact_mut(output));
+        self.for_items(layer.u.len() * layer.conv.tiles() * blocks(n), items, |block, (y, indices)| {
+            let images = Input::Images(lanes(&x[block * input..][..input]));
+            let pooled = Output::Pooled { y: lanes_mut(y), indices: lanes_mut(indices) };
+            self.strips(layer, 1, bias, activation, images, pooled);
+        });
+        (y, MaxIndices(indices))
+    }
+
+    /// The input gradient from the gradient `g` of pooled outputs.
+    pub(super) fn winograd_pool_bwd_input(
+        &self,
+        layer: &WinogradLayer<'_, T>,
+        n: usize,
+        indices: &MaxIndices<T>,
+        g: &Buf<T>,
+    ) -> Buf<T> {
+        let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
+        let (input, output) = (c_in * (h / 2) * (w / 2) * LANES, c_out * h * w * LANES);
+        let mut dx = self.alloc(blocks(n) * output);
+        self.for_chunks(&mut dx, output, |block, dx| {
+            let [g, indices] = [&g[..], &indices.0[..]].map(|all| lanes(&all[block * input..][..input]));
+            let images = Output::Images(lanes_mut(dx));
+            self.strips(layer, 1, None, Activation::Identity, Input::Pooled { g, indices }, images);
+        });
+        dx
+    }
+
+    /// The convolution of a few blocks of images.
+    fn strips(
+        &self,
+        layer: &WinogradLayer<'_, T>,
+        blocks: usize,
+        bias: Option<&[T]>,
+        activation: Activation,
+        input: Input<'_, T>,
+        output: Output<'_, T>,
+    ) {
+        let conv = layer.conv;
+        let (strip, entries) = (conv.strip(conv.tiles() * blocks), conv.minimal.entries());
+        let panel_bytes = entries * strip * LANES * LANES * size_of::<T>();
+        let panels = (M_BYTES / panel_bytes).clamp(1, conv.c_out.div_ceil(LANES));
+        let mut zeros = self.alloc(conv.w * LANES);
+        zeros.fill(T::zero());
+        let mut v = self.alloc(entries * entry_stride(conv.c_in, strip) * LANES);
+        let mut m = self.alloc(entries * entry_stride(panels * LANES, strip) * LANES);
+        let job = WinogradStrips {
+            conv,
+            blocks,
+            bias,
+            activation,
+            u: lanes(&layer.u),
+            zeros: lanes(&zeros),
+            input,
+            v: lanes_mut(&mut v),
+            m: lanes_mut(&mut m),
+            output,
+            strip,
+            panels,
+        };
+        (layer.jobs.strips)(self.arch, job);
     }
 }

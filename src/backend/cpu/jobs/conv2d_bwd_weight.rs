@@ -1,13 +1,13 @@
 //! The weight gradient of a convolution.
 
-use super::correlate::Tap;
 use crate::backend::cpu::layout::LANES;
 use crate::backend::cpu::layout::element::Element;
 
 /// For some output channels and all taps, of some blocks of images, added to `dw`:
-/// `dw[channel, tap] += Σ_(block, row, col, lane) dy[channel, row, col] * x[row * x_row + col * x_col + tap.x]`.
+/// `dw[channel, tap] += Σ_(block, row, col, lane) dy[channel, row, col] * x[row * x_row + col * x_col + taps[tap]]`.
 pub struct Conv2dBwdWeight<'a, T> {
-    pub taps: &'a [Tap],
+    /// Offsets of the taps into the padded input, in pixels.
+    pub taps: &'a [u32],
     pub blocks: usize,
     pub x: &'a [[T; LANES]],
     /// Pixels between blocks, and between inputs of neighbouring output rows and columns.
@@ -28,11 +28,11 @@ impl<T: Element> Conv2dBwdWeight<'_, T> {
     pub fn plain(self) {
         let positions = self.rows * self.cols;
         for (channel, dw) in self.dw.chunks_exact_mut(self.taps.len()).enumerate() {
-            for (tap, dw) in self.taps.iter().zip(dw) {
+            for (&tap, dw) in self.taps.iter().zip(dw) {
                 let mut sum = [T::zero(); LANES];
                 for block in 0..self.blocks {
                     let dy = &self.dy[block * self.dy_block + channel * positions..][..positions];
-                    let x = &self.x[block * self.x_block + tap.x as usize..];
+                    let x = &self.x[block * self.x_block + tap as usize..];
                     for (i, dy) in dy.iter().enumerate() {
                         let x = &x[i / self.cols * self.x_row + i % self.cols * self.x_col];
                         for l in 0..LANES {

@@ -5,8 +5,10 @@
 mod conv2d_bwd_weight;
 mod conv2d_pool;
 mod correlate;
+mod gemm;
 mod loss;
 mod norm;
+mod packing;
 mod pgd;
 mod pool;
 mod sums;
@@ -14,10 +16,12 @@ mod winograd;
 
 pub use conv2d_bwd_weight::Conv2dBwdWeight;
 pub use conv2d_pool::{Conv2dPoolBwdInput, Patches};
-pub use correlate::{Correlate, Phase, Tap};
+pub use correlate::Correlate;
+pub use gemm::{DEPTH, Gemm};
 pub use loss::{CrossEntropy, argmax, cross_entropy};
 pub use norm::{BatchNormBwd, BatchNormFwd, StatisticsTerm};
+pub use packing::{PANEL, Packing};
 pub use pgd::{PgdStep, RandomStart};
 pub use pool::{FIRST_INDEX, MaxPool2dBwd, MaxPool2dFwd};
 pub use sums::{Deviations, GradientSums, Sum};
-pub use winograd::{Conv3x3, POINTS, TILES, WinogradFilters, WinogradStrips, point_stride, transformed_len};
+pub use winograd::{Input, Minimal, Output, WinogradConv, WinogradFilters, WinogradStrips, entry_stride};

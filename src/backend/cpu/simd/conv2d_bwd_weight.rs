@@ -4,7 +4,7 @@
 use pulp::Simd;
 
 use super::{per_pixel, registers};
-use crate::backend::cpu::jobs::{Conv2dBwdWeight, Tap};
+use crate::backend::cpu::jobs::Conv2dBwdWeight;
 
 impl pulp::WithSimd for Conv2dBwdWeight<'_, f32> {
     type Output = ();
@@ -15,7 +15,7 @@ impl pulp::WithSimd for Conv2dBwdWeight<'_, f32> {
         let job = &mut self;
         // Rows of 3×3 filters: three neighbouring pixels, which need one address.
         let threes = taps.is_multiple_of(9)
-            && job.taps.as_chunks().0.iter().all(|[a, b, c]: &[Tap; 3]| b.x == a.x + 1 && c.x == a.x + 2);
+            && job.taps.as_chunks().0.iter().all(|&[a, b, c]: &[u32; 3]| [b, c] == [a + 1, a + 2]);
         match (job.dw.len() / taps, taps) {
             (2.., _) if S::REGISTER_COUNT >= 32 && threes => register_tiles::<S, 2, 9, 3, 18>(simd, job),
             (4.., 4..) if S::REGISTER_COUNT >= 32 && taps.is_multiple_of(4) => {
@@ -74,7 +74,7 @@ fn register_tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP:
             // Slices of one length, so that one comparison a position checks the index into all of them.
             let mut x = [&[] as &[S::f32s]; TAPS];
             unroll!(G < TAPS / GROUP, {
-                x[G] = &all_x[(row * job.x_row + job.taps[tap + G * GROUP].x as usize) * pixel..][..x_span];
+                x[G] = &all_x[(row * job.x_row + job.taps[tap + G * GROUP] as usize) * pixel..][..x_span];
             });
             let mut dy = [&[] as &[S::f32s]; CHANNELS];
             unroll!(C < CHANNELS, { dy[C] = &all_dy[C * plane + row * job.cols * pixel..][..job.cols * pixel] });

@@ -7,8 +7,12 @@
 //! that length, and an array that is indexed by a variable is in memory. Closures are avoided: they are not reliably
 //! inlined into functions with other target features than their own.
 
-/// Repeats a block for the constant `I` from 0 to `N - 1`; `N` is at most 28.
+/// Repeats a block for the constant `I` from 0 to `N - 1`; `N` is at most 28, or at most 8 where it is said so: blocks beyond `N` are
+/// work for the compiler, above all where they are nested.
 macro_rules! unroll {
+    ($i:ident < $n:expr, at most 8, $body:block) => {
+        unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7)
+    };
     ($i:ident < $n:expr, $body:block) => {
         unroll!(@ $i, $n, $body,
             0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27)
@@ -26,6 +30,7 @@ macro_rules! unroll {
 mod conv2d_bwd_weight;
 mod conv2d_pool;
 mod correlate;
+mod gemm;
 mod loss;
 mod norm;
 mod pgd;
@@ -55,6 +60,19 @@ pub fn registers<S: Simd>(x: &[[f32; LANES]]) -> &[S::f32s] {
 #[inline(always)]
 pub fn registers_mut<S: Simd>(x: &mut [[f32; LANES]]) -> &mut [S::f32s] {
     bytemuck::cast_slice_mut(x)
+}
+
+/// Fetches the cache line at `x[i]`, which may lie beyond the end.
+#[inline(always)]
+pub fn prefetch<T>(x: &[T], i: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing as far as the program can tell, and does not fault at any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(i).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, i);
 }
 
 /// The activation of `x`.

@@ -27,23 +27,36 @@ fn forward<S: Simd, const K: usize>(simd: S, job: MaxPool2dFwd<'_, f32>) {
             for half in 0..pixel {
                 let window =
                     &x[row * stride * row_in + col * stride * pixel + half..][..(k - 1) * (row_in + pixel) + 1];
-                let (mut best, mut index) = (window[0], simd.splat_f32s(FIRST_INDEX));
+                let mut max = (window[0], simd.splat_f32s(FIRST_INDEX));
                 for kh in 0..k {
                     for kw in 0..k {
-                        let x = window[kh * row_in + kw * pixel];
-                        // NaN is larger than any number, and once best, it stays, because no number is larger.
-                        let number = simd.equal_f32s(x, x);
-                        let larger = simd.greater_than_f32s(x, best);
-                        let here = simd.splat_f32s(FIRST_INDEX + (kh * k + kw) as f32);
-                        best = simd.select_f32s(number, simd.select_f32s(larger, x, best), x);
-                        index = simd.select_f32s(number, simd.select_f32s(larger, here, index), here);
+                        max = larger(simd, max, window[kh * row_in + kw * pixel], kh * k + kw);
                     }
                 }
                 let at = (row * job.w_out + col) * pixel + half;
-                (y[at], indices[at]) = (best, index);
+                (y[at], indices[at]) = max;
             }
         }
     }
+}
+
+/// The larger of the best so far with its index, and of `x`, whose index is `q`.
+#[inline(always)]
+fn larger<S: Simd>(simd: S, (best, index): (S::f32s, S::f32s), x: S::f32s, q: usize) -> (S::f32s, S::f32s) {
+    // NaN is larger than any number, and once best, it stays, because no number is larger.
+    let number = simd.equal_f32s(x, x);
+    let larger = simd.greater_than_f32s(x, best);
+    let here = simd.splat_f32s(FIRST_INDEX + q as f32);
+    let best = simd.select_f32s(number, simd.select_f32s(larger, x, best), x);
+    (best, simd.select_f32s(number, simd.select_f32s(larger, here, index), here))
+}
+
+/// The maximum of the pixels of a 2×2 window, and its index.
+#[inline(always)]
+pub fn maximum<S: Simd>(simd: S, pixels: [S::f32s; 4]) -> (S::f32s, S::f32s) {
+    let mut max = (pixels[0], simd.splat_f32s(FIRST_INDEX));
+    unroll!(Q < 4, { max = larger(simd, max, pixels[Q], Q) });
+    max
 }
 
 impl pulp::WithSimd for MaxPool2dBwd<'_, f32> {

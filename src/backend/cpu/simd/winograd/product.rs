@@ -1,40 +1,48 @@
-//! The 16 matrix products `M[xi] = U[xi] V[xi]` of a strip of tiles.
+//! The matrix products `M[xi] = U[xi] V[xi]` of a strip of tiles, for some panels of output channels.
 //!
 //! `CHANNELS × COLS` sums stay in registers: per input channel, `COLS` loads, `CHANNELS` broadcasts and
 //! `CHANNELS × COLS` multiply-adds.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
-use crate::backend::cpu::jobs::{POINTS, WinogradStrips, point_stride};
+use crate::backend::cpu::jobs::{WinogradStrips, entry_stride};
 use crate::backend::cpu::layout::LANES;
-use crate::backend::cpu::simd::{registers, registers_mut};
+use crate::backend::cpu::simd::{prefetch, registers, registers_mut};
 
-/// Input channels whose `V` stays in the first-level cache (32 KiB) while all output channels use it.
-const DEPTH: usize = 128;
+/// Vectors of a `V[xi]` that stay in the first-level cache (32 KiB) while all output channels use them.
+const REUSED: usize = 512;
+
+/// Input channels whose transformed filters are fetched in advance.
+const AHEAD: usize = 16;
 
 /// `ROW`: registers of a strip, a multiple of `COLS`. `SUMS` is `CHANNELS * COLS`.
 #[inline(always)]
 pub fn all<S: Simd, const ROW: usize, const CHANNELS: usize, const COLS: usize, const SUMS: usize>(
     simd: S,
     strips: &mut WinogradStrips<'_, f32>,
+    panels: Range<usize>,
 ) {
-    let (c_in, c_out) = (strips.conv.c_in, strips.conv.c_out);
-    let (v_stride, m_stride) = (point_stride(c_in, strips.tiles), point_stride(c_out, strips.tiles));
-    for xi in 0..POINTS {
-        let v = registers::<S>(&strips.v[xi * v_stride..][..c_in * strips.tiles]);
+    let (c_in, c_out, entries) = (strips.conv.c_in, strips.conv.c_out, strips.conv.minimal.entries());
+    let v_stride = entry_stride(c_in, strips.strip);
+    let m_stride = entry_stride(strips.panels * LANES, strips.strip);
+    let depth = REUSED / strips.strip;
+    for xi in 0..entries {
+        let v = registers::<S>(&strips.v[xi * v_stride..][..c_in * strips.strip]);
         let m = registers_mut::<S>(&mut strips.m[xi * m_stride..][..m_stride]);
-        for first in (0..c_in).step_by(DEPTH) {
-            let last = (first + DEPTH).min(c_in);
+        for first in (0..c_in).step_by(depth) {
+            let last = (first + depth).min(c_in);
             let v = &v.as_chunks::<ROW>().0[first..last];
-            for (panel, m) in m.chunks_mut(LANES * ROW).enumerate().take(c_out.div_ceil(LANES)) {
-                let u = &strips.u[(panel * POINTS + xi) * (c_in + 1)..][first..last];
+            for (panel, m) in panels.clone().zip(m.chunks_mut(LANES * ROW)) {
+                let u = &strips.u[(panel * entries + xi) * (c_in + 1)..][first..last];
                 let m = m.as_chunks_mut::<ROW>().0;
                 // Register tiles of the panel that have a real channel.
                 let used = (c_out - panel * LANES).div_ceil(CHANNELS);
-                unroll!(TILE < LANES / CHANNELS, {
+                unroll!(TILE < LANES / CHANNELS, at most 8, {
                     if TILE < used {
                         let m = &mut m[TILE * CHANNELS..][..CHANNELS];
-                        unroll!(COL < ROW / COLS, {
+                        unroll!(COL < ROW / COLS, at most 8, {
                             register_tile::<S, ROW, CHANNELS, COLS, SUMS>(
                                 simd,
                                 u,
@@ -67,9 +75,10 @@ fn register_tile<S: Simd, const ROW: usize, const CHANNELS: usize, const COLS: u
     if more {
         unroll!(I < SUMS, { sums[I] = m[I % CHANNELS][col + I / CHANNELS] });
     }
-    for (u, v) in u.iter().zip(v) {
+    for (i, v) in v.iter().enumerate() {
+        prefetch(u, i + AHEAD);
         let mut weights = [simd.splat_f32s(0.0); CHANNELS];
-        unroll!(C < CHANNELS, { weights[C] = simd.splat_f32s(u[channel + C]) });
+        unroll!(C < CHANNELS, { weights[C] = simd.splat_f32s(u[i][channel + C]) });
         unroll!(I < SUMS, {
             sums[I] = simd.mul_add_f32s(v[col + I / CHANNELS], weights[I % CHANNELS], sums[I]);
         });
