@@ -1,7 +1,6 @@
 //! The kernels of every backend.
 //!
 //! - `recorded`: every op, forward and backward, against PyTorch
-//! - `conv3x3`: 3×3 convolutions on every vector path of the CPU against f64
 //! - `conv_pool`: convolution, ReLU and pooling as one op against the three apart
 //! - `prepared`: forms of a weight that the CPU keeps are those of the weight as it is now
 //! - `definitions`: normalisation, pooling, losses, linear layers and updates against plain loops
@@ -10,10 +9,10 @@
 //! - `samples`: ops on single images of a batch, against plain loops in f64
 //! - `pgd`, `apgd`, `fab`, `square`, `cw_l2`: the steps of the attacks, against plain loops
 //! - `threads`: a convolution's bits under several numbers of threads
+//! - `winograd`: convolutions by Winograd's algorithm on every vector path of the CPU against f64
 //! - `norm`: the CPU's loops over planes on every vector path against f64: few images, large means, NaN, threads
 
 pub mod apgd;
-pub mod conv3x3;
 pub mod conv_pool;
 pub mod cw_l2;
 pub mod definitions;
@@ -27,3 +26,4 @@ pub mod recorded;
 pub mod samples;
 pub mod square;
 pub mod threads;
+pub mod winograd;

@@ -13,9 +13,14 @@ type Passes = fn(&Cpu<f32>, Shape, usize, &Buf<f32>) -> Vec<Vec<f32>>;
 
 const N: usize = 5;
 
-/// Channels enough for Winograd's convolution, a convolution tap by tap, one with pooling, and a linear layer.
-const CASES: [(Shape, Passes); 4] =
-    [([16, 16, 3, 3], conv), ([3, 2, 5, 5], conv), ([3, 2, 5, 5], conv_pool), ([7, 9, 1, 1], linear)];
+/// Convolutions with and without pooling, with channels enough for Winograd's algorithm and tap by tap, and a linear layer.
+const CASES: [(Shape, Passes); 5] = [
+    ([16, 16, 3, 3], conv),
+    ([3, 2, 5, 5], conv),
+    ([16, 16, 5, 5], conv_pool),
+    ([3, 2, 5, 5], conv_pool),
+    ([7, 9, 1, 1], linear),
+];
 
 fn dims([c_out, c_in, k, _]: Shape, side: usize) -> Conv2dDims {
     Conv2dDims::new([N, c_in, side, side], c_out, k, 1, k / 2).unwrap()
