@@ -1,4 +1,5 @@
-//! The CPU backend's ops one by one, on one thread: `cargo bench --bench ops`, or `... --bench ops conv` for some.
+//! The CPU backend's ops one by one, on one thread: `cargo bench --bench ops`, or some of them by a regular expression, as
+//! `... --bench ops 'conv2d_fwd.*w4 .*n16$'`.
 //!
 //! Items a second are floating-point operations, bytes a second what an op must read and write at least. A convolution is
 //! counted as its definition has it, two operations a tap: a kernel that needs fewer shows more than the processor's peak.
@@ -12,6 +13,8 @@ use engine::backend::{
 };
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
+use engine::data::DatasetName;
+use engine::experiments::tables::defaults::Hyperparameters;
 
 fn main() {
     divan::main();
@@ -61,126 +64,148 @@ fn peak(bencher: Bencher<'_, '_>, path: &VectorPath) {
     bencher.counter(ItemsCount::new(2 * lanes * SUMS as u64 * ROUNDS)).bench_local(|| arch.dispatch(Peak(ROUNDS)));
 }
 
-/// A convolution of the paper's networks.
-#[derive(Debug, Clone, Copy)]
-struct Layer {
-    name: &'static str,
-    n: usize,
-    /// `c_in, size, c_out, k, stride, pad`
-    conv: [usize; 6],
+/// The paper's widths.
+const WIDTHS: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// A layer of a network, of some width and with some batch, both of which are in its name.
+#[derive(Debug)]
+struct Layer<D> {
+    name: String,
+    dims: D,
 }
 
-impl std::fmt::Display for Layer {
+impl<D> std::fmt::Display for Layer<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
+        f.write_str(&self.name)
     }
 }
 
-impl Layer {
-    fn dims(&self) -> Conv2dDims {
-        let [c_in, size, c_out, k, stride, pad] = self.conv;
-        Conv2dDims::new([self.n, c_in, size, size], c_out, k, stride, pad).expect("a layer of the paper")
+/// What `of` gives for each width, with a block of images and with the batch of the paper's trainings on `data_set`.
+fn layers<D, const N: usize>(
+    network: &str,
+    data_set: DatasetName,
+    of: impl Fn(usize, usize) -> [(&'static str, D); N],
+) -> Vec<Layer<D>> {
+    let mut all = Vec::new();
+    for w in WIDTHS {
+        for n in [LANES, Hyperparameters::of(data_set).batch] {
+            let name = |layer: &str| format!("{network} w{w} {layer} n{n}");
+            all.extend(of(w, n).map(|(layer, dims)| Layer { name: name(layer), dims }));
+        }
     }
-
-    fn operations(&self) -> ItemsCount {
-        ItemsCount::new(2 * self.dims().multiply_adds() * self.n as u64)
-    }
+    all
 }
 
-const fn layer(name: &'static str, n: usize, conv: [usize; 6]) -> Layer {
-    Layer { name, n, conv }
+/// Of `n` images; the sizes are `c_in, size, c_out, k, stride, pad`.
+fn conv2d(n: usize, [c_in, size, c_out, k, stride, pad]: [usize; 6]) -> Conv2dDims {
+    Conv2dDims::new([n, c_in, size, size], c_out, k, stride, pad).expect("a layer of the paper")
 }
 
-/// Of LeNet, with the images of one part of an attack.
-const LENET: &[Layer] = &[
-    layer("lenet w1 conv1", LANES, [1, 28, 2, 5, 1, 2]),
-    layer("lenet w1 conv2", LANES, [2, 14, 4, 5, 1, 2]),
-    layer("lenet w16 conv1", LANES, [1, 28, 32, 5, 1, 2]),
-    layer("lenet w16 conv2", LANES, [32, 14, 64, 5, 1, 2]),
-];
-
-/// Of ResNet-18, with two blocks of images.
-const RESNET18: &[Layer] = &[
-    layer("resnet w1 4x32", 32, [4, 32, 4, 3, 1, 1]),
-    layer("resnet w4 16x32", 32, [16, 32, 16, 3, 1, 1]),
-    layer("resnet w16 64x32", 32, [64, 32, 64, 3, 1, 1]),
-    layer("resnet w16 128x16", 32, [128, 16, 128, 3, 1, 1]),
-    layer("resnet w16 256x8", 32, [256, 8, 256, 3, 1, 1]),
-    layer("resnet w16 512x4", 32, [512, 4, 512, 3, 1, 1]),
-    layer("resnet w16 64x32 stride 2", 32, [64, 32, 128, 3, 2, 1]),
-    layer("resnet w16 64x32 1x1", 32, [64, 32, 128, 1, 2, 0]),
-];
-
-#[divan::bench(args = RESNET18)]
-fn conv2d_fwd(bencher: Bencher<'_, '_>, layer: &Layer) {
-    let (cpu, d) = (cpu(), layer.dims());
-    let (x, w) = (batch(&cpu, layer.n, d.x()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_fwd(&d, &x, &w, None, Activation::Identity));
+fn lenet_convs() -> Vec<Layer<Conv2dDims>> {
+    layers("lenet", DatasetName::Mnist, |w, n| {
+        [("conv1", conv2d(n, [1, 28, 2 * w, 5, 1, 2])), ("conv2", conv2d(n, [2 * w, 14, 4 * w, 5, 1, 2]))]
+    })
 }
 
-#[divan::bench(args = RESNET18)]
-fn conv2d_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer) {
-    let (cpu, d) = (cpu(), layer.dims());
-    let [x, dy] = [d.x(), d.y()].map(|dims| batch(&cpu, layer.n, dims[1..].iter().product()));
-    let w = cpu.upload(&normal(d.w().iter().product()));
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_bwd_input(&d, &x, &dy, &w));
+/// One of each kind, by its kernel, its stride where that is 2, and the height of its output.
+fn resnet18_convs() -> Vec<Layer<Conv2dDims>> {
+    layers("resnet18", DatasetName::Cifar10, |w, n| {
+        [
+            ("first", conv2d(n, [3, 32, 4 * w, 3, 1, 1])),
+            ("3x3 32", conv2d(n, [4 * w, 32, 4 * w, 3, 1, 1])),
+            ("3x3 16", conv2d(n, [8 * w, 16, 8 * w, 3, 1, 1])),
+            ("3x3 8", conv2d(n, [16 * w, 8, 16 * w, 3, 1, 1])),
+            ("3x3 4", conv2d(n, [32 * w, 4, 32 * w, 3, 1, 1])),
+            ("3x3/2 16", conv2d(n, [4 * w, 32, 8 * w, 3, 2, 1])),
+            ("3x3/2 8", conv2d(n, [8 * w, 16, 16 * w, 3, 2, 1])),
+            ("3x3/2 4", conv2d(n, [16 * w, 8, 32 * w, 3, 2, 1])),
+            ("1x1/2 16", conv2d(n, [4 * w, 32, 8 * w, 1, 2, 0])),
+            ("1x1/2 8", conv2d(n, [8 * w, 16, 16 * w, 1, 2, 0])),
+            ("1x1/2 4", conv2d(n, [16 * w, 8, 32 * w, 1, 2, 0])),
+        ]
+    })
 }
 
-#[divan::bench(args = RESNET18)]
-fn conv2d_bwd_weight(bencher: Bencher<'_, '_>, layer: &Layer) {
-    let (cpu, d) = (cpu(), layer.dims());
-    let x = batch(&cpu, layer.n, d.x()[1..].iter().product());
-    let dy = batch(&cpu, layer.n, d.y()[1..].iter().product());
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_bwd_weight(&d, &x, &dy));
+fn lenet_linears() -> Vec<Layer<LinearDims>> {
+    let linear = |n, f_in, f_out| LinearDims { n: n as u32, f_in: f_in as u32, f_out: f_out as u32 };
+    layers("lenet", DatasetName::Mnist, |w, n| [("fc1", linear(n, 196 * w, 64 * w)), ("fc2", linear(n, 64 * w, 10))])
 }
 
-#[divan::bench(args = LENET)]
-fn conv2d_pool_fwd(bencher: Bencher<'_, '_>, layer: &Layer) {
-    let (cpu, d) = (cpu(), layer.dims());
+/// A batch of `[n, c, h, w]`.
+fn images(cpu: &Cpu<f32>, [n, image @ ..]: [usize; 4]) -> Buf<f32> {
+    batch(cpu, n, image.iter().product())
+}
+
+fn weights(cpu: &Cpu<f32>, d: &Conv2dDims) -> Buf<f32> {
+    cpu.upload(&normal(d.w().iter().product()))
+}
+
+fn operations(d: &Conv2dDims) -> ItemsCount {
+    ItemsCount::new(2 * d.multiply_adds() * u64::from(d.n))
+}
+
+#[divan::bench(args = resnet18_convs())]
+fn conv2d_fwd(bencher: Bencher<'_, '_>, layer: &Layer<Conv2dDims>) {
+    let (cpu, d) = (cpu(), &layer.dims);
+    let (x, w) = (images(&cpu, d.x()), weights(&cpu, d));
+    bencher.counter(operations(d)).bench_local(|| cpu.conv2d_fwd(d, &x, &w, None, Activation::Identity));
+}
+
+#[divan::bench(args = resnet18_convs())]
+fn conv2d_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer<Conv2dDims>) {
+    let (cpu, d) = (cpu(), &layer.dims);
+    let (x, dy, w) = (images(&cpu, d.x()), images(&cpu, d.y()), weights(&cpu, d));
+    bencher.counter(operations(d)).bench_local(|| cpu.conv2d_bwd_input(d, &x, &dy, &w));
+}
+
+#[divan::bench(args = resnet18_convs())]
+fn conv2d_bwd_weight(bencher: Bencher<'_, '_>, layer: &Layer<Conv2dDims>) {
+    let (cpu, d) = (cpu(), &layer.dims);
+    let (x, dy) = (images(&cpu, d.x()), images(&cpu, d.y()));
+    bencher.counter(operations(d)).bench_local(|| cpu.conv2d_bwd_weight(d, &x, &dy));
+}
+
+#[divan::bench(args = lenet_convs())]
+fn conv2d_pool_fwd(bencher: Bencher<'_, '_>, layer: &Layer<Conv2dDims>) {
+    let (cpu, d) = (cpu(), &layer.dims);
     let p = Pool2dDims::new(d.y(), 2, 2).expect("an even image");
-    let (x, w) = (batch(&cpu, layer.n, d.x()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
-    bencher.counter(layer.operations()).bench_local(|| cpu.conv2d_pool_fwd(&d, &p, &x, &w, None, Activation::Relu));
+    let (x, w) = (images(&cpu, d.x()), weights(&cpu, d));
+    bencher.counter(operations(d)).bench_local(|| cpu.conv2d_pool_fwd(d, &p, &x, &w, None, Activation::Relu));
 }
 
-#[divan::bench(args = LENET)]
-fn conv2d_pool_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer) {
-    let (cpu, d) = (cpu(), layer.dims());
+#[divan::bench(args = lenet_convs())]
+fn conv2d_pool_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer<Conv2dDims>) {
+    let (cpu, d) = (cpu(), &layer.dims);
     let p = Pool2dDims::new(d.y(), 2, 2).expect("an even image");
-    let (x, w) = (batch(&cpu, layer.n, d.x()[1..].iter().product()), cpu.upload(&normal(d.w().iter().product())));
-    let (y, indices) = cpu.conv2d_pool_fwd(&d, &p, &x, &w, None, Activation::Relu);
-    bencher.counter(layer.operations()).bench_local(|| {
-        cpu.conv2d_pool_bwd_input(&d, &p, &indices, &x, Activated { activation: Activation::Relu, y: &y }, &y, &w)
+    let (x, w) = (images(&cpu, d.x()), weights(&cpu, d));
+    let (y, indices) = cpu.conv2d_pool_fwd(d, &p, &x, &w, None, Activation::Relu);
+    bencher.counter(operations(d)).bench_local(|| {
+        cpu.conv2d_pool_bwd_input(d, &p, &indices, &x, Activated { activation: Activation::Relu, y: &y }, &y, &w)
     });
 }
 
-/// fc1 of LeNet: inputs and outputs at w = 1 and 16.
-const LINEAR: [[usize; 2]; 2] = [[196, 64], [3136, 1024]];
-
-fn linear(
-    bencher: Bencher<'_, '_>,
-    [f_in, f_out]: [usize; 2],
-    op: impl Fn(&Cpu<f32>, &LinearDims, [&Buf<f32>; 3]) -> Buf<f32>,
-) {
-    let (cpu, n) = (cpu(), LANES);
-    let d = LinearDims { n: n as u32, f_in: f_in as u32, f_out: f_out as u32 };
+fn linear(bencher: Bencher<'_, '_>, d: &LinearDims, op: impl Fn(&Cpu<f32>, &LinearDims, [&Buf<f32>; 3]) -> Buf<f32>) {
+    let [n, f_in, f_out] = [d.n, d.f_in, d.f_out].map(|size| size as usize);
+    let cpu = cpu();
     let (x, dy, w) = (batch(&cpu, n, f_in), batch(&cpu, n, f_out), cpu.upload(&normal(f_in * f_out)));
-    let bencher = bencher.counter(ItemsCount::new(2 * n * f_in * f_out)).counter(BytesCount::new(4 * f_in * f_out));
-    bencher.bench_local(|| op(&cpu, &d, [&x, &dy, &w]));
+    let bytes = BytesCount::new(4 * (f_in * f_out + n * (f_in + f_out)));
+    let bencher = bencher.counter(ItemsCount::new(2 * n * f_in * f_out)).counter(bytes);
+    bencher.bench_local(|| op(&cpu, d, [&x, &dy, &w]));
 }
 
-#[divan::bench(args = LINEAR)]
-fn linear_fwd(bencher: Bencher<'_, '_>, features: [usize; 2]) {
-    linear(bencher, features, |cpu, d, [x, _, w]| cpu.linear_fwd(d, x, w, None, Activation::Relu));
+#[divan::bench(args = lenet_linears())]
+fn linear_fwd(bencher: Bencher<'_, '_>, layer: &Layer<LinearDims>) {
+    linear(bencher, &layer.dims, |cpu, d, [x, _, w]| cpu.linear_fwd(d, x, w, None, Activation::Relu));
 }
 
-#[divan::bench(args = LINEAR)]
-fn linear_bwd_input(bencher: Bencher<'_, '_>, features: [usize; 2]) {
-    linear(bencher, features, |cpu, d, [_, dy, w]| cpu.linear_bwd_input(d, dy, w));
+#[divan::bench(args = lenet_linears())]
+fn linear_bwd_input(bencher: Bencher<'_, '_>, layer: &Layer<LinearDims>) {
+    linear(bencher, &layer.dims, |cpu, d, [_, dy, w]| cpu.linear_bwd_input(d, dy, w));
 }
 
-#[divan::bench(args = LINEAR)]
-fn linear_bwd_weight(bencher: Bencher<'_, '_>, features: [usize; 2]) {
-    linear(bencher, features, |cpu, d, [x, dy, _]| cpu.linear_bwd_weight(d, x, dy));
+#[divan::bench(args = lenet_linears())]
+fn linear_bwd_weight(bencher: Bencher<'_, '_>, layer: &Layer<LinearDims>) {
+    linear(bencher, &layer.dims, |cpu, d, [x, dy, _]| cpu.linear_bwd_weight(d, x, dy));
 }
 
 /// The first activations of ResNet-18 at w = 1 and 16, 128 images: 2 MB, which a cache holds, and 34 MB.

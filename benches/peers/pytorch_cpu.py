@@ -1,6 +1,6 @@
 """Throughput of PyTorch on the CPU: steps of PGD adversarial training as the engine's `train` has them, forward passes.
 
-    target/peers/bin/python benches/peers/pytorch_cpu.py --network lenet --width 1 --batch 50 --mode channels-last
+    target/peers/bin/python benches/peers/pytorch_cpu.py --network lenet --width 1 --batch 64 --mode channels-last
 
 One step is a random start, all attack steps (gradient of the images alone; batch statistics, running ones left alone)
 and one SGD step. `--forward` times the logits of a batch in evaluation mode instead, without a gradient. The options
@@ -31,7 +31,7 @@ def parse():
     parser = argparse.ArgumentParser(description="Images per second with PyTorch.")
     parser.add_argument("--network", choices=[name.replace("_", "-") for name in NETWORKS], default="lenet")
     parser.add_argument("--width", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--steps", type=int, default=40, help="steps of the attack on each batch")
     parser.add_argument("--forward", action="store_true", help="time a forward pass instead of a training step")
     parser.add_argument("--repeat", type=int, default=7, help="steps or passes timed, at most; the median counts")

@@ -25,7 +25,7 @@ use crate::base::rng::{Rng, Stream};
 use crate::checkpoint::write_atomic;
 use crate::data::DatasetName;
 use crate::experiments::pipeline::{BackendName, Precision, on_backend};
-use crate::experiments::tables::defaults::sgd;
+use crate::experiments::tables::defaults::{Hyperparameters, sgd};
 use crate::nn::init::{Init, initial_values};
 use crate::nn::models::{Architecture, Mode, Model, Network};
 use crate::train::{Trainer, validate_attack};
@@ -44,13 +44,13 @@ pub struct BenchArgs {
     /// Width multiplier
     #[arg(long, value_name = "W", default_value_t = 1, allow_negative_numbers = true)]
     width: usize,
-    /// Images a step
+    /// Images a step [default: the paper's for the network]
     #[arg(
-        long, value_name = "N", default_value_t = 50,
+        long, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=65_536),
         allow_negative_numbers = true
     )]
-    batch: u32,
+    batch: Option<u32>,
     /// Steps of the attack on each batch
     #[arg(long, value_name = "N", default_value_t = 40, allow_negative_numbers = true)]
     steps: usize,
@@ -84,10 +84,7 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs) -> Result<()> {
     let device = args.device.resolve()?;
     args.check(&device)?;
-    // The first data set whose images fit: its attack is the paper's for the network.
-    let data_set = DatasetName::with_shape(args.network.input())
-        .ok_or_else(|| Error::Usage(format!("--network: no data set has images for '{}'", args.network)))?;
-    let attack = PgdConfig { steps: args.steps, ..PgdConfig::paper(data_set) };
+    let attack = PgdConfig { steps: args.steps, ..PgdConfig::paper(args.data_set()?) };
     validate_attack("attack", &attack)?;
     if args.kernels {
         return args.show_kernels(&device, &attack);
@@ -98,9 +95,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let (seconds, peak) = on_backend!(&device.start()?, |backend| {
         (backend.scope(|| args.median_seconds(backend, &attack))?, backend.peak_bytes())
     });
-    let BenchArgs { network, width, batch, .. } = args;
+    let (BenchArgs { network, width, .. }, batch) = (args, args.batch()?);
     let (work, attack_steps) = if args.forward { ("forward", 0) } else { ("step", args.steps) };
-    let (threads, version, speed) = (device.threads, env!("CARGO_PKG_VERSION"), f64::from(*batch) / seconds);
+    let (threads, version, speed) = (device.threads, env!("CARGO_PKG_VERSION"), f64::from(batch) / seconds);
     let resident = peak_resident_kib().map_or(String::new(), |kib| format!("{:.1}", kib as f64 / 1024.0));
     console::print(COLUMNS)?;
     console::print(&format!(
@@ -122,6 +119,17 @@ impl BenchArgs {
             return Err(Error::Usage("--tune: the tables are of tiles in bf16; add --precision bf16".to_string()));
         }
         self.tune.as_ref().map_or(Ok(()), |path| check_place(path, "--tune"))
+    }
+
+    /// The first data set whose images fit: its settings are the paper's for the network.
+    fn data_set(&self) -> Result<DatasetName> {
+        DatasetName::with_shape(self.network.input())
+            .ok_or_else(|| Error::Usage(format!("--network: no data set has images for '{}'", self.network)))
+    }
+
+    /// Images a step.
+    fn batch(&self) -> Result<u32> {
+        self.batch.map_or_else(|| Ok(Hyperparameters::of(self.data_set()?).batch as u32), Ok)
     }
 
     /// Prints a line for each kernel and shape of a step.
@@ -189,7 +197,7 @@ impl BenchArgs {
         f: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<R>,
     ) -> Result<R> {
         let architecture = Architecture::new(self.network, self.width, CLASSES)?;
-        let (bytes, labels) = self.random_batch();
+        let (bytes, labels) = self.random_batch(self.batch()?);
         if self.forward {
             let indices: Vec<u32> = (0..labels.len() as u32).collect();
             let images = backend.resident(self.network.input(), &bytes);
@@ -225,9 +233,9 @@ impl BenchArgs {
         timed.len() >= self.repeat as usize || self.seconds.is_some_and(spent)
     }
 
-    /// Images and labels without meaning.
-    fn random_batch(&self) -> (Vec<u8>, Vec<u8>) {
-        let n = u64::from(self.batch);
+    /// `n` images and labels without meaning.
+    fn random_batch(&self, n: u32) -> (Vec<u8>, Vec<u8>) {
+        let n = u64::from(n);
         let [c, h, w] = self.network.input();
         let rng = Rng::new(SEED, Stream::Augment, 0);
         let images = (0..n * (c * h * w) as u64).map(|i| rng.below_at(i, 256) as u8).collect();
@@ -328,6 +336,15 @@ mod tests {
         assert_eq!(timed(&[0.9, 5.0]), [0.0; 0]);
         assert_eq!(timed(&[0.9, 5.0, 3.0]), [3.0]);
         assert_eq!(timed(&[1.1, 5.0, 3.0]), [5.0, 3.0]);
+    }
+
+    #[test]
+    fn the_batch_is_the_papers_where_none_is_asked_for() {
+        let batch = |line: &str| Line::parse_from(line.split_whitespace()).bench.batch().unwrap();
+        assert_eq!(batch("bench"), 64);
+        assert_eq!(batch("bench --network lenet-cifar"), 128);
+        assert_eq!(batch("bench --network resnet18"), 128);
+        assert_eq!(batch("bench --network resnet18 --batch 7"), 7);
     }
 
     #[test]
