@@ -41,7 +41,7 @@ impl<T: Real> Cpu<T> {
         let u = form.get(s, || self.winograd_filters(&winograd, conv, w));
 
         // Images smaller than a strip share it with those of the next blocks, unless a thread would go without work.
-        let per_thread = (blocks(s.n) / self.threads.current_num_threads()).max(1);
+        let per_thread = (blocks(s.n) / self.threads()).max(1);
         let together = (TILES / conv.tiles()).clamp(1, per_thread);
         let (input, output) = (conv.c_in * conv.h * conv.w * LANES, conv.c_out * conv.h * conv.w * LANES);
         let mut y = self.alloc(blocks(s.n) * output);

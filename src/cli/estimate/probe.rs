@@ -11,12 +11,12 @@ use crate::backend::{Backend, Memory};
 use crate::base::error::Result;
 use crate::cli::timed_training::TimedTraining;
 use crate::data::{Dataset, Split};
-use crate::experiments::pipeline::{BackendName, BackendSpec, EngineWorker, on_backend};
+use crate::experiments::pipeline::{AnyBackend, BackendName, BackendSpec, EngineWorker, on_backend};
 use crate::nn::init::{Init, initial_values};
 use crate::nn::models::Model;
 use crate::train::{Sparsifier, TrainConfig, Trainer};
 
-/// Seconds of all measurements together, where they are not a small share of what is promised, and at most.
+/// Seconds of all kinds together, where they are not a small share of what is promised, and at most.
 const SECONDS: f64 = 1.0;
 const MOST_SECONDS: f64 = 4.0;
 /// Share of the promised time that is measured.
@@ -35,7 +35,16 @@ const SEED: u64 = 0;
 /// Makes of a first guess at the seconds of a multiply-add the seconds for which it is worth measuring.
 type Limit<'a> = &'a (dyn Fn(f64) -> f64 + Sync);
 
+/// What was measured before a run.
+pub struct Measured {
+    /// Seconds of a multiply-add of each kind, beside others in all slots. `None` for those that there was no time for, or that failed.
+    pub seconds: Vec<Option<f64>>,
+    /// How the speed of a stage depends on how many run, for [`schedule`](super::schedule).
+    pub exponent: f64,
+}
+
 /// Measures kinds on the backends of a worker, as many at once as will run.
+#[derive(Clone, Copy)]
 pub struct Probe<'a> {
     pub data: &'a Dataset,
     pub spec: BackendSpec,
@@ -52,23 +61,33 @@ struct Sample {
 }
 
 impl Probe<'_> {
-    /// Seconds of a multiply-add of each of `kinds`, which is given with the image passes to be made of it. The largest comes
-    /// first; `None` for those that there was no time for, or that failed.
-    pub fn measure(&self, worker: &EngineWorker<'_>, kinds: &[(Kind, u64)]) -> Vec<Option<f64>> {
+    /// Measures `kinds`, each given with the image passes to be made of it, the largest first.
+    pub fn measure(&self, worker: &EngineWorker<'_>, kinds: &[(Kind, u64)]) -> Measured {
         let work: Vec<f64> = kinds.iter().map(|(kind, passes)| kind.multiply_adds() * *passes as f64).collect();
         let mut order: Vec<usize> = (0..kinds.len()).filter(|&i| work[i] > 0.0).collect();
         order.sort_by(|&a, &b| work[b].total_cmp(&work[a]));
+        let seconds = self.seconds(worker, kinds, &work, &order);
+        let exponent = order.first().and_then(|&i| self.exponent(worker, &kinds[i].0, work[i], seconds[i]?));
+        // Streams of a GPU are taken not to notice each other; cores are divided.
+        let usual = if self.spec.name == BackendName::Cuda { 0.0 } else { 1.0 };
+        Measured { seconds, exponent: exponent.unwrap_or(usual) }
+    }
+
+    /// Seconds of a multiply-add of each of `kinds`, by their `order`; `work` is what there is to do of each.
+    fn seconds(
+        &self,
+        worker: &EngineWorker<'_>,
+        kinds: &[(Kind, u64)],
+        work: &[f64],
+        order: &[usize],
+    ) -> Vec<Option<f64>> {
         let (begin, next) = (Instant::now(), AtomicUsize::new(0));
         let measured = Mutex::new((vec![None; kinds.len()], SECONDS));
         let share = SECONDS * self.slots as f64 / order.len().max(1) as f64;
-        worker.on_idle_backends(|backend| {
+        worker.on_idle_backends(self.slots, |backend| {
             while let Some(&i) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let limit = |per: f64| (SHARE * per * work[i]).min(share).clamp(KIND_SECONDS[0], KIND_SECONDS[1]);
-                let per = on_backend!(backend, |backend| {
-                    let per = backend.scope(|| self.of_kind(backend, &kinds[i].0, &limit));
-                    backend.empty_cache();
-                    per
-                })?;
+                let per = self.on_any(backend, &kinds[i].0, &limit)?;
                 // Every statement leaves numbers that are whole.
                 let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
                 measured.0[i] = Some(per);
@@ -80,6 +99,33 @@ impl Probe<'_> {
             Ok(())
         });
         measured.into_inner().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The exponent by which a stage of `kind` is faster alone than beside others in all slots, where a multiply-add takes
+    /// `beside` seconds; `work` is what there is to do of it. `None` if that is not measured.
+    fn exponent(&self, worker: &EngineWorker<'_>, kind: &Kind, work: f64, beside: f64) -> Option<f64> {
+        if self.spec.name == BackendName::Cuda || self.slots < 2 {
+            return None;
+        }
+        let limit = |per: f64| (SHARE * per * work).clamp(KIND_SECONDS[0], KIND_SECONDS[1]);
+        let alone = Mutex::new(None);
+        worker.on_idle_backends(1, |backend| {
+            let per = Probe { slots: 1, ..*self }.on_any(backend, kind, &limit)?;
+            *alone.lock().unwrap_or_else(PoisonError::into_inner) = Some(per);
+            Ok(())
+        });
+        let alone = alone.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        // What else the machine does may make it look slower alone, or faster than all cores are.
+        Some(((beside / alone).ln() / (self.slots as f64).ln()).clamp(0.0, 1.0))
+    }
+
+    /// Seconds of a multiply-add of `kind` on `backend`.
+    fn on_any(&self, backend: &AnyBackend, kind: &Kind, limit: Limit<'_>) -> Result<f64> {
+        on_backend!(backend, |backend| {
+            let per = backend.scope(|| self.of_kind(backend, kind, limit));
+            backend.empty_cache();
+            per
+        })
     }
 
     /// Seconds of a multiply-add of `kind`.
@@ -126,7 +172,7 @@ impl Probe<'_> {
         run: &mut dyn FnMut(Sample) -> Result<()>,
     ) -> Result<f64> {
         let block = match self.spec.name {
-            BackendName::Cpu => (LANES * self.spec.threads).min(full.images),
+            BackendName::Cpu => (LANES * (self.spec.threads / self.slots).max(1)).min(full.images),
             // Fewer images leave a GPU idle.
             BackendName::Cuda => full.images,
         };
