@@ -19,6 +19,8 @@ use crate::train::{Sparsifier, TrainConfig, Trainer};
 /// Seconds of all kinds together, where they are not a small share of what is promised, and at most.
 const SECONDS: f64 = 1.0;
 const MOST_SECONDS: f64 = 4.0;
+/// Seconds in which it is measured how much faster stages are alone.
+const ALONE_SECONDS: f64 = 0.3;
 /// Share of the promised time that is measured.
 const SHARE: f64 = 0.02;
 /// Seconds of one kind, at least and at most.
@@ -52,6 +54,14 @@ pub struct Probe<'a> {
     pub slots: usize,
 }
 
+/// A kind to be measured.
+struct Task<'a> {
+    place: usize,
+    kind: &'a Kind,
+    /// Multiply-adds of the run.
+    work: f64,
+}
+
 /// A piece of work that is short enough to be measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Sample {
@@ -66,32 +76,29 @@ impl Probe<'_> {
         let work: Vec<f64> = kinds.iter().map(|(kind, passes)| kind.multiply_adds() * *passes as f64).collect();
         let mut order: Vec<usize> = (0..kinds.len()).filter(|&i| work[i] > 0.0).collect();
         order.sort_by(|&a, &b| work[b].total_cmp(&work[a]));
-        let seconds = self.seconds(worker, kinds, &work, &order);
-        let exponent = order.first().and_then(|&i| self.exponent(worker, &kinds[i].0, work[i], seconds[i]?));
-        // Streams of a GPU are taken not to notice each other; cores are divided.
-        let usual = if self.spec.name == BackendName::Cuda { 0.0 } else { 1.0 };
-        Measured { seconds, exponent: exponent.unwrap_or(usual) }
+        let tasks: Vec<Task> = order.into_iter().map(|i| Task { place: i, kind: &kinds[i].0, work: work[i] }).collect();
+        let mut seconds = vec![None; kinds.len()];
+        self.beside_others(worker, &tasks).into_iter().for_each(|(place, per)| seconds[place] = Some(per));
+        let exponent = self.exponent(worker, &tasks, &seconds).unwrap_or(match self.spec.name {
+            BackendName::Cpu => 1.0,
+            // Streams are taken not to notice each other.
+            BackendName::Cuda => 0.0,
+        });
+        Measured { seconds, exponent }
     }
 
-    /// Seconds of a multiply-add of each of `kinds`, by their `order`; `work` is what there is to do of each.
-    fn seconds(
-        &self,
-        worker: &EngineWorker<'_>,
-        kinds: &[(Kind, u64)],
-        work: &[f64],
-        order: &[usize],
-    ) -> Vec<Option<f64>> {
+    /// Seconds of a multiply-add of each kind that there is time for, with its place.
+    fn beside_others(&self, worker: &EngineWorker<'_>, tasks: &[Task<'_>]) -> Vec<(usize, f64)> {
         let (begin, next) = (Instant::now(), AtomicUsize::new(0));
-        let measured = Mutex::new((vec![None; kinds.len()], SECONDS));
-        let share = SECONDS * self.slots as f64 / order.len().max(1) as f64;
+        let measured = Mutex::new((Vec::new(), SECONDS));
+        let share = SECONDS * self.slots as f64 / tasks.len().max(1) as f64;
         worker.on_idle_backends(self.slots, |backend| {
-            while let Some(&i) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let limit = |per: f64| (SHARE * per * work[i]).min(share).clamp(KIND_SECONDS[0], KIND_SECONDS[1]);
-                let per = self.on_any(backend, &kinds[i].0, &limit)?;
+            while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let per = self.of_task(backend, task, share)?;
                 // Every statement leaves numbers that are whole.
                 let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
-                measured.0[i] = Some(per);
-                measured.1 = (SHARE * per * work[i] / self.slots as f64).clamp(measured.1, MOST_SECONDS);
+                measured.0.push((task.place, per));
+                measured.1 = (SHARE * per * task.work / self.slots as f64).clamp(measured.1, MOST_SECONDS);
                 if begin.elapsed().as_secs_f64() > measured.1 {
                     break;
                 }
@@ -101,28 +108,35 @@ impl Probe<'_> {
         measured.into_inner().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The exponent by which a stage of `kind` is faster alone than beside others in all slots, where a multiply-add takes
-    /// `beside` seconds; `work` is what there is to do of it. `None` if that is not measured.
-    fn exponent(&self, worker: &EngineWorker<'_>, kind: &Kind, work: f64, beside: f64) -> Option<f64> {
+    /// The exponent by which stages are faster alone than beside others in all slots, where a multiply-add of each kind takes `beside`
+    /// seconds. `None` if that is not measured.
+    fn exponent(&self, worker: &EngineWorker<'_>, tasks: &[Task<'_>], beside: &[Option<f64>]) -> Option<f64> {
         if self.spec.name == BackendName::Cuda || self.slots < 2 {
             return None;
         }
-        let limit = |per: f64| (SHARE * per * work).clamp(KIND_SECONDS[0], KIND_SECONDS[1]);
-        let alone = Mutex::new(None);
+        let (begin, alone) = (Instant::now(), Probe { slots: 1, ..*self });
+        let share = ALONE_SECONDS / tasks.len().max(1) as f64;
+        // Seconds of all the work, beside others and alone.
+        let seconds = Mutex::new([0.0; 2]);
         worker.on_idle_backends(1, |backend| {
-            let per = Probe { slots: 1, ..*self }.on_any(backend, kind, &limit)?;
-            *alone.lock().unwrap_or_else(PoisonError::into_inner) = Some(per);
+            let known = tasks.iter().filter_map(|task| Some((task, beside[task.place]?)));
+            for (task, beside) in known.take_while(|_| begin.elapsed().as_secs_f64() < ALONE_SECONDS) {
+                let alone = alone.of_task(backend, task, share)?;
+                let mut seconds = seconds.lock().unwrap_or_else(PoisonError::into_inner);
+                *seconds = [seconds[0] + task.work * beside, seconds[1] + task.work * alone];
+            }
             Ok(())
         });
-        let alone = alone.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-        // What else the machine does may make it look slower alone, or faster than all cores are.
-        Some(((beside / alone).ln() / (self.slots as f64).ln()).clamp(0.0, 1.0))
+        let [beside, alone] = seconds.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // What else the machine does may make stages look slower alone, or faster than all cores are.
+        (alone > 0.0).then(|| ((beside / alone).ln() / (self.slots as f64).ln()).clamp(0.0, 1.0))
     }
 
-    /// Seconds of a multiply-add of `kind` on `backend`.
-    fn on_any(&self, backend: &AnyBackend, kind: &Kind, limit: Limit<'_>) -> Result<f64> {
+    /// Seconds of a multiply-add of a task, measured for at most `share` seconds if that is long enough.
+    fn of_task(&self, backend: &AnyBackend, task: &Task<'_>, share: f64) -> Result<f64> {
+        let limit = |per: f64| (SHARE * per * task.work).min(share).clamp(KIND_SECONDS[0], KIND_SECONDS[1]);
         on_backend!(backend, |backend| {
-            let per = backend.scope(|| self.of_kind(backend, kind, limit));
+            let per = backend.scope(|| self.of_kind(backend, task.kind, &limit));
             backend.empty_cache();
             per
         })
