@@ -120,7 +120,7 @@ mod tests {
     fn threads_that_do_not_double_the_speed_make_stages_side_by_side_faster_than_one_after_the_other() {
         let sharing = Sharing { slots: 4, exponent: 1.5_f64.log2() };
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
-        [(1, 2.25), (2, 1.5), (4, 1.0)].map(|(running, speed)| near(sharing.speed(running), speed));
+        [(1, 2.25), (2, 1.5), (4, 1.0)].into_iter().for_each(|(running, speed)| near(sharing.speed(running), speed));
         // Two of three at 1.5 for 2 s, then one at 2.25 for 4 s; and one after the other.
         near(shared(&[(Waiting, 3.0, &[][..]), (Waiting, 12.0, &[])], sharing), 6.0);
         near(shared(&[(Waiting, 9.0, &[][..]), (Waiting, 9.0, &[0])], sharing), 8.0);
