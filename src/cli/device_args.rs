@@ -31,7 +31,7 @@ pub struct DeviceArgs {
     /// Number format of activations
     #[arg(long, default_value_t = Precision::F32)]
     precision: Precision,
-    /// CPU threads [default: one a core]
+    /// CPU threads, of all stages together [default: one a core]
     #[arg(
         long, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=1024),
@@ -111,12 +111,12 @@ impl Device {
     /// # Errors
     /// As [`BackendSpec::start`].
     pub fn start(&self) -> Result<AnyBackend> {
-        self.spec(self.threads).start()
+        self.spec().start()
     }
 
-    /// A backend with this many threads.
-    pub fn spec(&self, threads: usize) -> BackendSpec {
-        BackendSpec { name: self.backend, precision: self.precision, threads }
+    /// Backends that have all threads together.
+    pub fn spec(&self) -> BackendSpec {
+        BackendSpec { name: self.backend, precision: self.precision, threads: self.threads }
     }
 
     /// `cpu f32, threads: 2`, or `cuda f32 on NVIDIA H200`.

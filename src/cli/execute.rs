@@ -16,7 +16,8 @@ const GPU_JOBS: usize = 4;
 
 /// How many stages to work on side by side, where the user has not said.
 ///
-/// As many as there are cores, because narrow networks do not fill several; on a GPU at most [`GPU_JOBS`].
+/// As many as there are cores, because narrow networks do not fill several, and stages that run divide the cores anew at every step;
+/// on a GPU at most [`GPU_JOBS`].
 pub fn side_by_side(jobs: Option<usize>, device: &Device, pending: usize) -> usize {
     let usual = match device.backend {
         BackendName::Cpu => device.threads,
@@ -48,7 +49,7 @@ impl<'a> Execution<'a> {
         jobs: usize,
         import: Option<&'a Path>,
     ) -> Result<Self> {
-        let spec = device.spec((device.threads / jobs).max(1));
+        let spec = device.spec();
         let slots = jobs.min(prepared.pending());
         let worker = EngineWorker::new(data, import, spec, slots)?;
         let probe = Probe { data, spec, slots };

@@ -200,7 +200,7 @@ fn ending(job: &Job, outcome: &Result<StageResult>) -> String {
 mod tests {
     use super::*;
     use crate::attack::evaluation::EvalReport;
-    use crate::cli::estimate::Kind;
+    use crate::cli::estimate::{Kind, Measured};
     use crate::data::{DataId, Dataset, DatasetName};
     use crate::experiments::pipeline::{
         BackendName, EvalConfig, EvalResult, ImportConfig, ImportResult, Precision, StageConfig, Store,
@@ -260,7 +260,10 @@ mod tests {
     fn progress(plan: &Plan, store: &Store) -> PlanProgress {
         let prepared = plan.prepare(store, false).unwrap();
         let data = Dataset::sample(DatasetName::Mnist).unwrap();
-        let second_a_pass = |kinds: &[(Kind, u64)]| kinds.iter().map(|(k, _)| Some(1.0 / k.multiply_adds())).collect();
+        let second_a_pass = |kinds: &[(Kind, u64)]| {
+            let seconds = kinds.iter().map(|(kind, _)| Some(1.0 / kind.multiply_adds())).collect();
+            Measured { seconds, exponent: 1.0 }
+        };
         let estimate = Estimate::new(plan, &prepared, &data, 1, second_a_pass);
         PlanProgress::new(plan, &prepared, estimate, true)
     }

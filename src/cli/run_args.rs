@@ -84,7 +84,7 @@ pub struct RunArgs {
         allow_negative_numbers = true
     )]
     pub attack_images: u32,
-    /// Stages to work on side by side [default: one a core, at most 4 on a GPU]
+    /// Stages to work on side by side; those that run share the CPU threads [default: one a core, at most 4 on a GPU]
     #[arg(
         long, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..),

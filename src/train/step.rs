@@ -62,13 +62,14 @@ impl<B: Backend> Trainer<B> {
         lr: f32,
         metrics: &mut B::MetricsBuf,
     ) -> Result<()> {
-        backend.capture(batch.n(), || match attack {
+        let step = || match attack {
             Some((config, start)) => {
                 let images = self.attack(backend, config, start, batch, metrics)?;
                 self.update(backend, &Batch { images, labels: batch.labels }, lr, metrics)
             }
             None => self.update(backend, batch, lr, metrics),
-        })?;
+        };
+        backend.parallel(|| backend.capture(batch.n(), step))?;
         self.sparsifier.after_step(backend, &mut self.model)?;
         backend.status()
     }

@@ -8,7 +8,7 @@
 //! - `images`: the gathering of batches, against plain loops
 //! - `samples`: ops on single images of a batch, against plain loops in f64
 //! - `pgd`, `apgd`, `fab`, `square`, `cw_l2`: the steps of the attacks, against plain loops
-//! - `threads`: a convolution's bits under several numbers of threads
+//! - `threads`: a convolution's bits under several numbers of threads, and how backends divide the cores
 //! - `winograd`: convolutions by Winograd's algorithm on every vector path of the CPU against f64
 //! - `norm`: the CPU's loops over planes on every vector path against f64: few images, large means, NaN, threads
 

@@ -33,10 +33,17 @@ pub trait Memory: Sync + Sized {
     /// The batch whose parts, in order, are `parts`.
     fn join(&self, parts: &[&Self::Batch]) -> Self::Batch;
 
-    /// Runs `f` on the backend's threads; everything that calls kernels in a loop should be inside.
-    fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R;
+    /// Runs `f`, the work on a stage; everything that calls kernels in a loop should be inside. Backends that share the cores of a
+    /// run divide them among those that are in a scope.
+    fn scope<R>(&self, f: impl FnOnce() -> R) -> R;
+    /// Runs `f`, one step of a loop, as a parallel region: on as many threads as the backend's share of the cores has at its
+    /// beginning. A region within it has the same threads.
+    fn parallel<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        f()
+    }
     /// Runs `f` on consecutive parts of a batch of `n` whose samples do not depend on each other, side by side where
-    /// that is faster, and returns the results in order. The parts do not depend on the number of threads.
+    /// that is faster, and returns the results in order, as a parallel region of its own. The parts do not depend on the number of
+    /// threads.
     fn map_parts<R: Send>(&self, n: usize, f: impl Fn(Range<usize>) -> R + Sync) -> Vec<R>;
     /// Whether [`Memory::map_parts`] makes several parts of a batch of `n`.
     fn splits(&self, n: usize) -> bool;

@@ -103,7 +103,7 @@ impl<T: Real> Conv for Cpu<T> {
         let ((width, plane), taps) = (s.padded_x(), s.tap_offsets());
         let positions = s.h_out * s.w_out;
         let together = (POSITIONS / positions).clamp(1, blocks(s.n));
-        let per_thread = s.c_out.div_ceil(self.threads.current_num_threads());
+        let per_thread = s.c_out.div_ceil(self.threads());
         let channels = (REUSED / (together * positions)).clamp(1, per_thread).next_multiple_of(4);
         let mut dw = self.zeros(s.c_out * taps.len());
         self.for_chunks(&mut dw, channels * taps.len(), |chunk, dw| {

@@ -10,7 +10,7 @@ use crate::base::dims::LinearDims;
 /// Rows of the weight gradient that one thread computes at a time.
 const ROWS: usize = 32;
 
-/// Blocks of images that one thread multiplies a weight with at a time.
+/// Blocks of images that a thread multiplies a weight with at a time, at most.
 const BLOCKS: usize = 2;
 
 /// The layer as a convolution of images of one pixel, by which its prepared weights are known.
@@ -38,9 +38,11 @@ impl<T: Real> Cpu<T> {
         activation: Activation,
     ) -> Buf<T> {
         let Packing { rows, depth, .. } = packing;
+        // Two blocks at a time read every weight once for both, unless a thread would go without work.
+        let together = (blocks(n) / self.threads()).clamp(1, BLOCKS);
         let mut y = self.alloc(blocks(n) * rows * LANES);
-        self.for_chunks(&mut y, BLOCKS * rows * LANES, |chunk, y| {
-            let x = &lanes(x)[chunk * BLOCKS * depth..][..y.len() / (rows * LANES) * depth];
+        self.for_chunks(&mut y, together * rows * LANES, |chunk, y| {
+            let x = &lanes(x)[chunk * together * depth..][..y.len() / (rows * LANES) * depth];
             T::gemm(self.arch, Gemm { packing, a: a.as_chunks::<PANEL>().0, bias, activation, x, y: lanes_mut(y) });
         });
         y

@@ -10,6 +10,7 @@
 //! **Layers.** Each file imports only from the lines above its own:
 //!
 //! ```text
+//! threads     the cores, which the backends of a run share
 //! layout      memory, blocks of images, sizes
 //! projection  clamping and signed steps, which the attacks share
 //! jobs        the inner loops as data, each with its plain definition in any float type
@@ -20,7 +21,7 @@
 //! ```
 //!
 //! **Threads.** Work is split over blocks of images or over output channels, never inside a sum, so results do not
-//! depend on the number of threads.
+//! depend on the number of threads, and it may change from step to step.
 
 mod apgd;
 mod buf;
@@ -46,9 +47,11 @@ mod samples;
 mod simd;
 mod square;
 mod sums;
+mod threads;
 mod winograd;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -58,8 +61,11 @@ pub use dispatch::Real;
 pub use layout::LANES;
 use layout::arena::Arena;
 use layout::{blocks, lane_index, lanes, lanes_mut};
+use threads::Participant;
+pub use threads::{Cores, Running};
 
 use super::Memory;
+use crate::base::error::{Error, Result};
 use crate::base::named_enum::named_enum;
 
 /// Bytes that must be read and written before a second thread helps: waking one takes 5 to 10 µs, in which a core moves about
@@ -115,7 +121,7 @@ impl VectorPath {
 /// The CPU as a device, computing in `T`.
 pub struct Cpu<T: Real> {
     element: std::marker::PhantomData<T>,
-    threads: rayon::ThreadPool,
+    cores: Participant,
     path: VectorPath,
     arch: pulp::Arch,
     arena: Arena,
@@ -126,25 +132,41 @@ impl<T: Real> Cpu<T> {
     /// A backend with `threads` threads of its own and the widest vector instructions the processor has.
     ///
     /// # Errors
-    /// [`crate::base::error::Error::Failed`] if the system cannot start the threads.
-    pub fn new(threads: usize) -> crate::base::error::Result<Self> {
-        Self::with_path(threads, VectorPath::available()[0])
+    /// [`Error::Failed`] if the system cannot start the threads.
+    pub fn new(threads: usize) -> Result<Self> {
+        Self::on_cores(&Cores::new(threads))
     }
 
-    /// The same with other vector instructions.
+    /// A backend that shares `cores` with others.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`].
+    pub fn on_cores(cores: &Arc<Cores>) -> Result<Self> {
+        Self::start(cores, VectorPath::available()[0])
+    }
+
+    /// A backend with `threads` threads of its own and other vector instructions.
     ///
     /// # Errors
     /// As [`Cpu::new`], and if the processor does not have them.
-    pub fn with_path(threads: usize, path: VectorPath) -> crate::base::error::Result<Self> {
-        let failed = |why: String| crate::base::error::Error::Failed(why);
-        let arch = path.arch().ok_or_else(|| failed(format!("this processor has no {path}")))?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|i| format!("engine-{i}"))
-            .build()
-            .map_err(|e| failed(format!("cannot start {threads} threads: {e}")))?;
-        let arena = Arena::new(threads.max(1));
-        Ok(Cpu { threads: pool, path, arch, arena, calls: Default::default(), element: std::marker::PhantomData })
+    pub fn with_path(threads: usize, path: VectorPath) -> Result<Self> {
+        Self::start(&Cores::new(threads), path)
+    }
+
+    fn start(cores: &Arc<Cores>, path: VectorPath) -> Result<Self> {
+        let arch = path.arch().ok_or_else(|| Error::Failed(format!("this processor has no {path}")))?;
+        let (arena, cores) = (Arena::new(cores.total()), Participant::new(cores)?);
+        Ok(Cpu { cores, path, arch, arena, calls: Default::default(), element: std::marker::PhantomData })
+    }
+
+    /// Counts as one of the backends that run, as in [`Memory::scope`], until what is returned is dropped.
+    pub fn enter(&self) -> Running {
+        self.cores.enter()
+    }
+
+    /// Threads that work on what is called here and now: those of the parallel region around, else the backend's share of the cores.
+    pub fn threads(&self) -> usize {
+        self.cores.threads()
     }
 
     /// The vector instructions in use.
@@ -196,22 +218,26 @@ impl<T: Real> Cpu<T> {
 
     /// Calls `f(i, chunk)` for each chunk of `len` elements of `out`, on several threads if there are several chunks.
     fn for_chunks<U: Send>(&self, out: &mut [U], len: usize, f: impl Fn(usize, &mut [U]) + Sync) {
-        if out.len() <= len || self.threads.current_num_threads() == 1 {
-            out.chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk));
-        } else {
-            self.threads.install(|| out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)));
+        if out.len() <= len {
+            return out.chunks_mut(len).for_each(|chunk| f(0, chunk));
         }
+        self.cores.region(|threads| match threads {
+            1 => out.chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)),
+            _ => out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)),
+        });
     }
 
     /// Calls `f(i, item)` for each item of an op that is bound by memory, on several threads if the elements that it reads
     /// and writes in all are worth it.
     fn for_items<I: Send>(&self, elements: usize, items: impl Iterator<Item = I>, f: impl Fn(usize, I) + Sync) {
-        if elements * size_of::<T>() < SHARED_BYTES || self.threads.current_num_threads() == 1 {
-            items.enumerate().for_each(|(i, item)| f(i, item));
-        } else {
-            let items: Vec<I> = items.collect();
-            self.threads.install(|| items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item)));
+        if elements * size_of::<T>() < SHARED_BYTES || self.threads() == 1 {
+            return items.enumerate().for_each(|(i, item)| f(i, item));
         }
+        let items: Vec<I> = items.collect();
+        self.cores.region(|threads| match threads {
+            1 => items.into_iter().enumerate().for_each(|(i, item)| f(i, item)),
+            _ => items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item)),
+        });
     }
 }
 
@@ -265,18 +291,22 @@ impl<T: Real> Memory for Cpu<T> {
         whole
     }
 
-    fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        self.threads.install(f)
+    fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _running = self.enter();
+        f()
+    }
+
+    fn parallel<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.cores.region(|_| f())
     }
 
     /// One part a block: all activations of a narrow network for [`LANES`] images fit in a core's own cache.
     fn map_parts<R: Send>(&self, n: usize, f: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
         let part = |b: usize| f(b * LANES..((b + 1) * LANES).min(n));
-        if self.threads.current_num_threads() == 1 {
-            (0..blocks(n)).map(part).collect()
-        } else {
-            self.threads.install(|| (0..blocks(n)).into_par_iter().with_max_len(1).map(part).collect())
-        }
+        self.cores.region(|threads| match threads {
+            1 => (0..blocks(n)).map(part).collect(),
+            _ => (0..blocks(n)).into_par_iter().with_max_len(1).map(part).collect(),
+        })
     }
 
     fn splits(&self, n: usize) -> bool {

@@ -59,7 +59,7 @@ impl<T: Real> Cpu<T> {
         let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
         let [input, output] = [c_in, c_out].map(|channels| channels * h * w * LANES);
         // Images smaller than a strip share it with those of the next blocks, unless a thread would go without work.
-        let per_thread = (blocks(n) / self.threads.current_num_threads()).max(1);
+        let per_thread = (blocks(n) / self.threads()).max(1);
         let together = (layer.conv.strip(usize::MAX) / layer.conv.tiles()).clamp(1, per_thread);
         let mut y = self.alloc(blocks(n) * output);
         self.for_chunks(&mut y, together * output, |chunk, y| {

@@ -151,7 +151,7 @@ impl<P: Precision> Memory for Cuda<P> {
         P::copy_batch(self, whole)
     }
 
-    fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+    fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
         f()
     }
 

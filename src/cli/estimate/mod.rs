@@ -2,7 +2,10 @@
 //!
 //! Before it, a few steps of each [kind](kind::Kind) are measured on the device and the threads that the run will have. The promise
 //! is the end of a simulated [`schedule`]: so many seconds for the image passes of each stage, parents before children, as many
-//! side by side as there are slots. While it runs, the seconds that passes really take [correct](rates) what was measured.
+//! side by side as there are slots, and faster where they are fewer. While it runs, the seconds that passes really take
+//! [correct](rates) what was measured.
+//!
+//! Seconds of passes are those of a stage beside others in all slots. A second in which fewer run counts as more of them.
 
 mod course;
 mod kind;
@@ -16,9 +19,9 @@ use super::console;
 use course::Course;
 pub use kind::Kind;
 use kind::Work;
-pub use probe::Probe;
+pub use probe::{Measured, Probe};
 use rates::Rates;
-use schedule::{Entry, State, seconds_left};
+use schedule::{Entry, Sharing, State, seconds_left};
 
 use crate::data::Dataset;
 use crate::experiments::pipeline::{Plan, Prepared};
@@ -27,8 +30,10 @@ use crate::experiments::pipeline::{Plan, Prepared};
 pub struct Estimate {
     stages: Vec<Stage>,
     rates: Rates,
-    /// Stages side by side.
-    slots: usize,
+    sharing: Sharing,
+    /// [`Estimate::clock`] when a stage last began or ended, and when that was.
+    at_change: f64,
+    changed: f64,
     /// Seconds that the measurement took.
     measured_in: f64,
 }
@@ -48,19 +53,19 @@ struct Stage {
     may_skip: bool,
     /// Whether this run has made passes of it.
     has_begun: bool,
-    /// When it was last heard of.
+    /// When it was last heard of, by [`Estimate::clock`].
     heard: f64,
 }
 
 impl Estimate {
     /// For what `prepared`, a preparation of `plan`, has left to do with `slots` stages side by side. `measure` gets the kinds,
-    /// each with the image passes to be made of it, and returns their seconds of a multiply-add, as [`Probe::measure`] does.
+    /// each with the image passes to be made of it, as [`Probe::measure`] does.
     pub fn new(
         plan: &Plan,
         prepared: &Prepared<'_>,
         data: &Dataset,
         slots: usize,
-        measure: impl FnOnce(&[(Kind, u64)]) -> Vec<Option<f64>>,
+        measure: impl FnOnce(&[(Kind, u64)]) -> Measured,
     ) -> Self {
         let begin = Instant::now();
         let mut kinds: Vec<(Kind, u64)> = Vec::new();
@@ -84,14 +89,15 @@ impl Estimate {
                 stage.may_skip |= matches!(kinds[place].0.work, Work::Suite(_));
             }
         }
-        let measured = measure(&kinds);
-        let rate = |(i, (kind, _)): (usize, &(Kind, u64))| {
-            kind.multiply_adds() * seconds_of_multiply_add(&kinds, &measured, i)
-        };
+        let Measured { seconds, exponent } = measure(&kinds);
+        let rate =
+            |(i, (kind, _)): (usize, &(Kind, u64))| kind.multiply_adds() * seconds_of_multiply_add(&kinds, &seconds, i);
         Estimate {
             rates: Rates::new(kinds.iter().enumerate().map(rate)),
             stages,
-            slots,
+            sharing: Sharing { slots, exponent },
+            at_change: 0.0,
+            changed: 0.0,
             measured_in: begin.elapsed().as_secs_f64(),
         }
     }
@@ -124,12 +130,24 @@ impl Estimate {
                 seconds += passes as f64 * needed * of_pass;
             }
             // The passes under way are partly done.
-            let underway = if stage.state == State::Running { now - stage.heard } else { 0.0 };
+            let underway = if stage.state == State::Running { self.clock(now) - stage.heard } else { 0.0 };
             Entry { state: stage.state, seconds: (seconds - underway).max(0.0), parents: &stage.parents }
         });
         let entries: Vec<Entry> = entries.collect();
-        let seconds = seconds_left(&entries, self.slots).min(1e9);
+        let seconds = seconds_left(&entries, self.sharing).min(1e9);
         known.then(|| Duration::from_secs_f64(seconds))
+    }
+
+    /// Seconds at speed 1 that a stage could have had since the run began.
+    fn clock(&self, now: f64) -> f64 {
+        let running = self.stages.iter().filter(|stage| stage.state == State::Running).count();
+        self.at_change + (now - self.changed) * self.sharing.speed(running)
+    }
+
+    /// The speed changes with the state of a stage.
+    fn set_state(&mut self, stage: usize, state: State, now: f64) {
+        (self.at_change, self.changed) = (self.clock(now), now);
+        self.stages[stage].state = state;
     }
 
     /// Image passes that are done of a stage, and all of them.
@@ -140,20 +158,22 @@ impl Estimate {
 
     /// Work on a stage begins; earlier runs trained `epochs` of its epochs.
     pub fn started(&mut self, stage: usize, epochs: usize, now: f64) {
+        self.set_state(stage, State::Running, now);
         let stage = &mut self.stages[stage];
-        (stage.state, stage.done, stage.heard) = (State::Running, stage.course.after(epochs as u64), now);
+        (stage.done, stage.heard) = (stage.course.after(epochs as u64), self.at_change);
     }
 
     /// A stage has made more image passes.
     pub fn advanced(&mut self, stage: usize, passes: u64, now: f64) {
+        let clock = self.clock(now);
         let stage = &mut self.stages[stage];
         let before = stage.course.split(stage.done);
         stage.done = (stage.done + passes).min(stage.course.total());
         let after = stage.course.split(stage.done);
         let made: Vec<(usize, u64)> = stage.by_kind([after[0] - before[0], after[1] - before[1]]).collect();
         let book = if stage.has_begun { Rates::add } else { Rates::begin };
-        book(&mut self.rates, &made, now - stage.heard);
-        (stage.has_begun, stage.heard) = (true, now);
+        book(&mut self.rates, &made, clock - stage.heard);
+        (stage.has_begun, stage.heard) = (true, clock);
     }
 
     /// A stage has ended an epoch. That makes its image passes exact after a resumption in the middle of one.
@@ -176,11 +196,11 @@ impl Estimate {
             self.expect(stage, 0);
             let Stage { kinds: [_, kind], course, skipped, heard, .. } = self.stages[stage];
             if let Some(kind) = kind {
-                self.rates.end(now - heard);
+                self.rates.end(self.clock(now) - heard);
                 self.rates.ended(kind, course.total(), skipped);
             }
         }
-        self.stages[stage].state = if finished { State::Finished } else { State::Failed };
+        self.set_state(stage, if finished { State::Finished } else { State::Failed }, now);
     }
 }
 

@@ -11,14 +11,16 @@ use crate::backend::{Backend, Memory};
 use crate::base::error::Result;
 use crate::cli::timed_training::TimedTraining;
 use crate::data::{Dataset, Split};
-use crate::experiments::pipeline::{BackendName, BackendSpec, EngineWorker, on_backend};
+use crate::experiments::pipeline::{AnyBackend, BackendName, BackendSpec, EngineWorker, on_backend};
 use crate::nn::init::{Init, initial_values};
 use crate::nn::models::Model;
 use crate::train::{Sparsifier, TrainConfig, Trainer};
 
-/// Seconds of all measurements together, where they are not a small share of what is promised, and at most.
+/// Seconds of all kinds together, where they are not a small share of what is promised, and at most.
 const SECONDS: f64 = 1.0;
 const MOST_SECONDS: f64 = 4.0;
+/// Seconds in which it is measured how much faster stages are alone.
+const ALONE_SECONDS: f64 = 0.3;
 /// Share of the promised time that is measured.
 const SHARE: f64 = 0.02;
 /// Seconds of one kind, at least and at most.
@@ -35,12 +37,29 @@ const SEED: u64 = 0;
 /// Makes of a first guess at the seconds of a multiply-add the seconds for which it is worth measuring.
 type Limit<'a> = &'a (dyn Fn(f64) -> f64 + Sync);
 
+/// What was measured before a run.
+pub struct Measured {
+    /// Seconds of a multiply-add of each kind, beside others in all slots. `None` for those that there was no time for, or that failed.
+    pub seconds: Vec<Option<f64>>,
+    /// How the speed of a stage depends on how many run, for [`schedule`](super::schedule).
+    pub exponent: f64,
+}
+
 /// Measures kinds on the backends of a worker, as many at once as will run.
+#[derive(Clone, Copy)]
 pub struct Probe<'a> {
     pub data: &'a Dataset,
     pub spec: BackendSpec,
     /// Stages side by side.
     pub slots: usize,
+}
+
+/// A kind to be measured.
+struct Task<'a> {
+    place: usize,
+    kind: &'a Kind,
+    /// Multiply-adds of the run.
+    work: f64,
 }
 
 /// A piece of work that is short enough to be measured.
@@ -52,27 +71,34 @@ struct Sample {
 }
 
 impl Probe<'_> {
-    /// Seconds of a multiply-add of each of `kinds`, which is given with the image passes to be made of it. The largest comes
-    /// first; `None` for those that there was no time for, or that failed.
-    pub fn measure(&self, worker: &EngineWorker<'_>, kinds: &[(Kind, u64)]) -> Vec<Option<f64>> {
+    /// Measures `kinds`, each given with the image passes to be made of it, the largest first.
+    pub fn measure(&self, worker: &EngineWorker<'_>, kinds: &[(Kind, u64)]) -> Measured {
         let work: Vec<f64> = kinds.iter().map(|(kind, passes)| kind.multiply_adds() * *passes as f64).collect();
         let mut order: Vec<usize> = (0..kinds.len()).filter(|&i| work[i] > 0.0).collect();
         order.sort_by(|&a, &b| work[b].total_cmp(&work[a]));
+        let tasks: Vec<Task> = order.into_iter().map(|i| Task { place: i, kind: &kinds[i].0, work: work[i] }).collect();
+        let mut seconds = vec![None; kinds.len()];
+        self.beside_others(worker, &tasks).into_iter().for_each(|(place, per)| seconds[place] = Some(per));
+        let exponent = self.exponent(worker, &tasks, &seconds).unwrap_or(match self.spec.name {
+            BackendName::Cpu => 1.0,
+            // Streams are taken not to notice each other.
+            BackendName::Cuda => 0.0,
+        });
+        Measured { seconds, exponent }
+    }
+
+    /// Seconds of a multiply-add of each kind that there is time for, with its place.
+    fn beside_others(&self, worker: &EngineWorker<'_>, tasks: &[Task<'_>]) -> Vec<(usize, f64)> {
         let (begin, next) = (Instant::now(), AtomicUsize::new(0));
-        let measured = Mutex::new((vec![None; kinds.len()], SECONDS));
-        let share = SECONDS * self.slots as f64 / order.len().max(1) as f64;
-        worker.on_idle_backends(|backend| {
-            while let Some(&i) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let limit = |per: f64| (SHARE * per * work[i]).min(share).clamp(KIND_SECONDS[0], KIND_SECONDS[1]);
-                let per = on_backend!(backend, |backend| {
-                    let per = backend.scope(|| self.of_kind(backend, &kinds[i].0, &limit));
-                    backend.empty_cache();
-                    per
-                })?;
+        let measured = Mutex::new((Vec::new(), SECONDS));
+        let share = SECONDS * self.slots as f64 / tasks.len().max(1) as f64;
+        worker.on_idle_backends(self.slots, |backend| {
+            while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let per = self.of_task(backend, task, share)?;
                 // Every statement leaves numbers that are whole.
                 let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
-                measured.0[i] = Some(per);
-                measured.1 = (SHARE * per * work[i] / self.slots as f64).clamp(measured.1, MOST_SECONDS);
+                measured.0.push((task.place, per));
+                measured.1 = (SHARE * per * task.work / self.slots as f64).clamp(measured.1, MOST_SECONDS);
                 if begin.elapsed().as_secs_f64() > measured.1 {
                     break;
                 }
@@ -80,6 +106,40 @@ impl Probe<'_> {
             Ok(())
         });
         measured.into_inner().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The exponent by which stages are faster alone than beside others in all slots, where a multiply-add of each kind takes `beside`
+    /// seconds. `None` if that is not measured.
+    fn exponent(&self, worker: &EngineWorker<'_>, tasks: &[Task<'_>], beside: &[Option<f64>]) -> Option<f64> {
+        if self.spec.name == BackendName::Cuda || self.slots < 2 {
+            return None;
+        }
+        let (begin, alone) = (Instant::now(), Probe { slots: 1, ..*self });
+        let share = ALONE_SECONDS / tasks.len().max(1) as f64;
+        // Seconds of all the work, beside others and alone.
+        let seconds = Mutex::new([0.0; 2]);
+        worker.on_idle_backends(1, |backend| {
+            let known = tasks.iter().filter_map(|task| Some((task, beside[task.place]?)));
+            for (task, beside) in known.take_while(|_| begin.elapsed().as_secs_f64() < ALONE_SECONDS) {
+                let alone = alone.of_task(backend, task, share)?;
+                let mut seconds = seconds.lock().unwrap_or_else(PoisonError::into_inner);
+                *seconds = [seconds[0] + task.work * beside, seconds[1] + task.work * alone];
+            }
+            Ok(())
+        });
+        let [beside, alone] = seconds.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // What else the machine does may make stages look slower alone, or faster than all cores are.
+        (alone > 0.0).then(|| ((beside / alone).ln() / (self.slots as f64).ln()).clamp(0.0, 1.0))
+    }
+
+    /// Seconds of a multiply-add of a task, measured for at most `share` seconds if that is long enough.
+    fn of_task(&self, backend: &AnyBackend, task: &Task<'_>, share: f64) -> Result<f64> {
+        let limit = |per: f64| (SHARE * per * task.work).min(share).clamp(KIND_SECONDS[0], KIND_SECONDS[1]);
+        on_backend!(backend, |backend| {
+            let per = backend.scope(|| self.of_kind(backend, task.kind, &limit));
+            backend.empty_cache();
+            per
+        })
     }
 
     /// Seconds of a multiply-add of `kind`.
@@ -126,7 +186,7 @@ impl Probe<'_> {
         run: &mut dyn FnMut(Sample) -> Result<()>,
     ) -> Result<f64> {
         let block = match self.spec.name {
-            BackendName::Cpu => (LANES * self.spec.threads).min(full.images),
+            BackendName::Cpu => (LANES * (self.spec.threads / self.slots).max(1)).min(full.images),
             // Fewer images leave a GPU idle.
             BackendName::Cuda => full.images,
         };

@@ -24,8 +24,13 @@ fn training(epochs: usize, width: usize) -> TrainConfig {
 }
 
 /// A second for a pass of a network of width 1, whatever it does: so long, measured.
-fn second_a_pass(kinds: &[(Kind, u64)]) -> Vec<Option<f64>> {
-    kinds.iter().map(|(kind, _)| Some(1.0 / kind.multiply_adds())).collect()
+fn second_a_pass(kinds: &[(Kind, u64)]) -> Measured {
+    divided(kinds.iter().map(|(kind, _)| Some(1.0 / kind.multiply_adds())).collect())
+}
+
+/// On cores that stages divide among themselves.
+fn divided(seconds: Vec<Option<f64>>) -> Measured {
+    Measured { seconds, exponent: 1.0 }
 }
 
 fn estimate(plan: &Plan, store: &Store, slots: usize) -> Estimate {
@@ -62,7 +67,11 @@ fn the_promise_is_the_end_of_the_schedule() {
     let ((_dir, store), plan) = (store(), plan());
     // Two epochs of 200, then 100; and one epoch of 200.
     assert_eq!(left(&estimate(&plan, &store, 1), 0.0), 700.0);
-    assert_eq!(left(&estimate(&plan, &store, 2), 0.0), 500.0);
+    // Side by side in two slots, and alone twice as fast; or not, where a stage does not notice another.
+    assert_eq!(left(&estimate(&plan, &store, 2), 0.0), 350.0);
+    let apart = |kinds: &[(Kind, u64)]| Measured { exponent: 0.0, ..second_a_pass(kinds) };
+    let apart = Estimate::new(&plan, &plan.prepare(&store, false).unwrap(), &data(), 2, apart);
+    assert_eq!(left(&apart, 0.0), 500.0);
     let promise = estimate(&plan, &store, 1).promise();
     assert!(promise.starts_with("about 12 minutes, measured in 0."), "{promise}");
 }
@@ -106,7 +115,7 @@ fn nothing_is_promised_of_finished_stages_and_of_imports() {
     store.lock(key).unwrap().finish(&stage.config, &StageResult::Import(ImportResult {})).unwrap();
     let finished = Estimate::new(&plan, &plan.prepare(&store, false).unwrap(), &data(), 1, |kinds| {
         assert!(kinds.is_empty(), "nothing is to be measured");
-        Vec::new()
+        divided(Vec::new())
     });
     assert_eq!(finished.promise(), "nothing left to do");
 }
@@ -135,7 +144,7 @@ fn what_was_not_measured_is_reckoned_from_the_network_closest_in_size() {
     let estimate = Estimate::new(&plan, &plan.prepare(&store, false).unwrap(), &data(), 1, |kinds| {
         *multiply_adds.borrow_mut() = kinds.iter().map(|(kind, _)| kind.multiply_adds()).collect();
         // Training and measuring at each width.
-        vec![Some(1e-6), None, None, None, Some(1e-7), None]
+        divided(vec![Some(1e-6), None, None, None, Some(1e-7), None])
     });
     let seconds: Vec<f64> = (0..6).map(|kind| estimate.rates.seconds(kind)).collect();
     let expected = multiply_adds.into_inner().into_iter().zip([1e-6, 1e-6, 1e-6, 1e-6, 1e-7, 1e-7]);
@@ -146,7 +155,7 @@ fn what_was_not_measured_is_reckoned_from_the_network_closest_in_size() {
 #[test]
 fn without_a_measurement_nothing_is_promised_until_the_run_has_none_to_make() {
     let ((_dir, store), plan) = (store(), plan());
-    let nothing = |kinds: &[(Kind, u64)]| vec![None; kinds.len()];
+    let nothing = |kinds: &[(Kind, u64)]| divided(vec![None; kinds.len()]);
     let estimate = Estimate::new(&plan, &plan.prepare(&store, false).unwrap(), &data(), 1, nothing);
     assert_eq!((estimate.promise().as_str(), estimate.left(0.0)), ("no step could be measured", None));
 }
@@ -162,6 +171,29 @@ fn the_time_left_comes_to_be_that_of_the_machine() {
     assert!((left(&estimate, 200.0) / 1200.0 - 1.0).abs() < 0.02, "{}", left(&estimate, 200.0));
     // Half a pass later.
     assert!((left(&estimate, 201.0) - left(&estimate, 200.0) + 1.0).abs() < 1e-9);
+}
+
+/// As fast as measured: a second for a pass beside another stage, half of it alone.
+#[test]
+fn what_a_stage_took_is_seen_in_relation_to_how_many_ran() {
+    let ((_dir, store), plan) = (store(), plan());
+    let mut estimate = estimate(&plan, &store, 2);
+    let near = |seconds: f64, expected: f64| assert!((seconds - expected).abs() < 1e-6, "{seconds}, not {expected}");
+    // 400 passes of the first stage and 100 of its evaluation, 200 of the other.
+    estimate.started(0, 0, 0.0);
+    (1..=100).for_each(|pass| estimate.advanced(0, 1, 0.5 * f64::from(pass)));
+    near(left(&estimate, 50.0), 300.0);
+    estimate.started(2, 0, 50.0);
+    estimate.advanced(0, 1, 51.0);
+    estimate.advanced(2, 1, 51.0);
+    near(left(&estimate, 51.0), 299.0);
+    estimate.advanced(2, 199, 250.0);
+    estimate.advanced(0, 199, 250.0);
+    estimate.ended(2, true, 250.0);
+    near(left(&estimate, 250.0), 100.0);
+    near(left(&estimate, 250.5), 99.5);
+    (1..=100).for_each(|pass| estimate.advanced(0, 1, 250.0 + 0.5 * f64::from(pass)));
+    near(left(&estimate, 300.0), 50.0);
 }
 
 #[test]

@@ -1,18 +1,20 @@
 //! Starts a backend by its name, and runs generic code on it.
 
+use std::sync::Arc;
+
 use super::stage::{BackendName, Precision};
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{Cores, Cpu, Running};
 use crate::backend::cuda::{Bf16, Cuda, F32};
 use crate::base::error::{Error, Result};
 
-/// A backend by name, and the threads it may use.
+/// A backend by name, and the threads that it and those beside it may use.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendSpec {
     /// The kind of backend.
     pub name: BackendName,
     /// Number format of activations.
     pub precision: Precision,
-    /// Threads of a CPU backend.
+    /// Threads in all of the CPU backends that run side by side.
     pub threads: usize,
 }
 
@@ -27,19 +29,37 @@ pub enum AnyBackend {
 }
 
 impl BackendSpec {
-    /// A new backend: the CPU with threads of its own, or a stream of the GPU.
+    /// A new backend with cores of its own.
+    ///
+    /// # Errors
+    /// As [`BackendSpec::start_on`].
+    pub fn start(self) -> Result<AnyBackend> {
+        self.start_on(&Cores::new(self.threads))
+    }
+
+    /// A new backend: the CPU as one of those that share `cores`, or a stream of the GPU.
     ///
     /// # Errors
     /// [`Error::Usage`] for a combination that does not exist, [`Error::Failed`] if the device does not start.
-    pub fn start(self) -> Result<AnyBackend> {
+    pub fn start_on(self, cores: &Arc<Cores>) -> Result<AnyBackend> {
         Ok(match (self.name, self.precision) {
-            (BackendName::Cpu, Precision::F32) => AnyBackend::Cpu(Cpu::new(self.threads)?),
+            (BackendName::Cpu, Precision::F32) => AnyBackend::Cpu(Cpu::on_cores(cores)?),
             (BackendName::Cuda, Precision::F32) => AnyBackend::CudaF32(Cuda::new()?),
             (BackendName::Cuda, Precision::Bf16) => AnyBackend::CudaBf16(Cuda::new()?),
             (BackendName::Cpu, Precision::Bf16) => {
                 return Err(Error::Usage("--precision bf16 needs a GPU; the CPU computes in f32".to_string()));
             }
         })
+    }
+}
+
+impl AnyBackend {
+    /// Counts as one of the backends that run, for the CPU's division of the cores, until what is returned is dropped.
+    pub fn enter(&self) -> Option<Running> {
+        match self {
+            AnyBackend::Cpu(cpu) => Some(cpu.enter()),
+            AnyBackend::CudaF32(_) | AnyBackend::CudaBf16(_) => None,
+        }
     }
 }
 

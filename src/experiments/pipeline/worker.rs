@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::attack::evaluation::{EvalReport, Subset};
 use crate::attack::suite::Suite;
 use crate::attack::suite::state::SuiteState;
 use crate::backend::Backend;
+use crate::backend::cpu::Cores;
 use crate::base::error::{Error, Result};
 use crate::base::files::hex;
 use crate::base::nvtx;
@@ -41,6 +42,8 @@ pub struct EngineWorker<'a> {
     data: &'a Dataset,
     import: Option<&'a Path>,
     spec: BackendSpec,
+    /// All that its backends share.
+    cores: Arc<Cores>,
     /// The backends that no stage uses.
     idle: Mutex<Vec<AnyBackend>>,
 }
@@ -50,16 +53,21 @@ impl<'a> EngineWorker<'a> {
     /// from.
     ///
     /// # Errors
-    /// As [`BackendSpec::start`].
+    /// As [`BackendSpec::start_on`].
     pub fn new(data: &'a Dataset, import: Option<&'a Path>, spec: BackendSpec, side_by_side: usize) -> Result<Self> {
-        let idle = (0..side_by_side).map(|_| spec.start()).collect::<Result<_>>()?;
-        Ok(EngineWorker { data, import, spec, idle: Mutex::new(idle) })
+        let cores = Cores::new(spec.threads);
+        let idle = (0..side_by_side).map(|_| spec.start_on(&cores)).collect::<Result<_>>()?;
+        Ok(EngineWorker { data, import, spec, cores, idle: Mutex::new(idle) })
     }
 
-    /// Runs `f` on every backend that no stage uses, on all of them at once. A backend on which it fails is not used again: a fault
-    /// of a GPU stays with it.
-    pub fn on_idle_backends(&self, f: impl Fn(&AnyBackend) -> Result<()> + Sync) {
-        let backends = std::mem::take(&mut *self.idle());
+    /// Runs `f` on up to `most` backends that no stage uses, on all of them at once, each with the cores that it would have if all
+    /// of them ran stages. A backend on which it fails is not used again: a fault of a GPU stays with it.
+    pub fn on_idle_backends(&self, most: usize, f: impl Fn(&AnyBackend) -> Result<()> + Sync) {
+        let mut idle = self.idle();
+        let keep = idle.len().saturating_sub(most);
+        let backends = idle.split_off(keep);
+        drop(idle);
+        let _running: Vec<_> = backends.iter().map(AnyBackend::enter).collect();
         thread::scope(|scope| {
             for backend in backends {
                 let f = &f;
@@ -81,7 +89,7 @@ impl<'a> EngineWorker<'a> {
 impl Worker for EngineWorker<'_> {
     fn run(&self, stage: &Stage, dir: &StageDir, observer: &dyn Observer) -> Result<StageResult> {
         let idle = self.idle().pop();
-        let backend = idle.map_or_else(|| self.spec.start(), Ok)?;
+        let backend = idle.map_or_else(|| self.spec.start_on(&self.cores), Ok)?;
         let EngineWorker { data, import, .. } = *self;
         let result = on_backend!(&backend, |backend| StageRun { backend, data, import, stage, dir, observer }.run())?;
         // Only after a success: a fault of a GPU stays with its backend.

@@ -1,7 +1,14 @@
-//! No number of threads changes a bit of a convolution, on any vector path of the CPU.
+//! No number of threads changes a bit of a convolution, on any vector path of the CPU; and backends divide the cores as they begin
+//! and end.
 
-use engine::backend::cpu::{Cpu, VectorPath};
-use engine::backend::{Activation, Conv};
+use std::collections::HashSet;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use engine::backend::cpu::{Cores, Cpu, LANES, VectorPath};
+use engine::backend::{Activation, Conv, Memory};
 use engine::base::dims::Conv2dDims;
 
 use crate::backends::normal;
@@ -35,5 +42,61 @@ fn threads_change_no_bit() {
         for threads in [2, 3, 5] {
             assert!(bits(threads) == one, "{path}, {d:?}, {threads} threads");
         }
+    }
+}
+
+/// Threads of a step and of the parts of a batch in it, and how many threads work on parts of a batch outside of steps.
+fn seen(backend: &Cpu<f32>, expected: usize) -> [usize; 3] {
+    let [step, parts] = backend.parallel(|| {
+        let parts = backend.map_parts(3 * LANES, |_| backend.threads());
+        assert!(parts.windows(2).all(|two| two[0] == two[1]), "{parts:?}");
+        [backend.threads(), parts[0]]
+    });
+    // So many parts as there should be threads wait for each other, but not for ever.
+    let (arrived, begin) = (AtomicUsize::new(0), Instant::now());
+    let threads = backend.map_parts(expected * LANES, |_| {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < expected && begin.elapsed() < Duration::from_secs(10) {
+            thread::yield_now();
+        }
+        thread::current().id()
+    });
+    [step, parts, threads.into_iter().collect::<HashSet<_>>().len()]
+}
+
+#[test]
+fn a_backend_that_runs_alone_has_all_cores_and_leaves_half_of_them_at_the_step_after_another_begins() {
+    for total in [2, 4] {
+        let cores = Cores::new(total);
+        let [first, second] = [(); 2].map(|()| Cpu::<f32>::on_cores(&cores).unwrap());
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                first.scope(|| {
+                    assert_eq!(seen(&first, total), [total; 3], "alone");
+                    let within = first.parallel(|| {
+                        barrier.wait();
+                        // The other begins.
+                        barrier.wait();
+                        first.threads()
+                    });
+                    assert_eq!(within, total, "in the same step");
+                    assert_eq!(seen(&first, total / 2), [total / 2; 3], "beside the other");
+                    barrier.wait();
+                    // The other ends.
+                    barrier.wait();
+                    assert_eq!(seen(&first, total), [total; 3], "alone again");
+                });
+            });
+            scope.spawn(|| {
+                barrier.wait();
+                second.scope(|| {
+                    barrier.wait();
+                    assert_eq!(seen(&second, total / 2), [total / 2; 3], "from its first step on");
+                    barrier.wait();
+                });
+                barrier.wait();
+            });
+        });
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::element::Element;
+use crate::backend::cpu::threads::helper_index;
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
@@ -16,7 +17,7 @@ struct CacheLine([u8; 64]);
 
 /// The memory of a backend.
 pub struct Arena {
-    /// One per thread of the pool, and one for all other threads.
+    /// One per helper of a parallel region, and one for all other threads.
     lists: Vec<Arc<FreeList>>,
     usage: Arc<Usage>,
 }
@@ -46,7 +47,8 @@ impl Arena {
     /// Storage of `len` elements with unspecified content.
     pub fn take<T: Element>(&self, len: usize) -> Storage<T> {
         let lines = (len * size_of::<T>()).div_ceil(size_of::<CacheLine>());
-        let index = rayon::current_thread_index().unwrap_or(usize::MAX).min(self.lists.len() - 1);
+        // The primary thread of a region is another one of the pool every time, but has the same list.
+        let index = helper_index().unwrap_or(usize::MAX).min(self.lists.len() - 1);
         let list = self.lists[index].clone();
         let recycled = list.free().iter_mut().find(|(size, _)| *size == lines).and_then(|(_, free)| free.pop());
         let bytes = lines * size_of::<CacheLine>();
@@ -116,6 +118,24 @@ impl<T: Element> Drop for Storage<T> {
 #[cfg(test)]
 mod tests {
     use super::{Arena, Storage};
+    use crate::backend::cpu::threads::{Cores, Participant};
+
+    /// Which thread of its pool is the primary one is chance; its memory is not.
+    #[test]
+    fn a_step_reuses_the_memory_of_the_step_before_whichever_thread_and_pool_it_is_on() {
+        let (arena, cores) = (Arena::new(4), Cores::new(4));
+        let both = [(); 2].map(|()| Participant::new(&cores).unwrap());
+        let step = |participant: &Participant| drop(participant.region(|_| arena.take::<f32>(100)));
+        step(&both[0]);
+        for _ in 0..50 {
+            step(&both[0]);
+            let _running = both.each_ref().map(Participant::enter);
+            step(&both[0]);
+        }
+        drop(arena.take::<f32>(100));
+        let free = arena.lists.iter().map(|list| list.free().iter().map(|(_, free)| free.len()).sum::<usize>());
+        assert_eq!(free.collect::<Vec<_>>(), [0, 0, 0, 0, 1]);
+    }
 
     #[test]
     fn an_emptied_cache_leaves_storage_in_use() {
