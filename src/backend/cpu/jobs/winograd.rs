@@ -9,8 +9,8 @@
 //!
 //! | | multiplications | points |
 //! |---|---|---|
-//! | F(2×2, 3×3) | 16 instead of 36 | 0, 1, -1, ∞ |
-//! | F(4×4, 3×3) | 36 instead of 144 | 0, 1, -1, 2, -2, ∞ |
+//! | F(2×2, 3×3) | 16 instead of 36 | 0, ±1, ∞ |
+//! | F(4×4, 3×3) | 36 instead of 144 | 0, ±3/4, ±3/2, ∞ |
 //! | F(2×2, 5×5) | 36 instead of 100 | the same, so `B` is the same |
 //!
 //! `A` and `G` evaluate polynomials at the points: a row of `Aᵀ` is a power of all of them, a row of `G` all powers of one of them
@@ -28,7 +28,8 @@
 //! of tiles. The `+1` keeps the entries of one tile out of the same cache set.
 //!
 //! **Numerics.** With the points 0, ±1, ∞ the transforms only add, and halve filters: the error is about that of the direct sum.
-//! Those with ±2 multiply by up to 8, and lose about two bits more; `tests/all/ops/winograd.rs` holds all of them to a bound. A
+//! Of tiles of six it is a few times as large, and depends on the points: with the usual ±1 and ±2 it is four times what it is with
+//! ±3/4 and ±3/2, whose powers are closer to one. `tests/all/ops/winograd.rs` holds all forms to a bound. A
 //! filter of zeros transforms to zeros, so it adds exactly nothing. NaN in an image reaches every output that the tiles
 //! it belongs to produce: those of the direct sum and some neighbours.
 

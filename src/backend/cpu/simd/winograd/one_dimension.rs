@@ -3,6 +3,10 @@
 
 use pulp::Simd;
 
+/// The points of tiles of six besides 0 and ∞: plus and minus these.
+const POINTS: [f32; 2] = [0.75, 1.5];
+const SQUARES: [f32; 2] = [POINTS[0] * POINTS[0], POINTS[1] * POINTS[1]];
+
 /// `Bᵀ d`.
 #[inline(always)]
 pub fn input<S: Simd, const N: usize>(simd: S, d: [S::f32s; N]) -> [S::f32s; N] {
@@ -14,17 +18,18 @@ pub fn input<S: Simd, const N: usize>(simd: S, d: [S::f32s; N]) -> [S::f32s; N] 
         out[3] = simd.sub_f32s(d[3], d[1]);
         return out;
     }
-    let (two, minus_four, minus_five) = (simd.splat_f32s(2.0), simd.splat_f32s(-4.0), simd.splat_f32s(-5.0));
-    let four = simd.splat_f32s(4.0);
-    // At ±1 and at ±2, even and odd powers.
-    let (even1, odd1) = (simd.mul_add_f32s(minus_four, d[2], d[4]), simd.mul_add_f32s(minus_four, d[1], d[3]));
-    let (even2, odd2) = (simd.sub_f32s(d[4], d[2]), simd.mul_f32s(two, simd.sub_f32s(d[3], d[1])));
-    out[0] = simd.mul_add_f32s(four, d[0], simd.mul_add_f32s(minus_five, d[2], d[4]));
-    out[1] = simd.add_f32s(even1, odd1);
-    out[2] = simd.sub_f32s(even1, odd1);
-    out[3] = simd.add_f32s(even2, odd2);
-    out[4] = simd.sub_f32s(even2, odd2);
-    out[5] = simd.mul_add_f32s(four, d[1], simd.mul_add_f32s(minus_five, d[3], d[5]));
+    // The polynomial that is zero at all points but 0, of inputs two apart.
+    let (product, sum) = (simd.splat_f32s(SQUARES[0] * SQUARES[1]), simd.splat_f32s(-SQUARES[0] - SQUARES[1]));
+    out[0] = simd.mul_add_f32s(product, d[0], simd.mul_add_f32s(sum, d[2], d[4]));
+    out[5] = simd.mul_add_f32s(product, d[1], simd.mul_add_f32s(sum, d[3], d[5]));
+    // Those that are zero at all but one of the others: even and odd powers.
+    unroll!(I < 2, at most 8, {
+        let other = simd.splat_f32s(-SQUARES[1 - I]);
+        let even = simd.mul_add_f32s(other, d[2], d[4]);
+        let odd = simd.mul_f32s(simd.splat_f32s(POINTS[I]), simd.mul_add_f32s(other, d[1], d[3]));
+        out[1 + 2 * I] = simd.add_f32s(even, odd);
+        out[2 + 2 * I] = simd.sub_f32s(even, odd);
+    });
     out
 }
 
@@ -32,21 +37,22 @@ pub fn input<S: Simd, const N: usize>(simd: S, d: [S::f32s; N]) -> [S::f32s; N] 
 #[inline(always)]
 pub fn output<S: Simd, const M: usize, const N: usize>(simd: S, m: [S::f32s; N]) -> [S::f32s; M] {
     let mut out = [simd.splat_f32s(0.0); M];
-    let (even1, odd1) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
+    let (even, odd) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
     if N == 4 {
-        out[0] = simd.add_f32s(m[0], even1);
-        out[1] = simd.add_f32s(odd1, m[3]);
+        out[0] = simd.add_f32s(m[0], even);
+        out[1] = simd.add_f32s(odd, m[3]);
         return out;
     }
-    let (even2, odd2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
-    out[0] = simd.add_f32s(m[0], simd.add_f32s(even1, even2));
-    out[1] = simd.mul_add_f32s(simd.splat_f32s(2.0), odd2, odd1);
-    if M == 4 {
-        out[2] = simd.mul_add_f32s(simd.splat_f32s(4.0), even2, even1);
-        out[3] = simd.add_f32s(simd.mul_add_f32s(simd.splat_f32s(8.0), odd2, odd1), m[5]);
-    } else {
-        out[1] = simd.add_f32s(out[1], m[5]);
-    }
+    let (far_even, far_odd) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
+    out[0] = simd.add_f32s(m[0], simd.add_f32s(even, far_even));
+    unroll!(POWER < M, at most 8, {
+        if POWER > 0 {
+            let (near, far) = if POWER % 2 == 0 { (even, far_even) } else { (odd, far_odd) };
+            let [a, b] = [POINTS[0].powi(POWER as i32), POINTS[1].powi(POWER as i32)];
+            out[POWER] = simd.mul_add_f32s(simd.splat_f32s(b), far, simd.mul_f32s(simd.splat_f32s(a), near));
+        }
+    });
+    out[M - 1] = simd.add_f32s(out[M - 1], m[N - 1]);
     out
 }
 
@@ -55,7 +61,7 @@ pub fn output<S: Simd, const M: usize, const N: usize>(simd: S, m: [S::f32s; N])
 pub fn filter<S: Simd, const R: usize, const N: usize>(simd: S, g: [S::f32s; R]) -> [S::f32s; N] {
     let mut out = [simd.splat_f32s(0.0); N];
     let last = g[R - 1];
-    // Over the powers of the point, the higher ones first.
+    // The polynomial of the filter at a point and at its negative, over `over`.
     let mut at = |entry: usize, point: f32, over: f32| {
         let square = simd.splat_f32s(point * point);
         let (mut even, mut odd) = (last, g[R - 2]);
@@ -64,17 +70,18 @@ pub fn filter<S: Simd, const R: usize, const N: usize>(simd: S, g: [S::f32s; R])
             odd = simd.mul_add_f32s(odd, square, g[1]);
         }
         even = simd.mul_add_f32s(even, square, g[0]);
-        let (over, odd) = (simd.splat_f32s(over), simd.mul_f32s(odd, simd.splat_f32s(point)));
-        out[entry] = simd.mul_f32s(over, simd.add_f32s(even, odd));
-        out[entry + 1] = simd.mul_f32s(over, simd.sub_f32s(even, odd));
+        let (scale, odd) = (simd.splat_f32s(1.0 / over), simd.mul_f32s(odd, simd.splat_f32s(point)));
+        out[entry] = simd.mul_f32s(scale, simd.add_f32s(even, odd));
+        out[entry + 1] = simd.mul_f32s(scale, simd.sub_f32s(even, odd));
     };
     if N == 4 {
-        at(1, 1.0, 0.5);
+        at(1, 1.0, 2.0);
         out[0] = g[0];
     } else {
-        at(1, 1.0, -1.0 / 6.0);
-        at(3, 2.0, 1.0 / 24.0);
-        out[0] = simd.mul_f32s(simd.splat_f32s(0.25), g[0]);
+        // Over the product of its distances to the other points.
+        at(1, POINTS[0], 2.0 * SQUARES[0] * (SQUARES[0] - SQUARES[1]));
+        at(3, POINTS[1], 2.0 * SQUARES[1] * (SQUARES[1] - SQUARES[0]));
+        out[0] = simd.mul_f32s(simd.splat_f32s(1.0 / (SQUARES[0] * SQUARES[1])), g[0]);
     }
     out[N - 1] = last;
     out
