@@ -1,7 +1,7 @@
-//! Convolution, activation and max pooling of a block of images in one go: the activations between them stay in the core's
-//! cache, for the rows of one row of windows at a time. Backward, nothing is between them at all.
+//! Convolution, activation and max pooling of a block of images in one go: nothing is written between them, neither forward nor
+//! backward.
 
-use super::jobs::{Conv2dPoolBwdInput, MaxPool2dFwd, Patches, WinogradConv};
+use super::jobs::{Conv2dPoolBwdInput, Patches, WinogradConv};
 use super::layout::sizes::Sizes;
 use super::pool::MaxIndices;
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
@@ -69,30 +69,22 @@ impl<T: Real> ConvPool for Cpu<T> {
         }
         let (k, stride, pooled_h, pooled_w) = (p.k as usize, p.stride as usize, p.h_out as usize, p.w_out as usize);
         let plan = self.fwd_correlation(&s, w);
-        if stride < k || plan.rows < k {
-            // Windows overlap, and their rows would be computed more than once; or they are larger than a piece.
+        if (k, stride, s.stride) != (2, 2, 1) || plan.rows < 2 {
             return self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, activation));
         }
         self.count(Kernel::Conv2dFwd);
-        let windows = (plan.rows - k) / stride + 1;
         let out = s.c_out * pooled_h * pooled_w * LANES;
         let (mut y, mut indices) = (self.alloc(blocks(s.n) * out), self.alloc(blocks(s.n) * out));
         let reads = s.c_in * s.k * s.k * s.h_out * s.w_out * s.c_out * blocks(s.n) * LANES;
         let items = y.chunks_exact_mut(out).zip(indices.chunks_exact_mut(out));
         self.for_items(reads, items, |block, (y, indices)| {
             let (y, indices) = (lanes_mut(y), lanes_mut(indices));
-            let mut rows = self.alloc(s.c_out * k * s.w_out * LANES);
-            self.pieces(&plan, windows * stride, x, block, |first, piece| {
-                for row in (first / stride..pooled_h).take(windows) {
-                    let at = row * stride - first;
-                    let job = Self::fwd_job(&plan, piece, at, k, bias, activation, lanes_mut(&mut rows));
-                    T::correlate(self.arch, job);
-                    for (channel, x) in lanes(&rows).chunks_exact(k * s.w_out).enumerate() {
-                        let at = (channel * pooled_h + row) * pooled_w;
-                        let (y, indices) = (&mut y[at..][..pooled_w], &mut indices[at..][..pooled_w]);
-                        let job = MaxPool2dFwd { k, stride, w_in: s.w_out, w_out: pooled_w, x, y, indices };
-                        T::max_pool2d_fwd(self.arch, job);
-                    }
+            let windows = plan.rows / 2;
+            self.pieces(&plan, 2 * windows, x, block, |first, piece| {
+                for row in (first / 2..pooled_h).take(windows) {
+                    let piece = plan.row(piece, 2 * row - first);
+                    let (y, indices) = (&mut y[row * pooled_w..], &mut indices[row * pooled_w..]);
+                    T::conv2d_pool_fwd(self.arch, plan.pool_job(piece, bias, activation, y, indices));
                 }
             });
         });

@@ -1,6 +1,6 @@
 //! Convolutions tap by tap, forward and input gradient. Both are cross-correlations of a padded input, and differ in their taps.
 
-use super::jobs::{Correlate, PANEL, Packing};
+use super::jobs::{Conv2dPoolFwd, Correlate, PANEL, Packing};
 use super::layout::arena::Storage;
 use super::layout::sizes::{Padding, Sizes};
 use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
@@ -255,24 +255,40 @@ impl<T: Real> Cpu<T> {
             f(first, lanes(&piece));
         }
     }
-
-    /// The job of the forward pass that computes `rows` output rows from number `row` of a piece on to
-    /// `[channels][rows][cols]`.
-    pub(super) fn fwd_job<'a>(
-        plan: &'a Correlation<T>,
-        piece: &'a [[T; LANES]],
-        row: usize,
-        rows: usize,
-        bias: Option<&'a [T]>,
-        activation: Activation,
-        y: &'a mut [[T; LANES]],
-    ) -> Correlate<'a, T> {
-        let piece = &piece[row * plan.input.reached() * plan.input.width()..];
-        plan.job(&plan.phases[0], piece, rows, bias, activation, y)
-    }
 }
 
 impl<T: Real> Correlation<T> {
+    /// A piece from the inputs of its output row `row` on.
+    pub(super) fn row<'p>(&self, piece: &'p [[T; LANES]], row: usize) -> &'p [[T; LANES]] {
+        &piece[row * self.input.reached() * self.input.width()..]
+    }
+
+    /// The job of a forward pass of stride 1 through 2×2 pooling, for one row of windows.
+    pub(super) fn pool_job<'a>(
+        &'a self,
+        piece: &'a [[T; LANES]],
+        bias: Option<&'a [T]>,
+        activation: Activation,
+        y: &'a mut [[T; LANES]],
+        indices: &'a mut [[T; LANES]],
+    ) -> Conv2dPoolFwd<'a, T> {
+        let [Phase { taps, w, .. }] = &self.phases[..] else { unreachable!("a forward pass has one phase") };
+        Conv2dPoolFwd {
+            taps,
+            k: self.input.extent,
+            x: piece,
+            x_row: self.input.width(),
+            w: w.as_chunks::<PANEL>().0,
+            bias,
+            activation,
+            channels: self.channels,
+            cols: self.w / 2,
+            y,
+            indices,
+            y_channel: (self.h / 2) * (self.w / 2),
+        }
+    }
+
     /// The job of a phase, with outputs `[channels][rows][cols]`.
     fn job<'a>(
         &'a self,

@@ -14,6 +14,7 @@ macro_rules! jobs {
             correlate(Correlate);
             gemm(Gemm);
             conv2d_bwd_weight(Conv2dBwdWeight);
+            conv2d_pool_fwd(Conv2dPoolFwd);
             max_pool2d_fwd(MaxPool2dFwd);
             max_pool2d_bwd(MaxPool2dBwd);
             cross_entropy(CrossEntropy) -> f64;

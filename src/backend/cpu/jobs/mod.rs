@@ -3,7 +3,8 @@
 //! convolutions and linear layers alike.
 
 mod conv2d_bwd_weight;
-mod conv2d_pool;
+mod conv2d_pool_bwd_input;
+mod conv2d_pool_fwd;
 mod correlate;
 mod gemm;
 mod loss;
@@ -15,7 +16,8 @@ mod sums;
 mod winograd;
 
 pub use conv2d_bwd_weight::Conv2dBwdWeight;
-pub use conv2d_pool::{Conv2dPoolBwdInput, Patches};
+pub use conv2d_pool_bwd_input::{Conv2dPoolBwdInput, Patches};
+pub use conv2d_pool_fwd::Conv2dPoolFwd;
 pub use correlate::Correlate;
 pub use gemm::{DEPTH, Gemm};
 pub use loss::{CrossEntropy, argmax, cross_entropy};

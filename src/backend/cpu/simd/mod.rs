@@ -28,7 +28,8 @@ macro_rules! unroll {
 }
 
 mod conv2d_bwd_weight;
-mod conv2d_pool;
+mod conv2d_pool_bwd_input;
+mod conv2d_pool_fwd;
 mod correlate;
 mod gemm;
 mod loss;
@@ -38,7 +39,7 @@ mod pool;
 mod sums;
 mod winograd;
 
-pub use conv2d_pool::Permuting;
+pub use conv2d_pool_bwd_input::Permuting;
 
 use crate::backend::Activation;
 use pulp::Simd;
