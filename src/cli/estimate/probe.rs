@@ -41,7 +41,7 @@ type Limit<'a> = &'a (dyn Fn(f64) -> f64 + Sync);
 pub struct Measured {
     /// Seconds of a multiply-add of each kind, beside others in all slots. `None` for those that there was no time for, or that failed.
     pub seconds: Vec<Option<f64>>,
-    /// How the speed of a stage depends on how many run, for [`schedule`](super::schedule).
+    /// How the speed of a stage depends on how many run, for the schedule.
     pub exponent: f64,
 }
 

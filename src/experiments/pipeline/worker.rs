@@ -257,6 +257,7 @@ fn read_config(dir: &Path) -> Result<Option<Stage>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Memory;
     use crate::data::DatasetName;
     use crate::experiments::pipeline::{BackendName, Precision, Store};
     use crate::nn::models::Network;
@@ -271,24 +272,54 @@ mod tests {
         }
     }
 
+    /// Four threads for two stages side by side.
+    const SPEC: BackendSpec = BackendSpec { name: BackendName::Cpu, precision: Precision::F32, threads: 4 };
+
+    /// Whether `worker` can import the file, which is the right one as long as it holds `values`.
+    fn imports(worker: &EngineWorker<'_>) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let import = ImportConfig { sha256: hex(&Sha256::digest(b"values")), network: Network::LeNet, width: 1 };
+        let stage = Stage::new(SPEC.name, SPEC.precision, vec![], StageConfig::Import(import));
+        let directory = Store::open(dir.path()).unwrap().lock("k").unwrap();
+        worker.run(&stage, &directory, &Ignore).is_ok()
+    }
+
     /// A fault of a GPU stays with its backend, so the next stage gets a new one.
     #[test]
     fn a_backend_is_used_again_unless_its_stage_has_failed() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, file) = (Store::open(dir.path()).unwrap(), dir.path().join("model"));
-        let data = Dataset::sample(DatasetName::Mnist).unwrap();
-        let spec = BackendSpec { name: BackendName::Cpu, precision: Precision::F32, threads: 1 };
-        let worker = EngineWorker::new(&data, Some(&file), spec, 2).unwrap();
-        let import = ImportConfig { sha256: hex(&Sha256::digest(b"values")), network: Network::LeNet, width: 1 };
-        let stage = Stage::new(spec.name, spec.precision, vec![], StageConfig::Import(import));
-        let directory = store.lock("k").unwrap();
-        let run = || worker.run(&stage, &directory, &Ignore).is_ok();
-        assert_eq!((run(), worker.idle().len()), (false, 1));
+        let (data, file) = (Dataset::sample(DatasetName::Mnist).unwrap(), dir.path().join("model"));
+        let worker = EngineWorker::new(&data, Some(&file), SPEC, 2).unwrap();
+        let run = || (imports(&worker), worker.idle().len());
+        assert_eq!(run(), (false, 1));
         fs::write(&file, b"values").unwrap();
-        assert_eq!((run(), worker.idle().len()), (true, 1));
+        assert_eq!(run(), (true, 1));
         fs::write(&file, b"others").unwrap();
-        assert_eq!((run(), worker.idle().len()), (false, 0));
+        assert_eq!(run(), (false, 0));
         fs::write(&file, b"values").unwrap();
-        assert_eq!((run(), worker.idle().len()), (true, 1));
+        assert_eq!(run(), (true, 1));
+    }
+
+    #[test]
+    fn the_backends_of_a_worker_share_its_cores_and_so_does_one_that_replaces_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, file) = (Dataset::sample(DatasetName::Mnist).unwrap(), dir.path().join("model"));
+        let worker = EngineWorker::new(&data, Some(&file), SPEC, 2).unwrap();
+        let threads = |most| {
+            let seen = Mutex::new(Vec::new());
+            worker.on_idle_backends(most, |backend| {
+                let threads = on_backend!(backend, |backend| backend.parallel(rayon::current_num_threads));
+                seen.lock().unwrap().push(threads);
+                Ok(())
+            });
+            seen.into_inner().unwrap()
+        };
+        assert_eq!((threads(1), threads(2)), (vec![4], vec![2, 2]));
+        assert!(!imports(&worker), "there is no file, and a backend is lost");
+        let other = worker.idle().pop();
+        fs::write(&file, b"values").unwrap();
+        assert!(imports(&worker), "on a new one");
+        worker.idle().extend(other);
+        assert_eq!((threads(1), threads(2)), (vec![4], vec![2, 2]));
     }
 }
