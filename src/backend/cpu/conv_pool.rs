@@ -30,20 +30,24 @@ impl<T: Real> Cpu<T> {
             tables
         });
         let (plane, windows) = (width * height, patches.windows(width));
-        let out = s.c_in * s.h_in * s.w_in * LANES;
-        let mut dx = self.alloc(blocks(s.n) * out);
-        self.for_chunks(&mut dx, out, |block, dx| {
+        let out = s.h_in * s.w_in;
+        let multiply_adds = windows.len() * s.c_in * s.c_out * out;
+        let channels = self.channels_of_task(s.n, s.c_in, 1, multiply_adds);
+        let tasks = s.c_in.div_ceil(channels);
+        let mut dx = self.alloc(blocks(s.n) * s.c_in * out * LANES);
+        self.for_chunks(&mut dx, channels * out * LANES, |task, dx| {
+            let (block, channel, dx) = (task / tasks, task % tasks * channels, lanes_mut(dx));
             let job = Conv2dPoolBwdInput {
                 windows: &windows,
-                tables: tables.as_chunks().0,
+                tables: &tables.as_chunks().0[channel * s.c_out * windows.len() * 4..],
                 g: &lanes(&g)[block * s.c_out * plane..][..s.c_out * plane],
                 indices: &lanes(&indices)[block * s.c_out * plane..][..s.c_out * plane],
                 plane,
                 width,
-                channels: s.c_in,
+                channels: dx.len() / out,
                 rows: patches.rows,
                 cols: patches.cols,
-                dx: lanes_mut(dx),
+                dx,
             };
             T::conv2d_pool_bwd_input(self.arch, job);
         });
@@ -67,28 +71,12 @@ impl<T: Real> ConvPool for Cpu<T> {
             self.count(Kernel::Conv2dFwd);
             return self.winograd_conv_pool(&layer, s.n, x, bias, activation);
         }
-        let (k, stride, pooled_h, pooled_w) = (p.k as usize, p.stride as usize, p.h_out as usize, p.w_out as usize);
         let plan = self.fwd_correlation(&s, w);
-        if (k, stride, s.stride) != (2, 2, 1) || plan.rows < 2 {
-            return self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, activation));
+        if (p.k, p.stride, s.stride) == (2, 2, 1) && plan.rows >= 2 {
+            self.count(Kernel::Conv2dFwd);
+            return self.correlate_pool(&plan, s.n, x, bias, activation);
         }
-        self.count(Kernel::Conv2dFwd);
-        let out = s.c_out * pooled_h * pooled_w * LANES;
-        let (mut y, mut indices) = (self.alloc(blocks(s.n) * out), self.alloc(blocks(s.n) * out));
-        let reads = s.c_in * s.k * s.k * s.h_out * s.w_out * s.c_out * blocks(s.n) * LANES;
-        let items = y.chunks_exact_mut(out).zip(indices.chunks_exact_mut(out));
-        self.for_items(reads, items, |block, (y, indices)| {
-            let (y, indices) = (lanes_mut(y), lanes_mut(indices));
-            let windows = plan.rows / 2;
-            self.pieces(&plan, 2 * windows, x, block, |first, piece| {
-                for row in (first / 2..pooled_h).take(windows) {
-                    let piece = plan.row(piece, 2 * row - first);
-                    let (y, indices) = (&mut y[row * pooled_w..], &mut indices[row * pooled_w..]);
-                    T::conv2d_pool_fwd(self.arch, plan.pool_job(piece, bias, activation, y, indices));
-                }
-            });
-        });
-        (y, MaxIndices(indices))
+        self.max_pool2d_fwd(p, &self.conv2d_fwd(d, x, w, b, activation))
     }
 
     fn conv2d_pool_bwd_input(

@@ -3,6 +3,7 @@
 use super::jobs::{Conv2dPoolFwd, Correlate, PANEL, Packing};
 use super::layout::arena::Storage;
 use super::layout::sizes::{Padding, Sizes};
+use super::pool::MaxIndices;
 use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::Activation;
 use crate::base::maybe_owned::MaybeOwned;
@@ -37,7 +38,7 @@ pub(super) struct Correlation<T: Real> {
     /// Output rows of a phase that a piece has the inputs of.
     pub rows: usize,
     /// Output channels, and the size of an image of them.
-    pub channels: usize,
+    channels: usize,
     h: usize,
     w: usize,
     /// Outputs from one of a phase to the next.
@@ -214,18 +215,34 @@ impl<T: Real> Cpu<T> {
         bias: Option<&[T]>,
         activation: Activation,
     ) -> Buf<T> {
-        let out = plan.channels * plan.h * plan.w;
-        let mut y = self.alloc(blocks(n) * out * LANES);
-        self.for_chunks(&mut y, out * LANES, |block, y| {
-            self.pieces(plan, plan.rows, x, block, |first, piece| {
-                for phase in &plan.phases {
-                    let rows = (plan.h - phase.row).div_ceil(plan.stride).saturating_sub(first).min(plan.rows);
+        let plane = plan.h * plan.w;
+        // Register tiles of one column have sixteen channels, the others eight or fewer.
+        let group = if plan.w == 1 { PANEL } else { 8 };
+        let channels = self.channels_of_task(n, plan.channels, group, plan.multiply_adds());
+        let tasks = plan.channels.div_ceil(channels);
+        let mut y = self.alloc(blocks(n) * plan.channels * plane * LANES);
+        self.for_chunks(&mut y, channels * plane * LANES, |task, y| {
+            let y = lanes_mut(y);
+            let channel = task % tasks * channels;
+            self.pieces(plan, plan.rows, x, task / tasks, |first, piece| {
+                for Phase { row, col, taps, w } in &plan.phases {
+                    let cols = (plan.w - col).div_ceil(plan.stride);
+                    let rows = (plan.h - row).div_ceil(plan.stride).saturating_sub(first).min(plan.rows);
                     let job = Correlate {
-                        y_first: (first * plan.stride + phase.row) * plan.w + phase.col,
-                        y_channel: plan.h * plan.w,
+                        taps,
+                        x: piece,
+                        x_row: plan.input.reached() * plan.input.width(),
+                        w: w.as_chunks::<PANEL>().0,
+                        bias,
+                        activation,
+                        channels: channel..channel + y.len() / plane,
+                        rows,
+                        cols,
+                        y_first: (first * plan.stride + row) * plan.w + col,
+                        y_channel: plane,
                         y_row: plan.stride * plan.w,
                         y_col: plan.stride,
-                        ..plan.job(phase, piece, rows, bias, activation, lanes_mut(y))
+                        y: &mut *y,
                     };
                     T::correlate(self.arch, job);
                 }
@@ -234,9 +251,51 @@ impl<T: Real> Cpu<T> {
         y
     }
 
+    /// The outputs of a forward pass of stride 1 through 2×2 pooling, and which they are. A piece has two rows or more.
+    pub(super) fn correlate_pool(
+        &self,
+        plan: &Correlation<T>,
+        n: usize,
+        x: &[T],
+        bias: Option<&[T]>,
+        activation: Activation,
+    ) -> (Buf<T>, MaxIndices<T>) {
+        let [Phase { taps, w, .. }] = &plan.phases[..] else { unreachable!("a forward pass has one phase") };
+        let (h, cols) = (plan.h / 2, plan.w / 2);
+        let channels = self.channels_of_task(n, plan.channels, 1, plan.multiply_adds());
+        let (tasks, len) = (plan.channels.div_ceil(channels), channels * h * cols * LANES);
+        let [mut y, mut indices] = [(); 2].map(|()| self.alloc(blocks(n) * plan.channels * h * cols * LANES));
+        let items = y.chunks_mut(len).zip(indices.chunks_mut(len));
+        self.for_items(plan.multiply_adds() * blocks(n) * LANES, items, |task, (y, indices)| {
+            let (y, indices) = (lanes_mut(y), lanes_mut(indices));
+            let channel = task % tasks * channels;
+            let windows = plan.rows / 2;
+            self.pieces(plan, 2 * windows, x, task / tasks, |first, piece| {
+                for row in (first / 2..h).take(windows) {
+                    let job = Conv2dPoolFwd {
+                        taps,
+                        k: plan.input.extent,
+                        x: &piece[(2 * row - first) * plan.input.width()..],
+                        x_row: plan.input.width(),
+                        w: w.as_chunks::<PANEL>().0,
+                        bias,
+                        activation,
+                        channels: channel..channel + y.len() / (h * cols),
+                        cols,
+                        y_channel: h * cols,
+                        y: &mut y[row * cols..],
+                        indices: &mut indices[row * cols..],
+                    };
+                    T::conv2d_pool_fwd(self.arch, job);
+                }
+            });
+        });
+        (y, MaxIndices(indices))
+    }
+
     /// Calls `f` with the padded inputs of `plan.rows` output rows of a block of images at a time, and the first of these rows, which
     /// are `advance` rows apart.
-    pub(super) fn pieces(
+    fn pieces(
         &self,
         plan: &Correlation<T>,
         advance: usize,
@@ -258,63 +317,9 @@ impl<T: Real> Cpu<T> {
 }
 
 impl<T: Real> Correlation<T> {
-    /// A piece from the inputs of its output row `row` on.
-    pub(super) fn row<'p>(&self, piece: &'p [[T; LANES]], row: usize) -> &'p [[T; LANES]] {
-        &piece[row * self.input.reached() * self.input.width()..]
-    }
-
-    /// The job of a forward pass of stride 1 through 2×2 pooling, for one row of windows.
-    pub(super) fn pool_job<'a>(
-        &'a self,
-        piece: &'a [[T; LANES]],
-        bias: Option<&'a [T]>,
-        activation: Activation,
-        y: &'a mut [[T; LANES]],
-        indices: &'a mut [[T; LANES]],
-    ) -> Conv2dPoolFwd<'a, T> {
-        let [Phase { taps, w, .. }] = &self.phases[..] else { unreachable!("a forward pass has one phase") };
-        Conv2dPoolFwd {
-            taps,
-            k: self.input.extent,
-            x: piece,
-            x_row: self.input.width(),
-            w: w.as_chunks::<PANEL>().0,
-            bias,
-            activation,
-            channels: self.channels,
-            cols: self.w / 2,
-            y,
-            indices,
-            y_channel: (self.h / 2) * (self.w / 2),
-        }
-    }
-
-    /// The job of a phase, with outputs `[channels][rows][cols]`.
-    fn job<'a>(
-        &'a self,
-        phase: &'a Phase<T>,
-        piece: &'a [[T; LANES]],
-        rows: usize,
-        bias: Option<&'a [T]>,
-        activation: Activation,
-        y: &'a mut [[T; LANES]],
-    ) -> Correlate<'a, T> {
-        let cols = (self.w - phase.col).div_ceil(self.stride);
-        Correlate {
-            taps: &phase.taps,
-            x: piece,
-            x_row: self.input.reached() * self.input.width(),
-            w: phase.w.as_chunks::<PANEL>().0,
-            bias,
-            activation,
-            channels: self.channels,
-            rows,
-            cols,
-            y,
-            y_first: 0,
-            y_channel: rows * cols,
-            y_row: cols,
-            y_col: 1,
-        }
+    /// Multiply-adds of vectors for one block of images.
+    fn multiply_adds(&self) -> usize {
+        let taps = self.phases.iter().map(|phase| phase.taps.len()).sum::<usize>();
+        self.channels * self.h * self.w * taps / self.phases.len().max(1)
     }
 }

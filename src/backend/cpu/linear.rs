@@ -40,10 +40,23 @@ impl<T: Real> Cpu<T> {
         let Packing { rows, depth, .. } = packing;
         // Two blocks at a time read every weight once for both, unless a thread would go without work.
         let together = (blocks(n) / self.threads()).clamp(1, BLOCKS);
+        let rows_of_task = self.channels_of_task(n, rows, PANEL, rows * depth);
+        let tasks = rows.div_ceil(rows_of_task);
         let mut y = self.alloc(blocks(n) * rows * LANES);
-        self.for_chunks(&mut y, together * rows * LANES, |chunk, y| {
-            let x = &lanes(x)[chunk * together * depth..][..y.len() / (rows * LANES) * depth];
-            T::gemm(self.arch, Gemm { packing, a: a.as_chunks::<PANEL>().0, bias, activation, x, y: lanes_mut(y) });
+        self.for_chunks(&mut y, together * rows_of_task * LANES, |task, y| {
+            // Either all rows of some blocks, or some of one.
+            let blocks = y.len().div_ceil(rows * LANES);
+            let first = task % tasks * rows_of_task;
+            let job = Gemm {
+                packing,
+                rows: first..first + y.len() / LANES / blocks,
+                a: a.as_chunks::<PANEL>().0,
+                bias,
+                activation,
+                x: &lanes(x)[task / tasks * together * depth..][..blocks * depth],
+                y: lanes_mut(y),
+            };
+            T::gemm(self.arch, job);
         });
         y
     }

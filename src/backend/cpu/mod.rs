@@ -72,6 +72,9 @@ use crate::base::named_enum::named_enum;
 /// this much.
 const SHARED_BYTES: usize = 256 << 10;
 
+/// Multiply-adds of vectors that are worth a task of their own, for the same reason: 10 to 15 µs.
+const TASK_MULTIPLY_ADDS: usize = 1 << 16;
+
 named_enum! {
     /// The kernels whose calls are counted.
     pub enum Kernel: "kernel" {
@@ -225,6 +228,16 @@ impl<T: Real> Cpu<T> {
             1 => out.chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)),
             _ => out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)),
         });
+    }
+
+    /// How the outputs of a batch of `n` are shared out: a task has so many channels of one block. All of them where there are
+    /// several blocks, else a multiple of `group`, if that leaves every task enough of the block's `multiply_adds`, counted in vectors.
+    fn channels_of_task(&self, n: usize, channels: usize, group: usize, multiply_adds: usize) -> usize {
+        let tasks = multiply_adds / TASK_MULTIPLY_ADDS;
+        if blocks(n) > 1 || tasks < 2 {
+            return channels;
+        }
+        channels.div_ceil(tasks.min(self.threads())).next_multiple_of(group).min(channels)
     }
 
     /// Calls `f(i, item)` for each item of an op that is bound by memory, on several threads if the elements that it reads

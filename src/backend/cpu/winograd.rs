@@ -1,5 +1,7 @@
 //! Convolutions of stride 1 that keep the size of the images, by Winograd's algorithm.
 
+use std::ops::Range;
+
 use super::dispatch::Winograd;
 use super::jobs::{Input, Output, WinogradConv, WinogradFilters, WinogradStrips, entry_stride};
 use super::layout::arena::Storage;
@@ -57,17 +59,27 @@ impl<T: Real> Cpu<T> {
         activation: Activation,
     ) -> Buf<T> {
         let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
-        let [input, output] = [c_in, c_out].map(|channels| channels * h * w * LANES);
+        let [input, plane] = [c_in, 1].map(|channels| channels * h * w * LANES);
         // Images smaller than a strip share it with those of the next blocks, unless a thread would go without work.
         let per_thread = (blocks(n) / self.threads()).max(1);
         let together = (layer.conv.strip(usize::MAX) / layer.conv.tiles()).clamp(1, per_thread);
-        let mut y = self.alloc(blocks(n) * output);
-        self.for_chunks(&mut y, together * output, |chunk, y| {
-            let blocks = y.len() / output;
-            let images = Input::Images(lanes(&x[chunk * together * input..][..blocks * input]));
-            self.strips(layer, blocks, bias, activation, images, Output::Images(lanes_mut(y)));
+        let channels = self.winograd_channels(layer, n);
+        let tasks = c_out.div_ceil(channels);
+        let mut y = self.alloc(blocks(n) * c_out * plane);
+        self.for_chunks(&mut y, together * channels * plane, |task, y| {
+            // Either all channels of some blocks, or some of one.
+            let (blocks, channels) = (y.len().div_ceil(c_out * plane), task % tasks * channels);
+            let channels = channels..channels + y.len() / plane / blocks;
+            let images = Input::Images(lanes(&x[task / tasks * together * input..][..blocks * input]));
+            self.strips(layer, channels, blocks, (bias, activation), images, Output::Images(lanes_mut(y)));
         });
         y
+    }
+
+    /// Output channels of a task. Register tiles of one image have sixteen channels, the others four or fewer.
+    fn winograd_channels(&self, layer: &WinogradLayer<'_, T>, n: usize) -> usize {
+        let group = if layer.conv.tiles() == 1 { LANES } else { 4 };
+        self.channels_of_task(n, layer.conv.c_out, group, layer.conv.multiply_adds())
     }
 
     /// The convolution of a batch of `n` images, through 2×2 pooling.
@@ -80,13 +92,17 @@ impl<T: Real> Cpu<T> {
         activation: Activation,
     ) -> (Buf<T>, MaxIndices<T>) {
         let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
-        let (input, output) = (c_in * h * w * LANES, c_out * (h / 2) * (w / 2) * LANES);
-        let (mut y, mut indices) = (self.alloc(blocks(n) * output), self.alloc(blocks(n) * output));
-        let items = y.chunks_exact_mut(output).zip(indices.chunks_exact_mut(output));
-        self.for_items(layer.u.len() * layer.conv.tiles() * blocks(n), items, |block, (y, indices)| {
-            let images = Input::Images(lanes(&x[block * input..][..input]));
+        let (input, plane) = (c_in * h * w * LANES, (h / 2) * (w / 2) * LANES);
+        let channels = self.winograd_channels(layer, n);
+        let tasks = c_out.div_ceil(channels);
+        let [mut y, mut indices] = [(); 2].map(|()| self.alloc(blocks(n) * c_out * plane));
+        let items = y.chunks_mut(channels * plane).zip(indices.chunks_mut(channels * plane));
+        self.for_items(layer.conv.multiply_adds() * blocks(n) * LANES, items, |task, (y, indices)| {
+            let channels = task % tasks * channels;
+            let channels = channels..channels + y.len() / plane;
+            let images = Input::Images(lanes(&x[task / tasks * input..][..input]));
             let pooled = Output::Pooled { y: lanes_mut(y), indices: lanes_mut(indices) };
-            self.strips(layer, 1, bias, activation, images, pooled);
+            self.strips(layer, channels, 1, (bias, activation), images, pooled);
         });
         (y, MaxIndices(indices))
     }
@@ -100,36 +116,42 @@ impl<T: Real> Cpu<T> {
         g: &Buf<T>,
     ) -> Buf<T> {
         let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
-        let (input, output) = (c_in * (h / 2) * (w / 2) * LANES, c_out * h * w * LANES);
-        let mut dx = self.alloc(blocks(n) * output);
-        self.for_chunks(&mut dx, output, |block, dx| {
-            let [g, indices] = [&g[..], &indices.0[..]].map(|all| lanes(&all[block * input..][..input]));
+        let (input, plane) = (c_in * (h / 2) * (w / 2) * LANES, h * w * LANES);
+        let channels = self.winograd_channels(layer, n);
+        let tasks = c_out.div_ceil(channels);
+        let mut dx = self.alloc(blocks(n) * c_out * plane);
+        self.for_chunks(&mut dx, channels * plane, |task, dx| {
+            let channels = task % tasks * channels;
+            let channels = channels..channels + dx.len() / plane;
+            let [g, indices] = [&g[..], &indices.0[..]].map(|all| lanes(&all[task / tasks * input..][..input]));
             let images = Output::Images(lanes_mut(dx));
-            self.strips(layer, 1, None, Activation::Identity, Input::Pooled { g, indices }, images);
+            self.strips(layer, channels, 1, (None, Activation::Identity), Input::Pooled { g, indices }, images);
         });
         dx
     }
 
-    /// The convolution of a few blocks of images.
+    /// Some output channels of a few blocks of images.
     fn strips(
         &self,
         layer: &WinogradLayer<'_, T>,
+        channels: Range<usize>,
         blocks: usize,
-        bias: Option<&[T]>,
-        activation: Activation,
+        (bias, activation): (Option<&[T]>, Activation),
         input: Input<'_, T>,
         output: Output<'_, T>,
     ) {
         let conv = layer.conv;
         let (strip, entries) = (conv.strip(conv.tiles() * blocks), conv.minimal.entries());
         let panel_bytes = entries * strip * LANES * LANES * size_of::<T>();
-        let panels = (M_BYTES / panel_bytes).clamp(1, conv.c_out.div_ceil(LANES));
+        let all = channels.end.div_ceil(LANES) - channels.start / LANES;
+        let panels = (M_BYTES / panel_bytes).clamp(1, all);
         let mut zeros = self.alloc(conv.w * LANES);
         zeros.fill(T::zero());
         let mut v = self.alloc(entries * entry_stride(conv.c_in, strip) * LANES);
         let mut m = self.alloc(entries * entry_stride(panels * LANES, strip) * LANES);
         let job = WinogradStrips {
             conv,
+            channels,
             blocks,
             bias,
             activation,

@@ -111,10 +111,10 @@ fn agrees_with_f64() {
     }
 }
 
-/// On real images and the activations that they have in a trained network, f32 loses no more than five digits of seven to f64, and
-/// the transforms lose at most eight times what direct sums lose.
+/// On real images and the activations that they have in a trained network, in parts of the largest value: logits, and the image
+/// gradients of half of the images at least, since a ReLU whose input is nearly zero may be on the other side of it in f64.
 #[test]
-fn a_trained_resnet_keeps_its_logits_and_gradients() {
+fn a_trained_resnet_is_as_exact_as_with_direct_sums() {
     let data = Dataset::sample(DatasetName::Cifar10).unwrap();
     let images = 64;
     let train_images: Vec<usize> = (0..300).collect();
@@ -143,15 +143,21 @@ fn a_trained_resnet_keeps_its_logits_and_gradients() {
     let want = pass(&Cpu::<f64>::new(2).unwrap(), dir.path(), &x, labels);
     let errors = |path| {
         let got = pass(&Cpu::<f32>::with_path(2, path).unwrap(), dir.path(), &x, labels);
-        let error = |i: usize| largest(&got[i], &want[i]) / want[i].iter().fold(0.0, |max: f64, v| max.max(v.abs()));
-        [error(0), error(1)]
+        [0, 1].map(|i| {
+            let scale = want[i].iter().fold(0.0, |max: f64, v| max.max(v.abs()));
+            let len = want[i].len() / images;
+            let each = got[i].chunks_exact(len).zip(want[i].chunks_exact(len));
+            let mut errors: Vec<f64> = each.map(|(got, want)| largest(got, want) / scale).collect();
+            errors.sort_by(f64::total_cmp);
+            if i == 0 { errors[images - 1] } else { errors[images / 2] }
+        })
     };
     let direct = errors(VectorPath::Portable);
     for path in VectorPath::available() {
         let errors = errors(path);
         eprintln!("{path}: logits {:.1e}, gradients {:.1e} of the largest", errors[0], errors[1]);
         for (error, direct) in errors.into_iter().zip(direct) {
-            assert!(error <= 1e-5 && error <= 8.0 * direct, "{path}: {error:.1e}, direct sums {direct:.1e}");
+            assert!(error <= 3e-6 && error <= 3.0 * direct, "{path}: {error:.1e}, direct sums {direct:.1e}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Convolution of stride 1, activation and 2×2 max pooling in one go.
 
+use std::ops::Range;
+
 use super::packing::PANEL;
 use super::pool::FIRST_INDEX;
 use crate::backend::Activation;
@@ -19,7 +21,8 @@ pub struct Conv2dPoolFwd<'a, T> {
     pub w: &'a [[T; PANEL]],
     pub bias: Option<&'a [T]>,
     pub activation: Activation,
-    pub channels: usize,
+    /// The output channels, of those that are packed.
+    pub channels: Range<usize>,
     /// Windows of the row.
     pub cols: usize,
     /// Of the first channel's windows of this row; those of the next channel are `y_channel` further.
@@ -31,7 +34,7 @@ pub struct Conv2dPoolFwd<'a, T> {
 impl<T: Element> Conv2dPoolFwd<'_, T> {
     /// The definition, term by term. A NaN is larger than any number and stays, because no number is larger.
     pub fn plain(self) {
-        for channel in 0..self.channels {
+        for (i, channel) in self.channels.enumerate() {
             let panel = &self.w[channel / PANEL * self.taps.len()..][..self.taps.len()];
             for col in 0..self.cols {
                 let (mut max, mut index) = ([T::zero(); LANES], [T::of(FIRST_INDEX); LANES]);
@@ -47,7 +50,7 @@ impl<T: Element> Conv2dPoolFwd<'_, T> {
                         }
                     }
                 }
-                let at = channel * self.y_channel + col;
+                let at = i * self.y_channel + col;
                 (self.y[at], self.indices[at]) = (max.map(|max| activate(self.activation, max)), index);
             }
         }

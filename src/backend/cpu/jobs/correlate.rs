@@ -9,6 +9,8 @@
 //! where `x` and `y` hold one vector of [`LANES`] images per pixel. What differs between a convolution and its input
 //! gradient, of any stride, is only the list of taps and where the outputs go.
 
+use std::ops::Range;
+
 use super::packing::PANEL;
 use crate::backend::Activation;
 use crate::backend::cpu::layout::LANES;
@@ -25,11 +27,12 @@ pub struct Correlate<'a, T> {
     pub w: &'a [[T; PANEL]],
     pub bias: Option<&'a [T]>,
     pub activation: Activation,
-    pub channels: usize,
+    /// The output channels, of those that are packed.
+    pub channels: Range<usize>,
     pub rows: usize,
     pub cols: usize,
     pub y: &'a mut [[T; LANES]],
-    /// First output pixel and the pixels between output channels, rows and columns.
+    /// First output pixel of the first channel, and the pixels between output channels, rows and columns.
     pub y_first: usize,
     pub y_channel: usize,
     pub y_row: usize,
@@ -39,7 +42,7 @@ pub struct Correlate<'a, T> {
 impl<T: Element> Correlate<'_, T> {
     /// The definition, term by term.
     pub fn plain(self) {
-        for channel in 0..self.channels {
+        for (i, channel) in self.channels.enumerate() {
             let panel = &self.w[channel / PANEL * self.taps.len()..][..self.taps.len()];
             for row in 0..self.rows {
                 for col in 0..self.cols {
@@ -48,7 +51,7 @@ impl<T: Element> Correlate<'_, T> {
                         let x = &self.x[row * self.x_row + col + tap as usize];
                         sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += w[channel % PANEL] * x);
                     }
-                    let y = self.y_first + channel * self.y_channel + row * self.y_row + col * self.y_col;
+                    let y = self.y_first + i * self.y_channel + row * self.y_row + col * self.y_col;
                     self.y[y] = sum.map(|sum| activate(self.activation, sum));
                 }
             }

@@ -4,6 +4,8 @@
 //! [`DEPTH`] inputs, which stay in the first-level cache while all rows go by. So a product reads `A` from the beginning to
 //! the end, with one address.
 
+use std::ops::Range;
+
 use super::packing::{PANEL, Packing};
 use crate::backend::Activation;
 use crate::backend::cpu::layout::LANES;
@@ -15,6 +17,8 @@ pub const DEPTH: usize = 256;
 /// The product for some blocks of images.
 pub struct Gemm<'a, T> {
     pub packing: Packing,
+    /// The rows, from the first of a panel to the last of one.
+    pub rows: Range<usize>,
     pub a: &'a [[T; PANEL]],
     /// Of every row.
     pub bias: Option<&'a [T]>,
@@ -28,11 +32,12 @@ pub struct Gemm<'a, T> {
 impl<T: Element> Gemm<'_, T> {
     /// The definition, term by term.
     pub fn plain(self) {
-        let Packing { rows, depth, .. } = self.packing;
-        for (x, y) in self.x.chunks_exact(depth).zip(self.y.chunks_exact_mut(rows)) {
-            y.iter_mut().enumerate().for_each(|(row, y)| *y = [self.bias.map_or(T::zero(), |b| b[row]); LANES]);
+        let depth = self.packing.depth;
+        for (x, y) in self.x.chunks_exact(depth).zip(self.y.chunks_exact_mut(self.rows.len())) {
+            let bias = |row: usize| self.bias.map_or(T::zero(), |b| b[row]);
+            y.iter_mut().zip(self.rows.clone()).for_each(|(y, row)| *y = [bias(row); LANES]);
             for (first, panels) in self.packing.pieces(self.a) {
-                for (panel, y) in panels.zip(y.chunks_mut(PANEL)) {
+                for (panel, y) in panels.skip(self.rows.start / PANEL).zip(y.chunks_mut(PANEL)) {
                     for (weights, x) in panel.iter().zip(&x[first..]) {
                         for (&w, y) in weights.iter().zip(&mut *y) {
                             y.iter_mut().zip(x).for_each(|(y, &x)| *y += w * x);

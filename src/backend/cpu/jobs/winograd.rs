@@ -33,6 +33,8 @@
 //! filter of zeros transforms to zeros, so it adds exactly nothing. NaN in an image reaches every output that the tiles
 //! it belongs to produce: those of the direct sum and some neighbours.
 
+use std::ops::Range;
+
 use crate::backend::Activation;
 use crate::backend::cpu::layout::LANES;
 use crate::backend::cpu::layout::sizes::Sizes;
@@ -133,6 +135,11 @@ impl WinogradConv {
         }
     }
 
+    /// Multiply-adds of vectors for one block of images.
+    pub fn multiply_adds(&self) -> usize {
+        self.minimal.entries() * self.tiles() * self.c_in * self.c_out
+    }
+
     /// Elements of `U` for [`LANES`] output channels.
     pub fn panel_len(&self) -> usize {
         self.minimal.entries() * (self.c_in + 1) * LANES
@@ -171,15 +178,17 @@ pub enum Input<'a, T> {
 
 /// Where the result goes.
 pub enum Output<'a, T> {
-    /// Images `[c_out, h, w]`.
+    /// Images `[channels, h, w]`.
     Images(&'a mut [[T; LANES]]),
-    /// Through 2×2 max pooling, a window of which is a tile: `[c_out, h / 2, w / 2]`.
+    /// Through 2×2 max pooling, a window of which is a tile: `[channels, h / 2, w / 2]`.
     Pooled { y: &'a mut [[T; LANES]], indices: &'a mut [[T; LANES]] },
 }
 
 /// The convolution of some blocks of images by their transforms, strip by strip.
 pub struct WinogradStrips<'a, T> {
     pub conv: WinogradConv,
+    /// The output channels, of those that are transformed.
+    pub channels: Range<usize>,
     pub blocks: usize,
     pub bias: Option<&'a [T]>,
     pub activation: Activation,

@@ -30,7 +30,7 @@ impl pulp::WithSimd for Conv2dPoolFwd<'_, f32> {
 #[inline(always)]
 fn register_tiles<S: Simd, const COLS: usize>(simd: S, job: &mut Conv2dPoolFwd<'_, f32>) {
     let cols = 2 * job.cols * per_pixel::<S>();
-    for channel in 0..job.channels {
+    for channel in job.channels.clone() {
         for col in (0..cols).step_by(COLS) {
             register_tile::<S, COLS>(simd, job, channel, col.min(cols - COLS));
         }
@@ -65,7 +65,7 @@ fn register_tile<S: Simd, const COLS: usize>(simd: S, job: &mut Conv2dPoolFwd<'_
             unroll!(I < COLS, { lower[I] = simd.mul_add_f32s(x[I], w, lower[I]) });
         }
     }
-    let at = channel * job.y_channel * pixel + col / 2;
+    let at = (channel - job.channels.start) * job.y_channel * pixel + col / 2;
     let (y, indices) = (&mut registers_mut::<S>(job.y)[at..], &mut registers_mut::<S>(job.indices)[at..]);
     let (y, indices) = (&mut y[..COLS / 2], &mut indices[..COLS / 2]);
     unroll!(I < COLS / 2, {

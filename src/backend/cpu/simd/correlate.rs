@@ -20,7 +20,7 @@ impl pulp::WithSimd for Correlate<'_, f32> {
         let job = &mut self;
         let cols = job.cols * per_pixel::<S>();
         if S::REGISTER_COUNT >= 32 {
-            match (job.channels, cols) {
+            match (job.channels.len(), cols) {
                 (1, _) if cols.is_multiple_of(28) => register_tiles::<S, 1, 28, 28>(simd, job),
                 (1, _) if cols.is_multiple_of(14) => register_tiles::<S, 1, 14, 14>(simd, job),
                 (1, 8..) => register_tiles::<S, 1, 8, 8>(simd, job),
@@ -39,7 +39,7 @@ impl pulp::WithSimd for Correlate<'_, f32> {
                 _ => register_tiles::<S, 1, 1, 1>(simd, job),
             }
         } else {
-            match (job.channels, cols) {
+            match (job.channels.len(), cols) {
                 (1, 8..) => register_tiles::<S, 1, 8, 8>(simd, job),
                 (1, 4..) => register_tiles::<S, 1, 4, 4>(simd, job),
                 (_, 4..) if !cols.is_multiple_of(6) && cols.is_multiple_of(4) && cols < 20 => {
@@ -63,7 +63,7 @@ fn register_tiles<S: Simd, const CHANNELS: usize, const COLS: usize, const SUMS:
 ) {
     let cols = job.cols * per_pixel::<S>();
     for row in 0..job.rows {
-        for channel in (0..job.channels).step_by(CHANNELS) {
+        for channel in job.channels.clone().step_by(CHANNELS) {
             for col in (0..cols).step_by(COLS) {
                 register_tile::<S, CHANNELS, COLS, SUMS>(simd, job, channel, row, col.min(cols - COLS));
             }
@@ -104,7 +104,7 @@ fn register_tile<S: Simd, const CHANNELS: usize, const COLS: usize, const SUMS: 
             });
         }
     }
-    if job.channels - channel >= CHANNELS {
+    if job.channels.end - channel >= CHANNELS {
         store::<S, CHANNELS, COLS, SUMS, true>(simd, job, channel, row, col, sums);
     } else {
         store::<S, CHANNELS, COLS, SUMS, false>(simd, job, channel, row, col, sums);
@@ -121,11 +121,13 @@ fn store<S: Simd, const CHANNELS: usize, const COLS: usize, const SUMS: usize, c
     col: usize,
     sums: [S::f32s; SUMS],
 ) {
-    let (pixel, real) = (per_pixel::<S>(), job.channels - channel);
+    let (pixel, real) = (per_pixel::<S>(), job.channels.end - channel);
     // Registers from the tile's first output to that of its column `i`.
     let at = |i: usize| ((col + i) / pixel - col / pixel) * job.y_col * pixel + (col + i) % pixel - col % pixel;
     let y_first =
-        (job.y_first + channel * job.y_channel + row * job.y_row + col / pixel * job.y_col) * pixel + col % pixel;
+        (job.y_first + (channel - job.channels.start) * job.y_channel + row * job.y_row + col / pixel * job.y_col)
+            * pixel
+            + col % pixel;
     let y = &mut registers_mut::<S>(job.y)[y_first..];
     unroll!(I < SUMS, {
         if ALL || I % CHANNELS < real {

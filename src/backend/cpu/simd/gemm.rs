@@ -7,7 +7,7 @@
 use pulp::Simd;
 
 use super::{activate, per_pixel, prefetch, registers, registers_mut};
-use crate::backend::cpu::jobs::{Gemm, PANEL, Packing};
+use crate::backend::cpu::jobs::{Gemm, PANEL};
 
 /// Inputs whose weights are fetched in advance, 4 KiB: those of a wide layer come from the third-level cache, which the
 /// processor's own prefetching does not keep up with.
@@ -18,11 +18,12 @@ impl pulp::WithSimd for Gemm<'_, f32> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let Packing { rows, depth, .. } = self.packing;
-        let blocks = self.y.len() / rows;
+        let depth = self.packing.depth;
+        let blocks = self.y.len() / self.rows.len();
         for (first, panels) in self.packing.pieces(self.a) {
-            for (panel, a) in panels.enumerate() {
-                let part = Part { a, first, row: panel * PANEL, last: first + a.len() == depth };
+            let rows = self.rows.clone().step_by(PANEL);
+            for (row, a) in rows.zip(panels.skip(self.rows.start / PANEL)) {
+                let part = Part { a, first, row, last: first + a.len() == depth };
                 let mut block = 0;
                 while block < blocks {
                     block += match (S::REGISTER_COUNT >= 32, per_pixel::<S>(), blocks - block) {
@@ -55,7 +56,7 @@ fn panel_of<S: Simd, const ROWS: usize, const COLS: usize, const BLOCKS: usize, 
     block: usize,
 ) -> usize {
     unroll!(TILE < PANEL / ROWS, {
-        if part.row + TILE * ROWS < gemm.packing.rows {
+        if part.row + TILE * ROWS < gemm.rows.end {
             register_tile::<S, ROWS, COLS, BLOCKS, SUMS>(simd, gemm, part, block, TILE * ROWS);
         }
     });
@@ -71,7 +72,7 @@ fn register_tile<S: Simd, const ROWS: usize, const COLS: usize, const BLOCKS: us
     block: usize,
     row: usize,
 ) {
-    let (pixel, Packing { rows, depth, .. }) = (per_pixel::<S>(), gemm.packing);
+    let (pixel, depth, rows) = (per_pixel::<S>(), gemm.packing.depth, gemm.rows.len());
     // Slices of one length, so that no index is checked.
     let n = part.a.len();
     let mut x = [&[] as &[S::f32s]; BLOCKS];
@@ -79,8 +80,8 @@ fn register_tile<S: Simd, const ROWS: usize, const COLS: usize, const BLOCKS: us
         x[B] = &registers::<S>(&gemm.x[(block + B) * depth + part.first..][..n])[..n * pixel];
     });
     // Rows of the tile that the matrix has.
-    let real = (rows - part.row - row).min(ROWS);
-    let y_first = block * rows + part.row + row;
+    let real = (gemm.rows.end - part.row - row).min(ROWS);
+    let y_first = block * rows + part.row - gemm.rows.start + row;
     let mut sums = [simd.splat_f32s(0.0); SUMS];
     let y = registers_mut::<S>(gemm.y);
     unroll!(I < SUMS, {

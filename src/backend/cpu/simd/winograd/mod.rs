@@ -18,7 +18,7 @@ impl pulp::WithSimd for WinogradStrips<'_, f32> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let all = self.conv.tiles() * self.blocks;
-        let panels = self.conv.c_out.div_ceil(LANES);
+        let (first_panel, panels) = (self.channels.start / LANES, self.channels.end.div_ceil(LANES));
         for first in (0..all).step_by(self.strip) {
             let count = self.strip.min(all - first);
             match (self.conv.minimal, &self.input) {
@@ -28,7 +28,7 @@ impl pulp::WithSimd for WinogradStrips<'_, f32> {
                 (Minimal::F2x5, Input::Pooled { .. }) => inputs::all::<S, 2, 5, 6, true>(simd, &mut self, first, count),
                 (Minimal::F2x3 | Minimal::F4x3, Input::Pooled { .. }) => unreachable!("only of 5×5 filters"),
             }
-            for group in (0..panels).step_by(self.panels) {
+            for group in (first_panel..panels).step_by(self.panels) {
                 let group = group..(group + self.panels).min(panels);
                 match (S::REGISTER_COUNT >= 32, per_pixel::<S>(), self.strip) {
                     (true, 1, 7) => product::all::<S, 7, 2, 7, 14>(simd, &mut self, group.clone()),

@@ -32,7 +32,8 @@ pub fn all<S: Simd, const M: usize, const N: usize>(
         });
     });
     let first_channel = panels.start * LANES;
-    let channels = first_channel..(panels.end * LANES).min(conv.c_out);
+    let all = strips.channels.clone();
+    let channels = first_channel.max(all.start)..(panels.end * LANES).min(all.end);
     let mut done = 0;
     while done < count {
         let span = span(&conv, start, done, count);
@@ -44,7 +45,7 @@ pub fn all<S: Simd, const M: usize, const N: usize>(
                 for out in tile.as_flattened_mut() {
                     *out = activate(simd, strips.activation, simd.add_f32s(*out, bias));
                 }
-                let (channel, col) = (span.block * conv.c_out + c, span.col + i / pixel);
+                let (channel, col) = (span.block * all.len() + c - all.start, span.col + i / pixel);
                 let place = Place { channel, row: span.row, col, half: i % pixel };
                 match &mut strips.output {
                     Output::Images(y) => place.write::<S, M>(tile, conv.h, conv.w, registers_mut::<S>(y)),

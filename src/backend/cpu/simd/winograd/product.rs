@@ -24,7 +24,7 @@ pub fn all<S: Simd, const ROW: usize, const CHANNELS: usize, const COLS: usize, 
     strips: &mut WinogradStrips<'_, f32>,
     panels: Range<usize>,
 ) {
-    let (c_in, c_out, entries) = (strips.conv.c_in, strips.conv.c_out, strips.conv.minimal.entries());
+    let (c_in, entries) = (strips.conv.c_in, strips.conv.minimal.entries());
     let v_stride = entry_stride(c_in, strips.strip);
     let m_stride = entry_stride(strips.panels * LANES, strips.strip);
     let depth = REUSED / strips.strip;
@@ -37,10 +37,12 @@ pub fn all<S: Simd, const ROW: usize, const CHANNELS: usize, const COLS: usize, 
             for (panel, m) in panels.clone().zip(m.chunks_mut(LANES * ROW)) {
                 let u = &strips.u[(panel * entries + xi) * (c_in + 1)..][first..last];
                 let m = m.as_chunks_mut::<ROW>().0;
-                // Register tiles of the panel that have a real channel.
-                let used = (c_out - panel * LANES).div_ceil(CHANNELS);
+                // Register tiles of the panel that have one of the channels.
+                let channels = &strips.channels;
+                let first_tile = channels.start.saturating_sub(panel * LANES) / CHANNELS;
+                let used = (channels.end - panel * LANES).div_ceil(CHANNELS);
                 unroll!(TILE < LANES / CHANNELS, at most 8, {
-                    if TILE < used {
+                    if (first_tile..used).contains(&TILE) {
                         let m = &mut m[TILE * CHANNELS..][..CHANNELS];
                         unroll!(COL < ROW / COLS, at most 8, {
                             register_tile::<S, ROW, CHANNELS, COLS, SUMS>(
