@@ -45,15 +45,20 @@ pub fn output<S: Simd, const M: usize, const N: usize>(simd: S, m: [S::f32s; N])
     }
     let (far_even, far_odd) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
     out[0] = simd.add_f32s(m[0], simd.add_f32s(even, far_even));
-    unroll!(POWER < M, at most 8, {
-        if POWER > 0 {
-            let (near, far) = if POWER % 2 == 0 { (even, far_even) } else { (odd, far_odd) };
-            let [a, b] = [POINTS[0].powi(POWER as i32), POINTS[1].powi(POWER as i32)];
-            out[POWER] = simd.mul_add_f32s(simd.splat_f32s(b), far, simd.mul_f32s(simd.splat_f32s(a), near));
-        }
-    });
+    out[1] = weighted(simd, 1, odd, far_odd);
+    if M == 4 {
+        out[2] = weighted(simd, 2, even, far_even);
+        out[3] = weighted(simd, 3, odd, far_odd);
+    }
     out[M - 1] = simd.add_f32s(out[M - 1], m[N - 1]);
     out
+}
+
+/// The sum of what belongs to the nearer and to the farther points, weighted with a power of each.
+#[inline(always)]
+fn weighted<S: Simd>(simd: S, power: i32, near: S::f32s, far: S::f32s) -> S::f32s {
+    let [a, b] = [POINTS[0].powi(power), POINTS[1].powi(power)];
+    simd.mul_add_f32s(simd.splat_f32s(b), far, simd.mul_f32s(simd.splat_f32s(a), near))
 }
 
 /// `G g`.
