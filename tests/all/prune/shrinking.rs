@@ -21,14 +21,15 @@ fn pruned(backend: &Cpu<f32>, network: Network, width: usize, scheme: Scheme, ra
     model
 }
 
-/// Both networks on real images, to 1e-5 of the logits' scale, in both modes.
+/// Both networks on real images, to 2e-5 of the logits' scale, in both modes: wide layers are convolved by Winograd's algorithm, whose
+/// rounding is another, and batch statistics of few images enlarge it.
 #[track_caller]
 fn assert_same_logits(what: &str, backend: &Cpu<f32>, large: &Net, small: &Net) {
     let images = sample_images(backend, large.architecture().network, 20);
     for mode in [Mode::Eval, Mode::Train] {
         let (large, small) = (logits(backend, large, mode, &images), logits(backend, small, mode, &images));
         assert_ne!(large[..10], large[10..20], "{what}: the images can be told apart");
-        assert_close(&format!("{what}, {mode:?}"), &small, &large, 1e-5, 0.0);
+        assert_close(&format!("{what}, {mode:?}"), &small, &large, 2e-5, 0.0);
     }
 }
 
