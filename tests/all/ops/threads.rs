@@ -8,10 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::backend::cpu::{Cores, Cpu, LANES, VectorPath};
-use engine::backend::{Activation, Conv, Memory};
-use engine::base::dims::Conv2dDims;
+use engine::backend::{Activation, Conv, ConvPool, Linear, Memory};
+use engine::base::dims::{Conv2dDims, LinearDims, Pool2dDims};
 
-use crate::backends::normal;
+use crate::backends::{normal, relu_output};
+use crate::compare::bits as bits_of;
 
 #[test]
 fn threads_change_no_bit() {
@@ -21,6 +22,11 @@ fn threads_change_no_bit() {
         ([8, 32, 32], 16, (3, 1, 1)),
         ([5, 7, 9], 18, (1, 2, 0)),
         ([2, 2, 2], 9, (3, 1, 1)),
+        // One block of images has work for several threads here: each by another algorithm, the last two with pooling.
+        ([16, 24, 24], 33, (3, 2, 1)),
+        ([16, 16, 16], 40, (3, 1, 1)),
+        ([8, 28, 28], 18, (5, 1, 2)),
+        ([4, 28, 28], 11, (5, 1, 2)),
     ];
     let cases = [5, 70].into_iter().flat_map(|n| dims.map(|dims| (n, dims)));
     for (path, (n, ([c, h, w], c_out, (k, stride, pad)))) in
@@ -36,11 +42,38 @@ fn threads_change_no_bit() {
             let y = cpu.batch_values(n, &cpu.conv2d_fwd(&d, &x, &weight, None, Activation::Relu));
             let dx = cpu.batch_values(n, &cpu.conv2d_bwd_input(&d, &x, &dy, &weight));
             let dw = cpu.conv2d_bwd_weight(&d, &x, &dy).to_vec();
-            [y, dx, dw].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            let mut all = vec![y, dx, dw];
+            if let Ok(p) = Pool2dDims::new(d.y(), 2, 2) {
+                let (y, indices) = cpu.conv2d_pool_fwd(&d, &p, &x, &weight, None, Activation::Relu);
+                let g = cpu.batch(n, &normal(4, len(p.y())));
+                let dx = cpu.conv2d_pool_bwd_input(&d, &p, &indices, &x, relu_output(&y), &g, &weight);
+                all.extend([cpu.batch_values(n, &y), cpu.batch_values(n, &dx)]);
+            }
+            all.into_iter().map(|values| bits_of(&values)).collect::<Vec<_>>()
         };
         let one = bits(1);
         for threads in [2, 3, 5] {
             assert!(bits(threads) == one, "{path}, {d:?}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn threads_change_no_bit_of_a_linear_layer() {
+    for (path, n) in VectorPath::available().into_iter().flat_map(|path| [(path, 5), (path, 70)]) {
+        let d = LinearDims { n: n as u32, f_in: 300, f_out: 515 };
+        let bits = |threads: usize| {
+            let cpu = Cpu::<f32>::with_path(threads, path).unwrap();
+            let (x, dy) = (cpu.batch(n, &normal(1, n * 300)), cpu.batch(n, &normal(2, n * 515)));
+            let (w, b) = (cpu.buffer(&normal(3, 300 * 515)), cpu.buffer(&normal(4, 515)));
+            let y = cpu.linear_fwd(&d, &x, &w, Some(&b), Activation::Relu);
+            let dx = cpu.linear_bwd_input(&d, &dy, &w);
+            let dw = cpu.linear_bwd_weight(&d, &x, &dy).to_vec();
+            [cpu.batch_values(n, &y), cpu.batch_values(n, &dx), dw].map(|values| bits_of(&values))
+        };
+        let one = bits(1);
+        for threads in [2, 3, 5] {
+            assert!(bits(threads) == one, "{path}, {n} images, {threads} threads");
         }
     }
 }

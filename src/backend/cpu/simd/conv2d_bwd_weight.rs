@@ -17,6 +17,7 @@ impl pulp::WithSimd for Conv2dBwdWeight<'_, f32> {
         let threes = taps.is_multiple_of(9)
             && job.taps.as_chunks().0.iter().all(|&[a, b, c]: &[u32; 3]| [b, c] == [a + 1, a + 2]);
         match (job.dw.len() / taps, taps) {
+            (8.., _) if S::REGISTER_COUNT >= 32 && threes => register_tiles::<S, 3, 9, 3, 27>(simd, job),
             (2.., _) if S::REGISTER_COUNT >= 32 && threes => register_tiles::<S, 2, 9, 3, 18>(simd, job),
             (4.., 4..) if S::REGISTER_COUNT >= 32 && taps.is_multiple_of(4) => {
                 register_tiles::<S, 4, 4, 1, 16>(simd, job)
@@ -82,8 +83,9 @@ fn register_tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP:
                 for half in 0..pixel {
                     let (from, at) = (col * job.x_col * pixel + half, col * pixel + half);
                     unroll!(I < SUMS, {
-                        let x = x[I % TAPS / GROUP][from + I % GROUP * pixel];
-                        sums[I] = simd.mul_add_f32s(dy[I / TAPS][at], x, sums[I]);
+                        let (tap, channel) = (I / CHANNELS, I % CHANNELS);
+                        let (x, sum) = (x[tap / GROUP][from + tap % GROUP * pixel], channel * TAPS + tap);
+                        sums[sum] = simd.mul_add_f32s(dy[channel][at], x, sums[sum]);
                     });
                 }
             }

@@ -64,30 +64,30 @@ fn weighted<S: Simd>(simd: S, power: i32, near: S::f32s, far: S::f32s) -> S::f32
 /// `G g`.
 #[inline(always)]
 pub fn filter<S: Simd, const R: usize, const N: usize>(simd: S, g: [S::f32s; R]) -> [S::f32s; N] {
-    let mut out = [simd.splat_f32s(0.0); N];
-    let last = g[R - 1];
-    // The polynomial of the filter at a point and at its negative, over `over`.
-    let mut at = |entry: usize, point: f32, over: f32| {
-        let square = simd.splat_f32s(point * point);
-        let (mut even, mut odd) = (last, g[R - 2]);
-        if R == 5 {
-            even = simd.mul_add_f32s(even, square, g[2]);
-            odd = simd.mul_add_f32s(odd, square, g[1]);
-        }
-        even = simd.mul_add_f32s(even, square, g[0]);
-        let (scale, odd) = (simd.splat_f32s(1.0 / over), simd.mul_f32s(odd, simd.splat_f32s(point)));
-        out[entry] = simd.mul_f32s(scale, simd.add_f32s(even, odd));
-        out[entry + 1] = simd.mul_f32s(scale, simd.sub_f32s(even, odd));
-    };
+    let mut out = [g[R - 1]; N];
     if N == 4 {
-        at(1, 1.0, 2.0);
         out[0] = g[0];
+        [out[1], out[2]] = filter_at(simd, g, 1.0, 2.0);
     } else {
-        // Over the product of its distances to the other points.
-        at(1, POINTS[0], 2.0 * SQUARES[0] * (SQUARES[0] - SQUARES[1]));
-        at(3, POINTS[1], 2.0 * SQUARES[1] * (SQUARES[1] - SQUARES[0]));
-        out[0] = simd.mul_f32s(simd.splat_f32s(1.0 / (SQUARES[0] * SQUARES[1])), g[0]);
+        // Over the product of a point's distances to the others.
+        let [near, far] = SQUARES;
+        out[0] = simd.mul_f32s(simd.splat_f32s(1.0 / (near * far)), g[0]);
+        [out[1], out[2]] = filter_at(simd, g, POINTS[0], 2.0 * near * (near - far));
+        [out[3], out[4]] = filter_at(simd, g, POINTS[1], 2.0 * far * (far - near));
     }
-    out[N - 1] = last;
     out
+}
+
+/// The polynomial of a filter at `point` and at `-point`, over `over`.
+#[inline(always)]
+fn filter_at<S: Simd, const R: usize>(simd: S, g: [S::f32s; R], point: f32, over: f32) -> [S::f32s; 2] {
+    let (square, scale) = (simd.splat_f32s(point * point), simd.splat_f32s(1.0 / over));
+    let (mut even, mut odd) = (g[R - 1], g[R - 2]);
+    if R == 5 {
+        even = simd.mul_add_f32s(even, square, g[2]);
+        odd = simd.mul_add_f32s(odd, square, g[1]);
+    }
+    even = simd.mul_add_f32s(even, square, g[0]);
+    odd = simd.mul_f32s(odd, simd.splat_f32s(point));
+    [simd.mul_f32s(scale, simd.add_f32s(even, odd)), simd.mul_f32s(scale, simd.sub_f32s(even, odd))]
 }
