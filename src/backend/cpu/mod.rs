@@ -72,8 +72,9 @@ use crate::base::named_enum::named_enum;
 /// this much.
 const SHARED_BYTES: usize = 256 << 10;
 
-/// Multiply-adds of vectors that are worth a task of their own, for the same reason: 10 to 15 µs.
-const TASK_MULTIPLY_ADDS: usize = 1 << 16;
+/// Multiply-adds of vectors that are worth a task of their own: 100 µs or more, so that waking a thread, and what each task prepares
+/// for itself, are a small part of it.
+const TASK_MULTIPLY_ADDS: usize = 1 << 19;
 
 named_enum! {
     /// The kernels whose calls are counted.

@@ -22,11 +22,12 @@ fn threads_change_no_bit() {
         ([8, 32, 32], 16, (3, 1, 1)),
         ([5, 7, 9], 18, (1, 2, 0)),
         ([2, 2, 2], 9, (3, 1, 1)),
-        // One block of images has work for several threads here: each by another algorithm, the last two with pooling.
-        ([16, 24, 24], 33, (3, 2, 1)),
-        ([16, 16, 16], 40, (3, 1, 1)),
-        ([8, 28, 28], 18, (5, 1, 2)),
-        ([4, 28, 28], 11, (5, 1, 2)),
+        // One block of images has work for several threads here, by each of the algorithms, the last three with pooling.
+        ([32, 24, 24], 64, (3, 2, 1)),
+        ([64, 16, 16], 64, (3, 1, 1)),
+        ([16, 28, 28], 24, (5, 1, 2)),
+        ([7, 28, 28], 16, (5, 1, 2)),
+        ([9, 56, 56], 7, (5, 1, 2)),
     ];
     let cases = [5, 70].into_iter().flat_map(|n| dims.map(|dims| (n, dims)));
     for (path, (n, ([c, h, w], c_out, (k, stride, pad)))) in
@@ -61,11 +62,11 @@ fn threads_change_no_bit() {
 #[test]
 fn threads_change_no_bit_of_a_linear_layer() {
     for (path, n) in VectorPath::available().into_iter().flat_map(|path| [(path, 5), (path, 70)]) {
-        let d = LinearDims { n: n as u32, f_in: 300, f_out: 515 };
+        let d = LinearDims { n: n as u32, f_in: 1100, f_out: 1003 };
         let bits = |threads: usize| {
             let cpu = Cpu::<f32>::with_path(threads, path).unwrap();
-            let (x, dy) = (cpu.batch(n, &normal(1, n * 300)), cpu.batch(n, &normal(2, n * 515)));
-            let (w, b) = (cpu.buffer(&normal(3, 300 * 515)), cpu.buffer(&normal(4, 515)));
+            let (x, dy) = (cpu.batch(n, &normal(1, n * 1100)), cpu.batch(n, &normal(2, n * 1003)));
+            let (w, b) = (cpu.buffer(&normal(3, 1100 * 1003)), cpu.buffer(&normal(4, 1003)));
             let y = cpu.linear_fwd(&d, &x, &w, Some(&b), Activation::Relu);
             let dx = cpu.linear_bwd_input(&d, &dy, &w);
             let dw = cpu.linear_bwd_weight(&d, &x, &dy).to_vec();
