@@ -8,6 +8,9 @@ use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::{Activated, Activation, Conv, ConvPool, Elementwise, Pool};
 use crate::base::dims::{Conv2dDims, Pool2dDims};
 
+/// Least input channels from which Winograd's algorithm is faster than patches, which need as few multiply-adds, and no transforms.
+const LEAST_C_IN: usize = 16;
+
 impl<T: Real> Cpu<T> {
     /// The input gradient by patches.
     fn patches_bwd_input(
@@ -90,7 +93,8 @@ impl<T: Real> ConvPool for Cpu<T> {
         w: &Buf<T>,
     ) -> Buf<T> {
         let s = Sizes::of(d);
-        if let Some(layer) = self.winograd(WinogradConv::pooled(WinogradConv::bwd_input(&s), p), &s, w) {
+        let winograd = WinogradConv::pooled(WinogradConv::bwd_input(&s), p).filter(|conv| conv.c_out >= LEAST_C_IN);
+        if let Some(layer) = self.winograd(winograd, &s, w) {
             self.count(Kernel::Conv2dBwdInput);
             return self.winograd_pool_bwd_input(&layer, s.n, indices, &self.activation_bwd(activated, dy));
         }
