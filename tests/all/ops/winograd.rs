@@ -13,8 +13,8 @@ use crate::backends::{normal, relu_output};
 use crate::{networks, small_runs};
 
 /// Largest error allowed, relative to the largest sum of absolute products of an output, in roundoffs of f32: of direct sums and of
-/// F(2×2, 3×3), which only adds; and of the transforms that multiply by up to 8. The largest measured are 3.7 and 21.
-const BOUNDS: [(&str, f64); 2] = [("direct sums and F(2×2, 3×3)", 4.2), ("F(4×4, 3×3) and F(2×2, 5×5)", 25.0)];
+/// F(2×2, 3×3), which only adds; and of tiles of six, whose transforms multiply. The largest measured are 4.0 and 10.9.
+const BOUNDS: [(&str, f64); 2] = [("direct sums and F(2×2, 3×3)", 4.6), ("F(4×4, 3×3) and F(2×2, 5×5)", 13.0)];
 
 /// A layer's channels, image and filter.
 type Layer = ((usize, usize), (usize, usize), usize);
@@ -157,7 +157,7 @@ fn a_trained_resnet_is_as_exact_as_with_direct_sums() {
         let errors = errors(path);
         eprintln!("{path}: logits {:.1e}, gradients {:.1e} of the largest", errors[0], errors[1]);
         for (error, direct) in errors.into_iter().zip(direct) {
-            assert!(error <= 3e-6 && error <= 3.0 * direct, "{path}: {error:.1e}, direct sums {direct:.1e}");
+            assert!(error <= 3e-6 && error <= 5.0 * direct, "{path}: {error:.1e}, direct sums {direct:.1e}");
         }
     }
 }
