@@ -9,7 +9,7 @@ use crate::backend::{Activated, Activation, Conv, ConvPool, Elementwise, Pool};
 use crate::base::dims::{Conv2dDims, Pool2dDims};
 
 /// Least input channels from which Winograd's algorithm is faster than patches, which need as few multiply-adds, and no transforms.
-const LEAST_C_IN: usize = 16;
+const LEAST_GRADIENT_CHANNELS: usize = 16;
 
 impl<T: Real> Cpu<T> {
     /// The input gradient by patches.
@@ -35,19 +35,18 @@ impl<T: Real> Cpu<T> {
         let (plane, windows) = (width * height, patches.windows(width));
         let out = s.h_in * s.w_in;
         let multiply_adds = windows.len() * s.c_in * s.c_out * out;
-        let channels = self.channels_of_task(s.n, s.c_in, 1, multiply_adds);
-        let tasks = s.c_in.div_ceil(channels);
+        let tasks = self.channel_tasks(s.n, s.c_in, 1, multiply_adds);
         let mut dx = self.alloc(blocks(s.n) * s.c_in * out * LANES);
-        self.for_chunks(&mut dx, channels * out * LANES, |task, dx| {
-            let (block, channel, dx) = (task / tasks, task % tasks * channels, lanes_mut(dx));
+        self.for_chunks(&mut dx, tasks.each * out * LANES, |task, dx| {
+            let (dx, (block, channels)) = (lanes_mut(dx), tasks.of(task));
             let job = Conv2dPoolBwdInput {
                 windows: &windows,
-                tables: &tables.as_chunks().0[channel * s.c_out * windows.len() * 4..],
+                tables: &tables.as_chunks().0[channels.start * s.c_out * windows.len() * 4..],
                 g: &lanes(&g)[block * s.c_out * plane..][..s.c_out * plane],
                 indices: &lanes(&indices)[block * s.c_out * plane..][..s.c_out * plane],
                 plane,
                 width,
-                channels: dx.len() / out,
+                channels: channels.len(),
                 rows: patches.rows,
                 cols: patches.cols,
                 dx,
@@ -93,7 +92,8 @@ impl<T: Real> ConvPool for Cpu<T> {
         w: &Buf<T>,
     ) -> Buf<T> {
         let s = Sizes::of(d);
-        let winograd = WinogradConv::pooled(WinogradConv::bwd_input(&s), p).filter(|conv| conv.c_out >= LEAST_C_IN);
+        let winograd =
+            WinogradConv::pooled(WinogradConv::bwd_input(&s), p).filter(|conv| conv.c_out >= LEAST_GRADIENT_CHANNELS);
         if let Some(layer) = self.winograd(winograd, &s, w) {
             self.count(Kernel::Conv2dBwdInput);
             return self.winograd_pool_bwd_input(&layer, s.n, indices, &self.activation_bwd(activated, dy));

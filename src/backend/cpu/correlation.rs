@@ -36,7 +36,7 @@ pub(super) struct Phase<T: Real> {
 pub(super) struct Correlation<T: Real> {
     input: Input,
     /// Output rows of a phase that a piece has the inputs of.
-    pub rows: usize,
+    pub(super) rows: usize,
     /// Output channels, and the size of an image of them.
     channels: usize,
     h: usize,
@@ -56,7 +56,7 @@ struct Input {
     padding: [Padding; 2],
     /// Pixels from the input of an output to that of the next.
     step: usize,
-    /// Rows and columns that an output reaches, if that is less than `step`, or else more.
+    /// Rows that an output reaches, and columns where `step` is more than one.
     extent: usize,
     /// Rows of a piece.
     rows: usize,
@@ -218,13 +218,11 @@ impl<T: Real> Cpu<T> {
         let plane = plan.h * plan.w;
         // Register tiles of one column have sixteen channels, the others eight or fewer.
         let group = if plan.w == 1 { PANEL } else { 8 };
-        let channels = self.channels_of_task(n, plan.channels, group, plan.multiply_adds());
-        let tasks = plan.channels.div_ceil(channels);
+        let tasks = self.channel_tasks(n, plan.channels, group, plan.multiply_adds());
         let mut y = self.alloc(blocks(n) * plan.channels * plane * LANES);
-        self.for_chunks(&mut y, channels * plane * LANES, |task, y| {
-            let y = lanes_mut(y);
-            let channel = task % tasks * channels;
-            self.pieces(plan, plan.rows, x, task / tasks, |first, piece| {
+        self.for_chunks(&mut y, tasks.each * plane * LANES, |task, y| {
+            let (y, (block, channels)) = (lanes_mut(y), tasks.of(task));
+            self.pieces(plan, plan.rows, x, block, |first, piece| {
                 for Phase { row, col, taps, w } in &plan.phases {
                     let cols = (plan.w - col).div_ceil(plan.stride);
                     let rows = (plan.h - row).div_ceil(plan.stride).saturating_sub(first).min(plan.rows);
@@ -235,7 +233,7 @@ impl<T: Real> Cpu<T> {
                         w: w.as_chunks::<PANEL>().0,
                         bias,
                         activation,
-                        channels: channel..channel + y.len() / plane,
+                        channels: channels.clone(),
                         rows,
                         cols,
                         y_first: (first * plan.stride + row) * plan.w + col,
@@ -262,15 +260,15 @@ impl<T: Real> Cpu<T> {
     ) -> (Buf<T>, MaxIndices<T>) {
         let [Phase { taps, w, .. }] = &plan.phases[..] else { unreachable!("a forward pass has one phase") };
         let (h, cols) = (plan.h / 2, plan.w / 2);
-        let channels = self.channels_of_task(n, plan.channels, 1, plan.multiply_adds());
-        let (tasks, len) = (plan.channels.div_ceil(channels), channels * h * cols * LANES);
+        let tasks = self.channel_tasks(n, plan.channels, 1, plan.multiply_adds());
+        let len = tasks.each * h * cols * LANES;
         let [mut y, mut indices] = [(); 2].map(|()| self.alloc(blocks(n) * plan.channels * h * cols * LANES));
         let items = y.chunks_mut(len).zip(indices.chunks_mut(len));
         self.for_items(plan.multiply_adds() * blocks(n) * LANES, items, |task, (y, indices)| {
             let (y, indices) = (lanes_mut(y), lanes_mut(indices));
-            let channel = task % tasks * channels;
+            let (block, channels) = tasks.of(task);
             let windows = plan.rows / 2;
-            self.pieces(plan, 2 * windows, x, task / tasks, |first, piece| {
+            self.pieces(plan, 2 * windows, x, block, |first, piece| {
                 for row in (first / 2..h).take(windows) {
                     let job = Conv2dPoolFwd {
                         taps,
@@ -280,7 +278,7 @@ impl<T: Real> Cpu<T> {
                         w: w.as_chunks::<PANEL>().0,
                         bias,
                         activation,
-                        channels: channel..channel + y.len() / (h * cols),
+                        channels: channels.clone(),
                         cols,
                         y_channel: h * cols,
                         y: &mut y[row * cols..],

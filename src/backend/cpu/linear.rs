@@ -40,20 +40,18 @@ impl<T: Real> Cpu<T> {
         let Packing { rows, depth, .. } = packing;
         // Two blocks at a time read every weight once for both, unless a thread would go without work.
         let together = (blocks(n) / self.threads()).clamp(1, BLOCKS);
-        let rows_of_task = self.channels_of_task(n, rows, PANEL, rows * depth);
-        let tasks = rows.div_ceil(rows_of_task);
+        let tasks = self.channel_tasks(n, rows, PANEL, rows * depth);
         let mut y = self.alloc(blocks(n) * rows * LANES);
-        self.for_chunks(&mut y, together * rows_of_task * LANES, |task, y| {
+        self.for_chunks(&mut y, together * tasks.each * LANES, |task, y| {
             // Either all rows of some blocks, or some of one.
-            let blocks = y.len().div_ceil(rows * LANES);
-            let first = task % tasks * rows_of_task;
+            let (blocks, (group, rows)) = (y.len().div_ceil(rows * LANES), tasks.of(task));
             let job = Gemm {
                 packing,
-                rows: first..first + y.len() / LANES / blocks,
+                rows,
                 a: a.as_chunks::<PANEL>().0,
                 bias,
                 activation,
-                x: &lanes(x)[task / tasks * together * depth..][..blocks * depth],
+                x: &lanes(x)[group * together * depth..][..blocks * depth],
                 y: lanes_mut(y),
             };
             T::gemm(self.arch, job);

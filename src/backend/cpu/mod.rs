@@ -122,6 +122,22 @@ impl VectorPath {
     }
 }
 
+/// Tasks of `each` output channels of a block of images, of `channels` in all.
+#[derive(Clone, Copy)]
+struct ChannelTasks {
+    channels: usize,
+    each: usize,
+}
+
+impl ChannelTasks {
+    /// The block, or the group of blocks, of a task, and its channels.
+    fn of(self, task: usize) -> (usize, Range<usize>) {
+        let tasks = self.channels.div_ceil(self.each);
+        let first = task % tasks * self.each;
+        (task / tasks, first..(first + self.each).min(self.channels))
+    }
+}
+
 /// The CPU as a device, computing in `T`.
 pub struct Cpu<T: Real> {
     element: std::marker::PhantomData<T>,
@@ -231,14 +247,16 @@ impl<T: Real> Cpu<T> {
         });
     }
 
-    /// How the outputs of a batch of `n` are shared out: a task has so many channels of one block. All of them where there are
-    /// several blocks, else a multiple of `group`, if that leaves every task enough of the block's `multiply_adds`, counted in vectors.
-    fn channels_of_task(&self, n: usize, channels: usize, group: usize, multiply_adds: usize) -> usize {
+    /// How the `channels` of the outputs of a batch of `n` are shared out. A task has all of them where there are several blocks, else a
+    /// multiple of `group`, if that leaves every task enough of the block's `multiply_adds`, counted in vectors.
+    fn channel_tasks(&self, n: usize, channels: usize, group: usize, multiply_adds: usize) -> ChannelTasks {
         let tasks = multiply_adds / TASK_MULTIPLY_ADDS;
-        if blocks(n) > 1 || tasks < 2 {
-            return channels;
-        }
-        channels.div_ceil(tasks.min(self.threads())).next_multiple_of(group).min(channels)
+        let each = if blocks(n) > 1 || tasks < 2 {
+            channels
+        } else {
+            channels.div_ceil(tasks.min(self.threads())).next_multiple_of(group).min(channels)
+        };
+        ChannelTasks { channels, each }
     }
 
     /// Calls `f(i, item)` for each item of an op that is bound by memory, on several threads if the elements that it reads

@@ -7,7 +7,7 @@ use super::jobs::{Input, Output, WinogradConv, WinogradFilters, WinogradStrips, 
 use super::layout::arena::Storage;
 use super::layout::sizes::Sizes;
 use super::pool::MaxIndices;
-use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
+use super::{Buf, ChannelTasks, Cpu, LANES, Real, blocks, lanes, lanes_mut};
 use crate::backend::Activation;
 use crate::base::maybe_owned::MaybeOwned;
 
@@ -63,23 +63,21 @@ impl<T: Real> Cpu<T> {
         // Images smaller than a strip share it with those of the next blocks, unless a thread would go without work.
         let per_thread = (blocks(n) / self.threads()).max(1);
         let together = (layer.conv.strip(usize::MAX) / layer.conv.tiles()).clamp(1, per_thread);
-        let channels = self.winograd_channels(layer, n);
-        let tasks = c_out.div_ceil(channels);
+        let tasks = self.winograd_tasks(layer, n);
         let mut y = self.alloc(blocks(n) * c_out * plane);
-        self.for_chunks(&mut y, together * channels * plane, |task, y| {
+        self.for_chunks(&mut y, together * tasks.each * plane, |task, y| {
             // Either all channels of some blocks, or some of one.
-            let (blocks, channels) = (y.len().div_ceil(c_out * plane), task % tasks * channels);
-            let channels = channels..channels + y.len() / plane / blocks;
-            let images = Input::Images(lanes(&x[task / tasks * together * input..][..blocks * input]));
+            let (blocks, (group, channels)) = (y.len().div_ceil(c_out * plane), tasks.of(task));
+            let images = Input::Images(lanes(&x[group * together * input..][..blocks * input]));
             self.strips(layer, channels, blocks, (bias, activation), images, Output::Images(lanes_mut(y)));
         });
         y
     }
 
-    /// Output channels of a task. Register tiles of one image have sixteen channels, the others four or fewer.
-    fn winograd_channels(&self, layer: &WinogradLayer<'_, T>, n: usize) -> usize {
+    /// How output channels are shared out. Register tiles of one image have sixteen channels, the others four or fewer.
+    fn winograd_tasks(&self, layer: &WinogradLayer<'_, T>, n: usize) -> ChannelTasks {
         let group = if layer.conv.tiles() == 1 { LANES } else { 4 };
-        self.channels_of_task(n, layer.conv.c_out, group, layer.conv.multiply_adds())
+        self.channel_tasks(n, layer.conv.c_out, group, layer.conv.multiply_adds())
     }
 
     /// The convolution of a batch of `n` images, through 2×2 pooling.
@@ -93,14 +91,12 @@ impl<T: Real> Cpu<T> {
     ) -> (Buf<T>, MaxIndices<T>) {
         let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
         let (input, plane) = (c_in * h * w * LANES, (h / 2) * (w / 2) * LANES);
-        let channels = self.winograd_channels(layer, n);
-        let tasks = c_out.div_ceil(channels);
+        let tasks = self.winograd_tasks(layer, n);
         let [mut y, mut indices] = [(); 2].map(|()| self.alloc(blocks(n) * c_out * plane));
-        let items = y.chunks_mut(channels * plane).zip(indices.chunks_mut(channels * plane));
+        let items = y.chunks_mut(tasks.each * plane).zip(indices.chunks_mut(tasks.each * plane));
         self.for_items(layer.conv.multiply_adds() * blocks(n) * LANES, items, |task, (y, indices)| {
-            let channels = task % tasks * channels;
-            let channels = channels..channels + y.len() / plane;
-            let images = Input::Images(lanes(&x[task / tasks * input..][..input]));
+            let (block, channels) = tasks.of(task);
+            let images = Input::Images(lanes(&x[block * input..][..input]));
             let pooled = Output::Pooled { y: lanes_mut(y), indices: lanes_mut(indices) };
             self.strips(layer, channels, 1, (bias, activation), images, pooled);
         });
@@ -117,13 +113,11 @@ impl<T: Real> Cpu<T> {
     ) -> Buf<T> {
         let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
         let (input, plane) = (c_in * (h / 2) * (w / 2) * LANES, h * w * LANES);
-        let channels = self.winograd_channels(layer, n);
-        let tasks = c_out.div_ceil(channels);
+        let tasks = self.winograd_tasks(layer, n);
         let mut dx = self.alloc(blocks(n) * c_out * plane);
-        self.for_chunks(&mut dx, channels * plane, |task, dx| {
-            let channels = task % tasks * channels;
-            let channels = channels..channels + dx.len() / plane;
-            let [g, indices] = [&g[..], &indices.0[..]].map(|all| lanes(&all[task / tasks * input..][..input]));
+        self.for_chunks(&mut dx, tasks.each * plane, |task, dx| {
+            let (block, channels) = tasks.of(task);
+            let [g, indices] = [&g[..], &indices.0[..]].map(|all| lanes(&all[block * input..][..input]));
             let images = Output::Images(lanes_mut(dx));
             self.strips(layer, channels, 1, (None, Activation::Identity), Input::Pooled { g, indices }, images);
         });
