@@ -9,7 +9,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use engine::backend::cpu::{Buf, Cpu, LANES, VectorPath};
 use engine::backend::{
     Activated, Activation, ChannelStats, Conv, ConvPool, Elementwise, Linear, Loss, LossKind, Memory, Norm, NormBwd,
-    Pgd,
+    NormFwd, Pgd,
 };
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::base::rng::{Rng, Stream};
@@ -214,8 +214,8 @@ const CHANNELS: [usize; 2] = [4, 64];
 fn norm(
     bencher: Bencher<'_, '_>,
     c: usize,
-    passes: usize,
-    op: impl Fn(&Cpu<f32>, &ChannelDims, &ChannelStats<Buf<f32>>, [&Buf<f32>; 4]),
+    buffers: usize,
+    op: impl Fn(&Cpu<f32>, &ChannelDims, &ChannelStats<Buf<f32>>, [&Buf<f32>; 3], Buf<f32>),
 ) {
     let (cpu, n, hw) = (cpu(), 128, 1024);
     let d = ChannelDims { n, c: c as u32, hw };
@@ -223,42 +223,52 @@ fn norm(
     let (gamma, beta) = (cpu.full(c, 1.0), cpu.full(c, 0.1));
     let stats = cpu.channel_stats(&d, &x);
     bencher
-        .counter(BytesCount::new(4 * passes * x.len()))
-        .bench_local(|| op(&cpu, &d, &stats, [&x, &dy, &gamma, &beta]));
+        .counter(BytesCount::new(4 * buffers * x.len()))
+        .with_inputs(|| cpu.copy_batch(&dy))
+        .bench_local_values(|dy| op(&cpu, &d, &stats, [&x, &gamma, &beta], dy));
 }
 
 #[divan::bench(args = CHANNELS)]
 fn channel_stats(bencher: Bencher<'_, '_>, c: usize) {
-    norm(bencher, c, 1, |cpu, d, _, [x, ..]| drop(cpu.channel_stats(d, x)));
+    norm(bencher, c, 1, |cpu, d, _, [x, ..], _| drop(cpu.channel_stats(d, x)));
 }
 
 #[divan::bench(args = CHANNELS)]
 fn batch_norm_fwd(bencher: Bencher<'_, '_>, c: usize) {
-    norm(bencher, c, 2, |cpu, d, stats, [x, _, gamma, beta]| {
-        drop(cpu.batch_norm_fwd(d, 1e-5, x, stats, gamma, beta, None, Activation::Relu));
+    norm(bencher, c, 2, |cpu, d, stats, [x, gamma, beta], _| {
+        let fwd = NormFwd { eps: 1e-5, x, gamma, beta, residual: None, activation: Activation::Relu };
+        drop(cpu.batch_norm_fwd(d, &fwd, stats));
+    });
+}
+
+#[divan::bench(args = CHANNELS)]
+fn batch_norm_train_fwd(bencher: Bencher<'_, '_>, c: usize) {
+    norm(bencher, c, 2, |cpu, d, _, [x, gamma, beta], _| {
+        let fwd = NormFwd { eps: 1e-5, x, gamma, beta, residual: None, activation: Activation::Relu };
+        drop(cpu.batch_norm_train_fwd(d, &fwd));
     });
 }
 
 #[divan::bench(args = CHANNELS)]
 fn batch_norm_bwd(bencher: Bencher<'_, '_>, c: usize) {
-    norm(bencher, c, 7, |cpu, d, stats, [x, dy, gamma, _]| {
+    norm(bencher, c, 3, |cpu, d, stats, [x, gamma, beta], dy| {
         let b = NormBwd {
             eps: 1e-5,
             x,
             stats,
             batch_stats: true,
             gamma,
+            beta,
             activated: Some(Activated { activation: Activation::Relu, y: x }),
             residual: false,
-            dy,
         };
-        drop(cpu.batch_norm_bwd(d, &b));
+        drop(cpu.batch_norm_bwd(d, &b, dy));
     });
 }
 
 #[divan::bench(args = CHANNELS)]
 fn add(bencher: Bencher<'_, '_>, c: usize) {
-    norm(bencher, c, 3, |cpu, _, _, [x, dy, ..]| drop(cpu.add(x, dy)));
+    norm(bencher, c, 3, |cpu, _, _, [x, ..], dy| drop(cpu.add(x, &dy)));
 }
 
 /// MNIST's, for one part of an attack.

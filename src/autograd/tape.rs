@@ -30,7 +30,7 @@ pub type InputGradients<B> = Vec<Option<Gradient<B>>>;
 
 /// `(dy, needs, accumulation) -> gradients of the inputs`.
 type Backward<'a, B> =
-    Box<dyn FnOnce(&<B as Memory>::Batch, &[bool], Accumulation<<B as Memory>::Batch>) -> InputGradients<B> + 'a>;
+    Box<dyn FnOnce(<B as Memory>::Batch, &[bool], Accumulation<<B as Memory>::Batch>) -> InputGradients<B> + 'a>;
 
 /// Where a value is from.
 enum Origin<'a, B: Backend> {
@@ -142,7 +142,7 @@ impl<'a, B: Backend> Tape<'a, B> {
         &self,
         tensor: Tensor<B>,
         inputs: &[NodeId],
-        backward: impl FnOnce(&B::Batch, &[bool]) -> InputGradients<B> + 'a,
+        backward: impl FnOnce(B::Batch, &[bool]) -> InputGradients<B> + 'a,
     ) -> Var<B> {
         let backend = self.backend;
         self.record_accumulating(tensor, inputs, move |dy, needs, accumulation| {
@@ -162,7 +162,7 @@ impl<'a, B: Backend> Tape<'a, B> {
         &self,
         tensor: Tensor<B>,
         inputs: &[NodeId],
-        backward: impl FnOnce(&B::Batch, &[bool], Accumulation<B::Batch>) -> InputGradients<B> + 'a,
+        backward: impl FnOnce(B::Batch, &[bool], Accumulation<B::Batch>) -> InputGradients<B> + 'a,
     ) -> Var<B> {
         Var { tensor, id: self.push(inputs.to_vec(), Origin::Op(Box::new(backward))) }
     }
@@ -231,10 +231,12 @@ impl<'a, B: Backend> Tape<'a, B> {
             }
             let needs: Vec<bool> = node.inputs.iter().map(|input| wanted[input.0]).collect();
             let _range = nvtx::again(node.range.as_ref());
-            let gradients = match (node.origin, &dy) {
-                _ if !needs.contains(&true) => Vec::new(),
-                (Origin::Scalar(gradient), None) if id == start => vec![Some(Gradient::Batch(gradient))],
-                (Origin::Op(backward), Some(Gradient::Batch(dy))) => {
+            let slot = wrt.iter().position(|wanted| *wanted == id).map(|slot| &mut kept[slot]);
+            let gradients = match (node.origin, dy) {
+                (Origin::Op(backward), Some(Gradient::Batch(dy))) if needs.contains(&true) => {
+                    if let Some(slot) = slot {
+                        *slot = Some(Gradient::Batch(self.backend.copy_batch(&dy)));
+                    }
                     let first = node.inputs[0];
                     // The caller asked for the gradient of `first`: the op must not go on past it.
                     let asked = wrt.contains(&first);
@@ -245,15 +247,20 @@ impl<'a, B: Backend> Tape<'a, B> {
                     };
                     backward(dy, &needs, accumulation)
                 }
-                _ => Vec::new(),
+                (origin, dy) => {
+                    if let Some(slot) = slot {
+                        *slot = dy.or_else(|| Some(Gradient::Param(self.backend.full(1, 1.0))));
+                    }
+                    match origin {
+                        Origin::Scalar(gradient) if id == start && needs[0] => vec![Some(Gradient::Batch(gradient))],
+                        _ => Vec::new(),
+                    }
+                }
             };
             for (&input, gradient) in node.inputs.iter().zip(gradients) {
                 if let Some(gradient) = gradient {
                     sums.add(input, gradient);
                 }
-            }
-            if let Some(slot) = wrt.iter().position(|wanted| *wanted == id) {
-                kept[slot] = dy.or_else(|| Some(Gradient::Param(self.backend.full(1, 1.0))));
             }
         }
         let mut found = Gradients { tensors: Vec::new(), params: Vec::new() };

@@ -42,8 +42,8 @@ pub fn conv2d<'a, B: Backend>(
     let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), saved_output(activation, &y));
     let inputs: Vec<NodeId> = [Some(x.id()), Some(w.id()), b.map(ParamVar::id)].into_iter().flatten().collect();
     Ok(tape.record_accumulating(y, &inputs, move |dy, needs, accumulation| {
-        let before_activation = saved_y.map(|y| backend.activation_bwd(Activated { activation, y: y.buf() }, dy));
-        let dy = before_activation.as_ref().unwrap_or(dy);
+        let before_activation = saved_y.map(|y| backend.activation_bwd(Activated { activation, y: y.buf() }, &dy));
+        let dy = before_activation.as_ref().unwrap_or(&dy);
         let mut gradients = vec![
             needs[0].then(|| {
                 Gradient::Batch(backend.conv2d_bwd_input_accumulated(

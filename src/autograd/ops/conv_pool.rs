@@ -37,9 +37,9 @@ where
     Ok(tape.record(y, &inputs, move |dy, needs| {
         let (x, w, activated) = (saved_x.buf(), saved_w.buf(), Activated { activation, y: saved_y.buf() });
         // For weights and bias; the gradient of the input goes through the activation on its way.
-        let before_activation = LazyCell::new(|| backend.activation_bwd(activated, dy));
+        let before_activation = LazyCell::new(|| backend.activation_bwd(activated, &dy));
         let mut gradients = vec![
-            needs[0].then(|| Gradient::Batch(backend.conv2d_pool_bwd_input(&d, &p, &indices, x, activated, dy, w))),
+            needs[0].then(|| Gradient::Batch(backend.conv2d_pool_bwd_input(&d, &p, &indices, x, activated, &dy, w))),
             needs[1].then(|| {
                 let dy = backend.max_pool2d_bwd(&p, &indices, None, &before_activation);
                 Gradient::Param(backend.conv2d_bwd_weight(&d, x, &dy))

@@ -17,7 +17,7 @@ pub fn add<'a, B: Backend>(tape: &Tape<'a, B>, a: &Var<B>, b: &Var<B>) -> Result
     let backend = tape.backend();
     let y = Tensor::new(backend.add(a.buf(), b.buf()), a_shape.clone());
     let copy = move |dy: &B::Batch| Gradient::Batch(backend.copy_batch(dy));
-    Ok(tape.record(y, &[a.id(), b.id()], move |dy, needs| needs.iter().map(|&n| n.then(|| copy(dy))).collect()))
+    Ok(tape.record(y, &[a.id(), b.id()], move |dy, needs| needs.iter().map(|&n| n.then(|| copy(&dy))).collect()))
 }
 
 /// The activation of each element; the gradient of ReLU at 0 is 0.
@@ -26,6 +26,6 @@ pub fn activate<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>, activation: Acti
     let y = Tensor::new(backend.activation_fwd(activation, x.buf()), x.tensor().shape().clone());
     let saved = y.clone();
     tape.record(y, &[x.id()], move |dy, _| {
-        vec![Some(Gradient::Batch(backend.activation_bwd(Activated { activation, y: saved.buf() }, dy)))]
+        vec![Some(Gradient::Batch(backend.activation_bwd(Activated { activation, y: saved.buf() }, &dy)))]
     })
 }

@@ -28,8 +28,8 @@ pub fn linear<'a, B: Backend>(
     let y = Tensor::new(backend.linear_fwd(&d, x.buf(), w.buf(), Some(b.buf()), activation), Shape(shape));
     let (saved_x, saved_w, saved_y) = (x.tensor().clone(), w.param().clone(), saved_output(activation, &y));
     Ok(tape.record(y, &[x.id(), w.id(), b.id()], move |dy, needs| {
-        let before_activation = saved_y.map(|y| backend.activation_bwd(Activated { activation, y: y.buf() }, dy));
-        let dy = before_activation.as_ref().unwrap_or(dy);
+        let before_activation = saved_y.map(|y| backend.activation_bwd(Activated { activation, y: y.buf() }, &dy));
+        let dy = before_activation.as_ref().unwrap_or(&dy);
         vec![
             needs[0].then(|| Gradient::Batch(backend.linear_bwd_input(&d, dy, saved_w.buf()))),
             needs[1].then(|| Gradient::Param(backend.linear_bwd_weight(&d, saved_x.buf(), dy))),

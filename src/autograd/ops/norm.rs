@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{expect_dims, saved_output};
 use crate::autograd::tape::{Gradient, NodeId, ParamVar, Tape, Var};
 use crate::autograd::tensor::Tensor;
-use crate::backend::{Activated, Activation, Backend, ChannelStats, NormBwd, NormGrads};
+use crate::backend::{Activated, Activation, Backend, ChannelStats, NormBwd, NormFwd, NormGrads};
 use crate::base::dims::ChannelDims;
 use crate::base::error::{Error, Result};
 
@@ -52,18 +52,30 @@ where
     }
     let backend = tape.backend();
     let batch_stats = running.is_none();
-    let stats = running.unwrap_or_else(|| Arc::new(backend.channel_stats(&d, x.buf())));
-    let residual = bn.residual.map(Var::buf);
-    let y = backend.batch_norm_fwd(&d, eps, x.buf(), &stats, bn.gamma.buf(), bn.beta.buf(), residual, bn.activation);
+    let fwd = NormFwd {
+        eps,
+        x: x.buf(),
+        gamma: bn.gamma.buf(),
+        beta: bn.beta.buf(),
+        residual: bn.residual.map(Var::buf),
+        activation,
+    };
+    let (y, stats) = match running {
+        Some(stats) => (backend.batch_norm_fwd(&d, &fwd, &stats), stats),
+        None => {
+            let (y, stats) = backend.batch_norm_train_fwd(&d, &fwd);
+            (y, Arc::new(stats))
+        }
+    };
     let y = Tensor::new(y, x.tensor().shape().clone());
-    let (saved_x, saved_gamma, saved_y) =
-        (x.tensor().clone(), bn.gamma.param().clone(), saved_output(bn.activation, &y));
+    let (saved_x, saved_y) = (x.tensor().clone(), saved_output(activation, &y));
+    let (saved_gamma, saved_beta) = (bn.gamma.param().clone(), bn.beta.param().clone());
     let inputs: Vec<NodeId> = [Some(x.id()), Some(bn.gamma.id()), Some(bn.beta.id()), bn.residual.map(Var::id)]
         .into_iter()
         .flatten()
         .collect();
     let saved_stats = stats.clone();
-    let with_residual = bn.residual.is_some();
+    let residual = bn.residual.is_some();
     let y = tape.record(y, &inputs, move |dy, needs| {
         let bwd = NormBwd {
             eps,
@@ -71,19 +83,17 @@ where
             stats: &saved_stats,
             batch_stats,
             gamma: saved_gamma.buf(),
+            beta: saved_beta.buf(),
             activated: saved_y.as_ref().map(|y| Activated { activation, y: y.buf() }),
-            residual: with_residual && needs[3],
-            dy,
+            residual,
         };
-        let NormGrads { dx, dgamma, dbeta, dresidual } = backend.batch_norm_bwd(&d, &bwd);
+        let NormGrads { dx, dgamma, dbeta, dresidual } = backend.batch_norm_bwd(&d, &bwd, dy);
         let mut all = vec![
             needs[0].then_some(Gradient::Batch(dx)),
             needs[1].then_some(Gradient::Param(dgamma)),
             needs[2].then_some(Gradient::Param(dbeta)),
         ];
-        if with_residual {
-            all.push(dresidual.map(Gradient::Batch));
-        }
+        all.extend(dresidual.map(|dresidual| needs[3].then_some(Gradient::Batch(dresidual))));
         all
     });
     Ok((y, stats))

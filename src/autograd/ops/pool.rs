@@ -18,8 +18,9 @@ where
     let backend = tape.backend();
     let (y, indices) = backend.max_pool2d_fwd(&d, x.buf());
     let y = Tensor::new(y, Shape(d.y()));
-    Ok(tape
-        .record(y, &[x.id()], move |dy, _| vec![Some(Gradient::Batch(backend.max_pool2d_bwd(&d, &indices, None, dy)))]))
+    Ok(tape.record(y, &[x.id()], move |dy, _| {
+        vec![Some(Gradient::Batch(backend.max_pool2d_bwd(&d, &indices, None, &dy)))]
+    }))
 }
 
 /// Mean over height and width: `[n, c, h, w] -> [n, c, 1, 1]`.
@@ -28,5 +29,5 @@ pub fn global_avg_pool<'a, B: Backend>(tape: &Tape<'a, B>, x: &Var<B>) -> Var<B>
     let d = ChannelDims::new(dims);
     let backend = tape.backend();
     let y = Tensor::new(backend.avg_pool_fwd(&d, x.buf()), Shape([dims[0], dims[1], 1, 1]));
-    tape.record(y, &[x.id()], move |dy, _| vec![Some(Gradient::Batch(backend.avg_pool_bwd(&d, dy)))])
+    tape.record(y, &[x.id()], move |dy, _| vec![Some(Gradient::Batch(backend.avg_pool_bwd(&d, &dy)))])
 }

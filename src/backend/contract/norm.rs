@@ -10,6 +10,22 @@ pub struct ChannelStats<Buf> {
     pub var: Buf,
 }
 
+/// Inputs of the forward pass of a batch normalisation, but for the statistics.
+pub struct NormFwd<'a, B: Memory> {
+    /// Added to the variance.
+    pub eps: f32,
+    /// Input.
+    pub x: &'a B::Batch,
+    /// Scale.
+    pub gamma: &'a B::Buf,
+    /// Shift.
+    pub beta: &'a B::Buf,
+    /// Added to the normalised values.
+    pub residual: Option<&'a B::Batch>,
+    /// Comes last.
+    pub activation: Activation,
+}
+
 /// Inputs of the backward pass of a batch normalisation.
 pub struct NormBwd<'a, B: Memory> {
     /// Added to the variance.
@@ -22,12 +38,13 @@ pub struct NormBwd<'a, B: Memory> {
     pub batch_stats: bool,
     /// Scale.
     pub gamma: &'a B::Buf,
-    /// The activation that came last, if one did, with the output of the forward pass; never the identity.
+    /// Shift.
+    pub beta: &'a B::Buf,
+    /// The activation that came last, if one did, with the output of the forward pass, which a backend may compute anew;
+    /// never the identity.
     pub activated: Option<Activated<'a, B::Batch>>,
     /// Whether a residual was added; then its gradient is wanted.
     pub residual: bool,
-    /// Gradient with respect to the output.
-    pub dy: &'a B::Batch,
 }
 
 /// Gradients of a batch normalisation.
@@ -57,21 +74,15 @@ pub struct RunningUpdate<'a, Buf> {
 pub trait Norm: Memory {
     /// Statistics of the batch itself.
     fn channel_stats(&self, d: &ChannelDims, x: &Self::Batch) -> ChannelStats<Self::Buf>;
-    /// Normalises with `stats`, adds `residual`, then the activation.
-    #[allow(clippy::too_many_arguments)]
-    fn batch_norm_fwd(
-        &self,
-        d: &ChannelDims,
-        eps: f32,
-        x: &Self::Batch,
-        stats: &ChannelStats<Self::Buf>,
-        gamma: &Self::Buf,
-        beta: &Self::Buf,
-        residual: Option<&Self::Batch>,
-        activation: Activation,
-    ) -> Self::Batch;
-    /// Gradients of all inputs.
-    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self>;
+    /// Normalises with `stats`, adds the residual, then the activation.
+    fn batch_norm_fwd(&self, d: &ChannelDims, f: &NormFwd<'_, Self>, stats: &ChannelStats<Self::Buf>) -> Self::Batch;
+    /// The same with the statistics of `x` itself, which are returned too.
+    fn batch_norm_train_fwd(&self, d: &ChannelDims, f: &NormFwd<'_, Self>) -> (Self::Batch, ChannelStats<Self::Buf>) {
+        let stats = self.channel_stats(d, f.x);
+        (self.batch_norm_fwd(d, f, &stats), stats)
+    }
+    /// Gradients of all inputs. `dy` is the gradient with respect to the output.
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>, dy: Self::Batch) -> NormGrads<Self>;
     /// Moves running statistics towards those of a batch: `running += momentum (batch - running)`, the batch's variance
     /// multiplied by `unbias` before.
     fn update_running_stats(&self, momentum: f32, updates: &mut [RunningUpdate<'_, Self::Buf>]);

@@ -1,11 +1,14 @@
-//! Batch normalisation. It is bound by memory, so what counts is how often a batch is read: once for its statistics,
-//! once to normalise it, twice for the gradients.
+//! Batch normalisation. It is bound by memory, so what counts is how often a batch comes from there. A thread goes through
+//! a channel for its sums and then, from the last block to the first, for its results: much of it is still in the cache.
+//! The gradient of the input is written in the place of the output's, and the output is not read where `x` tells it.
 
-use super::jobs::{BatchNormBwd, BatchNormFwd, Deviations, GradientSums, StatisticsTerm, Sum};
+use super::jobs::{
+    BatchNormBwd, BatchNormFwd, Deviations, GradientSums, Normalization, NormalizedPlane, StatisticsTerm, Sum,
+};
 use super::layout::element::relu;
-use super::sums::{Plane, over_images};
-use super::{Buf, Cpu, Kernel, LANES, Real, lanes_mut};
-use crate::backend::{Activated, Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningUpdate};
+use super::sums::{Plane, channel_elements, channels_mut, over_images};
+use super::{Buf, Cpu, Kernel, Real};
+use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormFwd, NormGrads, RunningUpdate};
 use crate::base::dims::ChannelDims;
 
 /// Number, mean and sum of squared deviations from it.
@@ -46,118 +49,111 @@ impl<T: Real> Cpu<T> {
         Moments { count, mean: centre.as_f64() + sum / count, squares }
     }
 
-    /// Per channel, the sums over all images and pixels of `g` and of `g (x - mean)`.
-    fn gradient_sums(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> Vec<[f64; 2]> {
-        let buffers = if b.activated.is_some() { 3 } else { 2 };
-        let partials = self.map_planes(d, buffers, |plane| {
-            let job = GradientSums {
-                mean: b.stats.mean[plane.channel],
-                x: plane.pixels(b.x),
-                activated: activated(b).map(|y| plane.pixels(y)),
-                dy: plane.pixels(b.dy),
-            };
-            T::gradient_sums(self.arch, job).map(|sums| over_images(&sums, plane.images))
-        });
-        let add = |[a, b]: [f64; 2], partial: &[f64; 2]| [a + partial[0], b + partial[1]];
-        let c = d.c as usize;
-        (0..c).map(|channel| partials.iter().skip(channel).step_by(c).fold([0.0; 2], add)).collect()
+    /// Mean and biased variance of a channel.
+    fn statistics(&self, d: &ChannelDims, channel: usize, x: &[T]) -> [T; 2] {
+        let planes = self.map_planes(d, channel, 1, |plane| self.moments(&plane, x));
+        let all = planes.into_iter().fold(Moments::default(), Moments::merged);
+        [T::of_f64(all.mean), T::of_f64(all.squares / all.count)]
     }
-}
 
-/// The activation at the end of the forward pass and its output, which is not read for the identity.
-fn activated<'a, T: Real>(b: &NormBwd<'a, Cpu<T>>) -> Activated<'a, Buf<T>> {
-    b.activated.unwrap_or(Activated { activation: Activation::Identity, y: b.dy })
-}
+    fn stats_of(&self, channels: &[[T; 2]]) -> ChannelStats<Buf<T>> {
+        let [mean, var] = [0, 1].map(|i| self.per_channel(channels.iter().map(|statistics| statistics[i])));
+        ChannelStats { mean, var }
+    }
 
-/// Zeros where there are no images: sums over gradients include the padding lanes.
-fn clear_padding<T: Real>(plane: &Plane, pixels: &mut [[T; LANES]]) {
-    if plane.images < LANES {
-        pixels.iter_mut().for_each(|pixel| pixel[plane.images..].fill(T::zero()));
+    fn per_channel(&self, values: impl Iterator<Item = T>) -> Buf<T> {
+        self.buffer(&values.collect::<Vec<T>>())
+    }
+
+    /// The forward pass. Per channel, `statistics` says what it is normalised with; they are returned.
+    fn normalize(
+        &self,
+        d: &ChannelDims,
+        f: &NormFwd<'_, Self>,
+        statistics: impl Fn(usize) -> [T; 2] + Sync,
+    ) -> (Buf<T>, Vec<[T; 2]>) {
+        self.count(Kernel::BatchNormFwd);
+        let mut y = self.alloc(f.x.len());
+        let buffers = 2 + usize::from(f.residual.is_some());
+        let statistics = self.map_channels(d, buffers, channels_mut(d, &mut y), |c, planes| {
+            let [mean, var] = statistics(c);
+            let normalization = Normalization::new([mean, inverse_std(var, f.eps)], f.gamma[c], f.beta[c]);
+            self.for_items(channel_elements(d, buffers), planes.into_iter().rev(), |_, (plane, y)| {
+                let job = BatchNormFwd {
+                    normalization,
+                    x: plane.pixels(f.x),
+                    residual: f.residual.map(|residual| plane.pixels(residual)),
+                    activation: f.activation,
+                    y,
+                };
+                T::batch_norm_fwd(self.arch, job);
+                plane.clear_padding(y);
+            });
+            [mean, var]
+        });
+        (y, statistics)
     }
 }
 
 impl<T: Real> Norm for Cpu<T> {
     fn channel_stats(&self, d: &ChannelDims, x: &Buf<T>) -> ChannelStats<Buf<T>> {
-        let (c, partials) = (d.c as usize, self.map_planes(d, 1, |plane| self.moments(&plane, x)));
-        let (mut mean, mut var) = (self.alloc(c), self.alloc(c));
-        for (channel, (mean, var)) in mean.iter_mut().zip(var.iter_mut()).enumerate() {
-            let all =
-                partials.iter().skip(channel).step_by(c).fold(Moments::default(), |all, &plane| all.merged(plane));
-            (*mean, *var) = (T::of_f64(all.mean), T::of_f64(all.squares / all.count));
-        }
-        ChannelStats { mean, var }
+        self.stats_of(&self.map_channels(d, 1, 0..d.c, |channel, _| self.statistics(d, channel, x)))
     }
 
-    fn batch_norm_fwd(
-        &self,
-        d: &ChannelDims,
-        eps: f32,
-        x: &Buf<T>,
-        stats: &ChannelStats<Buf<T>>,
-        gamma: &Buf<T>,
-        beta: &Buf<T>,
-        residual: Option<&Buf<T>>,
-        activation: Activation,
-    ) -> Buf<T> {
-        self.count(Kernel::BatchNormFwd);
-        let mut y = self.alloc(x.len());
-        let buffers = if residual.is_some() { 3 } else { 2 };
-        let items = lanes_mut(&mut y).chunks_exact_mut(d.hw as usize);
-        self.for_items(buffers * x.len(), items, |i, y| {
-            let plane = Plane::of(d, i);
-            let c = plane.channel;
-            let job = BatchNormFwd {
-                mean: stats.mean[c],
-                scale: gamma[c] * inverse_std(stats.var[c], eps),
-                beta: beta[c],
-                x: plane.pixels(x),
-                residual: residual.map(|r| plane.pixels(r)),
-                activation,
-                y,
-            };
-            T::batch_norm_fwd(self.arch, job);
-            clear_padding(&plane, y);
-        });
-        y
+    fn batch_norm_fwd(&self, d: &ChannelDims, f: &NormFwd<'_, Self>, stats: &ChannelStats<Buf<T>>) -> Buf<T> {
+        self.normalize(d, f, |channel| [stats.mean[channel], stats.var[channel]]).0
+    }
+
+    fn batch_norm_train_fwd(&self, d: &ChannelDims, f: &NormFwd<'_, Self>) -> (Buf<T>, ChannelStats<Buf<T>>) {
+        let (y, statistics) = self.normalize(d, f, |channel| self.statistics(d, channel, f.x));
+        (y, self.stats_of(&statistics))
     }
 
     /// With `xhat = (x - mean) / std`: `dbeta = Σ g`, `dgamma = Σ g xhat` and
     /// `dx = gamma / std (g - [dbeta + xhat dgamma] / count)`, the term in brackets only with batch statistics.
-    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>, dy: Buf<T>) -> NormGrads<Self> {
         self.count(Kernel::BatchNormBwd);
-        let inv_std: Vec<T> = b.stats.var.iter().map(|&v| inverse_std(v, b.eps)).collect();
-        let mut sums = self.gradient_sums(d, b);
-        sums.iter_mut().zip(&inv_std).for_each(|([_, dgamma], &inv_std)| *dgamma *= inv_std.as_f64());
         let count = f64::from(d.n) * f64::from(d.hw);
-        let term = |c: usize| StatisticsTerm {
-            mean: b.stats.mean[c],
-            inv_std: inv_std[c],
-            mean_g: T::of_f64(sums[c][0] / count),
-            mean_g_xhat: T::of_f64(sums[c][1] / count),
-        };
-        let mut dx = self.alloc(b.dy.len());
-        let mut dresidual = b.residual.then(|| self.alloc(b.dy.len()));
-        let hw = d.hw as usize;
-        let mut dresiduals = dresidual.as_mut().map(|dresidual| lanes_mut(dresidual).chunks_exact_mut(hw));
-        let items =
-            lanes_mut(&mut dx).chunks_exact_mut(hw).map(|dx| (dx, dresiduals.as_mut().and_then(Iterator::next)));
-        let buffers = 2 + usize::from(b.batch_stats) + usize::from(b.activated.is_some()) + usize::from(b.residual);
-        self.for_items(buffers * b.dy.len(), items, |i, (dx, dresidual)| {
-            let plane = Plane::of(d, i);
-            let job = BatchNormBwd {
-                scale: b.gamma[plane.channel] * inv_std[plane.channel],
-                term: b.batch_stats.then(|| term(plane.channel)),
+        let activation = b.activated.map_or(Activation::Identity, |activated| activated.activation);
+        let saved = b.activated.filter(|_| b.residual).map(|activated| activated.y);
+        let mut dx = dy;
+        let mut dresidual = b.residual.then(|| self.alloc(dx.len()));
+        let mut dresiduals = dresidual.as_mut().map(|dresidual| channels_mut(d, dresidual).into_iter());
+        let items = channels_mut(d, &mut dx).into_iter().map(|dx| (dx, dresiduals.as_mut().and_then(Iterator::next)));
+        let buffers = 3 + usize::from(saved.is_some()) + usize::from(b.residual);
+        let sums = self.map_channels(d, buffers, items, |c, (gradients, dresiduals)| {
+            let inv_std = inverse_std(b.stats.var[c], b.eps);
+            let normalization = Normalization::new([b.stats.mean[c], inv_std], b.gamma[c], b.beta[c]);
+            let forward = |plane: &Plane| NormalizedPlane {
+                normalization,
                 x: plane.pixels(b.x),
-                activated: activated(b).map(|y| plane.pixels(y)),
-                dy: plane.pixels(b.dy),
-                dx,
-                dresidual,
+                activation,
+                y: saved.map(|y| plane.pixels(y)),
             };
-            T::batch_norm_bwd(self.arch, job);
-            clear_padding(&plane, dx);
+            let mut sums = vec![[0.0; 2]; gradients.len()];
+            self.for_items(channel_elements(d, buffers), sums.iter_mut().zip(&gradients), |_, (sums, (plane, dy))| {
+                let job = GradientSums { plane: forward(plane), dy };
+                *sums = T::gradient_sums(self.arch, job).map(|sums| over_images(&sums, plane.images));
+            });
+            let [dbeta, products] = sums.iter().fold([0.0; 2], |[a, b], sums| [a + sums[0], b + sums[1]]);
+            let dgamma = products * inv_std.as_f64();
+            let term = b.batch_stats.then(|| StatisticsTerm {
+                inv_std,
+                mean_g: T::of_f64(dbeta / count),
+                mean_g_xhat: T::of_f64(dgamma / count),
+            });
+            let mut dresiduals = dresiduals.map(|planes| planes.into_iter().rev());
+            let planes = gradients.into_iter().rev();
+            let planes = planes.map(|plane| (plane, dresiduals.as_mut().and_then(Iterator::next)));
+            self.for_items(channel_elements(d, buffers), planes, |_, ((plane, gradient), dresidual)| {
+                let dresidual = dresidual.map(|(_, pixels)| pixels);
+                T::batch_norm_bwd(self.arch, BatchNormBwd { plane: forward(&plane), term, gradient, dresidual });
+                plane.clear_padding(gradient);
+            });
+            [dgamma, dbeta]
         });
-        let per_channel = |i: usize| self.buffer(&sums.iter().map(|s| T::of_f64(s[i])).collect::<Vec<T>>());
-        NormGrads { dx, dgamma: per_channel(1), dbeta: per_channel(0), dresidual }
+        let [dgamma, dbeta] = [0, 1].map(|i| self.per_channel(sums.iter().map(|sums| T::of_f64(sums[i]))));
+        NormGrads { dx, dgamma, dbeta, dresidual }
     }
 
     fn update_running_stats(&self, momentum: f32, updates: &mut [RunningUpdate<'_, Buf<T>>]) {

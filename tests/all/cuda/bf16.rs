@@ -8,7 +8,7 @@ use engine::backend::cpu::Cpu;
 use engine::backend::cuda::bf16::{Batch, Buf, TILES};
 use engine::backend::cuda::{Bf16, Cuda};
 use engine::backend::{
-    Accumulation, Activation, Backend, Conv, Elementwise, Linear, LossKind, Memory, Norm, NormBwd, Pool,
+    Accumulation, Activation, Backend, Conv, Elementwise, Linear, LossKind, Memory, Norm, NormBwd, NormFwd, Pool,
 };
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
 use engine::nn::init::Init;
@@ -324,14 +324,19 @@ impl Middle {
         let (y, other, w) = (batch(d, &self.y), batch(d, &self.other), backend.upload(&self.w));
         let [gamma, beta, gamma_other, beta_other] = [0, 1, 2, 3].map(|i| backend.upload(&self.vectors[i]));
         let (stats, stats_other) = (backend.channel_stats(d, &y), backend.channel_stats(d, &other));
-        let normalised =
-            |relu| backend.batch_norm_fwd(d, eps, &other, &stats_other, &gamma_other, &beta_other, None, relu_if(relu));
+        let normalised = |relu| {
+            let (gamma, beta, activation) = (&gamma_other, &beta_other, relu_if(relu));
+            let fwd = NormFwd { eps, x: &other, gamma, beta, residual: None, activation };
+            backend.batch_norm_fwd(d, &fwd, &stats_other)
+        };
         let shortcut = match residual {
             Residual::None => None,
             Residual::Materialized => Some(batch(d, &self.other)),
             Residual::Normalised { relu } => Some(normalised(relu)),
         };
-        let z = backend.batch_norm_fwd(d, eps, &y, &stats, &gamma, &beta, shortcut.as_ref(), relu_if(relu));
+        let activation = relu_if(relu);
+        let fwd = NormFwd { eps, x: &y, gamma: &gamma, beta: &beta, residual: shortcut.as_ref(), activation };
+        let z = backend.batch_norm_fwd(d, &fwd, &stats);
         let out = backend.conv2d_fwd(conv, &z, &w, None, Activation::Identity);
         let mut outcome = vec![("out", values(&out))];
         let dy = batch(&ChannelDims::new(conv.y()), &self.dy);
@@ -343,11 +348,11 @@ impl Middle {
             stats: &stats,
             batch_stats,
             gamma: &gamma,
+            beta: &beta,
             activated: relu.then_some(relu_output(&z)),
             residual: shortcut.is_some(),
-            dy: &dz,
         };
-        let grads = backend.batch_norm_bwd(d, &bwd);
+        let grads = backend.batch_norm_bwd(d, &bwd, dz);
         // By a convolution that reads it without its being materialised.
         let back = Conv2dDims::new(conv.x(), conv.c_in as usize, 1, 1, 0).unwrap();
         let identity: Vec<f32> =
@@ -366,12 +371,12 @@ impl Middle {
                     x: &other,
                     stats: &stats_other,
                     gamma: &gamma_other,
+                    beta: &beta_other,
                     activated: None,
                     residual: false,
-                    dy: &dresidual,
                     ..bwd
                 };
-                let grads = backend.batch_norm_bwd(d, &bwd);
+                let grads = backend.batch_norm_bwd(d, &bwd, dresidual);
                 outcome.push(("dx of the residual", values(&grads.dx)));
                 outcome.push(("dgamma of the residual", backend.download(&grads.dgamma)));
                 outcome.push(("dbeta of the residual", backend.download(&grads.dbeta)));

@@ -3,7 +3,7 @@
 
 use engine::backend::cpu::Cpu;
 use engine::backend::cuda::{Bf16, Cuda};
-use engine::backend::{Backend, Memory, NormBwd};
+use engine::backend::{Backend, Memory, NormBwd, NormFwd};
 use engine::base::dims::ChannelDims;
 
 use super::bf16::{BF16, rounded};
@@ -73,18 +73,19 @@ impl Case {
         let [gamma, beta] = [&self.gamma, &self.beta].map(|values| backend.upload(values));
         let residual = with_residual.then_some(&residual);
         let stats = backend.channel_stats(d, &x);
-        let y = backend.batch_norm_fwd(d, EPS, &x, &stats, &gamma, &beta, residual, relu_if(relu));
+        let fwd = NormFwd { eps: EPS, x: &x, gamma: &gamma, beta: &beta, residual, activation: relu_if(relu) };
+        let y = backend.batch_norm_fwd(d, &fwd, &stats);
         let bwd = NormBwd {
             eps: EPS,
             x: &x,
             stats: &stats,
             batch_stats,
             gamma: &gamma,
+            beta: &beta,
             activated: relu.then_some(relu_output(&y)),
             residual: with_residual,
-            dy: &dy,
         };
-        let grads = backend.batch_norm_bwd(d, &bwd);
+        let grads = backend.batch_norm_bwd(d, &bwd, dy);
         let batches = [Some(y), Some(grads.dx), grads.dresidual];
         Outcome {
             batches: batches.map(|buf| buf.map(|buf| backend.download_batch(*n, &buf))),

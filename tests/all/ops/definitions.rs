@@ -2,8 +2,8 @@
 //! the CPU in f64 shares with every other path, and so cannot be compared with.
 
 use engine::backend::{
-    Activated, Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningUpdate,
-    SgdParam, SgdStep,
+    Activated, Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, LossKind, NormBwd, NormFwd,
+    RunningUpdate, SgdParam, SgdStep,
 };
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 
@@ -50,10 +50,11 @@ pub fn activations<B: Backend>(backend: &B) {
     let on_x = batch(&x);
     let ops = |activation| {
         let residual = batch(&dy);
+        let fwd = NormFwd { eps: EPS, x: &on_x, gamma: &gamma, beta: &beta, residual: Some(&residual), activation };
         [
             ("conv2d", backend.conv2d_fwd(&conv, &on_x, &filters, Some(&bias), activation)),
             ("linear", backend.linear_fwd(&linear, &on_x, &rows, Some(&bias), activation)),
-            ("batch norm", backend.batch_norm_fwd(&d, EPS, &on_x, &stats, &gamma, &beta, Some(&residual), activation)),
+            ("batch norm", backend.batch_norm_fwd(&d, &fwd, &stats)),
         ]
         .map(|(op, y)| (op, backend.download_batch(n, &y)))
     };
@@ -171,18 +172,20 @@ pub fn batch_norm<B: Backend>(backend: &B) {
         let running = ChannelStats { mean, var };
         let stats = if case.batch_stats { &of_batch } else { &running };
         let residual = case.residual.then_some(&other);
-        let y = backend.batch_norm_fwd(&d, EPS, &x, stats, &gamma, &beta, residual, relu_if(case.relu));
+        let activation = relu_if(case.relu);
+        let fwd = NormFwd { eps: EPS, x: &x, gamma: &gamma, beta: &beta, residual, activation };
+        let y = backend.batch_norm_fwd(&d, &fwd, stats);
         let bwd = NormBwd {
             eps: EPS,
             x: &x,
             stats,
             batch_stats: case.batch_stats,
             gamma: &gamma,
+            beta: &beta,
             activated: case.relu.then_some(relu_output(&y)),
             residual: case.residual,
-            dy: &dy,
         };
-        let grads = backend.batch_norm_bwd(&d, &bwd);
+        let grads = backend.batch_norm_bwd(&d, &bwd, dy);
         let vectors = [&of_batch.mean, &of_batch.var, &grads.dgamma, &grads.dbeta].map(|buf| backend.download(buf));
         let [mean, var, dgamma, dbeta] = vectors;
         let [y, dx] = [&y, &grads.dx].map(|buf| backend.download_batch(n, buf));

@@ -145,11 +145,11 @@ pub fn padding_never_leaks<B: Backend>(backend: &B) {
                 stats: &stats,
                 batch_stats: true,
                 gamma: &gamma,
+                beta: &gamma,
                 activated: None,
                 residual: false,
-                dy: &dy,
             };
-            backend.batch_norm_bwd(&d, &b)
+            backend.batch_norm_bwd(&d, &b, backend.copy_batch(&dy))
         };
         same("dgamma", &bwd(&dirty).dgamma, &bwd(&clean).dgamma);
         same("dbeta", &bwd(&dirty).dbeta, &bwd(&clean).dbeta);

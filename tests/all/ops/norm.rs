@@ -3,8 +3,8 @@
 
 use engine::backend::cpu::{Cpu, VectorPath};
 use engine::backend::{
-    Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, Elementwise, Memory, Norm, NormBwd, SgdParam,
-    SgdStep,
+    Activation, AdamParam, AdamStep, Backend, ChannelStats, Constraint, Elementwise, Memory, Norm, NormBwd, NormFwd,
+    SgdParam, SgdStep,
 };
 use engine::base::dims::ChannelDims;
 
@@ -89,19 +89,28 @@ fn norm<B: Backend>(backend: &B, case: &Case) -> Vec<(&'static str, Vec<f32>)> {
     let (gamma, beta) = (backend.upload(&normal(4, c)), backend.upload(&normal(5, c)));
     let running = || ChannelStats { mean: backend.upload(&normal(6, c)), var: backend.full(c, 1.5) };
     let stats = if *batch_stats { backend.channel_stats(&d, &x) } else { running() };
-    let y = backend.batch_norm_fwd(&d, 1e-5, &x, &stats, &gamma, &beta, residual.as_ref(), relu_if(*relu));
+    let (eps, activation) = (1e-5, relu_if(*relu));
+    let fwd = NormFwd { eps, x: &x, gamma: &gamma, beta: &beta, residual: residual.as_ref(), activation };
+    let y = backend.batch_norm_fwd(&d, &fwd, &stats);
+    if *batch_stats {
+        let (at_once, of_batch) = backend.batch_norm_train_fwd(&d, &fwd);
+        assert_eq!(backend.download_batch(n, &at_once), backend.download_batch(n, &y), "statistics and y at once");
+        assert_eq!(backend.download(&of_batch.mean), backend.download(&stats.mean));
+        assert_eq!(backend.download(&of_batch.var), backend.download(&stats.var));
+    }
     let grads = backend.batch_norm_bwd(
         &d,
         &NormBwd {
-            eps: 1e-5,
+            eps,
             x: &x,
             stats: &stats,
             batch_stats: *batch_stats,
             gamma: &gamma,
+            beta: &beta,
             activated: relu.then_some(relu_output(&y)),
             residual: residual.is_some(),
-            dy: &dy,
         },
+        dy,
     );
     assert_eq!(grads.dresidual.is_some(), residual.is_some());
     // Sums over a gradient include the padding: nothing may be in there.
@@ -192,31 +201,34 @@ fn nan_passes() {
 
         let stats = ChannelStats { mean: backend.zeros(2), var: backend.full(2, 1.0) };
         let (gamma, beta) = (backend.full(2, 1.0), backend.zeros(2));
-        let y = backend.batch_norm_fwd(&d, 0.0, &x, &stats, &gamma, &beta, None, Activation::Relu);
+        let fwd = NormFwd { eps: 0.0, x: &x, gamma: &gamma, beta: &beta, residual: None, activation: Activation::Relu };
+        let y = backend.batch_norm_fwd(&d, &fwd, &stats);
         let nans = |values: &[f32]| values.iter().filter(|v| v.is_nan()).count();
         assert!(backend.download_batch(5, &y)[4].is_nan(), "{path}: a NaN behind the ReLU");
         assert_eq!(nans(&backend.download_batch(5, &y)), 1, "{path}");
 
         // As the ReLU's own gradient: dy passes where the output is NaN.
         let dy = backend.upload_batch(5, &vec![2.0; 90]);
-        let finite = backend.upload_batch(5, &values(shape, 1, 0.0, 1.0));
-        let bwd = NormBwd {
-            eps: 0.0,
-            x: &finite,
-            stats: &stats,
-            batch_stats: false,
-            gamma: &gamma,
-            activated: Some(relu_output(&y)),
-            residual: true,
-            dy: &dy,
-        };
-        let grads = backend.batch_norm_bwd(&d, &bwd);
         let masked = backend.download_batch(5, &backend.activation_bwd(relu_output(&y), &dy));
         assert_eq!(masked[4], 2.0, "{path}");
-        assert_eq!(backend.download_batch(5, &grads.dx), masked, "{path}");
-        assert_eq!(backend.download_batch(5, &grads.dresidual.unwrap()), masked, "{path}");
         let passed = masked.iter().enumerate().filter(|(i, _)| i / 9 % 2 == 0).map(|(_, g)| g).sum::<f32>();
-        assert_eq!(backend.download(&grads.dbeta)[0], passed, "{path}");
+        for residual in [false, true] {
+            let bwd = NormBwd {
+                eps: 0.0,
+                x: &x,
+                stats: &stats,
+                batch_stats: false,
+                gamma: &gamma,
+                beta: &beta,
+                activated: Some(relu_output(&y)),
+                residual,
+            };
+            let grads = backend.batch_norm_bwd(&d, &bwd, backend.copy_batch(&dy));
+            assert_eq!(backend.download_batch(5, &grads.dx), masked, "{path}");
+            let dresidual = grads.dresidual.map(|dresidual| backend.download_batch(5, &dresidual));
+            assert_eq!(dresidual, residual.then(|| masked.clone()), "{path}");
+            assert_eq!(backend.download(&grads.dbeta)[0], passed, "{path}");
+        }
     });
 }
 

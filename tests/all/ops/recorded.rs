@@ -1,7 +1,7 @@
 //! Every op on every case recorded from PyTorch, to 1e-5.
 
 use engine::autograd::tensor::Param;
-use engine::backend::{Activation, Backend, ChannelStats, Constraint, LossKind, NormBwd, RunningUpdate};
+use engine::backend::{Activation, Backend, ChannelStats, Constraint, LossKind, NormBwd, NormFwd, RunningUpdate};
 use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, LogitDims, Pool2dDims};
 use engine::nn::optim::{Optimizer, OptimizerConfig};
 
@@ -155,14 +155,18 @@ pub fn batch_norm_train<B: Backend>(backend: &B) {
 /// The normalisation and its gradients, alone and with the residual and the ReLU fused in.
 fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B::Buf>) {
     let d = ChannelDims::new(case.image_dims("x"));
-    let (x, dy, gamma, beta) = (case.batch("x"), case.batch("dy"), case.plain("gamma"), case.plain("beta"));
-    let fwd =
-        |residual, relu| case.backend.batch_norm_fwd(&d, BN_EPS, &x, stats, &gamma, &beta, residual, relu_if(relu));
-    case.check_batch(&format!("{mode}.y"), &fwd(None, false));
     let batch_stats = mode == "train";
-    let plain =
-        NormBwd { eps: BN_EPS, x: &x, stats, batch_stats, gamma: &gamma, activated: None, residual: false, dy: &dy };
-    let grads = case.backend.batch_norm_bwd(&d, &plain);
+    let (x, dy, gamma, beta) = (case.batch("x"), case.batch("dy"), case.plain("gamma"), case.plain("beta"));
+    let fwd = |residual, relu| {
+        let fwd = NormFwd { eps: BN_EPS, x: &x, gamma: &gamma, beta: &beta, residual, activation: relu_if(relu) };
+        case.backend.batch_norm_fwd(&d, &fwd, stats)
+    };
+    let bwd = |activated, residual, dy: &B::Batch| {
+        let bwd = NormBwd { eps: BN_EPS, x: &x, stats, batch_stats, gamma: &gamma, beta: &beta, activated, residual };
+        case.backend.batch_norm_bwd(&d, &bwd, case.backend.copy_batch(dy))
+    };
+    case.check_batch(&format!("{mode}.y"), &fwd(None, false));
+    let grads = bwd(None, false, &dy);
     // With two pixels a channel all but a thousandth of the gradient cancels; the rounding errors are those of what cancels.
     let (var, values) = (case.backend.download(&stats.var), case.backend.download_batch(d.n as usize, &grads.dx));
     let scaled = |(i, dy): (usize, &f32)| {
@@ -181,15 +185,15 @@ fn batch_norm<B: Backend>(case: &Case<'_, B>, mode: &str, stats: &ChannelStats<B
     let values = |buf: &B::Batch| case.backend.download_batch(d.n as usize, buf);
     let y = fwd(Some(&dy), true);
     let masked = case.backend.activation_bwd(relu_output(&y), &dy);
-    let want = case.backend.batch_norm_bwd(&d, &NormBwd { dy: &masked, ..plain });
-    let got = case.backend.batch_norm_bwd(&d, &NormBwd { activated: Some(relu_output(&y)), residual: true, ..plain });
+    let want = bwd(None, false, &masked);
+    let got = bwd(Some(relu_output(&y)), true, &dy);
     assert_close("dx behind a ReLU", &values(&got.dx), &values(&want.dx), RTOL, 0.0);
     let (got_dgamma, want_dgamma) = (case.backend.download(&got.dgamma), case.backend.download(&want.dgamma));
     assert_close("dgamma behind a ReLU", &got_dgamma, &want_dgamma, RTOL, 0.0);
     let (got_dbeta, want_dbeta) = (case.backend.download(&got.dbeta), case.backend.download(&want.dbeta));
     assert_close("dbeta behind a ReLU", &got_dbeta, &want_dbeta, RTOL, 0.0);
     assert_eq!(got.dresidual.map(|dy| values(&dy)), Some(values(&masked)), "the residual's gradient");
-    let linear = case.backend.batch_norm_bwd(&d, &NormBwd { residual: true, ..plain });
+    let linear = bwd(None, true, &dy);
     assert_eq!(linear.dresidual.map(|dy| values(&dy)), Some(values(&dy)), "without a ReLU");
 
     // dy as the residual: any values will do.

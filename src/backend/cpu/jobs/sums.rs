@@ -1,8 +1,7 @@
 //! Sums over the pixels of one channel in one block of images.
 
-use crate::backend::Activated;
 use crate::backend::cpu::layout::LANES;
-use crate::backend::cpu::layout::element::{Element, activation_gradient};
+use crate::backend::cpu::layout::element::Element;
 
 /// The sum of the pixels, per lane.
 pub struct Sum<'a, T> {
@@ -38,28 +37,5 @@ impl<T: Element> Deviations<'_, T> {
             }
         }
         [sum, squares]
-    }
-}
-
-/// The sums of `g` and of `g (x - mean)`, per lane, where `g` is the gradient with respect to the
-/// activation's input.
-pub struct GradientSums<'a, T> {
-    pub mean: T,
-    pub x: &'a [[T; LANES]],
-    pub activated: Activated<'a, [[T; LANES]]>,
-    pub dy: &'a [[T; LANES]],
-}
-
-impl<T: Element> GradientSums<'_, T> {
-    pub fn plain(self) -> [[T; LANES]; 2] {
-        let [mut sum, mut products] = [[T::zero(); LANES]; 2];
-        for (i, (x, dy)) in self.x.iter().zip(self.dy).enumerate() {
-            for l in 0..LANES {
-                let g = activation_gradient(self.activated.activation, self.activated.y[i][l], dy[l]);
-                sum[l] += g;
-                products[l] += g * (x[l] - self.mean);
-            }
-        }
-        [sum, products]
     }
 }

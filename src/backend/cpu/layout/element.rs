@@ -6,6 +6,7 @@ use num_traits::{Float, ToPrimitive};
 /// `f32` or `f64`.
 pub trait Element:
     Float
+    + Default
     + std::ops::AddAssign
     + std::ops::SubAssign
     + std::ops::MulAssign

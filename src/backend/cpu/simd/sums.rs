@@ -1,17 +1,16 @@
-//! [`Sum`], [`Deviations`] and [`GradientSums`] on vector registers.
+//! [`Sum`] and [`Deviations`] on vector registers.
 //!
 //! A sum is ready for the next addend after four cycles. Four sums side by side, each of every fourth register, keep
 //! the adders busy while a plane is in the cache.
 
 use pulp::Simd;
 
-use super::{activation_gradient, per_pixel, registers};
-use crate::backend::Activated;
-use crate::backend::cpu::jobs::{Deviations, GradientSums, Sum};
+use super::{per_pixel, registers};
+use crate::backend::cpu::jobs::{Deviations, Sum};
 use crate::backend::cpu::layout::LANES;
 
 /// Sums side by side: a multiple of the registers of a pixel, so that each belongs to certain lanes.
-const CHAINS: usize = 4;
+pub(super) const CHAINS: usize = 4;
 
 impl pulp::WithSimd for Sum<'_, f32> {
     type Output = [f32; LANES];
@@ -54,37 +53,9 @@ impl pulp::WithSimd for Deviations<'_, f32> {
     }
 }
 
-impl pulp::WithSimd for GradientSums<'_, f32> {
-    type Output = [[f32; LANES]; 2];
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> [[f32; LANES]; 2] {
-        let GradientSums { mean, x, activated: Activated { activation, y }, dy } = self;
-        let (x, y, dy) = (registers::<S>(x), registers::<S>(y), registers::<S>(dy));
-        let mean = simd.splat_f32s(mean);
-        let (xs, x_rest) = x.as_chunks::<CHAINS>();
-        let (ys, y_rest) = y.as_chunks::<CHAINS>();
-        let (dys, dy_rest) = dy.as_chunks::<CHAINS>();
-        let [mut sums, mut products] = [[simd.splat_f32s(0.0); CHAINS]; 2];
-        for ((x, y), dy) in xs.iter().zip(ys).zip(dys) {
-            unroll!(I < CHAINS, {
-                let g = activation_gradient(simd, activation, y[I], dy[I]);
-                sums[I] = simd.add_f32s(sums[I], g);
-                products[I] = simd.mul_add_f32s(g, simd.sub_f32s(x[I], mean), products[I]);
-            });
-        }
-        for (i, ((&x, &y), &dy)) in x_rest.iter().zip(y_rest).zip(dy_rest).enumerate() {
-            let g = activation_gradient(simd, activation, y, dy);
-            sums[i] = simd.add_f32s(sums[i], g);
-            products[i] = simd.mul_add_f32s(g, simd.sub_f32s(x, mean), products[i]);
-        }
-        [per_lane(simd, sums), per_lane(simd, products)]
-    }
-}
-
 /// The sums of each lane, put together.
 #[inline(always)]
-fn per_lane<S: Simd>(simd: S, sums: [S::f32s; CHAINS]) -> [f32; LANES] {
+pub(super) fn per_lane<S: Simd>(simd: S, sums: [S::f32s; CHAINS]) -> [f32; LANES] {
     let mut out = [0.0; LANES];
     for (half, lanes) in out.chunks_exact_mut(S::F32_LANES).enumerate() {
         let mut sum = sums[half];

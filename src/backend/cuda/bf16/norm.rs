@@ -8,7 +8,7 @@ use super::{Activations, Batch, Bf16, Buf};
 use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Cuda, Device, Precision, tuning};
-use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningUpdate};
+use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormFwd, NormGrads, RunningUpdate};
 use crate::base::dims::ChannelDims;
 
 kernels! { "bf16/norm":
@@ -34,9 +34,15 @@ impl Cuda<Bf16> {
     }
 
     /// The gradient that came through the ReLU of a normalisation of `x`, and the sums of it.
-    fn sums(&self, d: &ChannelDims, b: &NormBwd<'_, Self>, x: &Arc<Device<u16>>) -> (Arc<Device<u16>>, NormSums) {
+    fn sums(
+        &self,
+        d: &ChannelDims,
+        b: &NormBwd<'_, Self>,
+        x: &Arc<Device<u16>>,
+        dy: &Batch,
+    ) -> (Arc<Device<u16>>, NormSums) {
         let [mean, var] = [&b.stats.mean, &b.stats.var].map(PlainBuf::f32);
-        let dy = self.cast_bf16(d, b.dy);
+        let dy = self.cast_bf16(d, dy);
         let dy = self.data(&dy);
         let mask = b.activated.map(|activated| match activated.y {
             Batch::Bf16(y) if y.d == *d => self.materialize(y).mask.as_ref().expect("the output of a ReLU"),
@@ -72,17 +78,8 @@ impl Norm for Cuda<Bf16> {
         ChannelStats { mean: mean.into(), var: var.into() }
     }
 
-    fn batch_norm_fwd(
-        &self,
-        d: &ChannelDims,
-        eps: f32,
-        x: &Batch,
-        stats: &ChannelStats<Buf>,
-        gamma: &Buf,
-        beta: &Buf,
-        residual: Option<&Batch>,
-        activation: Activation,
-    ) -> Batch {
+    fn batch_norm_fwd(&self, d: &ChannelDims, f: &NormFwd<'_, Self>, stats: &ChannelStats<Buf>) -> Batch {
+        let NormFwd { eps, x, gamma, beta, residual, activation } = *f;
         let vectors = [&stats.mean, &stats.var, gamma, beta].map(vector);
         assert!(vectors.iter().all(|vector| vector.len() == d.c as usize));
         let [mean, var, gamma, beta] = vectors;
@@ -99,13 +96,13 @@ impl Norm for Cuda<Bf16> {
         Activations::deferred(d, Deferred { p, q, activation, gradient: None }).into()
     }
 
-    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>, dy: Batch) -> NormGrads<Self> {
         let [mean, var, gamma] = [&b.stats.mean, &b.stats.var, b.gamma].map(vector);
         assert_eq!([&mean, &var, &gamma].map(|vector| vector.len()), [d.c as usize; 3]);
         let x = self.cast_bf16(d, b.x);
         let x = self.data(&x);
         let of_this = |sums: &&NormSums| Arc::ptr_eq(&sums.of, x);
-        let taken = match b.dy {
+        let taken = match &dy {
             Batch::Bf16(dy) => dy.sums.iter().find(of_this).map(|sums| (self.data(dy).clone(), sums)),
             Batch::F32(_) => None,
         };
@@ -113,7 +110,7 @@ impl Norm for Cuda<Bf16> {
         let (g, NormSums { dgamma, dbeta, .. }) = match taken {
             Some((g, sums)) => (g, sums),
             None => {
-                made = self.sums(d, b, x);
+                made = self.sums(d, b, x, &dy);
                 (made.0.clone(), &made.1)
             }
         };
@@ -131,7 +128,7 @@ impl Norm for Cuda<Bf16> {
         };
         let dresidual = b.residual.then(|| {
             let mut dresidual = Activations::shared(d, g);
-            if let Batch::Bf16(dy) = b.dy {
+            if let Batch::Bf16(dy) = &dy {
                 // Those of the normalisation that made the residual.
                 dresidual.sums.extend(dy.sums.iter().filter(|sums| !of_this(sums)).cloned());
             }

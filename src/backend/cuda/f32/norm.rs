@@ -5,7 +5,7 @@ use crate::backend::cuda::precision::PlainBuf;
 use crate::backend::cuda::runtime::allocator::Device;
 use crate::backend::cuda::runtime::kernel::{by_value, kernels};
 use crate::backend::cuda::{Context, Cuda, F32, tuning};
-use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormGrads, RunningUpdate};
+use crate::backend::{ChannelStats, Norm, NormBwd, NormFwd, NormGrads, RunningUpdate};
 use crate::base::dims::ChannelDims;
 use crate::base::layout::layout;
 
@@ -109,17 +109,8 @@ impl Norm for Cuda<F32> {
         partials.map_or(stats, |partials| self.finish_stats(d, &partials, grid.threads * values))
     }
 
-    fn batch_norm_fwd(
-        &self,
-        d: &ChannelDims,
-        eps: f32,
-        x: &Device<f32>,
-        stats: &ChannelStats<Device<f32>>,
-        gamma: &Device<f32>,
-        beta: &Device<f32>,
-        residual: Option<&Device<f32>>,
-        activation: Activation,
-    ) -> Device<f32> {
+    fn batch_norm_fwd(&self, d: &ChannelDims, f: &NormFwd<'_, Self>, stats: &ChannelStats<Device<f32>>) -> Device<f32> {
+        let NormFwd { eps, x, gamma, beta, residual, activation } = *f;
         assert!(x.len() == d.elements() && residual.is_none_or(|residual| residual.len() == x.len()));
         assert_eq!([&stats.mean, &stats.var, gamma, beta].map(Device::len), [d.c as usize; 4]);
         let (ChannelStats { mean, var }, grid) = (stats, tuning::channels(d));
@@ -131,8 +122,8 @@ impl Norm for Cuda<F32> {
         y
     }
 
-    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>) -> NormGrads<Self> {
-        assert!([b.x, b.dy].into_iter().chain(b.activated.map(|a| a.y)).all(|batch| batch.len() == d.elements()));
+    fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>, dy: Device<f32>) -> NormGrads<Self> {
+        assert!([b.x, &dy].into_iter().chain(b.activated.map(|a| a.y)).all(|batch| batch.len() == d.elements()));
         assert_eq!([&b.stats.mean, &b.stats.var, b.gamma].map(Device::len), [d.c as usize; 3]);
         let (ChannelStats { mean, var }, grid) = (b.stats, tuning::channels(d));
         let (c, splits) = (d.c as usize, grid.blocks[0]);
@@ -143,11 +134,11 @@ impl Norm for Cuda<F32> {
         // Where the first kernel leaves the gradient of the activation's input; without activation nor residual that is `dy` itself.
         let g = if b.activated.is_some() { dresidual.as_mut().or(Some(&mut dx)) } else { dresidual.as_mut() };
         // SAFETY: just checked, as above; `partials` has a pair for each block.
-        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, code(activation), b.x, mean, y, b.dy, g, &mut partials) };
+        unsafe { launch::batch_norm_bwd_sums(self, grid, *d, code(activation), b.x, mean, y, &dy, g, &mut partials) };
         let g = match (&dresidual, b.activated) {
             (Some(dresidual), _) => Some(dresidual),
             (None, Some(_)) => None,
-            (None, None) => Some(b.dy),
+            (None, None) => Some(&dy),
         };
         let batch_stats = b.batch_stats.into();
         // SAFETY: as above; `partials` has `splits` pairs for each channel, and `g`, or `dx` in its place, is written.
