@@ -1,6 +1,6 @@
 //! 2-d convolution.
 
-use super::{Activation, Elementwise, Memory};
+use super::{Activation, Elementwise};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 /// The contributions of other ops to the gradient of an op's input, at the time when the op's backward pass runs.
@@ -11,11 +11,21 @@ pub enum Accumulation<Batch> {
     Last(Option<Batch>),
 }
 
+impl<Batch> Accumulation<Batch> {
+    /// The sum so far, which an op that is the last adds its own gradient to.
+    pub(crate) fn sum(self) -> Option<Batch> {
+        match self {
+            Accumulation::Partial => None,
+            Accumulation::Last(sum) => sum,
+        }
+    }
+}
+
 /// An op's own gradient of its input, added to the sum so far if the op is the last to contribute.
 pub(crate) fn accumulate<B: Elementwise>(backend: &B, own: B::Batch, accumulation: Accumulation<B::Batch>) -> B::Batch {
-    match accumulation {
-        Accumulation::Partial | Accumulation::Last(None) => own,
-        Accumulation::Last(Some(mut sum)) => {
+    match accumulation.sum() {
+        None => own,
+        Some(mut sum) => {
             backend.add_assign(&own, &mut sum);
             sum
         }
@@ -23,7 +33,7 @@ pub(crate) fn accumulate<B: Elementwise>(backend: &B, own: B::Batch, accumulatio
 }
 
 /// 2-d convolution, with the bias and the activation that follow it.
-pub trait Conv: Memory {
+pub trait Conv: Elementwise {
     /// `y = x * w + b`, then the activation. `b` is `[c_out]`.
     fn conv2d_fwd(
         &self,
@@ -44,10 +54,7 @@ pub trait Conv: Memory {
         dy: &Self::Batch,
         w: &Self::Buf,
         accumulation: Accumulation<Self::Batch>,
-    ) -> Self::Batch
-    where
-        Self: Elementwise,
-    {
+    ) -> Self::Batch {
         accumulate(self, self.conv2d_bwd_input(d, x, dy, w), accumulation)
     }
     /// Gradient with respect to `w`.

@@ -3,7 +3,7 @@
 use super::jobs::{Conv2dBwdWeight, WinogradConv};
 use super::layout::sizes::{Padding, Sizes};
 use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes};
-use crate::backend::{Activation, Conv, Memory};
+use crate::backend::{Accumulation, Activation, Conv, Memory, accumulate};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
 /// Output positions (pixels times blocks of images) of which the weight gradient takes a sum in registers, if there are
@@ -81,17 +81,31 @@ impl<T: Real> Conv for Cpu<T> {
         let s = Sizes::of(d);
         let bias = b.map(|b| &**b);
         match self.winograd(WinogradConv::fwd(&s), &s, w) {
-            Some(layer) => self.winograd_conv(&layer, s.n, x, bias, activation),
+            Some(layer) => self.winograd_conv(&layer, s.n, x, bias, activation, None),
             None => self.correlate(&self.fwd_correlation(&s, w), s.n, x, bias, activation),
         }
     }
 
-    fn conv2d_bwd_input(&self, d: &Conv2dDims, _x: &Buf<T>, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
+    fn conv2d_bwd_input(&self, d: &Conv2dDims, x: &Buf<T>, dy: &Buf<T>, w: &Buf<T>) -> Buf<T> {
+        self.conv2d_bwd_input_accumulated(d, x, dy, w, Accumulation::Partial)
+    }
+
+    fn conv2d_bwd_input_accumulated(
+        &self,
+        d: &Conv2dDims,
+        _x: &Buf<T>,
+        dy: &Buf<T>,
+        w: &Buf<T>,
+        accumulation: Accumulation<Buf<T>>,
+    ) -> Buf<T> {
         self.count(Kernel::Conv2dBwdInput);
         let s = Sizes::of(d);
         match self.winograd(WinogradConv::bwd_input(&s), &s, w) {
-            Some(layer) => self.winograd_conv(&layer, s.n, dy, None, Activation::Identity),
-            None => self.correlate(&self.bwd_input_correlation(&s, w), s.n, dy, None, Activation::Identity),
+            Some(layer) => self.winograd_conv(&layer, s.n, dy, None, Activation::Identity, accumulation.sum()),
+            None => {
+                let own = self.correlate(&self.bwd_input_correlation(&s, w), s.n, dy, None, Activation::Identity);
+                accumulate(self, own, accumulation)
+            }
         }
     }
 

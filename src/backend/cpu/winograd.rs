@@ -49,7 +49,7 @@ impl<T: Real> Cpu<T> {
         Some(WinogradLayer { conv, jobs, u })
     }
 
-    /// The convolution of a batch of `n` images.
+    /// The convolution of a batch of `n` images, added to `sum` if there is one.
     pub(super) fn winograd_conv(
         &self,
         layer: &WinogradLayer<'_, T>,
@@ -57,6 +57,7 @@ impl<T: Real> Cpu<T> {
         x: &[T],
         bias: Option<&[T]>,
         activation: Activation,
+        sum: Option<Buf<T>>,
     ) -> Buf<T> {
         let WinogradConv { c_in, c_out, h, w, .. } = layer.conv;
         let [input, plane] = [c_in, 1].map(|channels| channels * h * w * LANES);
@@ -64,12 +65,14 @@ impl<T: Real> Cpu<T> {
         let per_thread = (blocks(n) / self.threads()).max(1);
         let together = (layer.conv.strip(usize::MAX) / layer.conv.tiles()).clamp(1, per_thread);
         let tasks = self.winograd_tasks(layer, n);
-        let mut y = self.alloc(blocks(n) * c_out * plane);
+        let accumulate = sum.is_some();
+        let mut y = sum.unwrap_or_else(|| self.alloc(blocks(n) * c_out * plane));
         self.for_chunks(&mut y, together * tasks.each * plane, |task, y| {
             // Either all channels of some blocks, or some of one.
             let (blocks, (group, channels)) = (y.len().div_ceil(c_out * plane), tasks.of(task));
             let images = Input::Images(lanes(&x[group * together * input..][..blocks * input]));
-            self.strips(layer, channels, blocks, (bias, activation), images, Output::Images(lanes_mut(y)));
+            let output = Output::Images { y: lanes_mut(y), accumulate };
+            self.strips(layer, channels, blocks, (bias, activation), images, output);
         });
         y
     }
@@ -118,7 +121,7 @@ impl<T: Real> Cpu<T> {
         self.for_chunks(&mut dx, tasks.each * plane, |task, dx| {
             let (block, channels) = tasks.of(task);
             let [g, indices] = [&g[..], &indices.0[..]].map(|all| lanes(&all[block * input..][..input]));
-            let images = Output::Images(lanes_mut(dx));
+            let images = Output::Images { y: lanes_mut(dx), accumulate: false };
             self.strips(layer, channels, 1, (None, Activation::Identity), Input::Pooled { g, indices }, images);
         });
         dx

@@ -3,7 +3,7 @@
 
 use engine::autograd::tensor::Tensor;
 use engine::backend::cpu::{Cpu, Real, VectorPath};
-use engine::backend::{Activation, Conv, ConvPool, Memory};
+use engine::backend::{Accumulation, Activation, Conv, ConvPool, Elementwise, Memory};
 use engine::base::dims::{Conv2dDims, Pool2dDims};
 use engine::data::{Dataset, DatasetName};
 use engine::nn::models::{Mode, Network};
@@ -56,10 +56,17 @@ fn outputs<T: Real>(cpu: &Cpu<T>, d: &Conv2dDims, [x, w, b, dy]: &[Vec<f32>; 4])
     let pooled = Pool2dDims::new(d.y(), 2, 2).ok().filter(|p| [d.h_in, d.w_in] == [2 * p.h_out, 2 * p.w_out]);
     let g = pooled.map(|p| cpu.upload_batch(n, &dy[..p.y().iter().product()]));
     let (x, w, b, dy) = (cpu.upload_batch(n, x), cpu.upload(w), cpu.upload(b), cpu.upload_batch(n, dy));
+    let mut sum = cpu.copy_batch(&x);
+    let accumulated = cpu.conv2d_bwd_input_accumulated(d, &x, &dy, &w, Accumulation::Last(Some(cpu.copy_batch(&x))));
+    let dx = cpu.conv2d_bwd_input(d, &x, &dy, &w);
+    cpu.add_assign(&dx, &mut sum);
+    let mut pairs = cpu.batch_values(n, &accumulated).into_iter().zip(cpu.batch_values(n, &sum));
+    let same = |(a, b): (T, T)| a == b || (a.is_nan() && b.is_nan());
+    assert!(pairs.all(same), "added at once and afterwards, {d:?}");
     let mut all = vec![
         ("fwd", cpu.conv2d_fwd(d, &x, &w, None, Activation::Identity)),
         ("fwd, bias, relu", cpu.conv2d_fwd(d, &x, &w, Some(&b), Activation::Relu)),
-        ("bwd_input", cpu.conv2d_bwd_input(d, &x, &dy, &w)),
+        ("bwd_input", dx),
     ];
     if let (Some(p), Some(g)) = (pooled, g) {
         let (y, indices) = cpu.conv2d_pool_fwd(d, &p, &x, &w, Some(&b), Activation::Relu);

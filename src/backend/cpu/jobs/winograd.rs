@@ -178,8 +178,8 @@ pub enum Input<'a, T> {
 
 /// Where the result goes.
 pub enum Output<'a, T> {
-    /// Images `[channels, h, w]`.
-    Images(&'a mut [[T; LANES]]),
+    /// Images `[channels, h, w]`, added to what is there if it is to accumulate.
+    Images { y: &'a mut [[T; LANES]], accumulate: bool },
     /// Through 2×2 max pooling, a window of which is a tile: `[channels, h / 2, w / 2]`.
     Pooled { y: &'a mut [[T; LANES]], indices: &'a mut [[T; LANES]] },
 }

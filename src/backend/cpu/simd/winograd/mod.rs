@@ -40,8 +40,12 @@ impl pulp::WithSimd for WinogradStrips<'_, f32> {
                     _ => unreachable!("LANES is one or two registers"),
                 }
                 match (self.conv.minimal, &self.output) {
-                    (Minimal::F2x3, Output::Images(_)) => outputs::all::<S, 2, 4>(simd, &mut self, first, count, group),
-                    (Minimal::F4x3, Output::Images(_)) => outputs::all::<S, 4, 6>(simd, &mut self, first, count, group),
+                    (Minimal::F2x3, Output::Images { .. }) => {
+                        outputs::all::<S, 2, 4>(simd, &mut self, first, count, group)
+                    }
+                    (Minimal::F4x3, Output::Images { .. }) => {
+                        outputs::all::<S, 4, 6>(simd, &mut self, first, count, group)
+                    }
                     (Minimal::F2x5, _) => outputs::all::<S, 2, 6>(simd, &mut self, first, count, group),
                     (Minimal::F2x3 | Minimal::F4x3, _) => unreachable!("only of 5×5 filters"),
                 }

@@ -48,7 +48,9 @@ pub fn all<S: Simd, const M: usize, const N: usize>(
                 let (channel, col) = (span.block * all.len() + c - all.start, span.col + i / pixel);
                 let place = Place { channel, row: span.row, col, half: i % pixel };
                 match &mut strips.output {
-                    Output::Images(y) => place.write::<S, M>(tile, conv.h, conv.w, registers_mut::<S>(y)),
+                    Output::Images { y, accumulate } => {
+                        place.write::<S, M>(simd, tile, [conv.h, conv.w], registers_mut::<S>(y), *accumulate);
+                    }
                     Output::Pooled { y, indices } => {
                         let at = place.window::<S>(conv.h, conv.w);
                         let pixels = [tile[0][0], tile[0][1], tile[1][0], tile[1][1]];
@@ -96,9 +98,16 @@ struct Place {
 }
 
 impl Place {
-    /// Writes what of the tile lies in the image, whose size is `h`×`w`.
+    /// Writes or adds what of the tile lies in the image, whose size is `h`×`w`.
     #[inline(always)]
-    fn write<S: Simd, const M: usize>(&self, tile: [[S::f32s; M]; M], h: usize, w: usize, y: &mut [S::f32s]) {
+    fn write<S: Simd, const M: usize>(
+        &self,
+        simd: S,
+        tile: [[S::f32s; M]; M],
+        [h, w]: [usize; 2],
+        y: &mut [S::f32s],
+        accumulate: bool,
+    ) {
         let (row, col) = (M * self.row, M * self.col);
         let first = (self.channel * h + row) * w;
         unroll!(ROW < M, at most 8, {
@@ -106,7 +115,7 @@ impl Place {
                 let y = &mut y[(first + ROW * w) * per_pixel::<S>()..][..w * per_pixel::<S>()];
                 unroll!(COL < M, at most 8, {
                     if let Some(y) = y.get_mut((col + COL) * per_pixel::<S>() + self.half) {
-                        *y = tile[ROW][COL];
+                        *y = if accumulate { simd.add_f32s(*y, tile[ROW][COL]) } else { tile[ROW][COL] };
                     }
                 });
             }
