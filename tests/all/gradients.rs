@@ -208,17 +208,13 @@ fn linear() {
 fn batch_norm() {
     let dims = [5, 3, 4, 3];
     let inputs = [batch("x", dims, 1), param("gamma", &[3], 2), param("beta", &[3], 3), batch("residual", dims, 4)];
-    for (evaluate, activation) in [false, true].into_iter().flat_map(|e| Activation::ALL.iter().map(move |&a| (e, a))) {
-        check(&format!("batch_norm eval {evaluate} {activation:?}"), &inputs, ALL, |tape, v| {
+    let cases = Activation::ALL.iter().flat_map(|&a| [(false, a, 3), (true, a, 3), (false, a, 4), (true, a, 4)]);
+    for (evaluate, activation, used) in cases {
+        check(&format!("batch_norm eval {evaluate} {activation:?}, {used} inputs"), &inputs[..used], ALL, |tape, v| {
             let device = tape.backend();
             let stats = ChannelStats { mean: device.buffer(&[0.1, -0.2, 0.3]), var: device.buffer(&[0.8, 1.1, 2.0]) };
-            let bn = ops::BatchNorm {
-                eps: 1e-5,
-                gamma: &v.params[0],
-                beta: &v.params[1],
-                residual: Some(&v.batches[1]),
-                activation,
-            };
+            let (gamma, beta, residual) = (&v.params[0], &v.params[1], v.batches.get(1));
+            let bn = ops::BatchNorm { eps: 1e-5, gamma, beta, residual, activation };
             score(tape, &ops::batch_norm(tape, &v.batches[0], bn, evaluate.then(|| Arc::new(stats)))?.0)
         });
     }
@@ -297,6 +293,26 @@ fn vjp() {
     let y = ops::activate(&tape, &vars.batches[0], Activation::Relu);
     let dy = device.batch(9, &inputs[0].values);
     assert!(matches!(tape.vjp(&y, dy, &[], &vars.params()[..1]), Err(Error::Shape { .. })));
+}
+
+/// The gradient of a value between two ops is the same whether the walk ends there or goes on: a normalisation works in it.
+#[test]
+fn of_a_value_in_between() {
+    let device = device();
+    let inputs = [batch("x", [9, 2, 3, 3], 1), param("gamma", &[2], 2), param("beta", &[2], 3)];
+    let gradient = |goes_on: bool| {
+        let tape = Tape::new(&device);
+        let v = Vars::new(&tape, &inputs);
+        let (gamma, beta) = (&v.params[0], &v.params[1]);
+        let bn = ops::BatchNorm { eps: 1e-5, gamma, beta, residual: None, activation: Activation::Relu };
+        let (y, _) = ops::batch_norm(&tape, &v.batches[0], bn, None).unwrap();
+        let loss = score(&tape, &y).unwrap();
+        let asked = if goes_on { vec![&y, &v.batches[0]] } else { vec![&y] };
+        values(&device, &tape.backward(&loss, &asked, &[]).unwrap().tensors[0])
+    };
+    let ends = gradient(false);
+    assert!(ends.iter().any(|dy| *dy != 0.0));
+    assert_close("dy", &gradient(true), &ends, 0.0, 0.0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::jobs::{Conv2dBwdWeight, WinogradConv};
 use super::layout::sizes::{Padding, Sizes};
-use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes};
+use super::{Buf, Cpu, Kernel, LANES, Real, Work, blocks, lanes};
 use crate::backend::{Accumulation, Activation, Conv, Memory, accumulate};
 use crate::base::dims::{ChannelDims, Conv2dDims};
 
@@ -56,7 +56,7 @@ impl<T: Real> Cpu<T> {
         let (hp, wp) = (h + rows.before + rows.after, w + cols.before + cols.after);
         let samples = x.len() / (c * h * w * LANES);
         let mut padded = self.alloc(samples * c * hp * wp * LANES);
-        self.for_chunks(&mut padded, c * hp * wp * LANES, |b, block| {
+        self.for_chunks(Work::Elements(x.len() + padded.len()), &mut padded, c * hp * wp * LANES, |b, block| {
             let source = &x[b * c * h * w * LANES..];
             for (i, row) in block.chunks_exact_mut(wp * LANES).enumerate() {
                 let (channel, y) = (i / hp, i % hp);
@@ -120,7 +120,8 @@ impl<T: Real> Conv for Cpu<T> {
         let per_thread = s.c_out.div_ceil(self.threads());
         let channels = (REUSED / (together * positions)).clamp(1, per_thread).next_multiple_of(4);
         let mut dw = self.zeros(s.c_out * taps.len());
-        self.for_chunks(&mut dw, channels * taps.len(), |chunk, dw| {
+        let work = Work::MultiplyAdds(blocks(s.n) * positions * dw.len());
+        self.for_chunks(work, &mut dw, channels * taps.len(), |chunk, dw| {
             for block in (0..blocks(s.n)).step_by(together) {
                 let job = Conv2dBwdWeight {
                     taps: &taps,

@@ -4,7 +4,7 @@ use super::jobs::{Conv2dPoolFwd, Correlate, PANEL, Packing};
 use super::layout::arena::Storage;
 use super::layout::sizes::{Padding, Sizes};
 use super::pool::MaxIndices;
-use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
+use super::{Buf, Cpu, LANES, Real, Work, blocks, lanes, lanes_mut};
 use crate::backend::Activation;
 use crate::base::maybe_owned::MaybeOwned;
 
@@ -220,7 +220,7 @@ impl<T: Real> Cpu<T> {
         let group = if plan.w == 1 { PANEL } else { 8 };
         let tasks = self.channel_tasks(n, plan.channels, group, plan.multiply_adds());
         let mut y = self.alloc(blocks(n) * plan.channels * plane * LANES);
-        self.for_chunks(&mut y, tasks.each * plane * LANES, |task, y| {
+        self.for_chunks(plan.work(n), &mut y, tasks.each * plane * LANES, |task, y| {
             let (y, (block, channels)) = (lanes_mut(y), tasks.of(task));
             self.pieces(plan, plan.rows, x, block, |first, piece| {
                 for Phase { row, col, taps, w } in &plan.phases {
@@ -264,7 +264,7 @@ impl<T: Real> Cpu<T> {
         let len = tasks.each * h * cols * LANES;
         let [mut y, mut indices] = [(); 2].map(|()| self.alloc(blocks(n) * plan.channels * h * cols * LANES));
         let items = y.chunks_mut(len).zip(indices.chunks_mut(len));
-        self.for_items(plan.multiply_adds() * blocks(n) * LANES, items, |task, (y, indices)| {
+        self.for_items(plan.work(n), items, |task, (y, indices)| {
             let (y, indices) = (lanes_mut(y), lanes_mut(indices));
             let (block, channels) = tasks.of(task);
             let windows = plan.rows / 2;
@@ -319,5 +319,10 @@ impl<T: Real> Correlation<T> {
     fn multiply_adds(&self) -> usize {
         let taps = self.phases.iter().map(|phase| phase.taps.len()).sum::<usize>();
         self.channels * self.h * self.w * taps / self.phases.len().max(1)
+    }
+
+    /// Of a batch of `n` images.
+    fn work(&self, n: usize) -> Work {
+        Work::MultiplyAdds(blocks(n) * self.multiply_adds())
     }
 }

@@ -1,7 +1,7 @@
 //! Element by element.
 
 use super::layout::element::{activate, activation_gradient};
-use super::{Buf, Cpu, Real};
+use super::{Buf, Cpu, Real, Work};
 use crate::backend::{Activated, Activation, Elementwise};
 
 /// Elements one thread works on at a time.
@@ -50,7 +50,7 @@ impl<T: Real> Cpu<T> {
     pub(super) fn zip(&self, a: &Buf<T>, b: &Buf<T>, f: impl Fn(T, T) -> T + Copy + Sync) -> Buf<T> {
         assert_eq!(a.len(), b.len());
         let mut y = self.alloc(a.len());
-        self.for_items(3 * a.len(), y.chunks_mut(CHUNK), |i, y| {
+        self.for_items(Work::Elements(3 * a.len()), y.chunks_mut(CHUNK), |i, y| {
             let (a, b) = (&a[i * CHUNK..][..y.len()], &b[i * CHUNK..][..y.len()]);
             self.arch.dispatch(Zip { a, b, y, f });
         });
@@ -60,7 +60,7 @@ impl<T: Real> Cpu<T> {
     /// `f(x[i], &mut y[i])`.
     fn update(&self, x: &[T], y: &mut [T], f: impl Fn(T, &mut T) + Copy + Sync) {
         assert_eq!(x.len(), y.len());
-        self.for_items(3 * x.len(), y.chunks_mut(CHUNK), |i, y| {
+        self.for_items(Work::Elements(3 * x.len()), y.chunks_mut(CHUNK), |i, y| {
             self.arch.dispatch(Update { x: &x[i * CHUNK..][..y.len()], y, f });
         });
     }

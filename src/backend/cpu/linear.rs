@@ -3,7 +3,7 @@
 use super::jobs::{DEPTH, Gemm, PANEL, Packing};
 use super::layout::arena::Storage;
 use super::layout::sizes::Sizes;
-use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
+use super::{Buf, Cpu, Kernel, LANES, Real, Work, blocks, lanes, lanes_mut};
 use crate::backend::{Activation, Linear};
 use crate::base::dims::LinearDims;
 
@@ -42,7 +42,8 @@ impl<T: Real> Cpu<T> {
         let together = (blocks(n) / self.threads()).clamp(1, BLOCKS);
         let tasks = self.channel_tasks(n, rows, PANEL, rows * depth);
         let mut y = self.alloc(blocks(n) * rows * LANES);
-        self.for_chunks(&mut y, together * tasks.each * LANES, |task, y| {
+        let work = Work::MultiplyAdds(blocks(n) * rows * depth);
+        self.for_chunks(work, &mut y, together * tasks.each * LANES, |task, y| {
             // Either all rows of some blocks, or some of one.
             let (blocks, (group, rows)) = (y.len().div_ceil(rows * LANES), tasks.of(task));
             let job = Gemm {
@@ -81,7 +82,8 @@ impl<T: Real> Linear for Cpu<T> {
         self.count(Kernel::LinearBwdWeight);
         let (f_in, f_out) = (d.f_in as usize, d.f_out as usize);
         let mut dw = self.alloc(f_out * f_in);
-        self.for_chunks(&mut dw, ROWS * f_in, |chunk, dw| {
+        let work = Work::MultiplyAdds(blocks(d.n as usize) * f_out * f_in);
+        self.for_chunks(work, &mut dw, ROWS * f_in, |chunk, dw| {
             for block in 0..blocks(d.n as usize) {
                 let dy = &dy[(block * f_out + chunk * ROWS) * LANES..];
                 let x = &x[block * f_in * LANES..][..f_in * LANES];

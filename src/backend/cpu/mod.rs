@@ -68,12 +68,21 @@ use super::Memory;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::named_enum;
 
-/// Bytes that must be read and written before a second thread helps: waking one takes 5 to 10 µs, in which a core moves about
-/// this much.
-const SHARED_BYTES: usize = 256 << 10;
+/// What an op does, as far as it decides whether a second thread helps: waking one takes 5 to 10 µs.
+#[derive(Clone, Copy)]
+enum Work {
+    /// Elements that it reads and writes, if it is bound by memory.
+    Elements(usize),
+    /// Multiply-adds of vectors.
+    MultiplyAdds(usize),
+}
 
-/// Multiply-adds of vectors that are worth a task of their own: 100 µs or more, so that waking a thread, and what each task prepares
-/// for itself, are a small part of it.
+/// Bytes and multiply-adds of vectors from which an op is shared: about what a core does in that time.
+const SHARED_BYTES: usize = 256 << 10;
+const SHARED_MULTIPLY_ADDS: usize = 1 << 16;
+
+/// Multiply-adds of vectors that every part of one block of images has: 100 µs or more, so that waking a thread, and what each part
+/// prepares for itself, are little beside them.
 const TASK_MULTIPLY_ADDS: usize = 1 << 19;
 
 named_enum! {
@@ -236,15 +245,9 @@ impl<T: Real> Cpu<T> {
         self.arena.take(len).into()
     }
 
-    /// Calls `f(i, chunk)` for each chunk of `len` elements of `out`, on several threads if there are several chunks.
-    fn for_chunks<U: Send>(&self, out: &mut [U], len: usize, f: impl Fn(usize, &mut [U]) + Sync) {
-        if out.len() <= len {
-            return out.chunks_mut(len).for_each(|chunk| f(0, chunk));
-        }
-        self.cores.region(|threads| match threads {
-            1 => out.chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)),
-            _ => out.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk)),
-        });
+    /// Calls `f(i, chunk)` for each chunk of `len` elements of `out`, on several threads if the work is worth it.
+    fn for_chunks<U: Send>(&self, work: Work, out: &mut [U], len: usize, f: impl Fn(usize, &mut [U]) + Sync) {
+        self.for_items(work, out.chunks_mut(len), f);
     }
 
     /// How the `channels` of the outputs of a batch of `n` are shared out. A task has all of them where there are several blocks, else a
@@ -259,10 +262,13 @@ impl<T: Real> Cpu<T> {
         ChannelTasks { channels, each }
     }
 
-    /// Calls `f(i, item)` for each item of an op that is bound by memory, on several threads if the elements that it reads
-    /// and writes in all are worth it.
-    fn for_items<I: Send>(&self, elements: usize, items: impl Iterator<Item = I>, f: impl Fn(usize, I) + Sync) {
-        if elements * size_of::<T>() < SHARED_BYTES || self.threads() == 1 {
+    /// Calls `f(i, item)` for each item, on several threads if the work is worth it.
+    fn for_items<I: Send>(&self, work: Work, items: impl Iterator<Item = I>, f: impl Fn(usize, I) + Sync) {
+        let shared = match work {
+            Work::Elements(elements) => elements * size_of::<T>() >= SHARED_BYTES,
+            Work::MultiplyAdds(multiply_adds) => multiply_adds >= SHARED_MULTIPLY_ADDS,
+        };
+        if !shared || self.threads() == 1 {
             return items.enumerate().for_each(|(i, item)| f(i, item));
         }
         let items: Vec<I> = items.collect();

@@ -6,7 +6,7 @@ use super::jobs::{
     BatchNormBwd, BatchNormFwd, Deviations, GradientSums, Normalization, NormalizedPlane, StatisticsTerm, Sum,
 };
 use super::layout::element::relu;
-use super::sums::{Plane, channel_elements, channels_mut, over_images};
+use super::sums::{Plane, channel_work, channels_mut, over_images};
 use super::{Buf, Cpu, Kernel, Real};
 use crate::backend::{Activation, ChannelStats, Norm, NormBwd, NormFwd, NormGrads, RunningUpdate};
 use crate::base::dims::ChannelDims;
@@ -78,7 +78,7 @@ impl<T: Real> Cpu<T> {
         let statistics = self.map_channels(d, buffers, channels_mut(d, &mut y), |c, planes| {
             let [mean, var] = statistics(c);
             let normalization = Normalization::new([mean, inverse_std(var, f.eps)], f.gamma[c], f.beta[c]);
-            self.for_items(channel_elements(d, buffers), planes.into_iter().rev(), |_, (plane, y)| {
+            self.for_items(channel_work(d, 1, buffers), planes.into_iter().rev(), |_, (plane, y)| {
                 let job = BatchNormFwd {
                     normalization,
                     x: plane.pixels(f.x),
@@ -131,7 +131,7 @@ impl<T: Real> Norm for Cpu<T> {
                 y: saved.map(|y| plane.pixels(y)),
             };
             let mut sums = vec![[0.0; 2]; gradients.len()];
-            self.for_items(channel_elements(d, buffers), sums.iter_mut().zip(&gradients), |_, (sums, (plane, dy))| {
+            self.for_items(channel_work(d, 1, buffers), sums.iter_mut().zip(&gradients), |_, (sums, (plane, dy))| {
                 let job = GradientSums { plane: forward(plane), dy };
                 *sums = T::gradient_sums(self.arch, job).map(|sums| over_images(&sums, plane.images));
             });
@@ -145,7 +145,7 @@ impl<T: Real> Norm for Cpu<T> {
             let mut dresiduals = dresiduals.map(|planes| planes.into_iter().rev());
             let planes = gradients.into_iter().rev();
             let planes = planes.map(|plane| (plane, dresiduals.as_mut().and_then(Iterator::next)));
-            self.for_items(channel_elements(d, buffers), planes, |_, ((plane, gradient), dresidual)| {
+            self.for_items(channel_work(d, 1, buffers), planes, |_, ((plane, gradient), dresidual)| {
                 let dresidual = dresidual.map(|(_, pixels)| pixels);
                 T::batch_norm_bwd(self.arch, BatchNormBwd { plane: forward(&plane), term, gradient, dresidual });
                 plane.clear_padding(gradient);

@@ -3,7 +3,7 @@
 //! The loops are structs rather than closures, for the reason that [`super::elementwise`] gives.
 
 use super::elementwise::CHUNK;
-use super::{Buf, Cpu, Real};
+use super::{Buf, Cpu, Real, Work};
 use crate::backend::{AdamParam, AdamStep, Constraint, Optim, SgdParam, SgdStep};
 
 impl<T: Real> Optim for Cpu<T> {
@@ -120,7 +120,7 @@ impl<T: Real> Cpu<T> {
         let (constraint, g) = (&*constraint, &**g);
         assert!(g.len() == w.len() && v.len() == w.len());
         let s = SgdConstants { lr: T::of(s.lr), momentum: T::of(s.momentum), decay: T::of(s.weight_decay) };
-        self.for_items(5 * g.len(), w.chunks_mut(CHUNK).zip(v.chunks_mut(CHUNK)), |i, (w, v)| {
+        self.for_items(Work::Elements(5 * g.len()), w.chunks_mut(CHUNK).zip(v.chunks_mut(CHUNK)), |i, (w, v)| {
             self.arch.dispatch(SgdChunk { s, constraint, first: i * CHUNK, g, v, w });
         });
     }
@@ -139,7 +139,7 @@ impl<T: Real> Cpu<T> {
             decay: T::of(s.weight_decay),
         };
         let chunks = w.chunks_mut(CHUNK).zip(m.chunks_mut(CHUNK)).zip(v.chunks_mut(CHUNK));
-        self.for_items(7 * g.len(), chunks, |i, ((w, m), v)| {
+        self.for_items(Work::Elements(7 * g.len()), chunks, |i, ((w, m), v)| {
             self.arch.dispatch(AdamChunk { s, constraint, first: i * CHUNK, g, m, v, w });
         });
     }

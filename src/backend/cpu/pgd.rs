@@ -1,14 +1,14 @@
 //! Projected gradient descent.
 
 use super::jobs::{PgdStep, RandomStart};
-use super::{Buf, Cpu, Kernel, LANES, Real, blocks, lanes, lanes_mut};
+use super::{Buf, Cpu, Kernel, LANES, Real, Work, blocks, lanes, lanes_mut};
 use crate::backend::{Metrics, Pgd};
 use crate::base::rng::Rng;
 
 impl<T: Real> Pgd for Cpu<T> {
     fn random_start(&self, n: usize, features: usize, eps: f32, rng: &Rng, first: u64, clean: &Buf<T>) -> Buf<T> {
         let mut x = self.buffer(clean);
-        self.for_chunks(&mut x, features * LANES, |block, x| {
+        self.for_chunks(Work::Elements(2 * clean.len()), &mut x, features * LANES, |block, x| {
             let first = first + (block * LANES) as u64;
             let images = (n - block * LANES).min(LANES);
             T::random_start(self.arch, RandomStart { rng, first, images, eps, x: lanes_mut(x) });

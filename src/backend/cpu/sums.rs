@@ -4,7 +4,7 @@
 //! planes can be shared out to any number of threads, and no sum is long enough to lose digits in f32.
 
 use super::jobs::Sum;
-use super::{Buf, Cpu, LANES, Real, blocks, lanes, lanes_mut};
+use super::{Buf, Cpu, LANES, Real, Work, blocks, lanes, lanes_mut};
 use crate::base::dims::ChannelDims;
 
 /// The sum over the lanes that hold images: the padding ones hold anything.
@@ -55,9 +55,9 @@ pub fn channels_mut<'a, T>(d: &ChannelDims, x: &'a mut [T]) -> Vec<Vec<PlaneMut<
     channels
 }
 
-/// Elements of a channel in `buffers` batches.
-pub fn channel_elements(d: &ChannelDims, buffers: usize) -> usize {
-    buffers * blocks(d.n as usize) * d.hw as usize * LANES
+/// Work on some channels of `buffers` batches.
+pub fn channel_work(d: &ChannelDims, channels: usize, buffers: usize) -> Work {
+    Work::Elements(buffers * channels * blocks(d.n as usize) * d.hw as usize * LANES)
 }
 
 impl<T: Real> Cpu<T> {
@@ -72,7 +72,7 @@ impl<T: Real> Cpu<T> {
         let c = d.c as usize;
         let mut all = vec![R::default(); c];
         let items = all.iter_mut().zip(items);
-        self.for_items(c * channel_elements(d, buffers), items, |channel, (out, item)| *out = f(channel, item));
+        self.for_items(channel_work(d, c, buffers), items, |channel, (out, item)| *out = f(channel, item));
         all
     }
 
@@ -85,7 +85,7 @@ impl<T: Real> Cpu<T> {
         f: impl Fn(Plane) -> R + Sync,
     ) -> Vec<R> {
         let (c, mut all) = (d.c as usize, vec![R::default(); blocks(d.n as usize)]);
-        self.for_items(channel_elements(d, buffers), all.iter_mut(), |block, out| {
+        self.for_items(channel_work(d, 1, buffers), all.iter_mut(), |block, out| {
             *out = f(Plane::of(d, block * c + channel));
         });
         all

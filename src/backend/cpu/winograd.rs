@@ -7,7 +7,7 @@ use super::jobs::{Input, Output, WinogradConv, WinogradFilters, WinogradStrips, 
 use super::layout::arena::Storage;
 use super::layout::sizes::Sizes;
 use super::pool::MaxIndices;
-use super::{Buf, ChannelTasks, Cpu, LANES, Real, blocks, lanes, lanes_mut};
+use super::{Buf, ChannelTasks, Cpu, LANES, Real, Work, blocks, lanes, lanes_mut};
 use crate::backend::Activation;
 use crate::base::maybe_owned::MaybeOwned;
 
@@ -26,6 +26,13 @@ pub(super) struct WinogradLayer<'w, T: Real> {
     u: MaybeOwned<'w, Storage<T>>,
 }
 
+impl<T: Real> WinogradLayer<'_, T> {
+    /// Of a batch of `n` images.
+    fn work(&self, n: usize) -> Work {
+        Work::MultiplyAdds(blocks(n) * self.conv.multiply_adds())
+    }
+}
+
 impl<T: Real> Cpu<T> {
     /// The convolution `conv` of a layer of sizes `s` and weight `w`, where Winograd's algorithm is faster than the direct sum.
     pub(super) fn winograd<'w>(
@@ -41,7 +48,7 @@ impl<T: Real> Cpu<T> {
         let u = form.get(s, || {
             let panel = conv.panel_len();
             let mut u = self.arena.take(conv.c_out.div_ceil(LANES) * panel);
-            self.for_chunks(&mut u, panel, |panel, u| {
+            self.for_chunks(Work::Elements(w.len() + u.len()), &mut u, panel, |panel, u| {
                 (jobs.filters)(self.arch, WinogradFilters { conv, w, panel, u: lanes_mut(u) });
             });
             u
@@ -67,7 +74,7 @@ impl<T: Real> Cpu<T> {
         let tasks = self.winograd_tasks(layer, n);
         let accumulate = sum.is_some();
         let mut y = sum.unwrap_or_else(|| self.alloc(blocks(n) * c_out * plane));
-        self.for_chunks(&mut y, together * tasks.each * plane, |task, y| {
+        self.for_chunks(layer.work(n), &mut y, together * tasks.each * plane, |task, y| {
             // Either all channels of some blocks, or some of one.
             let (blocks, (group, channels)) = (y.len().div_ceil(c_out * plane), tasks.of(task));
             let images = Input::Images(lanes(&x[group * together * input..][..blocks * input]));
@@ -97,7 +104,7 @@ impl<T: Real> Cpu<T> {
         let tasks = self.winograd_tasks(layer, n);
         let [mut y, mut indices] = [(); 2].map(|()| self.alloc(blocks(n) * c_out * plane));
         let items = y.chunks_mut(tasks.each * plane).zip(indices.chunks_mut(tasks.each * plane));
-        self.for_items(layer.conv.multiply_adds() * blocks(n) * LANES, items, |task, (y, indices)| {
+        self.for_items(layer.work(n), items, |task, (y, indices)| {
             let (block, channels) = tasks.of(task);
             let images = Input::Images(lanes(&x[block * input..][..input]));
             let pooled = Output::Pooled { y: lanes_mut(y), indices: lanes_mut(indices) };
@@ -118,7 +125,7 @@ impl<T: Real> Cpu<T> {
         let (input, plane) = (c_in * (h / 2) * (w / 2) * LANES, h * w * LANES);
         let tasks = self.winograd_tasks(layer, n);
         let mut dx = self.alloc(blocks(n) * c_out * plane);
-        self.for_chunks(&mut dx, tasks.each * plane, |task, dx| {
+        self.for_chunks(layer.work(n), &mut dx, tasks.each * plane, |task, dx| {
             let (block, channels) = tasks.of(task);
             let [g, indices] = [&g[..], &indices.0[..]].map(|all| lanes(&all[block * input..][..input]));
             let images = Output::Images { y: lanes_mut(dx), accumulate: false };
