@@ -83,7 +83,9 @@ fn register_tile<S: Simd, const CHANNELS: usize, const TAPS: usize, const GROUP:
                 for half in 0..pixel {
                     let (from, at) = (col * job.x_col * pixel + half, col * pixel + half);
                     unroll!(I < SUMS, {
-                        let (tap, channel) = (I / CHANNELS, I % CHANNELS);
+                        // Of the operands, the fewer stay in registers.
+                        let (tap, channel) =
+                            if CHANNELS > TAPS { (I % TAPS, I / TAPS) } else { (I / CHANNELS, I % CHANNELS) };
                         let (x, sum) = (x[tap / GROUP][from + tap % GROUP * pixel], channel * TAPS + tap);
                         sums[sum] = simd.mul_add_f32s(dy[channel][at], x, sums[sum]);
                     });
