@@ -136,7 +136,7 @@ impl<'a, B: Backend> Tape<'a, B> {
         ParamVar { param, id: self.push(Vec::new(), Origin::Leaf) }
     }
 
-    /// Records an op that computed `tensor` from `inputs`. `backward` gets the gradient of `tensor` and, per input,
+    /// Records an op that computed `tensor` from `inputs`. `backward` is given the gradient of `tensor` to keep and, per input,
     /// whether its gradient is needed.
     pub fn record(
         &self,

@@ -81,7 +81,7 @@ pub trait Norm: Memory {
         let stats = self.channel_stats(d, f.x);
         (self.batch_norm_fwd(d, f, &stats), stats)
     }
-    /// Gradients of all inputs. `dy` is the gradient with respect to the output.
+    /// Gradients of all inputs. `dy` is the gradient with respect to the output, and a backend may write `dx` in its place.
     fn batch_norm_bwd(&self, d: &ChannelDims, b: &NormBwd<'_, Self>, dy: Self::Batch) -> NormGrads<Self>;
     /// Moves running statistics towards those of a batch: `running += momentum (batch - running)`, the batch's variance
     /// multiplied by `unbias` before.

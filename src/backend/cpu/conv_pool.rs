@@ -37,27 +37,23 @@ impl<T: Real> Cpu<T> {
         let multiply_adds = windows.len() * s.c_in * s.c_out * out;
         let tasks = self.channel_tasks(s.n, s.c_in, 1, multiply_adds);
         let mut dx = self.alloc(blocks(s.n) * s.c_in * out * LANES);
-        self.for_chunks(
-            Work::MultiplyAdds(blocks(s.n) * multiply_adds),
-            &mut dx,
-            tasks.each * out * LANES,
-            |task, dx| {
-                let (dx, (block, channels)) = (lanes_mut(dx), tasks.of(task));
-                let job = Conv2dPoolBwdInput {
-                    windows: &windows,
-                    tables: &tables.as_chunks().0[channels.start * s.c_out * windows.len() * 4..],
-                    g: &lanes(&g)[block * s.c_out * plane..][..s.c_out * plane],
-                    indices: &lanes(&indices)[block * s.c_out * plane..][..s.c_out * plane],
-                    plane,
-                    width,
-                    channels: channels.len(),
-                    rows: patches.rows,
-                    cols: patches.cols,
-                    dx,
-                };
-                T::conv2d_pool_bwd_input(self.arch, job);
-            },
-        );
+        let work = Work::MultiplyAdds(blocks(s.n) * multiply_adds);
+        self.for_chunks(work, &mut dx, tasks.each * out * LANES, |task, dx| {
+            let (dx, (block, channels)) = (lanes_mut(dx), tasks.of(task));
+            let job = Conv2dPoolBwdInput {
+                windows: &windows,
+                tables: &tables.as_chunks().0[channels.start * s.c_out * windows.len() * 4..],
+                g: &lanes(&g)[block * s.c_out * plane..][..s.c_out * plane],
+                indices: &lanes(&indices)[block * s.c_out * plane..][..s.c_out * plane],
+                plane,
+                width,
+                channels: channels.len(),
+                rows: patches.rows,
+                cols: patches.cols,
+                dx,
+            };
+            T::conv2d_pool_bwd_input(self.arch, job);
+        });
         dx
     }
 }

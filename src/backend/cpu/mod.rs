@@ -68,7 +68,7 @@ use super::Memory;
 use crate::base::error::{Error, Result};
 use crate::base::named_enum::named_enum;
 
-/// What an op does, as far as it decides whether a second thread helps: waking one takes 5 to 10 µs.
+/// What an op does, as far as it decides whether a second thread helps: waking one takes 5 to 10 µs, in a virtual machine more.
 #[derive(Clone, Copy)]
 enum Work {
     /// Elements that it reads and writes, if it is bound by memory.
@@ -268,7 +268,8 @@ impl<T: Real> Cpu<T> {
             Work::Elements(elements) => elements * size_of::<T>() >= SHARED_BYTES,
             Work::MultiplyAdds(multiply_adds) => multiply_adds >= SHARED_MULTIPLY_ADDS,
         };
-        if !shared || self.threads() == 1 {
+        let single = items.size_hint().1.is_some_and(|most| most < 2);
+        if !shared || single || self.threads() == 1 {
             return items.enumerate().for_each(|(i, item)| f(i, item));
         }
         let items: Vec<I> = items.collect();

@@ -56,11 +56,13 @@ impl<T: Real> Cpu<T> {
         [T::of_f64(all.mean), T::of_f64(all.squares / all.count)]
     }
 
+    /// From mean and variance of each channel.
     fn stats_of(&self, channels: &[[T; 2]]) -> ChannelStats<Buf<T>> {
         let [mean, var] = [0, 1].map(|i| self.per_channel(channels.iter().map(|statistics| statistics[i])));
         ChannelStats { mean, var }
     }
 
+    /// A vector with a value for each channel.
     fn per_channel(&self, values: impl Iterator<Item = T>) -> Buf<T> {
         self.buffer(&values.collect::<Vec<T>>())
     }

@@ -1,4 +1,4 @@
-//! No number of threads changes a bit of a convolution, on any vector path of the CPU; and backends divide the cores as they begin
+//! No number of threads changes a bit of an op, on any vector path of the CPU; and backends divide the cores as they begin
 //! and end.
 
 use std::collections::HashSet;
@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::backend::cpu::{Cores, Cpu, LANES, VectorPath};
-use engine::backend::{Activation, Conv, ConvPool, Linear, Memory};
-use engine::base::dims::{Conv2dDims, LinearDims, Pool2dDims};
+use engine::backend::{Activated, Activation, Conv, ConvPool, Linear, Memory, Norm, NormBwd, NormFwd};
+use engine::base::dims::{ChannelDims, Conv2dDims, LinearDims, Pool2dDims};
 
 use crate::backends::{normal, relu_output};
 use crate::compare::bits as bits_of;
@@ -55,6 +55,36 @@ fn threads_change_no_bit() {
         let one = bits(1);
         for threads in [2, 3, 5] {
             assert!(bits(threads) == one, "{path}, {d:?}, {threads} threads");
+        }
+    }
+}
+
+/// Channels are shared out, and the blocks of a channel where it is large.
+#[test]
+fn threads_change_no_bit_of_a_normalisation() {
+    for (path, residual) in VectorPath::available().into_iter().flat_map(|path| [(path, false), (path, true)]) {
+        let dims = [70, 3, 32, 32];
+        let (d, len) = (ChannelDims::new(dims), dims.iter().product());
+        let bits = |threads: usize| {
+            let cpu = Cpu::<f32>::with_path(threads, path).unwrap();
+            let [x, other, dy] = [1, 2, 3].map(|seed| cpu.batch(70, &normal(seed, len)));
+            let [gamma, beta] = [4, 5].map(|seed| cpu.buffer(&normal(seed, 3)));
+            let (eps, activation) = (1e-5, Activation::Relu);
+            let fwd =
+                NormFwd { eps, x: &x, gamma: &gamma, beta: &beta, residual: residual.then_some(&other), activation };
+            let (y, stats) = cpu.batch_norm_train_fwd(&d, &fwd);
+            let activated = Some(Activated { activation, y: &y });
+            let (gamma, beta) = (&gamma, &beta);
+            let bwd = NormBwd { eps, x: &x, stats: &stats, batch_stats: true, gamma, beta, activated, residual };
+            let grads = cpu.batch_norm_bwd(&d, &bwd, dy);
+            let mut all = vec![cpu.batch_values(70, &y), cpu.batch_values(70, &grads.dx)];
+            all.extend([grads.dgamma.to_vec(), grads.dbeta.to_vec()]);
+            all.extend(grads.dresidual.map(|dresidual| cpu.batch_values(70, &dresidual)));
+            bits_of(&all.concat())
+        };
+        let one = bits(1);
+        for threads in [2, 5] {
+            assert!(bits(threads) == one, "{path}, {threads} threads, residual {residual}");
         }
     }
 }
